@@ -1,0 +1,163 @@
+"""Shapes of GLM models and settings of their optimizer, as plain values. Imports no torch."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class GLMConfig:
+    """The shape of a GLM: what a checkpoint needs besides its weights. Raises ValueError on an impossible shape."""
+
+    layers: int
+    width: int
+    heads: int
+    vocab_size: int
+    """Rows of the embedding: the tokenizer's `padded_vocab_size`."""
+    positions: int = 512
+    """Largest position id. Both position tables have one row more."""
+    block_positions: bool = True
+    """Whether there is a second table, for the place inside a blank. Off only in ablations."""
+    dropout: float = 0.1
+    """On the embeddings and on what attention and the MLP add to the residual stream."""
+    attention_dropout: float = 0.1
+    """On the attention weights."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value, kind = getattr(self, field.name), {"int": int, "bool": bool, "float": (int, float)}[str(field.type)]
+            if not isinstance(value, kind) or (field.type != "bool" and isinstance(value, bool)):
+                raise ValueError(f"model.{field.name}={value!r} is not of type {field.type}")
+        for name in ("layers", "width", "heads", "vocab_size", "positions"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"model.{name}={getattr(self, name)} must be at least 1")
+        if self.width % self.heads:
+            raise ValueError(
+                f"model.width={self.width} does not split evenly over model.heads={self.heads}. "
+                "Choose a width that is a multiple of the heads (64 per head is usual)"
+            )
+        for name in ("dropout", "attention_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"model.{name}={getattr(self, name)} must be at least 0 and below 1")
+
+    @property
+    def head_width(self) -> int:
+        return self.width // self.heads
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, mapping: Mapping[str, Any]) -> GLMConfig:
+        """The inverse of `to_dict`. Raises ValueError naming unknown and missing keys."""
+        known = [f.name for f in fields(cls)]
+        for name in mapping:
+            if name not in known:
+                raise ValueError(f"model config has no key {name!r}{_nearest(name, known)}")
+        missing = [name for name in ("layers", "width", "heads", "vocab_size") if name not in mapping]
+        if missing:
+            raise ValueError(f"model config lacks {', '.join(missing)}")
+        return cls(**mapping)
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW and its schedule; defaults are those of GLM-Base (Du et al. 2022, appendix; authors' configs)."""
+
+    lr: float = 4e-4
+    """Peak learning rate."""
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = 1e-6
+    weight_decay: float = 0.1
+    """Decoupled; not applied to biases and norms."""
+    warmup_steps: int | None = None
+    """Steps of linear warm-up. Unset: `warmup_fraction` of all steps."""
+    warmup_fraction: float = 0.05
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    floor_ratio: float = 0.05
+    """Learning rate at the end, as a fraction of the peak."""
+    clip: float = 1.0
+    """Largest gradient norm; 0 leaves gradients alone."""
+
+    def __post_init__(self) -> None:
+        if self.schedule not in (known := ("cosine", "linear", "constant")):
+            raise ValueError(f"optim.schedule={self.schedule!r} is unknown{_nearest(self.schedule, known)}")
+        for name in ("lr", "eps"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"optim.{name}={getattr(self, name)} must be above 0")
+        for name in ("warmup_fraction", "floor_ratio"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"optim.{name}={getattr(self, name)} must lie between 0 and 1")
+        for name in ("weight_decay", "clip", "warmup_steps"):
+            if (getattr(self, name) or 0) < 0:
+                raise ValueError(f"optim.{name}={getattr(self, name)} must not be negative")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"optim.betas={self.betas} must each be at least 0 and below 1")
+
+
+def _size(layers: int, width: int, heads: int, vocab_size: int = 30_592, positions: int = 512) -> dict[str, int]:
+    return {"layers": layers, "width": width, "heads": heads, "vocab_size": vocab_size, "positions": positions}
+
+
+# The vocabulary is that of the published models (BERT uncased, GPT-2); override it with the tokenizer's own.
+SIZES: dict[str, dict[str, int]] = {
+    "tiny": _size(2, 128, 2),
+    "mini": _size(6, 384, 6),
+    "base": _size(12, 768, 12),
+    "large": _size(24, 1024, 16),
+    "410m": _size(30, 1024, 16),
+    "515m": _size(30, 1152, 18),
+    "2b": _size(36, 2048, 32, 50_304, 1024),
+    "10b": _size(48, 4096, 64, 50_304, 1024),
+}
+
+
+def sized(name: str, **overrides: Any) -> GLMConfig:
+    """The shape of a named size: `sized("base", vocab_size=tokenizer.padded_vocab_size)`.
+
+    Raises ValueError listing the sizes when there is none of that name.
+    """
+    if name not in SIZES:
+        raise ValueError(f"there is no model size {name!r}{_nearest(name, SIZES)}")
+    return GLMConfig.from_dict({**SIZES[name], **overrides})
+
+
+def num_parameters(config: GLMConfig) -> int:
+    """Parameters, the tied output layer counted once."""
+    d, tables = config.width, 1 + config.block_positions
+    return (
+        config.vocab_size * d
+        + tables * (config.positions + 1) * d
+        + config.layers * (12 * d * d + 13 * d)  # weights; biases and norms: 3 + 1 + 4 + 1 + 4
+        + 2 * d
+    )
+
+
+def flops_per_token(
+    config: GLMConfig, *, segment_length: float = 561, density: float = 0.80, blank_share: float = 0.183
+) -> float:
+    """Useful floating-point operations of forward and backward per *expanded position*, for MFU.
+
+    6*12*L*d^2 (weights) + 12*L*d*T*density (attention) + 6*d*V*blank_share (output layer, on the blanks only).
+    segment_length: T, expanded positions of a segment; density: visible share of its T x T pairs
+    (`attention_density`); blank_share: blank positions / all. Defaults: 512 tokens under the token objective.
+    Padding, recomputation and masked pairs are not useful work and not counted.
+    """
+    layers, d = config.layers, config.width
+    weights = 6 * 12 * layers * d * d
+    return weights + 12 * layers * d * segment_length * density + 6 * d * config.vocab_size * blank_share
+
+
+def attention_density(context_length: float, segment_length: float) -> float:
+    """Share of a segment's query-key pairs that may see each other: all see the context, blanks see back."""
+    blanks = segment_length - context_length
+    return (context_length * segment_length + blanks * (blanks + 1) / 2) / segment_length**2
+
+
+def _nearest(name: str, known: Any) -> str:
+    close = difflib.get_close_matches(str(name), list(known), n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"{hint} (have: {', '.join(known)})"

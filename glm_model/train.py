@@ -1,0 +1,149 @@
+"""One training step's pure parts: the module that DDP and compile wrap, optimizer, schedule, loss weights, seeds.
+
+A step accumulates sums over its micro-batches; with the global counts known before backward,
+`loss = (sums_O * loss_scales(counts_O, shares_O, weighting)).sum()` gives gradients that do not depend on how the step
+was cut up.
+
+Shapes: B rows, L row length, O objectives.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import struct
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from glm_model.config import OptimConfig
+from glm_model.loss import blank_loss
+from glm_model.model import GLM
+
+Precision = Literal["auto", "fp32", "bf16"]
+LossWeighting = Literal["objective", "token"]
+__all__ = [
+    "OptimConfig",
+    "TrainStep",
+    "autocast",
+    "learning_rate",
+    "loss_scales",
+    "make_optimizer",
+    "objective_weights",
+    "resolve_precision",
+    "seed_dropout",
+]
+
+
+class TrainStep(nn.Module):
+    """batch -> (sums_O float32, counts_O int64) of its blanks; see `blank_loss`. What DDP and compile wrap."""
+
+    def __init__(
+        self, model: GLM, *, num_objectives: int = 1, precision: Precision = "auto", max_logits: int = 1 << 26
+    ):
+        super().__init__()
+        self.model = model
+        self.num_objectives = num_objectives
+        self.precision: Precision = precision
+        self.max_logits = max_logits
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """batch: int64 [B, L] under the names of DESIGN section 3 (`objective_ids` may be missing)."""
+        inputs = ("tokens", "position_ids", "block_position_ids", "segment_ids", "context_end")
+        with autocast(self.precision, batch["tokens"].device):
+            x_BLD = self.model.hidden(*(batch[name] for name in inputs))
+            return blank_loss(
+                self.model,
+                x_BLD,
+                batch["targets"],
+                batch["loss_mask"],
+                batch.get("objective_ids"),
+                self.num_objectives,
+                max_logits=self.max_logits,
+            )
+
+
+def resolve_precision(precision: Precision, device: torch.device | str) -> Literal["fp32", "bf16"]:
+    """`auto` is bf16 on CUDA and on CPUs with AMX (8 times the fp32 rate there), fp32 elsewhere."""
+    if precision not in ("auto", "fp32", "bf16"):
+        raise ValueError(f"train.precision={precision!r} is unknown (have: auto, fp32, bf16)")
+    if precision != "auto":
+        return precision
+    kind = torch.device(device).type
+    return "bf16" if kind == "cuda" or (kind == "cpu" and _has_amx()) else "fp32"
+
+
+def autocast(precision: Precision, device: torch.device | str) -> AbstractContextManager:
+    """The context in which forward runs: weights stay fp32, matrix products run in the precision's dtype."""
+    bf16 = resolve_precision(precision, device) == "bf16"
+    return torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=bf16)
+
+
+def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
+    """Fused AdamW (4.6 times the loop's speed on a CPU). Biases and norms are not decayed; embeddings are."""
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for name, p in named if _decays(name)], "weight_decay": config.weight_decay},
+        {"params": [p for name, p in named if not _decays(name)], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.lr, betas=(config.betas[0], config.betas[1]), eps=config.eps, fused=True)
+
+
+def learning_rate(step: int, total_steps: int, config: OptimConfig) -> float:
+    """Rate of update number `step`, counted from 0: linear warm-up to the peak, then the schedule down to the floor.
+
+    The floor is reached by the last update and kept after it. Raises ValueError when warm-up takes all steps.
+    """
+    warmup = config.warmup_steps
+    if warmup is None:
+        warmup = round(config.warmup_fraction * total_steps)
+    if warmup >= total_steps and config.warmup_steps:
+        raise ValueError(
+            f"optim.warmup_steps={warmup} leaves nothing of {total_steps} steps. Lower it, or raise train.tokens"
+        )
+    if step < warmup:
+        return config.lr * (step + 1) / warmup
+    if config.schedule == "constant":
+        return config.lr
+    done = min(1.0, (step + 1 - warmup) / max(1, total_steps - warmup))
+    falling = 0.5 * (1 + math.cos(math.pi * done)) if config.schedule == "cosine" else 1 - done
+    return config.lr * (config.floor_ratio + (1 - config.floor_ratio) * falling)
+
+
+def objective_weights(counts_O: Tensor, shares_O: Tensor, weighting: LossWeighting = "objective") -> Tensor:
+    """w_O of the loss L = sum over o of w_o * S_o / N_o; float64, summing to 1 (0 where there is no target at all).
+
+    counts_O: N_o, targets of the whole step over all ranks. shares_O: the mixture's shares, any scale.
+    objective: w_o is the share among the objectives that occur in this step. token: w_o = N_o / N, one global mean.
+    """
+    if weighting not in ("objective", "token"):
+        raise ValueError(f"train.loss_weighting={weighting!r} is unknown (have: objective, token)")
+    counts = counts_O.double()
+    weights = counts if weighting == "token" else shares_O.to(counts) * (counts > 0)
+    return weights / weights.sum().clamp_min(torch.finfo(torch.float64).tiny)
+
+
+def loss_scales(counts_O: Tensor, shares_O: Tensor, weighting: LossWeighting = "objective") -> Tensor:
+    """w_o / N_o, float32: what a micro-batch's sums S_o are multiplied by before backward. 0 where N_o is 0."""
+    return (objective_weights(counts_O, shares_O, weighting) / counts_O.double().clamp_min(1)).float()
+
+
+def seed_dropout(seed: int, step: int, micro_batch: int) -> None:
+    """Seed torch's generators for one micro-batch: its dropout depends on these three numbers and nothing else."""
+    digest = hashlib.blake2b(struct.pack("<qqq", seed, step, micro_batch), digest_size=8).digest()
+    torch.manual_seed(int.from_bytes(digest, "little") >> 1)
+
+
+def _decays(name: str) -> bool:
+    return not (name.endswith(".bias") or "norm." in name)
+
+
+def _has_amx() -> bool:
+    supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    if supported is not None:
+        return bool(supported())
+    info = Path("/proc/cpuinfo")
+    return info.exists() and "amx_bf16" in info.read_text()

@@ -1,0 +1,166 @@
+"""Checkpoints: a folder per step, written in the background, that exists only once its manifest does.
+
+    <url>/step-00000120/model.safetensors   weights
+                        optimizer.safetensors, optimizer.json   optimizer state: tensors, and everything that is none
+                        state.json          step, schedule, digests, tracking run id
+                        manifest.json       files and sizes; written last
+
+No pickle. A copy of the tensors is taken at once, so training goes on while they are written and uploaded; a checkpoint
+without manifest, or whose files do not match it, is skipped for the one before.
+"""
+
+import json
+import tempfile
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from infra import storage
+from infra.errors import InfrastructureError
+
+if TYPE_CHECKING:
+    import torch
+
+FORMAT = 1
+_PREFIX = "step-"
+
+
+class Found(NamedTuple):
+    """A complete checkpoint; skipped: URLs of newer ones that are not."""
+
+    url: str
+    step: int
+    skipped: list[str]
+
+
+class Loaded(NamedTuple):
+    model: "dict[str, torch.Tensor]"
+    optimizer: dict[str, Any]
+    state: dict[str, Any]
+
+
+class Checkpoints:
+    """Writer of a run's checkpoints: one at a time, in a thread; keeps the newest `keep` and the best."""
+
+    def __init__(self, url: str, *, keep: int = 2) -> None:
+        self.url, self.keep = storage.absolute(url), keep
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    def save(
+        self,
+        step: int,
+        model: "dict[str, torch.Tensor]",
+        optimizer: dict[str, Any],
+        state: dict[str, Any],
+        *,
+        best: int | None = None,
+    ) -> None:
+        """Copy now, write in the background. Waits for the write before it; raises what went wrong with that one."""
+        self.wait()
+        copies = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in model.items()}
+        tensors, rest = _split_optimizer(optimizer)
+        arguments = (step, copies, tensors, rest, {**state, "step": step}, best)
+        self._thread = threading.Thread(target=self._write, args=arguments, name="glm-checkpoint")
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Until the last checkpoint is complete. Raises InfrastructureError when it could not be written."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise InfrastructureError(
+                f"a checkpoint could not be written to {self.url}: {error}",
+                try_="free space or fix access, then start the same command again: it continues from the checkpoint before",
+            ) from error
+
+    def _write(self, step: int, model: Any, tensors: Any, rest: Any, state: dict[str, Any], best: int | None) -> None:
+        from safetensors.torch import save_file
+
+        try:
+            target = storage.join(self.url, f"{_PREFIX}{step:08d}")
+            with tempfile.TemporaryDirectory(prefix="glm-checkpoint-") as folder:
+                local = Path(folder)
+                save_file(model, local / "model.safetensors")
+                save_file(tensors, local / "optimizer.safetensors")
+                (local / "optimizer.json").write_text(json.dumps(rest))
+                (local / "state.json").write_text(json.dumps(state))
+                sizes = {path.name: path.stat().st_size for path in sorted(local.iterdir())}
+                storage.remove_tree(target)  # a torn one of the same step
+                storage.upload_dir(str(local), target)
+            storage.write_json(storage.join(target, "manifest.json"), {"format": FORMAT, "step": step, "files": sizes})
+            self._prune(step, best)
+        except BaseException as error:
+            self._error = error
+
+    def _prune(self, newest: int, best: int | None) -> None:
+        steps = sorted(_steps(self.url), reverse=True)
+        kept = {*[step for step in steps if step <= newest][: self.keep], best}
+        for step in steps:
+            if step not in kept and step < newest:
+                storage.remove_tree(storage.join(self.url, f"{_PREFIX}{step:08d}"))
+
+
+def latest(url: str) -> Found | None:
+    """The newest complete checkpoint of a run, or None when there is none."""
+    skipped = []
+    for step in sorted(_steps(url), reverse=True):
+        place = storage.join(url, f"{_PREFIX}{step:08d}")
+        if _complete(place):
+            return Found(place, step, skipped)
+        skipped.append(place)
+    return None
+
+
+def load(url: str) -> Loaded:
+    """Read a complete checkpoint to CPU."""
+    from safetensors.torch import load_file
+
+    with tempfile.TemporaryDirectory(prefix="glm-checkpoint-") as folder:
+        storage.download_dir(url, folder)
+        local = Path(folder)
+        optimizer = _join_optimizer(
+            load_file(local / "optimizer.safetensors"), json.loads((local / "optimizer.json").read_text())
+        )
+        return Loaded(load_file(local / "model.safetensors"), optimizer, json.loads((local / "state.json").read_text()))
+
+
+def _steps(url: str) -> set[int]:
+    if not storage.exists(url):
+        return set()
+    names = {info.path.split("/", 1)[0] for info in storage.list_files(url)}
+    return {
+        int(name.removeprefix(_PREFIX)) for name in names if name.startswith(_PREFIX) and name[len(_PREFIX) :].isdigit()
+    }
+
+
+def _complete(place: str) -> bool:
+    manifest = storage.join(place, "manifest.json")
+    if not storage.exists(manifest):
+        return False
+    sizes = {info.path: info.size for info in storage.list_files(place)}
+    return all(sizes.get(name) == size for name, size in storage.read_json(manifest)["files"].items())
+
+
+def _split_optimizer(optimizer: dict[str, Any]) -> "tuple[dict[str, torch.Tensor], dict[str, Any]]":
+    """(tensors by `<parameter index>.<name>`, the rest as JSON) of a torch optimizer's state_dict."""
+    import torch
+
+    tensors, scalars = {}, {}
+    for index, values in optimizer["state"].items():
+        for name, value in values.items():
+            if torch.is_tensor(value):
+                tensors[f"{index}.{name}"] = value.detach().to("cpu", copy=True).contiguous()
+            else:
+                scalars[f"{index}.{name}"] = value
+    return tensors, {"param_groups": optimizer["param_groups"], "scalars": scalars}
+
+
+def _join_optimizer(tensors: "dict[str, torch.Tensor]", rest: dict[str, Any]) -> dict[str, Any]:
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in [*tensors.items(), *rest["scalars"].items()]:
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value
+    return {"state": state, "param_groups": rest["param_groups"]}

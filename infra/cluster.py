@@ -1,0 +1,253 @@
+"""Ray: join the cluster that the environment names, or start one on this machine; and talk between driver and workers.
+
+A cluster that we join is left as it is: no `num_cpus`, no shutdown. Starting a local one takes 3 to 5 s.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from infra.errors import InfrastructureError
+
+_REFRESH_S = 0.5
+_KEPT_POSTS = 1000
+
+
+@dataclass
+class ClusterConfig:
+    local_cpus: int | None = None
+    """CPUs of a Ray started on this machine; default: all, at least 2. A cluster that is joined has its own."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    address: str
+    started_here: bool
+    dashboard_url: str | None
+    cpus: float
+    gpus: float
+
+
+def connect(config: ClusterConfig, *, min_cpus: int = 2, say: Callable[[str], None] = lambda text: None) -> Cluster:
+    """Join the Ray of RAY_ADDRESS or of the job we run in; else start one here with at least `min_cpus` CPUs.
+
+    `min_cpus` counts slots, not cores: two workers fit on a machine with one core, slowly.
+    """
+    import ray
+
+    joins = ray.is_initialized() or inside_job() or os.environ.get("RAY_ADDRESS", "local") not in ("", "local")
+    if not ray.is_initialized():
+        _join() if joins else _start(config.local_cpus or max(min_cpus, os.cpu_count() or 1))
+    resources, context = ray.cluster_resources(), ray.get_runtime_context()
+    cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+    dashboard = getattr(ray._private.worker, "get_dashboard_url", lambda: None)() or None
+    cluster = Cluster(context.gcs_address, not joins, f"http://{dashboard}" if dashboard else None, cpus, gpus)
+    verb = "joined Ray" if joins else "started a local Ray"
+    gpu_words = f", {gpus:g} GPUs" if gpus else ""
+    say(f"{verb} at {cluster.address}: {cpus:g} CPUs{gpu_words}" + (f", {cluster.dashboard_url}" if dashboard else ""))
+    return cluster
+
+
+def shutdown(cluster: Cluster) -> None:
+    """Stop the Ray that `connect` started; leave one that it joined alone."""
+    if cluster.started_here:
+        import ray
+
+        ray.shutdown()
+
+
+def inside_job() -> bool:
+    """Whether this process is the entry point of a `ray job submit`, or was started by it."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
+def quiet_ray_data() -> None:
+    """No progress bars and no info lines from Ray Data in this process."""
+    from ray.data import DataContext
+
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def check_fit(num_workers: int, resources_per_worker: dict[str, float] | None, use_gpu: bool) -> None:
+    """InfrastructureError when the nodes of the cluster, all idle, could not hold the workers and none can be added.
+
+    The worker's share is as Ray Train reads it: one CPU each, or one GPU with `use_gpu`, unless it is given.
+    """
+    import ray
+
+    share = {key: value for key, value in (resources_per_worker or {}).items() if value}
+    if resources_per_worker is None and not use_gpu:
+        share = {"CPU": 1}
+    if use_gpu:
+        share.setdefault("GPU", 1)
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    room = sum(_room(node, share) for node in nodes)
+    if room >= num_workers or _can_grow():
+        return
+    totals = {key: sum(node.get(key, 0.0) for node in nodes) for key in {"CPU": 0, "GPU": 0, **share}}
+    have, want = _words(totals), _words(share)
+    raise InfrastructureError(
+        f"the cluster has room for {room} of {num_workers} workers",
+        why=f"each takes {want}; {len(nodes)} node(s) have {have} together, and no autoscaler adds more",
+        try_=f"--train.num_workers={room}, or a smaller --train.resources_per_worker"
+        if room
+        else _remedy(totals, use_gpu),
+    )
+
+
+class Link:
+    """Driver and workers of one job: progress goes up, a request to stop goes down. One small actor."""
+
+    def __init__(self, actor: Any):
+        self._actor = actor
+        self._asked: Any = None
+        self._asked_at = -math.inf
+        self._reason: str | None = None
+
+    @staticmethod
+    def create(name: str) -> Link:
+        """The actor lives as long as the driver that creates it."""
+        import ray
+
+        return Link(ray.remote(_Board).options(name=name, num_cpus=0).remote())
+
+    @staticmethod
+    def attach(name: str) -> Link:
+        import ray
+
+        return Link(ray.get_actor(name))
+
+    def post(self, message: dict[str, Any]) -> None:
+        """Leave a message for the driver, without waiting; the oldest of more than 1000 unread ones are dropped."""
+        self._actor.post.remote(message)
+
+    def poll(self, timeout_s: float = 10.0) -> list[dict[str, Any]]:
+        """Messages since the last poll, in order; none when the actor does not answer in time."""
+        import ray
+
+        try:
+            return ray.get(self._actor.drain.remote(), timeout=timeout_s)
+        except (ray.exceptions.GetTimeoutError, ray.exceptions.RayActorError):
+            return []
+
+    def request_stop(self, reason: str) -> None:
+        """Ask the workers to stop; the first reason stands."""
+        self._actor.stop.remote(reason)
+
+    def stop_reason(self) -> str | None:
+        """Why to stop, or None. Cheap enough for every step: asks at most twice a second and never waits."""
+        import ray
+
+        if self._reason is not None:
+            return self._reason
+        if self._asked is None and time.monotonic() - self._asked_at >= _REFRESH_S:
+            self._asked, self._asked_at = self._actor.reason.remote(), time.monotonic()
+        if self._asked is not None and ray.wait([self._asked], timeout=0)[0]:
+            try:
+                self._reason = ray.get(self._asked)
+            except ray.exceptions.RayActorError:
+                self._reason = None  # the driver is gone: Ray will end this worker
+            self._asked = None
+        return self._reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Link, (self._actor,)
+
+
+class _Board:
+    """The actor behind a Link."""
+
+    def __init__(self) -> None:
+        self.posts: list[dict[str, Any]] = []
+        self.why: str | None = None
+
+    def post(self, message: dict[str, Any]) -> None:
+        self.posts = [*self.posts[-_KEPT_POSTS + 1 :], message]
+
+    def drain(self) -> list[dict[str, Any]]:
+        posts, self.posts = self.posts, []
+        return posts
+
+    def stop(self, reason: str) -> None:
+        self.why = self.why or reason
+
+    def reason(self) -> str | None:
+        return self.why
+
+
+def _join() -> None:
+    import ray
+
+    try:
+        _knock(os.environ.get("RAY_ADDRESS", ""))
+        ray.init()
+    except Exception as exc:
+        address = os.environ.get("RAY_ADDRESS", "the address of the job")
+        try_ = "unset RAY_ADDRESS to run here; if the words above speak of authentication: export RAY_AUTH_MODE=token"
+        why = f"{type(exc).__name__}: {(str(exc).strip().splitlines() or [''])[0]}"
+        raise InfrastructureError(f"cannot join the Ray at {address}", why=why, try_=try_) from exc
+
+
+def _knock(address: str) -> None:
+    """Fail within seconds when nobody listens; Ray itself would try for minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdigit() and "://" not in address:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+
+
+def _start(num_cpus: int) -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_enable_metrics_collection", "0")  # without a dashboard nobody reads them
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's future default; else it warns
+    import psutil
+    import ray
+
+    # Ray's own default is 30 % of the memory; our blocks are small.
+    store_bytes = int(min(2 << 30, max(256 << 20, 0.1 * psutil.virtual_memory().total)))
+    try:
+        ray.init(
+            address="local",
+            num_cpus=num_cpus,
+            include_dashboard=False,
+            log_to_driver=False,
+            object_store_memory=store_bytes,
+            logging_level=logging.ERROR,
+        )
+    except Exception as exc:
+        why = f"{type(exc).__name__}: {exc}"
+        raise InfrastructureError("Ray does not start on this machine", why=why, try_="free memory and /tmp") from exc
+
+
+def _room(node: Mapping[str, float], share: Mapping[str, float]) -> int:
+    # The margin is for fractions: three shares of 1/3 fit.
+    return min((math.floor(node.get(key, 0.0) / value + 1e-6) for key, value in share.items()), default=10**9)
+
+
+def _can_grow() -> bool:
+    """Whether an autoscaler told Ray what it could add."""
+    from ray._private.state import state
+
+    try:
+        return bool(state.get_max_resources_from_cluster_config())
+    except Exception:
+        return False  # not part of Ray's public interface: without it we cannot know, and refuse
+
+
+def _remedy(totals: Mapping[str, float], use_gpu: bool) -> str:
+    if use_gpu and not totals["GPU"]:
+        return "--train.use_gpu=false, or a cluster with GPUs"
+    return "a smaller --train.resources_per_worker, or larger nodes"
+
+
+def _words(resources: Mapping[str, float]) -> str:
+    return " and ".join(f"{value:g} {key}" for key, value in sorted(resources.items())) or "nothing"

@@ -1,0 +1,202 @@
+"""What the user sees while a command runs: a header, one live line, warnings, tables, and the command to run next.
+
+On a terminal progress is one line that updates itself; elsewhere a plain line at most every `interval_s` seconds.
+Text is never read as markup (`[MASK]` stays) and never wrapped outside tables. rich respects NO_COLOR and TERM=dumb.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+
+@dataclass
+class ConsoleConfig:
+    interval_s: float = 10.0
+    """Seconds between progress lines where the output is not a terminal."""
+    quiet: bool = False
+    """Print warnings and errors only."""
+
+
+class Console:
+    """Writes to `file`, stdout by default; `clock` is a monotonic clock in seconds."""
+
+    def __init__(
+        self,
+        config: ConsoleConfig | None = None,
+        *,
+        file: IO[str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        from rich.console import Console as RichConsole
+
+        self.config, self.clock = config or ConsoleConfig(), clock
+        self.rich = RichConsole(file=file, highlight=False, markup=False, emoji=False)
+        if not self.rich.is_terminal:
+            self.rich = RichConsole(file=file, highlight=False, markup=False, emoji=False, width=160)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a line can be updated in place."""
+        return self.rich.is_terminal and not self.rich.is_dumb_terminal
+
+    def header(self, title: str, rows: Iterable[tuple[str, str]] = ()) -> None:
+        """A title and what it is about to work with, one aligned line each."""
+        if not self.config.quiet:
+            self._print(title, "bold")
+            self._rows(rows, "cyan")
+
+    def line(self, text: str = "") -> None:
+        if not self.config.quiet:
+            self._print(text)
+
+    def warn(self, text: str) -> None:
+        """Shown even when quiet."""
+        self._print(f"warning: {text}", "yellow")
+
+    def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Columns whose cells are all numbers are set to the right."""
+        if self.config.quiet:
+            return
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        cells = [list(row) for row in rows]
+        table = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+        for index, name in enumerate(columns):
+            numbers = all(isinstance(row[index], int | float) for row in cells)
+            table.add_column(Text(name), justify="right" if numbers and cells else "left", overflow="fold")
+        for row in cells:
+            table.add_row(*(Text(str(cell)) for cell in row))
+        self.rich.print(table)
+
+    def next_steps(self, steps: Iterable[tuple[str, str]]) -> None:
+        """(what for, command) lines; the last one printed is a command that can be pasted."""
+        if not self.config.quiet:
+            self._print("next", "bold")
+            self._rows(steps, "green")
+
+    @contextlib.contextmanager
+    def progress(
+        self, label: str, total: float | None = None, *, start: float = 0, interval_s: float | None = None
+    ) -> Iterator[Live]:
+        """Show how far a job is: `with console.progress("reading", 100) as live: live.update(1, "a.txt")`.
+
+        `start` is what was done before this run; the time left is estimated from what is done since.
+        """
+        seconds = self.config.interval_s if interval_s is None else interval_s
+        live = Live(self, label, total, start, seconds, self.clock())
+        if not self.is_live or self.config.quiet:
+            try:
+                yield live
+            finally:
+                live.finish()
+            return
+        with _bar(self.rich, live) as bar:
+            live.bar = bar
+            yield live
+
+    def _rows(self, rows: Iterable[tuple[str, str]], style: str) -> None:
+        from rich.text import Text
+
+        pairs = list(rows)
+        width = max((len(name) for name, _ in pairs), default=0)
+        for name, text in pairs:
+            self.rich.print(Text.assemble(f"  {name:<{width}}  ", (text, style)), soft_wrap=True)
+
+    def _print(self, text: str, style: str | None = None) -> None:
+        self.rich.print(text, style=style, soft_wrap=True)
+
+
+@dataclass
+class Live:
+    """One running job; made by `Console.progress`."""
+
+    console: Console
+    label: str
+    total: float | None
+    start: float
+    interval_s: float
+    started_at: float
+    done: float = 0
+    text: str = ""
+    bar: Progress | None = None
+    shown_at: float | None = None
+    pending: bool = field(default=False)
+
+    def update(self, done: float, text: str = "", *, total: float | None = None) -> None:
+        self.done, self.text, self.total, self.pending = done, text, total or self.total, True
+        if self.bar is not None:
+            self.bar.update(self.bar.task_ids[0], completed=done, total=self.total, text=text, left=self._left())
+            return
+        now = self.console.clock()
+        if self.shown_at is None or now - self.shown_at >= self.interval_s:
+            self.shown_at = now
+            self._show()
+
+    def finish(self) -> None:
+        """Show the last state if it was held back."""
+        if self.pending:
+            self._show()
+
+    def _show(self) -> None:
+        self.pending = False
+        share = f"/{human(self.total)}  {100 * self.done / self.total:.1f} %" if self.total else ""
+        parts = [f"{self.label} {human(self.done)}{share}", self.text, self._left()]
+        self.console.line("  ".join(part for part in parts if part))
+
+    def _left(self) -> str:
+        gained, elapsed_s = self.done - self.start, self.console.clock() - self.started_at
+        if not self.total or gained <= 0 or self.done >= self.total:
+            return f"took {duration(elapsed_s)}" if self.total and self.done >= self.total else ""
+        return f"eta {duration(elapsed_s * (self.total - self.done) / gained)}"
+
+
+def human(number: float) -> str:
+    """1234567 -> "1.2M"; below a thousand as it is."""
+    return _scaled(number, 1000, ["", "k", "M", "B", "T"], "")
+
+
+def human_bytes(number: float) -> str:
+    """1234567 -> "1.2 MB" (powers of 1000)."""
+    return _scaled(number, 1000, ["B", "kB", "MB", "GB", "TB", "PB"], " ")
+
+
+def duration(seconds: float) -> str:
+    """3661 -> "1h01m"; the two largest units."""
+    if seconds < 9.95:
+        return f"{seconds:.1f}s"
+    whole = round(seconds)
+    minutes, hours, days = whole // 60, round(seconds / 60) // 60, round(seconds / 3600) // 24
+    if days:
+        return f"{days}d{round(seconds / 3600) % 24:02d}h"
+    if hours:
+        return f"{hours}h{round(seconds / 60) % 60:02d}m"
+    return f"{minutes}m{whole % 60:02d}s" if minutes else f"{whole}s"
+
+
+def _scaled(number: float, base: int, units: list[str], gap: str) -> str:
+    value, index = float(number), 0
+    # 999,950 would round to 1000.0k.
+    while abs(value) >= base - 0.05 * (index > 0) and index < len(units) - 1:
+        value, index = value / base, index + 1
+    digits = f"{value:.1f}".removesuffix(".0") if index or value != int(value) else str(int(value))
+    return f"{digits}{gap}{units[index]}"
+
+
+def _bar(console: Any, live: Live) -> Progress:
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
+
+    shape = [BarColumn(bar_width=24), TaskProgressColumn()] if live.total else [SpinnerColumn("dots")]
+    words = [TextColumn("{task.fields[text]}", markup=False), TextColumn("{task.fields[left]}", style="dim")]
+    label = TextColumn("{task.description}", style="bold", markup=False)
+    bar = Progress(label, *shape, *words, console=console, refresh_per_second=4)
+    bar.add_task(live.label, total=live.total, completed=int(live.start), text="", left="")
+    return bar

@@ -1,0 +1,139 @@
+"""What goes wrong, in the user's words: what, why, what to try; and the exit code that says which kind it was."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NoReturn
+
+
+class UserError(Exception):
+    """Usage or configuration: something the user can put right. Shown without a stack trace; survives pickling."""
+
+    exit_code = 2
+    kind = "usage"
+
+    def __init__(self, message: str, *, why: str | None = None, try_: str | None = None):
+        super().__init__(message)
+        self.message, self.why, self.try_ = message, why, try_
+
+    def __str__(self) -> str:
+        told = [
+            (label, text.replace("\n", "\n       ")) for label, text in (("why", self.why), ("try", self.try_)) if text
+        ]
+        return "\n".join([self.message, *(f"  {label}: {text}" for label, text in told)])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exception pickles its positional arguments only; the keyword ones would be lost between Ray's processes.
+        return _restore, (type(self), self.args, dict(self.__dict__))
+
+
+class DataError(UserError):
+    """Input data is missing, unfinished, unreadable, or not what its manifest says."""
+
+    exit_code = 3
+    kind = "data"
+
+
+class DivergedError(UserError):
+    """Training produced a non-finite loss or gradient."""
+
+    exit_code = 4
+    kind = "diverged"
+
+
+class InfrastructureError(UserError):
+    """Storage, tracking server, driver package or cluster: not there, not writable, or too small."""
+
+    exit_code = 5
+    kind = "infrastructure"
+
+
+class Interrupted(UserError):
+    """Stopped from outside after saving what there was."""
+
+    exit_code = 130
+    kind = "interrupted"
+
+
+def run_main(main: Callable[[], None]) -> NoReturn:
+    """Run a command and exit: 0, or the code of its error, with the cause first and the code in the last line.
+
+    The code is printed because `ray job submit` turns every failure into 1.
+    """
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        _leave(130, Interrupted.kind)
+    except Exception as exc:
+        cause = root_cause(exc)
+        if isinstance(cause, UserError):
+            print(f"error: {cause}", file=sys.stderr)
+            _leave(cause.exit_code, cause.kind)
+        print(f"error: {type(cause).__name__}: {cause}{_place(cause)}\n", file=sys.stderr)
+        traceback.print_exception(exc, file=sys.stderr)
+        _leave(1, "unexpected")
+    sys.exit(0)
+
+
+def root_cause(exc: BaseException) -> BaseException:
+    """The UserError inside `exc` if there is one, else the innermost cause.
+
+    Looks through what Ray wraps around errors of other processes: `cause` (RayTaskError), `worker_failures`
+    (Ray Train's WorkerGroupError), `controller_failure`, and Python's own `__cause__`.
+    """
+    chain = list(_walk(exc, set()))
+    # A RayTaskError is made a subclass of the class of its cause: the wrapper is an instance of UserError too, but
+    # its text is a stack trace. Only an exception that wraps nothing speaks for itself.
+    own = [e for e in chain if isinstance(e, UserError) and not isinstance(vars(e).get("cause"), BaseException)]
+    if own:
+        return own[0]
+    # The walk is depth first: up to the first exception that wraps nothing it follows one chain inwards.
+    return next((e for e in chain if not _inner(e)), exc)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Tail for a message about an unknown name: `; did you mean 'lr'? (have: betas, lr)`."""
+    have = sorted({str(k) for k in known})
+    by_lowercase = {k.lower(): k for k in have}
+    close = difflib.get_close_matches(str(name).lower(), by_lowercase, n=1)
+    guess = f"; did you mean {by_lowercase[close[0]]!r}?" if close else ""
+    return f"{guess} (have: {', '.join(have)})" if have else ""
+
+
+def _walk(exc: BaseException, seen: set[int]) -> Iterator[BaseException]:
+    if id(exc) in seen:
+        return
+    seen.add(id(exc))
+    yield exc
+    for inner in _inner(exc):
+        yield from _walk(inner, seen)
+
+
+def _inner(exc: BaseException) -> list[BaseException]:
+    """What `exc` wraps, nearest first."""
+    # vars(), not getattr(): Ray's wrapper forwards unknown attributes to its cause, which would hide one level.
+    have = vars(exc)
+    failures = have.get("worker_failures")
+    ordered = [failures[rank] for rank in sorted(failures)] if isinstance(failures, dict) else []
+    found = [have.get("cause"), *ordered, have.get("controller_failure"), exc.__cause__]
+    return [e for e in found if isinstance(e, BaseException)]
+
+
+def _place(exc: BaseException) -> str:
+    frames = traceback.extract_tb(exc.__traceback__)
+    return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+
+
+def _restore(cls: type[UserError], args: tuple[Any, ...], state: dict[str, Any]) -> UserError:
+    exc = cls.__new__(cls, *args)
+    exc.__dict__.update(state)
+    return exc
+
+
+def _leave(code: int, kind: str) -> NoReturn:
+    print(f"exit {code} ({kind})", file=sys.stderr, flush=True)
+    sys.exit(code)

@@ -1,0 +1,195 @@
+"""Metric points of a run: appended to a local file at once, sent to MLflow by a thread that reads that file.
+
+`metrics.jsonl` is the truth. The thread's only state is how far it has read, so an outage of MLflow costs nothing:
+sending goes on where it stopped, and a resumed run sends what MLflow lacks. `log` costs one write in any case.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import threading
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from infra.mlflow_client import RunHandle, client_of, first_line
+from infra.storage import write_bytes
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_POINTS_PER_REQUEST = 1000  # MLflow's limit
+_LONGEST_PAUSE_S = 60.0
+
+
+class MetricLog:
+    """Append-only; one writer per file. `problem` says why points are not in MLflow yet, None when nothing failed.
+
+    With `resume_step` the file is cut back to steps <= resume_step, and points of (metric, step) that the run already
+    has are not sent again: MLflow would keep both.
+    """
+
+    def __init__(
+        self, metrics_path: str, handle: RunHandle, *, resume_step: int | None = None, interval_s: float = 2.0
+    ):
+        os.makedirs(os.path.dirname(os.path.abspath(metrics_path)), exist_ok=True)
+        kept = _mend(metrics_path, resume_step)
+        self.problem: str | None = None
+        self._path, self._handle, self._interval_s = metrics_path, handle, interval_s
+        self._file = open(metrics_path, "ab")  # noqa: SIM115 (lives as long as the log)
+        self._written = kept
+        self._sent = 0 if resume_step is not None else kept
+        # metric -> steps in MLflow; filled per metric when first needed. None: a new run has none.
+        self._known: dict[str, set[int]] | None = {} if resume_step is not None else None
+        self._wake = threading.Condition()
+        self._hurry = self._closed = False
+        self._thread = threading.Thread(target=self._send_forever, name="metric-log", daemon=True)
+        if handle.enabled:
+            self._thread.start()
+
+    def log(self, step: int, values: dict[str, float]) -> None:
+        """Record values of one optimizer step. Never waits for MLflow."""
+        plain = {key: _json_number(float(value)) for key, value in values.items()}
+        line = (json.dumps({"step": int(step), "time": time.time(), "values": plain}) + "\n").encode()
+        with self._wake:
+            self._file.write(line)
+            self._file.flush()
+            self._written += len(line)
+            self._wake.notify_all()
+
+    def flush(self, timeout_s: float = 10.0) -> bool:
+        """Wait until everything is in MLflow; False if that takes longer."""
+        if not self._handle.enabled:
+            return True
+        with self._wake:
+            self._hurry = True
+            self._wake.notify_all()
+            done = self._wake.wait_for(lambda: self._sent >= self._written or not self._thread.is_alive(), timeout_s)
+            self._hurry = False
+            return done and self._sent >= self._written
+
+    def close(self, timeout_s: float = 10.0) -> bool:
+        """Flush and stop; False if points are left for the next resume. The file has them all."""
+        sent = self.flush(timeout_s)
+        with self._wake:
+            self._closed = True
+            self._file.close()
+            self._wake.notify_all()
+        return sent
+
+    def _send_forever(self) -> None:
+        client, pause_s = None, self._interval_s
+        while not self._closed:
+            with self._wake:
+                self._wake.wait_for(lambda: self._sent < self._written or self._closed)
+                # Points of `pause_s` seconds go together, except when someone waits for them.
+                self._wake.wait_for(lambda: self._hurry or self._closed, pause_s)
+                until = self._written
+            if self._closed:
+                return
+            try:
+                client = client or client_of(self._handle.uri)
+                for point, end in _points(self._path, self._sent, until):
+                    self._send(client, point)
+                    with self._wake:
+                        self._sent = end
+                        self._wake.notify_all()
+                self.problem, pause_s = None, self._interval_s
+            except Exception as exc:
+                self.problem = first_line(exc)
+                pause_s = min(max(2 * pause_s, 1.0), _LONGEST_PAUSE_S)
+                if self._hurry:
+                    time.sleep(0.1)  # someone waits: try again soon, but not in a spin
+
+    def _send(self, client: MlflowClient, points: list[tuple[str, float, int, int]]) -> None:
+        from mlflow.entities import Metric
+        from mlflow.exceptions import MlflowException
+
+        metrics = [Metric(k, v, t, s) for k, v, t, s in points if not self._is_known(client, k, s)]
+        try:
+            if metrics:
+                client.log_batch(self._handle.run_id, metrics=metrics)
+        except MlflowException as exc:
+            if exc.error_code != "INVALID_PARAMETER_VALUE":
+                raise
+            # A name that MLflow does not take must not keep the others waiting for ever.
+            for metric in metrics:
+                try:
+                    client.log_batch(self._handle.run_id, metrics=[metric])
+                except MlflowException as one:
+                    if one.error_code != "INVALID_PARAMETER_VALUE":
+                        raise
+        if self._known is not None:
+            for metric in metrics:
+                self._known[metric.key].add(metric.step)
+
+    def _is_known(self, client: MlflowClient, key: str, step: int) -> bool:
+        if self._known is None:
+            return False
+        if key not in self._known:
+            self._known[key] = _steps_of(client, self._handle.run_id, key)
+        return step in self._known[key]
+
+
+def _steps_of(client: MlflowClient, run_id: str, key: str) -> set[int]:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return {metric.step for metric in client.get_metric_history(run_id, key)}
+    except MlflowException as exc:
+        if exc.error_code != "INVALID_PARAMETER_VALUE":
+            raise
+        return set()  # a name that MLflow does not take has no history
+
+
+def read_points(metrics_path: str) -> Iterator[dict[str, Any]]:
+    """The lines of a metrics file as `{"step", "time", "values"}`, values as floats."""
+    with open(metrics_path, "rb") as file:
+        for line in file:
+            record = json.loads(line)
+            yield {**record, "values": {key: float(value) for key, value in record["values"].items()}}
+
+
+def _points(path: str, start: int, end: int) -> Iterator[tuple[list[tuple[str, float, int, int]], int]]:
+    """Batches of (metric, value, milliseconds, step) between two offsets, each with the offset after it."""
+    batch: list[tuple[str, float, int, int]] = []
+    with open(path, "rb") as file:
+        file.seek(start)
+        while (at := file.tell()) < end:
+            record = json.loads(file.readline())
+            values, milliseconds = record["values"].items(), round(record["time"] * 1000)
+            if batch and len(batch) + len(values) > _POINTS_PER_REQUEST:
+                yield batch, at
+                batch = []
+            batch += [(key, float(value), milliseconds, record["step"]) for key, value in values]
+            assert len(values) <= _POINTS_PER_REQUEST, "one step logs at most 1000 metrics"
+        if batch:
+            yield batch, end
+
+
+def _mend(path: str, resume_step: int | None) -> int:
+    """Drop a line torn by a crash, and steps after `resume_step`; returns the size."""
+    if not os.path.exists(path):
+        return 0
+    with open(path, "rb") as file:
+        lines = file.readlines()
+    kept = [
+        line for line in lines if _is_whole(line) and (resume_step is None or json.loads(line)["step"] <= resume_step)
+    ]
+    if len(kept) < len(lines):
+        write_bytes(path, b"".join(kept))
+    return sum(map(len, kept))
+
+
+def _is_whole(line: bytes) -> bool:
+    try:
+        return line.endswith(b"\n") and isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def _json_number(value: float) -> float | str:
+    """JSON has no nan and no infinities: those become "nan", "inf", "-inf", which float() reads."""
+    return value if math.isfinite(value) else str(value)

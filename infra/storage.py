@@ -1,0 +1,302 @@
+"""Files under one notion of URL: a local path, file://, s3://, gs://, https:// or memory://, by way of fsspec.
+
+Writes are atomic: a local file is replaced by rename after fsync, a remote one is a single put. Errors of reading are
+Python's own (FileNotFoundError, ...), for callers to judge; drivers retry transient errors themselves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+import uuid
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from infra.errors import DataError, InfrastructureError, UserError, nearest
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+_EXTRAS = {"s3": "glm-ray[s3]", "s3a": "glm-ray[s3]", "gs": "glm-ray[gcs]", "gcs": "glm-ray[gcs]"}
+_WITHOUT_FOLDERS = {"s3", "s3a", "gs", "gcs", "http", "https", "abfs", "az"}
+
+
+class FileInfo(NamedTuple):
+    """A file that `list_files` found: `path` is below the listed root, `version` changes when the content may have."""
+
+    url: str
+    path: str
+    size: int
+    version: str
+
+
+def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
+    """The fsspec filesystem of `url` and the path in it. Cheap to repeat: fsspec keeps one instance per kind."""
+    import fsspec
+
+    if is_local(url):
+        return fsspec.filesystem("file"), _local(url)
+    protocol = url.split("://")[0]
+    try:
+        # A cached listing would hide what another process wrote.
+        return fsspec.url_to_fs(url, use_listings_cache=False)
+    except ImportError as exc:
+        package = _EXTRAS.get(protocol)
+        try_ = f"pip install '{package}'" if package else "install the package that the message names"
+        raise InfrastructureError(f"no driver for {protocol}:// ({url})", why=str(exc), try_=try_) from None
+    except ValueError as exc:
+        if protocol in fsspec.available_protocols():
+            raise UserError(f"not a URL that {protocol}:// understands: {url}", why=str(exc)) from None
+        known = nearest(protocol, ["file", "s3", "gs", "https", "memory"])
+        raise UserError(f"unknown kind of URL {protocol!r} in {url}{known}") from None
+
+
+def is_local(url: str) -> bool:
+    return "://" not in url or url.startswith("file://")
+
+
+def absolute(url: str) -> str:
+    """A local path made absolute, `~` expanded; URLs unchanged."""
+    return url if "://" in url else os.path.abspath(os.path.expanduser(url))
+
+
+def join(url: str, *parts: str) -> str:
+    base = url if url.endswith("://") else url.rstrip("/") + "/"
+    return base + "/".join(part.strip("/") for part in parts) if parts else url
+
+
+def base_name(url: str) -> str:
+    """The last part of a path or URL."""
+    return url.rstrip("/").rpartition("/")[2]
+
+
+def exists(url: str) -> bool:
+    if is_local(url):
+        return os.path.exists(_local(url))
+    fs, path = filesystem(url)
+    return fs.exists(path)
+
+
+def read_bytes(url: str) -> bytes:
+    fs, path = filesystem(url)
+    return cast(bytes, fs.cat_file(path))
+
+
+def read_json(url: str) -> Any:
+    try:
+        return json.loads(read_bytes(url))
+    except ValueError as exc:
+        raise DataError(f"{url} is not valid JSON", why=str(exc)) from None
+
+
+def write_bytes(url: str, data: bytes) -> None:
+    """Whole or not at all; folders are made as needed."""
+    with _told_as("write", url):
+        if is_local(url):
+            _write_local(_local(url), data)
+            return
+        fs, path = filesystem(url)
+        _make_parent(fs, url, path)
+        fs.pipe_file(path, data)
+
+
+def write_json(url: str, value: Any) -> None:
+    write_bytes(url, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def list_files(url: str) -> list[FileInfo]:
+    """Files at `url`, sorted by path: the file itself, all files below a directory, or the matches of a glob.
+
+    Paths are relative to the directory, or to the part of a glob before its first wildcard. Hidden files and folders
+    are left out. Symbolic links are followed, loops are not; a dangling link is listed, with size 0, so that a reader
+    can say so. Raises DataError when there is nothing at `url`.
+    """
+    found = _list_local(_local(url)) if is_local(url) else _list_remote(url)
+    if found is None:
+        is_glob = _magic(url)
+        try_ = None if is_glob else "check the spelling; relative paths start at the current directory"
+        raise DataError(f"no file matches {url}" if is_glob else f"{url} does not exist", try_=try_)
+    if is_local(url) and url.startswith("file://"):
+        found = [info._replace(url=f"file://{info.url}") for info in found]
+    return sorted(found, key=lambda info: info.path)
+
+
+def remove_tree(url: str) -> None:
+    """Remove a file or a directory with all in it; nothing there is fine."""
+    fs, path = filesystem(url)
+    with contextlib.suppress(FileNotFoundError):
+        fs.rm(path, recursive=True)
+
+
+def upload_dir(local: str, url: str) -> None:
+    """Copy the files below `local` to `url`, remote ones concurrently. Publish a manifest afterwards."""
+    names = [os.path.relpath(path, local) for path, _ in _walk(local, hidden=True)]
+    with _told_as("write", url):
+        fs, root = filesystem(url)
+        targets = [join(root, *name.split(os.sep)) for name in names]
+        if is_local(url):
+            for parent in {os.path.dirname(path) for path in targets}:
+                os.makedirs(parent, exist_ok=True)
+        else:
+            for path in targets:
+                _make_parent(fs, url, path)
+        # Lists on both sides: fsspec then takes names as they are, wildcard characters included.
+        fs.put([os.path.join(local, name) for name in names], targets)
+
+
+def download_dir(url: str, local: str) -> None:
+    """Copy the files below `url` to the directory `local`."""
+    fs, root = filesystem(url)
+    paths = [path for path, _ in _walk(root, hidden=True)] if is_local(url) else sorted(fs.find(root))
+    if not paths:
+        raise DataError(f"{url} holds no files")
+    targets = [os.path.join(local, *_below(path, root).split("/")) for path in paths]
+    for parent in {os.path.dirname(path) for path in targets}:
+        os.makedirs(parent, exist_ok=True)
+    fs.get(paths, targets)
+
+
+def ensure_writable(url: str) -> None:
+    """Write and remove a small file below `url`; InfrastructureError says why that failed."""
+    probe = join(url, f".write-test-{uuid.uuid4().hex}")
+    write_bytes(probe, b"")
+    with _told_as("write", url):
+        fs, path = filesystem(probe)
+        fs.rm_file(path)
+
+
+# -- below: one level down ---------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _told_as(verb: str, url: str) -> Iterator[None]:
+    """Turn what a driver raises into an InfrastructureError that names the URL."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as exc:
+        why = exc.strerror if isinstance(exc, OSError) and exc.strerror else f"{type(exc).__name__}: {exc}"
+        where = (
+            "a folder that you own, with space left" if is_local(url) else "the credentials, and that the bucket exists"
+        )
+        if url.startswith(("http://", "https://")):
+            why, where = "https:// is for reading", "a local path, s3:// or gs://"
+        raise InfrastructureError(f"cannot {verb} {url}", why=why, try_=where) from exc
+
+
+def _local(url: str) -> str:
+    return os.path.abspath(os.path.expanduser(url.removeprefix("file://")))
+
+
+def _write_local(path: str, data: bytes) -> None:
+    folder = os.path.dirname(path)
+    os.makedirs(folder, exist_ok=True)
+    temporary = os.path.join(folder, f".tmp-{uuid.uuid4().hex}")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    # The rename itself must survive a power cut: a manifest says that what it names is complete.
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _make_parent(fs: AbstractFileSystem, url: str, path: str) -> None:
+    if url.split("://")[0] not in _WITHOUT_FOLDERS:
+        fs.makedirs(fs._parent(path), exist_ok=True)
+
+
+def _list_local(path: str) -> list[FileInfo] | None:
+    if os.path.isdir(path):
+        return [_local_info(file, os.path.relpath(file, path), status) for file, status in _walk(path, hidden=False)]
+    if os.path.lexists(path):
+        return [_local_info(path, os.path.basename(path), _status(path))]
+    if not _magic(path):
+        return None
+    import glob
+
+    root = _before_magic(path)
+    files = [file for file in glob.glob(path, recursive=True) if not os.path.isdir(file)]
+    return [_local_info(file, _below(file, root), _status(file)) for file in files] or None
+
+
+def _local_info(path: str, below: str, status: os.stat_result | None) -> FileInfo:
+    size, version = (status.st_size, str(status.st_mtime_ns)) if status else (0, "")
+    return FileInfo(path, below.replace(os.sep, "/"), size, version)
+
+
+def _walk(root: str, *, hidden: bool, inside: tuple[str, ...] = ()) -> Iterator[tuple[str, os.stat_result | None]]:
+    """Regular files below `root` with their status (None for dangling links); links back up are not entered."""
+    real = os.path.realpath(root)
+    if real in inside:
+        return
+    try:
+        names = sorted(os.listdir(root))
+    except OSError as exc:
+        raise DataError(f"cannot list {root}", why=exc.strerror, try_="check its permissions") from None
+    for name in names:
+        path = os.path.join(root, name)
+        status = _status(path)
+        if name.startswith(".") and not hidden:
+            continue
+        if status and stat.S_ISDIR(status.st_mode):
+            yield from _walk(path, hidden=hidden, inside=(*inside, real))
+        elif status is None or stat.S_ISREG(status.st_mode):  # a pipe or socket would block its reader
+            yield path, status
+
+
+def _status(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except OSError:
+        return None
+
+
+def _list_remote(url: str) -> list[FileInfo] | None:
+    fs, path = filesystem(url)
+    entries: Any
+    if fs.isfile(path):
+        entries, root = {path: fs.info(path)}, fs._parent(path)
+    elif found := fs.find(path, detail=True):
+        entries, root = found, path
+    elif _magic(path):
+        entries, root = fs.glob(path, detail=True), _before_magic(path)
+    else:
+        return [] if fs.isdir(path) else None
+    infos = [
+        FileInfo(fs.unstrip_protocol(name), _below(name, root), int(info.get("size") or 0), _version(info))
+        for name, info in entries.items()
+        if info.get("type") != "directory"
+    ]
+    return [i for i in infos if not any(part.startswith(".") for part in i.path.split("/"))] or None
+
+
+def _version(info: dict[str, Any]) -> str:
+    names = ("ETag", "etag", "md5Hash", "crc32c", "generation", "mtime", "LastModified", "updated", "created")
+    return next((str(info[name]).strip('"') for name in names if info.get(name)), "")
+
+
+def _below(path: str, root: str) -> str:
+    return path.removeprefix(root.rstrip("/")).lstrip("/")
+
+
+def _magic(path: str) -> bool:
+    return any(character in path for character in "*?[")
+
+
+def _before_magic(path: str) -> str:
+    """The folder of a glob above its first wildcard."""
+    parts = path.split("/")
+    return "/".join(parts[: next(i for i, part in enumerate(parts) if _magic(part))])

@@ -1,0 +1,1 @@
+"""From raw text to micro-batches: readers, cleaning, tokens, blanks, packing, the token store and the training feed."""

@@ -1,0 +1,204 @@
+"""Draw the blanks of segments: which objective, which spans, in which order. A pure function of (seed, epoch, segment id).
+
+The draw depends neither on batch, worker and order nor on how many segments are processed together, so blanks drawn in
+advance by Ray Data and blanks drawn in the training worker are the same bytes.
+"""
+
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from glm_model.layout import Ragged, expanded_lengths
+from infra.config import dataclass_from
+from infra.errors import UserError, nearest
+from pipelines import keyed, objectives
+from pipelines.objectives import SegmentBatch
+from pipelines.vocabulary import Vocabulary
+
+# Shares and settings by name. Token + document and token + sentence are the paper's multi-task models (section 3.3); it
+# does not state the shares: 1:1 is the early GLM-Doc configuration of the authors' repository, 5:3:2 that of GLM-10B.
+MIXTURES: dict[str, dict[str, float]] = {
+    "glm": {"token": 1.0},
+    "glm_doc": {"token": 0.5, "document": 0.5},
+    "glm_sent": {"token": 0.5, "sentence": 0.5},
+    "glm_multi": {"token": 0.5, "sentence": 0.3, "document": 0.2},
+    "gpt": {"document": 1.0},
+}
+_MIXTURE_SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
+    "gpt": {"document": {"min_ratio": 1.0, "suffix_share": 1.0}},
+}
+_OBJECTIVE, _KEY = 101, 102  # streams of draws
+_MAX_DRAWS = 64
+
+
+@dataclass
+class BlanksConfig:
+    mixture: str | dict[str, float] = "glm_multi"
+    """A name (glm, glm_doc, glm_sent, glm_multi, gpt) or shares such as {token: 0.6, document: 0.4}; drawn per segment."""
+    mask_tokens: Literal["one", "task"] = "task"
+    """One [MASK] for all objectives (the paper), or one per task: [MASK], [sMASK], [gMASK] (the authors' later models)."""
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Settings of an objective, by its name: {token: {ratio: 0.15}, document: {min_ratio: 0.5}}."""
+    seed: int = 1234
+    """Decides what is blanked."""
+
+
+class Mixture(NamedTuple):
+    """A resolved mixture: parallel tuples of names, shares (they sum to 1), modules and their settings, and mask kinds."""
+
+    names: tuple[str, ...]
+    shares: tuple[float, ...]
+    modules: tuple[ModuleType, ...]
+    configs: tuple[Any, ...]
+    masks: tuple[str, ...]
+
+
+class Blanks(NamedTuple):
+    """Blanks of N segments: objective index [N], spans [S, 2] in the order of prediction, span_offsets [N + 1]."""
+
+    objective: np.ndarray
+    spans: np.ndarray
+    span_offsets: np.ndarray
+
+
+class RowBatch(NamedTuple):
+    """Rows of whole segments: flat tokens, segment offsets [N+1], ids [N], byte counts [N], row_offsets [R+1] into segments."""
+
+    tokens: np.ndarray
+    offsets: np.ndarray
+    ids: np.ndarray
+    num_bytes: np.ndarray
+    row_offsets: np.ndarray
+
+
+def resolve(config: BlanksConfig) -> Mixture:
+    """Find the objectives and check the shares. Raises UserError for unknown names and for shares that do not sum to 1."""
+    shares, settings = config.mixture, dict(config.settings)
+    if isinstance(shares, str):
+        if shares not in MIXTURES:
+            raise UserError(
+                f"unknown mixture {shares!r}{nearest(shares, MIXTURES)}",
+                try_="a name from the list, or shares such as {token: 0.6, document: 0.4}",
+            )
+        preset = _MIXTURE_SETTINGS.get(shares, {})
+        settings = {name: preset.get(name, {}) | settings.get(name, {}) for name in {*preset, *settings}}
+        shares = MIXTURES[shares]
+    total = sum(shares.values())
+    if not shares or min(shares.values()) < 0 or abs(total - 1) > 1e-6:
+        raise UserError(
+            f"blanks.mixture {shares} sums to {total:g}, not to 1", try_="give each objective its share of the segments"
+        )
+    if unused := set(settings) - set(shares):
+        raise UserError(
+            f"blanks.settings has {', '.join(sorted(unused))}, which the mixture does not use",
+            try_=f"settings of: {', '.join(shares)}",
+        )
+    modules = tuple(objectives.find(name) for name in shares)
+    configs = tuple(
+        dataclass_from(module.Config, settings.get(name, {}), where=f"in blanks.settings.{name}")
+        for name, module in zip(shares, modules, strict=True)
+    )
+    masks = tuple(module.MASK if config.mask_tokens == "task" else "mask" for module in modules)
+    return Mixture(tuple(shares), tuple(shares.values()), modules, configs, masks)
+
+
+def draw(
+    mixture: Mixture, rows: RowBatch, vocabulary: Vocabulary, *, seed: int, epoch: int, attempt: int | np.ndarray = 0
+) -> Blanks:
+    """The blanks of every segment of `rows`. `attempt` (a number, or one per segment) selects an independent redraw."""
+    base = keyed.fold(seed, epoch)[0]
+    keys = keyed.fold(base, attempt, rows.ids)
+    choice = keyed.unit(keyed.bits(keys, 1, stream=_OBJECTIVE)[:, 0])
+    objective = np.minimum(np.searchsorted(np.cumsum(mixture.shares), choice, side="right"), len(mixture.names) - 1)
+    keys = keyed.mix(keys + np.uint64(_KEY))
+    parts = []
+    for index, (module, config) in enumerate(zip(mixture.modules, mixture.configs, strict=True)):
+        members = np.flatnonzero(objective == index)
+        if len(members) == len(keys):
+            batch = SegmentBatch(rows.tokens, rows.offsets, keys, vocabulary)
+        else:
+            tokens, offsets = take_ragged(rows.tokens, rows.offsets, members)
+            batch = SegmentBatch(tokens, offsets, keys[members], vocabulary)
+        if len(members):
+            parts.append((members, *module.spans(batch, config)))
+    return Blanks(objective.astype(np.uint8), *_merge(parts, len(keys)))
+
+
+def draw_rows(
+    mixture: Mixture, rows: RowBatch, vocabulary: Vocabulary, *, seed: int, epoch: int, width: int
+) -> tuple[Blanks, np.ndarray]:
+    """Blanks whose expansion fits each row in `width` positions, and the number of redraws of each row [R] (0 nearly always).
+
+    Rows are filled with a reserve of six standard deviations (`pipelines.pack`); one that overflows all the same has all
+    its segments drawn again with the next attempt number, a rule on that row alone. Raises UserError when the rows were
+    packed for a mixture that expands less.
+    """
+    blanks = draw(mixture, rows, vocabulary, seed=seed, epoch=epoch)
+    redraws = np.zeros(len(rows.row_offsets) - 1, np.int64)
+    for attempt in range(1, _MAX_DRAWS):
+        sizes = expanded_lengths(rows.offsets, blanks.span_offsets)
+        filled = np.add.reduceat(sizes, rows.row_offsets[:-1]) if len(sizes) else np.zeros(0)
+        over = np.flatnonzero(filled > width)
+        if len(over) == 0:
+            return blanks, redraws
+        redraws[over] = attempt
+        attempts = np.repeat(redraws, np.diff(rows.row_offsets))
+        blanks = draw(mixture, rows, vocabulary, seed=seed, epoch=epoch, attempt=attempts)
+    raise UserError(
+        f"the blanks of a row need more than its {width} positions, {_MAX_DRAWS} times in a row",
+        why="the store was packed for a mixture that expands less",
+        try_="prepare it again with this mixture: python workflows/prepare.py --config <recipe>",
+    )
+
+
+def ragged(rows: RowBatch, blanks: Blanks, mixture: Mixture, vocabulary: Vocabulary) -> Ragged:
+    """What `glm_model.layout.expand` takes. Raises UserError when the tokenizer lacks a mask that the mixture uses."""
+    mask_of = mask_ids(mixture, vocabulary)
+    objective = blanks.objective.astype(np.int64)
+    return Ragged(rows.tokens, rows.offsets, blanks.spans, blanks.span_offsets, mask_of[objective], objective)
+
+
+def mask_ids(mixture: Mixture, vocabulary: Vocabulary) -> np.ndarray:
+    """The mask token of each objective of the mixture, int64 [O]."""
+    ids = np.array([vocabulary.masks[kind] for kind in mixture.masks], dtype=np.int64)
+    if (ids < 0).any():
+        kind = mixture.masks[int(np.argmin(ids))]
+        raise UserError(
+            f"the tokenizer has no {kind} token, which blanks.mask_tokens=task needs",
+            try_="blanks.mask_tokens=one, or a tokenizer with [MASK], [sMASK] and [gMASK]",
+        )
+    return ids
+
+
+def moments(mixture: Mixture, rows: RowBatch, vocabulary: Vocabulary) -> tuple[np.ndarray, np.ndarray]:
+    """(mean, variance) of the positions that each segment takes once laid out, [N], over the draws of the mixture."""
+    batch = SegmentBatch(rows.tokens, rows.offsets, rows.ids, vocabulary)
+    mean, square = np.zeros(len(batch)), np.zeros(len(batch))
+    for module, config, share in zip(mixture.modules, mixture.configs, mixture.shares, strict=True):
+        first, variance = module.blank_moments(batch, config)
+        mean += share * first
+        square += share * (variance + first**2)
+    return batch.lengths + 2 * mean, 4 * np.maximum(square - mean**2, 0)
+
+
+def take_ragged(flat: np.ndarray, offsets: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The members' slices of a ragged array, concatenated, and their offsets."""
+    sizes = np.diff(offsets)[members]
+    new = np.concatenate(([0], np.cumsum(sizes)))
+    index = np.repeat(offsets[:-1][members] - new[:-1], sizes) + np.arange(new[-1])
+    return flat[index], new
+
+
+def _merge(parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]], n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Spans and offsets in segment order out of (members, spans, offsets) of each objective."""
+    count = np.zeros(n, np.int64)
+    for members, _, offsets in parts:
+        count[members] = np.diff(offsets)
+    span_offsets = np.concatenate(([0], np.cumsum(count)))
+    spans = np.empty((int(span_offsets[-1]), 2), np.int64)
+    for members, values, offsets in parts:
+        sizes = np.diff(offsets)
+        spans[np.repeat(span_offsets[:-1][members] - offsets[:-1], sizes) + np.arange(len(values))] = values
+    return spans, span_offsets

@@ -1,0 +1,70 @@
+"""The unit that flows through preparation: one document, or the reason why there is none; and how both are named."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+# A file of another encoding shows far more undecodable characters than this; damage in transit shows fewer.
+_MAX_REPLACED_SHARE = 0.01
+_NO_BREAK_SPACE, _IDEOGRAPHIC_SPACE = "\u00a0".encode(), "\u3000".encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One text as its reader found it. `offset`: its byte offset in the decompressed file."""
+
+    text: str
+    offset: int
+    meta: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """What stood at `offset` and is no document. `reason` is a fixed word that is counted, `detail` is free."""
+
+    offset: int
+    reason: str
+    detail: str = ""
+
+
+def document_id(source_name: str, path_below_root: str, offset: int) -> bytes:
+    """16 bytes: the same wherever the source is mounted and whatever else is in it."""
+    name = f"{source_name}\0{path_below_root}\0{offset}".encode(errors="surrogatepass")
+    return hashlib.blake2b(name, digest_size=16).digest()
+
+
+def content_key(text: str) -> int:
+    """Unsigned 64-bit hash of a text; texts that differ in white space only share it."""
+    data = text.encode(errors="surrogatepass").translate(None, b" \t\n\r\v\f")
+    if not data.isascii():
+        data = data.replace(_NO_BREAK_SPACE, b"").replace(_IDEOGRAPHIC_SPACE, b"")
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+
+
+def decode_utf8(data: bytes) -> tuple[str, bool] | None:
+    """(text, whether it was repaired) or None when `data` is not UTF-8.
+
+    Removes a byte order mark and turns CRLF into LF.
+    Invalid bytes become U+FFFD if at most 1 % of the characters are hit.
+    """
+    data = data.removeprefix(b"\xef\xbb\xbf")
+    repaired = False
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        text = data.decode(errors="replace")
+        if text.count("\ufffd") - data.count(b"\xef\xbf\xbd") > _MAX_REPLACED_SHARE * len(text):
+            return None
+        repaired = True
+    return (text.replace("\r\n", "\n") if "\r" in text else text), repaired
+
+
+def text_document(data: bytes, offset: int, meta: dict[str, Any] | None = None) -> Document | Rejected:
+    """The document of some UTF-8 bytes."""
+    decoded = decode_utf8(data)
+    if decoded is None:
+        return Rejected(offset, "not_utf8", f"more than 1 % of the characters of {data[:40]!r}... do not decode")
+    text, repaired = decoded
+    return Document(text, offset, {**(meta or {}), "repaired": "utf8"} if repaired else meta)

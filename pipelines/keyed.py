@@ -1,0 +1,59 @@
+"""Keyed randomness: every draw is a hash of (key, counter), so it depends on what is drawn and never on where or when.
+
+A `numpy` generator object per segment would cost more than all its draws together; hashing is vectorised over segments.
+The mixer is the splitmix64 finaliser (Steele, Lea and Flood, OOPSLA 2014).
+"""
+
+import numpy as np
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_FIRST = np.uint64(0xBF58476D1CE4E5B9)
+_SECOND = np.uint64(0x94D049BB133111EB)
+
+
+def mix(x: np.ndarray) -> np.ndarray:
+    """A bijection of uint64 whose output bits all depend on all input bits. Any shape."""
+    x = x ^ (x >> np.uint64(30))
+    x *= _FIRST
+    x ^= x >> np.uint64(27)
+    x *= _SECOND
+    x ^= x >> np.uint64(31)
+    return x
+
+
+def fold(*values: int | np.ndarray) -> np.ndarray:
+    """One uint64 key [N] out of integers and uint64 arrays [N], in order: fold(a, b) differs from fold(b, a)."""
+    key = np.zeros(1, np.uint64)
+    for value in values:
+        part = np.atleast_1d(np.asarray(value)).astype(np.uint64)
+        key = mix(mix(key + _GOLDEN) + part)
+    return key
+
+
+def bits(keys: np.ndarray, count: int, *, stream: int) -> np.ndarray:
+    """Uniform uint64 [N, count]. Column j depends on (key, stream, j) alone, so asking for more columns changes none."""
+    counters = (np.arange(count, dtype=np.uint64) + np.uint64((stream << 32) + 1)) * _GOLDEN
+    return mix(keys[:, None] + counters[None, :])
+
+
+def below(random: np.ndarray, limit: np.ndarray | int) -> np.ndarray:
+    """int64 in [0, limit) from uint64 draws of the same shape; limit up to 2**31 (bias below limit / 2**32)."""
+    return (((random >> np.uint64(32)) * np.asarray(limit).astype(np.uint64)) >> np.uint64(32)).astype(np.int64)
+
+
+def unit(random: np.ndarray) -> np.ndarray:
+    """float64 in [0, 1) from uint64 draws."""
+    return (random >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def order(random: np.ndarray) -> np.ndarray:
+    """A random permutation of each row [N, K]: column indices in the order of their draws.
+
+    The column is packed into the low 16 bits and values are sorted, so that ties and the sort's algorithm (which differs
+    between processors) cannot change the result.
+    """
+    columns = random.shape[1]
+    assert columns <= 1 << 16
+    packed = (random & ~np.uint64(0xFFFF)) | np.arange(columns, dtype=np.uint64)
+    packed.sort(axis=1)
+    return (packed & np.uint64(0xFFFF)).astype(np.int64)

@@ -1,0 +1,69 @@
+"""Sentence objective: whole sentences, until at least 15 % of the segment is covered (paper, section 2.1).
+
+Never the whole segment when it holds two sentences or more. Adjacent sentences may both be blanked: two blanks, two masks.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from infra.errors import UserError
+from pipelines import keyed
+from pipelines.objectives import SegmentBatch
+from pipelines.vocabulary import sentence_ends
+
+MASK = "smask"
+_ORDER = 1
+
+
+@dataclass(frozen=True)
+class Config:
+    ratio: float = 0.15
+    """Share of the segment's tokens to blank at least."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.ratio <= 1:
+            raise UserError(f"objective sentence: ratio={self.ratio} is outside (0, 1]", try_="the paper uses 0.15")
+
+
+def spans(batch: SegmentBatch, config: Config) -> tuple[np.ndarray, np.ndarray]:
+    start, end, segment = _sentences(batch)
+    first = np.searchsorted(segment, np.arange(len(batch) + 1))
+    index = np.arange(len(segment)) - first[segment]
+    random = keyed.mix(batch.keys[segment] + keyed.fold(_ORDER) + keyed.mix(index.astype(np.uint64)))
+    order = np.lexsort((index, random, segment))  # sentences of each segment in random order
+    start, end = start[order], end[order]
+
+    size = end - start
+    covered = np.cumsum(size) - size
+    covered -= covered[np.minimum(first[:-1], max(len(size) - 1, 0))][segment]
+    target = np.maximum((config.ratio * batch.lengths).astype(np.int64), 1)
+    taken = covered < target[segment]
+    several = np.diff(first)[segment] > 1
+    is_last = index == (np.diff(first) - 1)[segment]
+    taken &= ~(several & is_last)  # in random order, the last sentence is left to read
+    count = np.bincount(segment[taken], minlength=len(batch))
+    return np.stack((start[taken], end[taken]), axis=1), np.concatenate(([0], np.cumsum(count)))
+
+
+def blank_moments(batch: SegmentBatch, config: Config) -> tuple[np.ndarray, np.ndarray]:
+    """Sentences needed for the target, from the segment's mean sentence length; the variance is an upper estimate."""
+    _, _, segment = _sentences(batch)
+    sentences = np.bincount(segment, minlength=len(batch)).astype(np.float64)
+    mean = np.minimum(1 + config.ratio * sentences, np.maximum(sentences - 1, 1))
+    return mean, np.where(sentences > 1, mean, 0.0)
+
+
+def _sentences(batch: SegmentBatch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(start, end, segment) of every sentence, start and end relative to the segment; a tail without end is a sentence."""
+    ends = sentence_ends(batch.tokens, batch.vocabulary.classes)
+    last_text = batch.offsets[:-1] + batch.text_ends - 1
+    ends[batch.offsets[:-1]] = False  # [CLS]
+    ends[batch.offsets[1:] - 1] = False  # eos, if there is one
+    ends[last_text] = True
+    stop = np.flatnonzero(ends) + 1
+    segment = np.searchsorted(batch.offsets, stop - 1, side="right") - 1
+    stop_in_segment = stop - batch.offsets[segment]
+    begin = np.concatenate(([1], stop_in_segment[:-1]))
+    begin[np.concatenate(([True], segment[1:] != segment[:-1]))[: len(begin)]] = 1
+    return begin[: len(stop)], stop_in_segment, segment

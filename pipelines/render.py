@@ -1,0 +1,167 @@
+"""Show examples as people read them: the text with its blanks, the order in which they are predicted, both position rows.
+
+The page is one self-contained HTML file: no script, nothing to fetch, readable in light and dark.
+"""
+
+import html as _html
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from glm_model.layout import Example, Marks, expand
+from glm_model.tokenizer import Tokenizer
+from pipelines import blanks
+from pipelines.blanks import Blanks, BlanksConfig, RowBatch
+from pipelines.store import Split, TokenStore
+from pipelines.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+_COLOURS = 8
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One example to show: its objective, pieces of the context (text, blank number or None), the blanks in order, rows."""
+
+    objective: str
+    segment_id: str
+    context: list[tuple[str, int | None]]
+    pieces: list[str]
+    tokens: list[str]
+    position_ids: list[int]
+    block_position_ids: list[int]
+    context_end: int
+
+
+def examples(
+    opened: TokenStore, split: Split, tokenizer: Tokenizer, config: BlanksConfig, *, count: int
+) -> list[Shown]:
+    """The first `count` segments of a split under their blanks of epoch 0, as evenly over the objectives as they come."""
+    mixture, vocabulary = blanks.resolve(config), Vocabulary.of(tokenizer)
+    rows = split.read_group(0)
+    width = opened.manifest["settings"]["row_width"]
+    drawn, _ = blanks.draw_rows(mixture, rows, vocabulary, seed=config.seed, epoch=0, width=width)
+    per_objective = -(-count // len(mixture.names))
+    shown: list[Shown] = []
+    for index, name in enumerate(mixture.names):
+        for segment in np.flatnonzero(drawn.objective == index)[:per_objective]:
+            one, its_blanks = _segment(rows, drawn, int(segment))
+            ragged = blanks.ragged(one, its_blanks, mixture, vocabulary)
+            special = tokenizer.special
+            marks = Marks(special.sop, special.eop, special.pad)
+            size = len(one.tokens) + 2 * len(its_blanks.spans)
+            example = expand(ragged, np.array([0, 1]), width=size, marks=marks)
+            shown.append(_shown(name, one, its_blanks, example, tokenizer))
+    return shown[:count]
+
+
+def html(shown: list[Shown], *, title: str) -> str:
+    """A self-contained page of examples."""
+    body = "\n".join(_card(index, example) for index, example in enumerate(shown, start=1))
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{_html.escape(title)}</title><style>{_STYLE}</style></head>
+<body><h1>{_html.escape(title)}</h1>
+<p>Each text is shown with its blanks numbered in the order in which the model predicts them. It reads the context as a
+whole, then writes every blank from left to right, seeing the blanks before it.</p>
+{body}
+</body></html>
+"""
+
+
+def filled(text: str, answers: list[str]) -> "Text":
+    """A text with the answers in the places of its masks, highlighted for a terminal."""
+    from rich.text import Text
+
+    parts = re.split(r"\[(?:MASK|sMASK|gMASK)\]", text)
+    shown = Text(parts[0])
+    for answer, part in zip(answers, parts[1:], strict=True):
+        shown.append(answer.strip() or "∅", style="bold green")
+        shown.append(part)
+    return shown
+
+
+def _segment(rows: RowBatch, drawn: Blanks, index: int) -> tuple[RowBatch, Blanks]:
+    begin, end = int(rows.offsets[index]), int(rows.offsets[index + 1])
+    first, last = int(drawn.span_offsets[index]), int(drawn.span_offsets[index + 1])
+    one = RowBatch(
+        rows.tokens[begin:end],
+        np.array([0, end - begin]),
+        rows.ids[index : index + 1],
+        rows.num_bytes[index : index + 1],
+        np.array([0, 1]),
+    )
+    return one, Blanks(drawn.objective[index : index + 1], drawn.spans[first:last], np.array([0, last - first]))
+
+
+def _shown(name: str, one: RowBatch, its_blanks: Blanks, example: Example, tokenizer: Tokenizer) -> Shown:
+    order = np.argsort(its_blanks.spans[:, 0])
+    context: list[tuple[str, int | None]] = []
+    at = 0
+    for number in order:
+        start, end = (int(x) for x in its_blanks.spans[number])
+        context.append((tokenizer.decode(one.tokens[at:start]), None))
+        context.append((tokenizer.decode(one.tokens[start:end]), int(number) + 1))
+        at = end
+    context.append((tokenizer.decode(one.tokens[at:]), None))
+    return Shown(
+        objective=name,
+        segment_id=f"{int(one.ids[0]):016x}",
+        context=context,
+        pieces=[tokenizer.decode(one.tokens[a:b]) for a, b in its_blanks.spans],
+        tokens=[tokenizer.piece(int(i)) for i in example.tokens[0]],
+        position_ids=example.position_ids[0].tolist(),
+        block_position_ids=example.block_position_ids[0].tolist(),
+        context_end=int(example.context_end[0, 0]),
+    )
+
+
+def _card(index: int, shown: Shown) -> str:
+    text = "".join(
+        f"<span>{_html.escape(part)} </span>" if number is None else _blank(part, number)
+        for part, number in shown.context
+    )
+    pieces = "".join(f"<li>{_html.escape(piece) or '∅'}</li>" for piece in shown.pieces)
+    return f"""<section><h2>{index}. {_html.escape(shown.objective)}</h2>
+<p class="meta">segment {shown.segment_id} · {len(shown.pieces)} blanks · {shown.context_end} context + {len(shown.tokens) - shown.context_end} predicted positions</p>
+<p class="text">{text}</p>
+<details><summary>blanks in the order of prediction</summary><ol>{pieces}</ol></details>
+<details><summary>tokens and positions</summary>{_positions(shown)}</details></section>"""
+
+
+def _blank(part: str, number: int) -> str:
+    return f'<mark class="c{number % _COLOURS}" title="blank {number}"><sup>{number}</sup>{_html.escape(part) or "∅"}</mark> '
+
+
+def _positions(shown: Shown) -> str:
+    def cells(values: list, start: int, end: int) -> str:
+        return "".join(f"<td>{_html.escape(str(v))}</td>" for v in values[start:end])
+
+    tables = []
+    for label, start, end in (("context", 0, shown.context_end), ("predicted", shown.context_end, len(shown.tokens))):
+        lines = (
+            ("token", shown.tokens),
+            ("position", shown.position_ids),
+            ("block position", shown.block_position_ids),
+        )
+        rows = "".join(f"<tr><th>{name}</th>{cells(values, start, end)}</tr>" for name, values in lines)
+        tables.append(f'<div class="scroll"><table><caption>{label}</caption>{rows}</table></div>')
+    return "".join(tables)
+
+
+_STYLE = """
+:root{color-scheme:light dark;--line:#8884}
+body{font:16px/1.55 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
+h1{font-size:1.5rem}h2{font-size:1.05rem;margin:0}section{border-top:1px solid var(--line);padding:1rem 0}
+.meta{color:#888;font-size:.85rem;margin:.1rem 0 .6rem}.text{white-space:pre-wrap;margin:.4rem 0}
+mark{color:inherit;border-radius:.25rem;padding:.05rem .2rem}mark sup{font-size:.7em;opacity:.75;margin-right:.15rem}
+.c0{background:#e5737355}.c1{background:#64b5f655}.c2{background:#81c78455}.c3{background:#ffd54f66}
+.c4{background:#ba68c855}.c5{background:#4db6ac55}.c6{background:#ff8a6555}.c7{background:#90a4ae55}
+details{font-size:.9rem;margin:.3rem 0}summary{cursor:pointer;color:#888}
+.scroll{overflow-x:auto}table{border-collapse:collapse;font:12px/1.4 ui-monospace,monospace;margin:.4rem 0}
+caption{text-align:left;color:#888}td,th{border:1px solid var(--line);padding:.1rem .3rem;white-space:nowrap}th{text-align:left}
+"""

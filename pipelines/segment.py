@@ -1,0 +1,148 @@
+"""Cut documents into segments: `[CLS]` and text of one document, cut at sentence ends, at most sequence_length tokens.
+
+A long text is first split into chunks of some hundred characters at sentence ends, which are tokenised by themselves; a
+segment is a run of whole chunks. So the bytes and characters of every segment are known exactly, without the token
+offsets that would cost a sixth of the tokenizer's speed. Short texts, the most, are one chunk.
+"""
+
+import re
+from typing import NamedTuple
+
+import numpy as np
+
+from pipelines import keyed
+
+CHUNK_CHARACTERS = 250
+
+# A place to cut: behind a sentence end and its closing marks, before the white space (byte-level tokenizers join a word
+# with the space before it); a line break; or, in scripts without spaces, directly behind the sentence end.
+_CUT = re.compile(r"[.!?…][\"'”’»)\]]*(?=\s)|(?=\n)|[。！？…][”’」』）]*")
+_SPACE = re.compile(r"(?=\s\S)")
+
+
+class Chunks(NamedTuple):
+    """Chunks of N documents: texts [C], offsets [N+1] into them, num_bytes [C] (UTF-8)."""
+
+    texts: list[str]
+    offsets: np.ndarray
+    num_bytes: np.ndarray
+
+
+class Segments(NamedTuple):
+    """Segments [S]: flat tokens, offsets [S+1], ids [S], UTF-8 bytes of their text [S], index of their document [S]."""
+
+    tokens: np.ndarray
+    offsets: np.ndarray
+    ids: np.ndarray
+    num_bytes: np.ndarray
+    document: np.ndarray
+
+
+def chunk_documents(texts: list[str]) -> Chunks:
+    """Split each text into chunks of about CHUNK_CHARACTERS; concatenated, a text's chunks are the text."""
+    chunks: list[str] = []
+    offsets = np.zeros(len(texts) + 1, np.int64)
+    for i, text in enumerate(texts):
+        if len(text) <= 2 * CHUNK_CHARACTERS:
+            chunks.append(text)
+        else:
+            chunks.extend(_split(text))
+        offsets[i + 1] = len(chunks)
+    num_bytes = np.fromiter((len(c) if c.isascii() else len(c.encode()) for c in chunks), np.int64, len(chunks))
+    return Chunks(chunks, offsets, num_bytes)
+
+
+def segment_documents(
+    flat: np.ndarray,
+    token_offsets: np.ndarray,
+    chunks: Chunks,
+    document_keys: np.ndarray,
+    *,
+    length: int,
+    cls: int,
+    eos: int,
+) -> Segments:
+    """Segments of N documents from the tokens of their chunks.
+
+    flat [T] and token_offsets [C+1] are the chunks' tokens; document_keys uint64 [N]. A segment takes as many whole chunks
+    as fit behind `[CLS]`; a chunk longer than a segment is cut hard. A document's last segment ends in eos. A document
+    without any token gives no segment.
+    """
+    chunk_tokens = np.diff(token_offsets)
+    heads, tails, document, piece, size_bytes = [], [], [], [], []
+    for doc in range(len(chunks.offsets) - 1):
+        first, last = int(chunks.offsets[doc]), int(chunks.offsets[doc + 1])
+        begin, end = int(token_offsets[first]), int(token_offsets[last])
+        if end == begin:
+            continue
+        if end - begin <= length - 2:  # the usual case: [CLS], the whole text, eos
+            pieces = [(begin, end, int(chunks.num_bytes[first:last].sum()))]
+        else:
+            pieces = _pieces(begin, chunk_tokens[first:last].tolist(), chunks.num_bytes[first:last].tolist(), length)
+        for number, (head, tail, num_bytes) in enumerate(pieces):
+            heads.append(head)
+            tails.append(tail)
+            document.append(doc)
+            piece.append(number)
+            size_bytes.append(num_bytes)
+    return _assemble(flat, heads, tails, document, piece, size_bytes, document_keys, cls=cls, eos=eos)
+
+
+def segment_ids(document_keys: np.ndarray, pieces: np.ndarray) -> np.ndarray:
+    """64-bit identity of a document's piece, the same in every store."""
+    return keyed.fold(document_keys, pieces)
+
+
+def _split(text: str) -> list[str]:
+    """Cut at the first sentence end behind every CHUNK_CHARACTERS; only the text behind that point is searched."""
+    chunks, start, end = [], 0, len(text)
+    while end - start > 2 * CHUNK_CHARACTERS:
+        cut = _CUT.search(text, start + CHUNK_CHARACTERS, start + 3 * CHUNK_CHARACTERS)
+        if cut is None or cut.end() >= end:  # no sentence end for long: tables, code, lists
+            cut = _SPACE.search(text, start + CHUNK_CHARACTERS, start + 3 * CHUNK_CHARACTERS)
+        stop = min(cut.end(), end) if cut else min(start + 3 * CHUNK_CHARACTERS, end)
+        chunks.append(text[start:stop])
+        start = stop
+    if start < end:
+        chunks.append(text[start:])
+    return chunks
+
+
+def _pieces(begin: int, sizes: list[int], num_bytes: list[int], length: int) -> list[tuple[int, int, int]]:
+    """(first token, one past the last, bytes) of each segment; the last keeps a place for eos."""
+    pieces = []
+    head = tail = begin
+    taken = 0
+    for index, (size, size_bytes) in enumerate(zip(sizes, num_bytes, strict=True)):
+        room = length - (2 if index == len(sizes) - 1 else 1)
+        if tail > head and tail - head + size > room:
+            pieces.append((head, tail, taken))
+            head, taken = tail, 0
+        tail += size
+        taken += size_bytes
+        while tail - head > room:  # one chunk alone is longer than a segment: bytes are shared out by tokens
+            part = taken * room // (tail - head)
+            pieces.append((head, head + room, part))
+            head, taken = head + room, taken - part
+    if tail > head:
+        pieces.append((head, tail, taken))
+    return pieces
+
+
+def _assemble(flat, heads, tails, document, piece, size_bytes, document_keys, *, cls: int, eos: int) -> Segments:
+    head, tail = np.array(heads, np.int64), np.array(tails, np.int64)
+    doc = np.array(document, np.int64)
+    last = np.append(doc[1:] != doc[:-1], True)[: len(doc)]
+    sizes = tail - head + 1 + last
+    offsets = np.concatenate(([0], np.cumsum(sizes)))
+    tokens = np.empty(int(offsets[-1]), flat.dtype)
+    body = np.ones(len(tokens), bool)
+    body[offsets[:-1]] = False
+    body[offsets[1:][last] - 1] = False
+    text = tail - head
+    source = np.repeat(head - (np.cumsum(text) - text), text) + np.arange(int(text.sum()))
+    tokens[body] = flat[source]
+    tokens[offsets[:-1]] = cls
+    tokens[offsets[1:][last] - 1] = eos
+    ids = segment_ids(document_keys[doc], np.array(piece, np.int64))
+    return Segments(tokens, offsets, ids, np.array(size_bytes, np.int64), doc)

@@ -1,0 +1,203 @@
+"""Cleaned text to a shard of the token store: tokenise, segment, pack, write. One task, one shard, about 64 MB of text.
+
+A shard is made of pieces of many units (`assign_pieces`), so documents are shuffled across the corpus at linear cost,
+without an all-to-all exchange.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from glm_model.tokenizer import Tokenizer
+from infra import storage
+from pipelines import blanks, keyed, pack, store, text
+from pipelines.blanks import BlanksConfig, RowBatch
+from pipelines.segment import Segments, chunk_documents, segment_documents
+from pipelines.vocabulary import Vocabulary
+
+_BATCH_BYTES = 4 << 20  # text tokenised at a time: bounds the memory of a task
+_SMALL_SHARD_BYTES = 4_000_000
+_SHARD_ORDER, _ROW_ORDER = 301, 302
+DOCUMENT_SCHEMA = pa.schema(
+    [
+        ("id", pa.binary(16)),
+        ("source", pa.string()),
+        ("path", pa.string()),
+        ("offset", pa.int64()),
+        ("characters", pa.int64()),
+        ("num_bytes", pa.int64()),
+        ("tokens", pa.int64()),
+        ("pieces", pa.int32()),  # segments: their ids are segment_ids(document_key(id), 0 .. pieces - 1)
+    ]
+)
+
+
+class ShardSettings(NamedTuple):
+    """What decides a shard's content besides its text."""
+
+    sequence_length: int
+    row_width: int
+    rows_per_group: int
+    blanks: dict[str, Any]
+
+
+def assign_pieces(pieces: list[dict[str, Any]], *, shard_bytes: int, seed: int) -> list[list[dict[str, Any]]]:
+    """Spread pieces {unit, piece, group, num_bytes} over shards of about equal bytes, in a keyed random order."""
+    if not pieces:
+        return []
+    unit_key = np.array([int(p["unit"][:16], 16) for p in pieces], np.uint64)
+    order = np.argsort(keyed.fold(seed, _SHARD_ORDER, unit_key, np.array([p["piece"] for p in pieces])), kind="stable")
+    total = sum(p["num_bytes"] for p in pieces)
+    # A small corpus is still cut into a few shards, so that tasks run side by side and row groups can be shuffled.
+    shards = max(1, round(total / shard_bytes), min(8, total // _SMALL_SHARD_BYTES))
+    assigned: list[list[dict[str, Any]]] = [[] for _ in range(shards)]
+    done = 0
+    for index in order:
+        assigned[min(done * shards // total, shards - 1)].append(pieces[index])
+        done += pieces[index]["num_bytes"]
+    return [shard for shard in assigned if shard]
+
+
+def build_shard(
+    name: str,
+    split: str,
+    pieces: list[dict[str, Any]],
+    limits: dict[str, int],
+    *,
+    text_url: str,
+    store_url: str,
+    settings: ShardSettings,
+) -> dict[str, Any]:
+    """Build one shard of one split. limits: per source, the content key below which documents are validation.
+
+    Writes `<split>/<name>.parquet`, `documents/<split>-<name>.parquet` and, last, `work/<split>-<name>.json` with the
+    record that it returns.
+    """
+    tokenizer, vocabulary = _tokenizer(store_url)
+    parts: list[Segments] = []
+    documents: list[pa.Table] = []
+    for batch in _batches(pieces, limits, split, text_url):
+        segments, table = _tokenise(batch, tokenizer, settings.sequence_length)
+        parts.append(segments)
+        documents.append(table)
+    segments = _join(parts)
+    rows, fill = _pack(segments, vocabulary, settings)
+    path = f"{split}/{name}.parquet"
+    shard = store.write_shard(
+        storage.join(store_url, path),
+        segments,
+        rows,
+        dtype=store.token_dtype(tokenizer.vocab_size),
+        rows_per_group=settings.rows_per_group,
+        expected_fill=fill,
+        path=path,
+    )
+    table = pa.concat_tables(documents) if documents else DOCUMENT_SCHEMA.empty_table()
+    store.write_table(storage.join(store_url, f"documents/{split}-{name}.parquet"), table)
+    empty = int((np.asarray(table["tokens"]) == 0).sum()) if len(table) else 0
+    record = {"split": split, "shard": asdict(shard), "documents": len(table), "without_tokens": empty}
+    storage.write_json(storage.join(store_url, f"work/{split}-{name}.json"), record)
+    return record
+
+
+def document_keys(ids: list[bytes]) -> np.ndarray:
+    """uint64 keys of 128-bit document ids: what segment ids are derived from."""
+    halves = np.frombuffer(b"".join(ids), "<u8").reshape(-1, 2)
+    return keyed.fold(halves[:, 0], halves[:, 1])
+
+
+class _Batch(NamedTuple):
+    source: str
+    table: pa.Table
+
+
+def _batches(pieces: list[dict[str, Any]], limits: dict[str, int], split: str, text_url: str) -> Iterator[_Batch]:
+    """Documents of the split, a few MB at a time, from the row groups of the shard's pieces."""
+    columns = ["id", "key", "path", "offset", "num_bytes", "text"]
+    for piece in pieces:
+        table = text.read_pieces(storage.join(text_url, f"{piece['unit']}.parquet"), [piece["group"]], columns)
+        held_out = np.asarray(table["key"]) < np.uint64(limits.get(piece["source"], 0))
+        table = table.filter(pa.array(held_out if split == "validation" else ~held_out))
+        if len(table) == 0:
+            continue
+        batch = np.cumsum(np.asarray(table["num_bytes"])) // _BATCH_BYTES
+        for first, last in zip(*_runs(batch), strict=True):
+            yield _Batch(piece["source"], table.slice(first, last - first))
+
+
+def _tokenise(batch: _Batch, tokenizer: Tokenizer, length: int) -> tuple[Segments, pa.Table]:
+    texts = batch.table["text"].to_pylist()
+    ids = batch.table["id"].to_pylist()
+    chunks = chunk_documents(texts)
+    flat, token_offsets = tokenizer.encode_batch(chunks.texts)
+    flat = flat.astype(store.token_dtype(tokenizer.vocab_size), copy=False)
+    segments = segment_documents(
+        flat,
+        token_offsets,
+        chunks,
+        document_keys(ids),
+        length=length,
+        cls=tokenizer.special.cls,
+        eos=tokenizer.special.pad,
+    )
+    tokens = np.bincount(segments.document, weights=np.diff(segments.offsets), minlength=len(texts)).astype(np.int64)
+    table = pa.table(
+        {
+            "id": batch.table["id"],
+            "source": pa.array([batch.source] * len(texts), pa.string()),
+            "path": batch.table["path"].cast(pa.string()),
+            "offset": batch.table["offset"],
+            "characters": pa.array([len(t) for t in texts], pa.int64()),
+            "num_bytes": batch.table["num_bytes"],
+            "tokens": pa.array(tokens),
+            "pieces": pa.array(np.bincount(segments.document, minlength=len(texts)).astype(np.int32)),
+        },
+        schema=DOCUMENT_SCHEMA,
+    )
+    return segments, table
+
+
+def _pack(segments: Segments, vocabulary: Vocabulary, settings: ShardSettings) -> tuple[list[np.ndarray], float]:
+    """Rows of segment indices in a random order, and the expected share of their positions that is used."""
+    mixture = blanks.resolve(BlanksConfig(**settings.blanks))
+    everything = RowBatch(
+        segments.tokens, segments.offsets, segments.ids, segments.num_bytes, np.array([0, len(segments.ids)])
+    )
+    mean, variance = blanks.moments(mixture, everything, vocabulary)
+    rows = pack.pack(mean, variance, segments.ids, width=settings.row_width)
+    if not rows:
+        return [], 0.0
+    first = np.array([segments.ids[row[0]] for row in rows], np.uint64)
+    order = np.argsort(keyed.fold(_ROW_ORDER, first), kind="stable")
+    return [rows[i] for i in order], float(mean.sum() / (len(rows) * settings.row_width))
+
+
+def _join(parts: list[Segments]) -> Segments:
+    if not parts:
+        empty = np.empty(0, np.int64)
+        return Segments(np.empty(0, np.uint16), np.zeros(1, np.int64), empty.astype(np.uint64), empty, empty)
+    sizes = np.concatenate([np.diff(part.offsets) for part in parts])
+    return Segments(
+        np.concatenate([part.tokens for part in parts]),
+        np.concatenate(([0], np.cumsum(sizes))),
+        np.concatenate([part.ids for part in parts]),
+        np.concatenate([part.num_bytes for part in parts]),
+        np.empty(0, np.int64),
+    )
+
+
+def _runs(values: np.ndarray) -> tuple[list[int], list[int]]:
+    """(first, one past the last) index of each run of equal values."""
+    edges = np.flatnonzero(np.diff(values)) + 1
+    return [0, *edges.tolist()], [*edges.tolist(), len(values)]
+
+
+@lru_cache(maxsize=2)
+def _tokenizer(store_url: str) -> tuple[Tokenizer, Vocabulary]:
+    """Loaded once per worker process."""
+    tokenizer = Tokenizer.load(store_url)
+    return tokenizer, Vocabulary.of(tokenizer)

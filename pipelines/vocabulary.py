@@ -1,0 +1,98 @@
+"""What objectives and segmenting may know of a tokenizer: a few ids, and which tokens can end a sentence.
+
+Plain numpy and small, so that it travels to every task. Sentence ends are found on tokens, for any tokenizer: WordPiece,
+byte-level BPE, Unigram. Unlike the authors' rule (any token that contains a full stop, colon or semicolon ends a
+sentence) it is not fooled by `3.5`, initials, `e.g.`, common abbreviations, ordinals (`3. Oktober`) and web addresses.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from glm_model.tokenizer import Tokenizer
+
+# One bit per property of a token's surface form.
+HARD_END = 1  # ends a sentence wherever it stands
+SOFT_END = 2  # a full stop: depends on its neighbours
+CLOSER = 4  # belongs to the sentence that it closes: quotation marks, brackets
+NUMBER = 8
+ORDINAL = 16  # a number of one or two digits: what precedes the full stop of an ordinal or of a list item
+LETTER = 32  # a single letter: an initial, or a part of `e. g.`
+ABBREVIATION = 64
+GLUED = 128  # continues the word before it: no space in between
+
+_HARD = frozenset("?!。？！…．")
+_CLOSERS = frozenset("\"')]}”’»›」』）】〉》")
+_ABBREVIATIONS = frozenset(
+    ["mr", "mrs", "ms", "dr", "st", "prof", "sr", "jr", "vs", "etc", "no", "vol", "fig", "al", "ed", "eds", "inc", "ltd", "co", "corp", "rev", "gen", "col", "sgt", "capt", "lt", "cf", "ca", "approx", "dept", "est", "jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec", "mt", "ft", "gov", "sen", "rep", "pres", "univ", "bzw", "usw", "evtl", "ggf", "vgl", "nr", "bd", "hrsg", "str", "mio", "mrd", "abs", "art", "mme", "mlle", "env", "av"]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """cls, eos: ids; masks: id of each kind of mask, -1 where absent; classes: uint8 [V], the bits above of every token."""
+
+    cls: int
+    eos: int
+    masks: dict[str, int]
+    classes: np.ndarray
+
+    @staticmethod
+    def of(tokenizer: Tokenizer) -> "Vocabulary":
+        special = tokenizer.special
+        masks = {"mask": special.mask, "smask": special.smask, "gmask": special.gmask}
+        return Vocabulary(special.cls, special.eos, masks, classify(tokenizer.pieces()))
+
+
+def classify(pieces: list[str]) -> np.ndarray:
+    """uint8 [V]: the class bits of every surface form, as `Tokenizer.pieces` gives them: `##ing` or ` the`."""
+    subwords = any(piece.startswith("##") for piece in pieces)
+    return np.array([_bits(piece, subwords) for piece in pieces], dtype=np.uint8)
+
+
+def sentence_ends(tokens: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """bool [T]: True on the last token of every sentence, closing quotation marks and brackets included.
+
+    `tokens` may hold many segments in a row: a segment's border is no sentence end by itself, callers add it.
+    """
+    if len(tokens) == 0:
+        return np.zeros(0, bool)
+    here = classes[tokens]
+    before = np.concatenate(([np.uint8(0)], here[:-1]))
+    after = np.concatenate((here[1:], [np.uint8(0)]))
+    soft = (here & SOFT_END) > 0
+    part_of_number = ((before & NUMBER) > 0) & ((after & NUMBER) > 0)
+    shortened = (before & (LETTER | ABBREVIATION | ORDINAL)) > 0
+    mid_word = (after & GLUED) > 0
+    end = ((here & HARD_END) > 0) | (soft & ~part_of_number & ~shortened & ~mid_word)
+    for _ in range(2):  # ." and .") : the end moves to the closer
+        moved = np.concatenate(([False], end[:-1])) & ((here & CLOSER) > 0)
+        end = (end & ~np.concatenate((moved[1:], [False]))) | moved
+    return end
+
+
+def _bits(piece: str, subwords: bool) -> int:
+    """Class bits of one surface form; in a WordPiece vocabulary `##` glues, in the others a missing space does."""
+    glued = piece.startswith("##") if subwords else not piece[:1].isspace()
+    text = piece.removeprefix("##") if subwords else piece
+    word = text.strip()
+    if not word:
+        return HARD_END if "\n" in text else 0
+    part_of_word = glued and subwords
+    bits = 0
+    if word[-1] in _HARD or "\n" in text:
+        bits |= HARD_END
+    elif set(word) == {"."}:
+        bits |= SOFT_END
+    if all(c in _CLOSERS for c in word):
+        bits |= CLOSER
+    if word.isdigit():
+        bits |= NUMBER | (ORDINAL if len(word) <= 2 and not part_of_word else 0)
+    if len(word) == 1 and word.isalpha() and word.isascii() and not part_of_word:
+        bits |= LETTER
+    if word.lower() in _ABBREVIATIONS and not part_of_word:
+        bits |= ABBREVIATION
+    # Where spaces are tokens' first characters, punctuation is glued as a rule: only letters and digits tell mid-word.
+    if glued and word[0].isalnum() and word[0].isascii():
+        bits |= GLUED
+    return bits

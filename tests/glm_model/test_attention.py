@@ -1,0 +1,140 @@
+"""Attention: law 5 (backends agree, forward and backward), the visibility rule, padding, dropout."""
+
+import pytest
+import torch
+
+from glm_model.attention import attention, make_mask
+from glm_model.dropout import dropout, keep_mask, keep_scale
+
+
+def segments_of(rows: list[list[tuple[int, int]]], width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(segment_ids, context_end) of rows of (context, blanks) sizes."""
+    segment_ids = torch.full((len(rows), width), -1)
+    context_end = torch.zeros(len(rows), width, dtype=torch.int64)
+    for r, row in enumerate(rows):
+        at = 0
+        for index, (context, blanks) in enumerate(row):
+            segment_ids[r, at : at + context + blanks] = index
+            context_end[r, at : at + context + blanks] = at + context
+            at += context + blanks
+    return segment_ids, context_end
+
+
+def run(backend, segment_ids, context_end, dtype=torch.float32, heads=3):
+    """Output and gradients of q, k, v under one backend; the same numbers for every backend."""
+    rows, width = segment_ids.shape
+    generator = torch.Generator().manual_seed(0)
+    qkv = [torch.randn(rows, width, heads, 8, generator=generator).to(dtype).requires_grad_() for _ in range(3)]
+    real = (segment_ids >= 0)[:, :, None, None]
+    mask = make_mask(segment_ids, context_end, (rows, width), "cpu", backend=backend)
+    assert mask.backend == backend
+    out = attention(*qkv, mask) * real
+    out.backward(torch.randn(out.shape, generator=generator).to(dtype) * real)
+    return out, *(x.grad for x in qkv)
+
+
+CASES = {
+    "packed": ([[(5, 3), (4, 4), (1, 2)], [(9, 6)]], 20),
+    "row edges": ([[(20, 0)], [(10, 10)], [(0, 20)]], 20),
+    "no blanks and no context": ([[(7, 0), (0, 7)], []], 16),
+    "long, which is split": ([[(250, 60), (0, 280), (300, 0)]], 900),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_law_5_backends_agree_forward_and_backward(case):
+    segment_ids, context_end = segments_of(*CASES[case])
+    for mine, reference in zip(
+        run("segments", segment_ids, context_end), run("dense", segment_ids, context_end), strict=True
+    ):
+        torch.testing.assert_close(mine, reference, rtol=1e-5, atol=1e-5)
+
+
+def test_law_5_in_bf16_within_its_rounding():
+    segment_ids, context_end = segments_of(*CASES["packed"])
+    exact = run("dense", segment_ids, context_end)
+    for mine, reference in zip(run("segments", segment_ids, context_end, torch.bfloat16), exact, strict=True):
+        torch.testing.assert_close(mine.float(), reference, rtol=0.05, atol=0.06)
+
+
+def test_the_dense_mask_is_the_rule_same_segment_and_context_or_not_later():
+    segment_ids, context_end = segments_of([[(2, 2), (1, 1)]], 7)
+    allowed = make_mask(segment_ids, context_end, (1, 7), "cpu", backend="dense").allowed
+    assert allowed is not None
+    expected = ["xx.....", "xx.....", "xxx....", "xxxx...", "....x..", "....xx.", "......x"]
+    assert ["".join(".x"[int(v)] for v in row) for row in allowed[0, 0]] == expected
+
+
+def test_padding_gives_no_nan_in_either_backend():
+    segment_ids, context_end = segments_of([[(3, 2)], []], 8)
+    for backend in ("dense", "segments"):
+        mask = make_mask(segment_ids, context_end, (2, 8), "cpu", backend=backend)
+        qkv = [torch.randn(2, 8, 1, 4, requires_grad=True) for _ in range(3)]
+        out = attention(*qkv, mask)
+        out.sum().backward()
+        assert all(torch.isfinite(x).all() for x in (out, *(x.grad for x in qkv)))
+
+
+def test_a_cpu_takes_segments_and_falls_back_where_a_segment_is_not_contiguous():
+    zeros = torch.zeros(1, 4, dtype=torch.int64)
+    assert make_mask(zeros, zeros + 4, (1, 4), "cpu").backend == "segments"
+    apart = torch.tensor([[0, 1, 0, -1]])
+    assert make_mask(apart, None, (1, 4), "cpu").backend == "dense"
+    with pytest.raises(ValueError, match="each segment in one piece"):
+        make_mask(apart, None, (1, 4), "cpu", backend="segments")
+
+
+def test_a_context_that_leaves_its_segment_or_changes_inside_is_refused():
+    segment_ids, context_end = segments_of([[(3, 2), (2, 2)]], 10)
+    with pytest.raises(ValueError, match="context_end=4 lies outside its segment, which spans 5 to 9 of row 0"):
+        make_mask(segment_ids, torch.where(segment_ids == 1, 4, context_end), (1, 10), "cpu")
+    context_end[0, 2] = 2
+    with pytest.raises(ValueError, match="changes inside a segment of row 0 after column 1"):
+        make_mask(segment_ids, context_end, (1, 10), "cpu")
+
+
+def test_attention_dropout_is_unbiased_and_its_gradient_is_that_of_its_own_mask():
+    segment_ids, context_end = segments_of([[(4, 3)]], 7)
+    mask = make_mask(segment_ids, context_end, (1, 7), "cpu", backend="segments")
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(1, 7, 1, 4, generator=generator, dtype=torch.float64) for _ in range(3))
+    torch.manual_seed(0)
+    many = [x.expand(-1, -1, 4000, -1) for x in (q, k, v)]  # as many heads as draws
+    mean = attention(*many, mask, dropout_p=0.4).mean(2, keepdim=True)
+    torch.testing.assert_close(mean, attention(q, k, v, mask), rtol=0, atol=0.06)
+
+    def seeded(*qkv: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(3)
+        return attention(*qkv, mask, dropout_p=0.4)
+
+    assert torch.autograd.gradcheck(seeded, [x.requires_grad_() for x in (q, k, v)])
+
+
+def test_the_split_form_has_the_right_gradient_under_dropout():
+    segment_ids, context_end = segments_of([[(200, 60)]], 260)
+    mask = make_mask(segment_ids, context_end, (1, 260), "cpu", backend="segments")
+    qkv = [torch.randn(1, 260, 1, 2, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    way = [torch.randn_like(x) for x in qkv]
+    probe = torch.randn(1, 260, 1, 2, dtype=torch.float64)
+
+    def value(step: float) -> torch.Tensor:
+        torch.manual_seed(3)
+        return (attention(*(x + step * w for x, w in zip(qkv, way, strict=True)), mask, dropout_p=0.2) * probe).sum()
+
+    value(0.0).backward()
+    slope = sum((x.grad * w).sum() for x, w in zip(qkv, way, strict=True))
+    torch.testing.assert_close(slope, (value(1e-5) - value(-1e-5)) / 2e-5, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5])
+def test_dropout_keeps_the_stated_share_and_the_mean(p):
+    torch.manual_seed(0)
+    keep = keep_mask(torch.Size((1000, 1003)), p)
+    assert keep.float().mean().item() == pytest.approx(1 - p, abs=2e-3)
+    assert keep_scale(p) == pytest.approx(1 / (1 - p), rel=1e-4)
+    x = torch.ones(7, 9, requires_grad=True)
+    y = dropout(x, p)
+    y.sum().backward()
+    assert sorted(set(y.flatten().tolist())) == pytest.approx([0.0, keep_scale(p)])
+    assert torch.equal(x.grad, y)
+    assert dropout(x, 0.0) is x

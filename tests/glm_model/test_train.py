@@ -1,0 +1,173 @@
+"""A training step's parts: laws of accumulation and empty batches, schedule, decay, loss weights, dropout seeds."""
+
+import copy
+
+import pytest
+import torch
+
+from glm_model.config import GLMConfig, OptimConfig
+from glm_model.model import GLM
+from glm_model.train import (
+    TrainStep,
+    learning_rate,
+    loss_scales,
+    make_optimizer,
+    objective_weights,
+    resolve_precision,
+    seed_dropout,
+)
+
+SHARES = torch.tensor([0.7, 0.3])
+
+
+def rows(batch, start, stop):
+    return {name: value[start:stop] for name, value in batch.items()}
+
+
+def gradients(step: TrainStep, batch, pieces: int) -> dict[str, torch.Tensor]:
+    """Gradients of one optimizer step whose batch is cut into equal micro-batches."""
+    step.zero_grad()
+    counts = sum(torch.bincount(batch["objective_ids"][batch["loss_mask"] == 1], minlength=2)[None])
+    size = len(batch["tokens"]) // pieces
+    for i in range(pieces):
+        sums, _ = step(rows(batch, i * size, (i + 1) * size))
+        (sums * loss_scales(counts, SHARES)).sum().backward()
+    return {name: parameter.grad.clone() for name, parameter in step.named_parameters()}
+
+
+@pytest.fixture
+def step(small) -> TrainStep:
+    torch.manual_seed(0)
+    return TrainStep(GLM(small), num_objectives=2, precision="fp32")
+
+
+@pytest.fixture
+def batch(packed):
+    return packed([[12, 9], [10], [14, 8], [9, 9, 8], [20], [11], [8, 12], [10, 10]], width=40)
+
+
+def test_law_8_accumulation_is_invisible(step, batch):
+    whole = gradients(step, batch, 1)
+    for pieces in (2, 4, 8):
+        for name, gradient in gradients(step, batch, pieces).items():
+            torch.testing.assert_close(gradient, whole[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_the_step_counts_blanks_per_objective(step, batch):
+    sums, counts = step(batch)
+    expected = [int(((batch["objective_ids"] == o) & (batch["loss_mask"] == 1)).sum()) for o in range(2)]
+    assert counts.tolist() == expected
+    assert counts.sum() == batch["loss_mask"].sum()
+    assert (sums / counts).tolist() == pytest.approx([4.16, 4.16], abs=0.1)  # ln 64: an untrained model
+
+
+def test_an_empty_micro_batch_adds_nothing_and_still_reaches_every_parameter(step, batch):
+    empty = {name: torch.zeros_like(value[:1]) for name, value in batch.items()}
+    empty["segment_ids"] -= 1
+    sums, counts = step(empty)
+    (sums * loss_scales(counts, SHARES)).sum().backward()
+    assert sums.tolist() == [0, 0]
+    assert counts.tolist() == [0, 0]
+    assert all(p.grad is not None and p.grad.abs().max() == 0 for p in step.parameters())
+
+
+def test_training_lowers_the_loss_in_fp32_and_bf16(batch, small):
+    for precision in ("fp32", "bf16"):
+        torch.manual_seed(0)
+        step = TrainStep(GLM(small), num_objectives=2, precision=precision)
+        optimizer = make_optimizer(step, OptimConfig(lr=1e-2))
+        losses = []
+        for _ in range(12):
+            sums, counts = step(batch)
+            loss = (sums * loss_scales(counts, SHARES)).sum()
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            losses.append(loss.item())
+        assert losses[-1] < 0.75 * losses[0], precision
+
+
+def test_decay_spares_biases_and_norms_only(small):
+    model = GLM(small)
+    decayed, spared = make_optimizer(model, OptimConfig(weight_decay=0.2)).param_groups
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.2, 0.0)
+    assert {names[id(p)].split(".")[-2] for p in decayed["params"]} == {
+        "token_embedding",
+        "position_embedding",
+        "block_position_embedding",
+        "qkv",
+        "attention_out",
+        "mlp_in",
+        "mlp_out",
+    }
+    assert all(n.endswith(".bias") or "norm" in n for n in (names[id(p)] for p in spared["params"]))
+    assert len(decayed["params"]) + len(spared["params"]) == len(names)
+
+
+def test_the_cosine_schedule_in_full():
+    config = OptimConfig(lr=1.0, warmup_steps=2, floor_ratio=0.1)
+    rates = [learning_rate(step, 6, config) for step in range(8)]
+    # Warm-up 1/2, 1; then 0.1 + 0.9 (1 + cos(pi t)) / 2 at t = 1/4 .. 1; then the floor.
+    assert rates == pytest.approx([0.5, 1.0, 0.8682, 0.55, 0.2318, 0.1, 0.1, 0.1], abs=1e-4)
+
+
+def test_linear_and_constant_schedules_and_the_warmup_fraction():
+    linear = OptimConfig(lr=1.0, warmup_fraction=0.5, schedule="linear", floor_ratio=0.0)
+    assert [learning_rate(s, 4, linear) for s in range(5)] == pytest.approx([0.5, 1.0, 0.5, 0.0, 0.0])
+    constant = OptimConfig(lr=1.0, warmup_steps=1, schedule="constant")
+    assert [learning_rate(s, 3, constant) for s in range(4)] == [1.0] * 4
+    with pytest.raises(ValueError, match="warmup_steps=10 leaves nothing of 10 steps"):
+        learning_rate(0, 10, OptimConfig(warmup_steps=10))
+
+
+def test_objective_weighting_gives_each_objective_its_share_and_token_weighting_each_token():
+    counts = torch.tensor([30, 10, 0])
+    shares = torch.tensor([0.5, 0.25, 0.25])
+    assert objective_weights(counts, shares).tolist() == pytest.approx([2 / 3, 1 / 3, 0])
+    assert loss_scales(counts, shares).tolist() == pytest.approx([2 / 90, 1 / 30, 0])
+    assert objective_weights(counts, shares, "token").tolist() == pytest.approx([0.75, 0.25, 0])
+    assert loss_scales(counts, shares, "token").tolist() == pytest.approx([1 / 40, 1 / 40, 0])
+    assert objective_weights(counts * 0, shares).tolist() == [0, 0, 0]
+    with pytest.raises(ValueError, match="loss_weighting='tokens' is unknown"):
+        objective_weights(counts, shares, "tokens")  # type: ignore[arg-type]
+
+
+def test_dropout_depends_on_seed_step_and_micro_batch_alone():
+    def draw(*key: int) -> float:
+        torch.rand(7)  # whatever ran before
+        seed_dropout(*key)
+        return torch.rand(()).item()
+
+    assert draw(1, 2, 3) == draw(1, 2, 3)
+    assert len({draw(1, 2, 3), draw(0, 2, 3), draw(1, 3, 3), draw(1, 2, 4), draw(1, 3, 2)}) == 5
+
+
+def test_dropout_masks_do_not_depend_on_the_number_of_threads(batch, small):
+    config = GLMConfig(**{**small.to_dict(), "dropout": 0.2, "attention_dropout": 0.2})
+    torch.manual_seed(0)
+    step = TrainStep(GLM(config), num_objectives=2, precision="fp32")
+    threads, losses = torch.get_num_threads(), []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            seed_dropout(0, 0, 0)
+            losses.append(step(batch)[0])
+    finally:
+        torch.set_num_threads(threads)
+    torch.testing.assert_close(losses[0], losses[1], rtol=1e-6, atol=1e-4)
+
+
+def test_precision_is_chosen_by_the_device_and_can_be_forced():
+    assert resolve_precision("fp32", "cuda") == "fp32"
+    assert resolve_precision("bf16", "cpu") == "bf16"
+    assert resolve_precision("auto", "cuda") == "bf16"
+    amx = torch.cpu._is_amx_tile_supported()
+    assert resolve_precision("auto", "cpu") == ("bf16" if amx else "fp32")
+    with pytest.raises(ValueError, match=r"train\.precision='fp16' is unknown"):
+        resolve_precision("fp16", "cpu")  # type: ignore[arg-type]
+
+
+def test_a_copied_step_trains_alike(step, batch):
+    other = copy.deepcopy(step)
+    torch.testing.assert_close(other(batch)[0], step(batch)[0], rtol=0, atol=0)

@@ -1,0 +1,155 @@
+"""Joining, fitting and talking, on the local Ray that the tests share."""
+
+import os
+import pickle
+import subprocess
+import sys
+
+import pytest
+
+from infra.cluster import Cluster, ClusterConfig, Link, check_fit, connect, inside_job, shutdown
+from infra.errors import DataError, InfrastructureError, root_cause
+
+pytestmark = pytest.mark.ray
+
+
+def test_a_running_ray_is_joined_and_left_alone(local_ray):
+    import ray
+
+    said = []
+    cluster = connect(ClusterConfig(local_cpus=99), say=said.append)
+    assert (cluster.started_here, cluster.cpus, cluster.gpus, cluster.dashboard_url) == (False, 4.0, 0.0, None)
+    assert said == [f"joined Ray at {cluster.address}: 4 CPUs"]
+    shutdown(cluster)
+    assert ray.is_initialized()
+
+
+@pytest.mark.parametrize(
+    ("workers", "share", "use_gpu"),
+    [(4, None, False), (2, {"CPU": 2}, False), (12, {"CPU": 1 / 3}, False), (99, {}, False), (0, None, True)],
+)
+def test_workers_that_fit(local_ray, workers, share, use_gpu):
+    check_fit(workers, share, use_gpu)
+
+
+@pytest.mark.parametrize(
+    ("workers", "share", "use_gpu", "message", "remedy"),
+    [
+        (5, None, False, "room for 4 of 5 workers", "--train.num_workers=4"),
+        (2, {"CPU": 3}, False, "room for 1 of 2 workers", "--train.num_workers=1"),
+        (1, {"CPU": 5}, False, "room for 0 of 1 workers", "--train.resources_per_worker"),
+        (1, None, True, "room for 0 of 1 workers", "--train.use_gpu=false"),
+        (1, {"TPU": 1}, False, "room for 0 of 1 workers", "--train.resources_per_worker"),
+    ],
+)
+def test_workers_that_do_not_fit(local_ray, workers, share, use_gpu, message, remedy):
+    with pytest.raises(InfrastructureError, match=message) as caught:
+        check_fit(workers, share, use_gpu)
+    assert remedy in caught.value.try_
+    assert "4 CPU" in caught.value.why
+
+
+def test_posts_arrive_in_order_and_once(local_ray):
+    import ray
+
+    link = Link.create("posts")
+
+    @ray.remote(num_cpus=0)
+    def work(name: str) -> None:
+        for step in range(3):
+            Link.attach(name).post({"step": step})
+        # One more through the same door: what it returns has been read after all of the above.
+        assert Link.attach(name).poll() == [{"step": step} for step in range(3)]
+        Link.attach(name).post({"step": 3})
+
+    ray.get(work.remote("posts"))
+    assert link.poll() == [{"step": 3}]
+    assert link.poll() == []
+
+
+def test_a_request_to_stop_reaches_a_worker(local_ray):
+    import ray
+
+    link = Link.create("stop")
+    assert link.stop_reason() is None
+
+    @ray.remote(num_cpus=0)
+    def work(link: Link) -> str:
+        while (reason := link.stop_reason()) is None:
+            pass
+        return reason
+
+    running = work.remote(link)
+    link.request_stop("SIGTERM")
+    link.request_stop("SIGINT")
+    assert ray.get(running, timeout=30) == "SIGTERM"
+
+
+def test_the_actor_takes_no_cpu_and_keeps_the_newest_posts(local_ray):
+    import ray
+
+    link = Link.create("free")
+    for step in range(1100):
+        link.post({"step": step})
+    posts = link.poll()
+    assert (len(posts), posts[-1]) == (1000, {"step": 1099})
+    assert ray.available_resources()["CPU"] == 4.0
+
+
+def test_errors_of_remote_tasks_keep_their_text(local_ray):
+    import ray
+
+    @ray.remote(num_cpus=0)
+    def fail() -> None:
+        raise DataError("no store", why="interrupted", try_="again")
+
+    with pytest.raises(ray.exceptions.RayTaskError) as caught:
+        ray.get(fail.remote())
+    cause = root_cause(caught.value)
+    assert type(cause) is DataError
+    assert str(cause) == "no store\n  why: interrupted\n  try: again"
+
+
+def test_a_local_ray_is_started_and_stopped_quietly():
+    code = """
+from infra.cluster import *
+cluster = connect(ClusterConfig(), min_cpus=7, say=print)
+assert cluster.started_here and cluster.cpus >= 7, cluster
+import ray
+shutdown(cluster)
+assert not ray.is_initialized()
+"""
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stderr) == (0, "")
+    (line,) = done.stdout.splitlines()
+    assert line.startswith("started a local Ray at ")
+
+
+def test_a_cluster_that_is_not_there_is_named_at_once():
+    code = "from infra.cluster import *; from infra.errors import run_main; run_main(lambda: connect(ClusterConfig()))"
+    environment = {**os.environ, "RAY_ADDRESS": "127.0.0.1:1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=50)
+    lines = done.stderr.splitlines()
+    assert lines[0] == "error: cannot join the Ray at 127.0.0.1:1"
+    assert "refused" in lines[1]
+    assert lines[-1] == "exit 5 (infrastructure)"
+
+
+def test_inside_job_reads_what_ray_sets(monkeypatch):
+    from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
+
+    monkeypatch.delenv(RAY_JOB_CONFIG_JSON_ENV_VAR, raising=False)
+    assert not inside_job()
+    monkeypatch.setenv(RAY_JOB_CONFIG_JSON_ENV_VAR, "{}")
+    assert inside_job()
+
+
+def test_import_brings_neither_ray_nor_torch():
+    code = "import sys, infra.cluster; print([m for m in ('ray', 'torch') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_a_cluster_can_be_sent():
+    cluster = Cluster("127.0.0.1:1", True, None, 4.0, 0.0)
+    assert pickle.loads(pickle.dumps(cluster)) == cluster

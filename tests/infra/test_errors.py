@@ -1,0 +1,123 @@
+"""What the user sees when something goes wrong, and the exit code."""
+
+import pickle
+import subprocess
+import sys
+
+import pytest
+
+from infra.errors import DataError, DivergedError, InfrastructureError, Interrupted, UserError, nearest, root_cause
+
+ERROR = DataError("no store at x", why="prepare was interrupted", try_="run prepare again")
+
+
+class WorkerGroupError(RuntimeError):
+    """Shaped like ray.train's."""
+
+    def __init__(self, failures: dict[int, Exception]):
+        super().__init__("workers failed")
+        self.worker_failures = failures
+
+
+class TaskError(RuntimeError):
+    """Shaped like ray.exceptions.RayTaskError."""
+
+    def __init__(self, cause: Exception):
+        super().__init__("a long stack trace")
+        self.cause = cause
+
+
+class TaskErrorOfData(TaskError, DataError):
+    """Ray makes the wrapper an instance of the cause's class, and lets it forward attributes."""
+
+    def __init__(self, cause: Exception):
+        self.cause = cause
+
+    def __getattr__(self, name: str):
+        return getattr(self.cause, name)
+
+
+def run(body: str) -> tuple[int, list[str]]:
+    code = f"from infra.errors import *\ndef main():\n    {body}\nrun_main(main)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == ""
+    return done.returncode, done.stderr.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "word"),
+    [
+        ("UserError", 2, "usage"),
+        ("DataError", 3, "data"),
+        ("DivergedError", 4, "diverged"),
+        ("InfrastructureError", 5, "infrastructure"),
+        ("Interrupted", 130, "interrupted"),
+    ],
+)
+def test_a_users_mistake_has_no_stack_trace(kind, code, word):
+    lines = ["error: what", "  why: because", "  try: this", "       or that", f"exit {code} ({word})"]
+    assert run(f"raise {kind}('what', why='because', try_='this\\nor that')") == (code, lines)
+
+
+def test_an_unexpected_error_shows_its_cause_first_then_the_trace():
+    code, lines = run("1 / 0")
+    assert code == 1
+    assert lines[0] == "error: ZeroDivisionError: division by zero (<string>:3)"
+    assert "Traceback (most recent call last):" in lines
+    assert lines[-1] == "exit 1 (unexpected)"
+
+
+def test_keyboard_interrupt_is_130():
+    assert run("raise KeyboardInterrupt") == (130, ["error: interrupted", "exit 130 (interrupted)"])
+
+
+def test_success_and_exit_pass_through():
+    assert run("pass") == (0, [])
+    assert run("raise SystemExit(7)") == (7, [])
+
+
+@pytest.mark.parametrize("kind", [UserError, DataError, DivergedError, InfrastructureError, Interrupted])
+def test_errors_pickle_whole(kind):
+    copy = pickle.loads(pickle.dumps(kind("m", why="w", try_="t")))
+    assert (type(copy), copy.message, copy.why, copy.try_, str(copy)) == (kind, "m", "w", "t", "m\n  why: w\n  try: t")
+
+
+def test_subclasses_with_their_own_constructor_pickle():
+    copy = pickle.loads(pickle.dumps(Missing(3)))
+    assert (type(copy), copy.rows, str(copy)) == (Missing, 3, "3 rows missing")
+
+
+class Missing(DataError):
+    def __init__(self, rows: int):
+        super().__init__(f"{rows} rows missing")
+        self.rows = rows
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        ERROR,
+        TaskError(ERROR),
+        TaskErrorOfData(ERROR),
+        WorkerGroupError({1: ValueError("gloo"), 0: TaskErrorOfData(ERROR)}),
+        WorkerGroupError({0: RuntimeError("connection closed by peer"), 1: TaskError(ERROR)}),
+        TaskError(WorkerGroupError({0: TaskError(ERROR)})),
+    ],
+)
+def test_root_cause_finds_the_users_error(wrapped):
+    assert root_cause(wrapped) is ERROR
+
+
+def test_root_cause_follows_python_chains_and_survives_loops():
+    inner, outer = ValueError("inner"), RuntimeError("outer")
+    outer.__cause__ = inner
+    assert root_cause(outer) is inner
+    inner.__cause__ = outer
+    assert root_cause(outer) in (inner, outer)
+
+
+def test_nearest_names_the_closest_and_lists_all():
+    assert nearest("lrr", ["lr", "betas"]) == "; did you mean 'lr'? (have: betas, lr)"
+    assert nearest("Token", ["token", "document"]) == "; did you mean 'token'? (have: document, token)"
+    assert nearest("zzz", ["lr"]) == " (have: lr)"
+    assert nearest("x", []) == ""

@@ -1,0 +1,120 @@
+"""Points reach the file always, and MLflow once each."""
+
+import json
+import math
+import threading
+
+import pytest
+
+from infra.mlflow_client import NOT_TRACKED, RunHandle, client_of
+from infra.tracking import MetricLog, TrackingConfig, open_run, read_points
+
+
+@pytest.fixture
+def handle(mlflow_root) -> RunHandle:
+    return open_run(
+        TrackingConfig(), name="x", run_dir="x", params={}, tags={}, run_id=None, default_root=str(mlflow_root)
+    )
+
+
+@pytest.fixture
+def path(tmp_path) -> str:
+    return str(tmp_path / "run" / "metrics.jsonl")
+
+
+def history(handle: RunHandle, key: str) -> list[tuple[int, float]]:
+    return sorted((m.step, m.value) for m in client_of(handle.uri).get_metric_history(handle.run_id, key))
+
+
+def steps(path: str) -> list[int]:
+    return [point["step"] for point in read_points(path)]
+
+
+def test_points_are_in_the_file_at_once_and_in_mlflow_after_a_flush(handle, path):
+    log = MetricLog(path, handle)
+    for step in range(1, 6):
+        log.log(step, {"train/loss": 1 / step, "perf/mfu": 0.5})
+    assert [p["values"] for p in read_points(path)] == [{"train/loss": 1 / s, "perf/mfu": 0.5} for s in range(1, 6)]
+    assert log.close(30)
+    assert history(handle, "train/loss") == [(s, 1 / s) for s in range(1, 6)]
+
+
+def test_non_finite_values_are_text_in_the_file(path, handle):
+    log = MetricLog(path, handle)
+    log.log(1, {"a": math.nan, "b": math.inf, "c": -math.inf})
+    assert log.close(30)
+    with open(path) as file:
+        assert json.loads(file.read())["values"] == {"a": "nan", "b": "inf", "c": "-inf"}
+    (point,) = read_points(path)
+    assert math.isnan(point["values"]["a"])
+    assert (point["values"]["b"], point["values"]["c"]) == (math.inf, -math.inf)
+    assert math.isnan(history(handle, "a")[0][1])
+
+
+def test_a_resume_cuts_the_file_back_and_repeats_no_point(handle, path):
+    log = MetricLog(path, handle)
+    for step in range(1, 11):
+        log.log(step, {"loss": float(step)})
+    assert log.close(30)
+    with open(path, "a") as file:
+        file.write('{"step": 11, "ti')
+    log = MetricLog(path, handle, resume_step=6)
+    assert steps(path) == [1, 2, 3, 4, 5, 6]
+    for step in range(7, 13):
+        log.log(step, {"loss": float(step), "new": 0.0})
+    assert log.close(30)
+    assert steps(path) == list(range(1, 13))
+    assert history(handle, "loss") == [(s, float(s)) for s in range(1, 13)]
+    assert history(handle, "new") == [(s, 0.0) for s in range(7, 13)]
+
+
+def test_an_outage_is_made_good_by_the_next_resume(handle, path):
+    away = MetricLog(path, RunHandle("http://127.0.0.1:9", handle.run_id, "0"))
+    away.log(1, {"loss": 1.0})
+    assert not away.close(4.0)
+    assert away.problem is not None
+    back = MetricLog(path, handle, resume_step=1)
+    back.log(2, {"loss": 2.0})
+    assert back.close(30)
+    assert history(handle, "loss") == [(1, 1.0), (2, 2.0)]
+
+
+def test_a_name_that_mlflow_refuses_holds_up_no_other(handle, path):
+    log = MetricLog(path, handle)
+    log.log(1, {"mfu(%)": 1.0, "loss": 2.0})
+    log.log(2, {"loss": 3.0})
+    assert log.close(30)
+    assert history(handle, "loss") == [(1, 2.0), (2, 3.0)]
+
+
+def test_many_points_go_in_several_requests(handle, path):
+    log = MetricLog(path, handle)
+    for step in range(30):
+        log.log(step, {f"m{i}": float(step) for i in range(90)})
+    assert log.close(50)
+    assert history(handle, "m89") == [(s, float(s)) for s in range(30)]
+
+
+def test_threads_may_log_together(path):
+    log = MetricLog(path, NOT_TRACKED)
+    threads = [
+        threading.Thread(target=lambda i=i: [log.log(i * 100 + k, {"a": 1.0}) for k in range(100)]) for i in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert log.close()
+    assert sorted(steps(path)) == list(range(400))
+
+
+def test_a_new_log_goes_on_after_a_torn_line(path):
+    log = MetricLog(path, NOT_TRACKED)
+    log.log(1, {"a": 1.0})
+    log.close()
+    with open(path, "a") as file:
+        file.write('{"step": 2')
+    log = MetricLog(path, NOT_TRACKED)
+    log.log(3, {"a": 1.0})
+    log.close()
+    assert steps(path) == [1, 3]

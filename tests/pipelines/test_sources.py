@@ -1,0 +1,146 @@
+"""Listing and reading: deterministic, and no file or record is lost without a reason."""
+
+import bz2
+import gzip
+import lzma
+import os
+
+import pyarrow as pa
+import pytest
+
+from infra.errors import DataError, UserError
+from pipelines.document import Document, Rejected
+from pipelines.sources import InputFile, Source, group_inputs, list_inputs, open_input, read_documents
+
+LINES = b"".join(b"document number %d has some text\n" % i for i in range(20_000))
+
+
+def compress(suffix: str, data: bytes) -> bytes:
+    return {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".zst": zstd}[suffix](data)
+
+
+def zstd(data: bytes) -> bytes:
+    buffer = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(buffer, "zstd") as stream:
+        stream.write(data)
+    return buffer.getvalue().to_pybytes()
+
+
+def write(folder, files: dict[str, bytes]) -> None:
+    for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+
+
+def read_one(folder, name: str, data: bytes, reader: str = "text", **options) -> list[Document | Rejected]:
+    write(folder, {name: data})
+    (file,) = list_inputs([Source(reader, str(folder / name), options=options)])
+    return list(read_documents(file))
+
+
+def test_listing_is_sorted_filtered_and_named(tmp_path):
+    write(tmp_path, {"c/b.txt": b"1", "c/a b%20é.TXT.gz": gzip.compress(b"2"), "c/x/c.md": b"3", "c/d.pdf": b"4"})
+    files = list_inputs([Source("text", str(tmp_path / "c")), Source("text", str(tmp_path / "c/d.pdf"), name="other")])
+    assert [(f.source_index, f.source, f.path, f.size) for f in files] == [
+        (0, "c", "a b%20é.TXT.gz", 21),
+        (0, "c", "b.txt", 1),
+        (0, "c", "x/c.md", 1),
+        (1, "other", "d.pdf", 1),  # a file named by itself is read whatever its suffix
+    ]
+    assert [list(read_documents(f)) for f in files] == [[Document(t, 0)] for t in "2134"]
+
+
+def test_listing_errors_say_what_is_wrong(tmp_path):
+    write(tmp_path, {"c/d.pdf": b"4"})
+    with pytest.raises(DataError, match="nowhere"):
+        list_inputs([Source("text", str(tmp_path / "nowhere"))])
+    with pytest.raises(DataError) as error:
+        list_inputs([Source("text", str(tmp_path / "c"))])
+    assert "*.txt" in str(error.value)
+    assert ".zst" in str(error.value)
+    with pytest.raises(UserError, match="named 'c'"):
+        list_inputs([Source("text", str(tmp_path / "c")), Source("text", str(tmp_path / "b" / "c"))])
+    with pytest.raises(UserError, match="no url"):
+        list_inputs([Source("text")])
+    with pytest.raises(UserError, match="did you mean 'jsonl'") as error:
+        list_inputs([Source("json", str(tmp_path))])
+    assert "wikiextractor" in str(error.value)
+    with pytest.raises(UserError, match="pr"):
+        list_inputs([Source("text", str(tmp_path / "c/d.pdf"), options={"pr": "line"})])
+    with pytest.raises(UserError, match="no options"):
+        list_inputs([Source("wikiextractor", str(tmp_path / "c"), options={"field": "x"})])
+
+
+def test_a_reader_may_be_any_importable_module(tmp_path, monkeypatch):
+    write(tmp_path, {"my_readers/__init__.py": b"", "in.dat": b"\0\1"})
+    code = "SUFFIXES = None\nBINARY = True\ndef read(stream, *, path, options):\n    raise OSError(path)\n    yield\n"
+    write(tmp_path, {"my_readers/broken.py": code.encode(), "my_readers/empty.py": b""})
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (file,) = list_inputs([Source("my_readers.broken", str(tmp_path / "in.dat"))])
+    assert list(read_documents(file)) == [Rejected(0, "reader_error", "OSError: in.dat")]
+    for name, what in (("my_readers.empty", "no function `read`"), ("my_readers.gone", "cannot import")):
+        with pytest.raises(UserError, match=what):
+            list_inputs([Source(name, str(tmp_path / "in.dat"))])
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz", ".zst"])
+def test_compressed_files_read_as_plain_ones(suffix, tmp_path):
+    plain = read_one(tmp_path, "plain.txt", LINES, per="line")
+    assert len(plain) == 20_000
+    half = len(LINES) // 2
+    packed = compress(suffix, LINES)
+    assert read_one(tmp_path, f"one.txt{suffix}", packed, per="line") == plain
+    two_members = compress(suffix, LINES[:half]) + compress(suffix, LINES[half:])
+    assert read_one(tmp_path, f"two.txt{suffix}", two_members, per="line") == plain
+    (file,) = list_inputs([Source("text", str(tmp_path / f"one.txt{suffix}"))])
+    with open_input(file) as stream:
+        assert stream.read() == LINES
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz", ".zst"])
+def test_a_truncated_archive_keeps_what_came_before(suffix, tmp_path):
+    data = os.urandom(600_000).hex().encode()
+    lines = b"".join(data[i : i + 99] + b"\n" for i in range(0, len(data), 99))
+    whole = read_one(tmp_path, "whole.txt", lines, per="line")
+    packed = compress(suffix, lines)
+    *kept, last = read_one(tmp_path, f"cut.txt{suffix}", packed[: len(packed) * 9 // 10], per="line")
+    assert kept == whole[: len(kept)]
+    assert len(kept) > 1000
+    assert isinstance(last, Rejected)
+    assert (last.reason, last.offset) == ("truncated_archive", whole[len(kept)].offset)
+
+
+def test_a_file_is_never_lost_silently(tmp_path):
+    cases = {
+        "empty.txt": (b"", "empty_file"),
+        "empty.txt.gz": (gzip.compress(b""), "empty_file"),
+        "not.txt.gz": (b"no gzip at all", "unreadable"),
+        "binary.txt": (b"\x7fELF\0\0", "binary_file"),
+        "utf16.txt": ("text".encode("utf-16"), "binary_file"),
+        "gbk.txt": ("我们在北京学习中文。".encode("gbk"), "binary_file"),
+        "latin.txt": ("Grüße aus Köln".encode("latin-1"), "not_utf8"),
+    }
+    for name, (data, reason) in cases.items():
+        records = read_one(tmp_path, name, data)
+        assert [getattr(r, "reason", r) for r in records] == [reason], name
+    assert [r.reason for r in read_one(tmp_path, "blank.txt", b"\n \n", per="line")] == ["no_documents"]
+    gone = InputFile(0, "s", "text", {}, str(tmp_path / "gone.txt"), "gone.txt", 5, "1")
+    assert [r.reason for r in read_documents(gone)] == ["vanished"]
+    folder = InputFile(0, "s", "text", {}, str(tmp_path), "x.txt", 5, "1")
+    assert [r.reason for r in read_documents(folder)] == ["unreadable"]
+
+
+def test_groups_are_in_order_of_about_one_size_and_of_one_source():
+    def file(source: int, path: str, size: int) -> InputFile:
+        return InputFile(source, str(source), "text", {}, path, path, size, "")
+
+    files = [
+        file(0, "a.txt", 50),
+        file(0, "b.txt.gz", 20),
+        file(0, "c.txt", 60),
+        file(0, "d.txt", 500),
+        file(1, "e.txt", 1),
+    ]
+    units = group_inputs(files, 110)
+    assert [[f.path for f in unit] for unit in units] == [["a.txt", "b.txt.gz"], ["c.txt"], ["d.txt"], ["e.txt"]]
+    assert group_inputs([], 110) == []

@@ -1,0 +1,1 @@
+"""The scripts that users start, and their recipes."""

@@ -1,0 +1,127 @@
+"""What a run will do, computed once before it starts: rows of a step, steps, epochs, parameters and cost."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from glm_model.config import GLMConfig, flops_per_token, num_parameters, sized
+from glm_model.tokenizer import Tokenizer
+from infra.errors import UserError
+from pipelines import blanks
+from pipelines.batches import BatchPlan
+from pipelines.pack import RESERVE_SIGMAS
+from pipelines.store import TokenStore
+from pipelines.vocabulary import Vocabulary
+from workflows.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Budget:
+    """micro_batches: of a step (M); tokens are source tokens; expansion: positions per source token."""
+
+    steps: int
+    micro_rows: int
+    micro_batches: int
+    row_tokens: float
+    epoch_steps: float
+    expansion: float
+    parameters: int
+    flops_per_token: float
+
+    @property
+    def step_rows(self) -> int:
+        return self.micro_rows * self.micro_batches
+
+    @property
+    def step_tokens(self) -> float:
+        return self.step_rows * self.row_tokens
+
+    @property
+    def tokens(self) -> float:
+        return self.steps * self.step_tokens
+
+    @property
+    def epochs(self) -> float:
+        return self.steps / self.epoch_steps
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def model_config(recipe: Recipe, tokenizer: Tokenizer) -> GLMConfig:
+    """The model's shape. Raises UserError for unknown sizes and for segments beyond the position tables."""
+    positions = recipe.model.positions or recipe.data.sequence_length
+    if recipe.data.sequence_length > positions:
+        raise UserError(
+            f"data.sequence_length={recipe.data.sequence_length} is beyond the position table: model.positions={positions}",
+            try_=f"model.positions={recipe.data.sequence_length}, or data.sequence_length={positions}",
+        )
+    try:
+        return sized(
+            recipe.model.size,
+            vocab_size=tokenizer.padded_vocab_size,
+            positions=positions,
+            dropout=recipe.model.dropout,
+            attention_dropout=recipe.model.dropout,
+        )
+    except ValueError as error:
+        raise UserError(f"model.size: {error}") from error
+
+
+def make_budget(recipe: Recipe, opened: TokenStore, config: GLMConfig, vocabulary: Vocabulary) -> Budget:
+    """Settle the batch and the length of the run. Raises UserError where the settings cannot work together."""
+    train = recipe.train
+    if (train.tokens is None) == (train.steps is None):
+        raise UserError(
+            "give train.tokens or train.steps, and one of them only", try_="--train.tokens=20B or --train.steps=1000"
+        )
+    if opened.train.rows == 0:
+        raise UserError("the store has no training rows", try_="more text, or a smaller data.validation_fraction")
+    row_tokens = opened.train.tokens / opened.train.rows
+    micro_batches = max(1, round(train.batch_tokens / row_tokens / train.micro_rows))
+    if train.num_workers > micro_batches:
+        raise UserError(
+            f"{train.num_workers} workers for {micro_batches} micro-batches of a step: some would have nothing to do",
+            why=f"train.batch_tokens={train.batch_tokens} is {micro_batches} micro-batches of {train.micro_rows} rows with {row_tokens:,.0f} tokens each",
+            try_=f"train.num_workers={micro_batches}, or train.batch_tokens={int(train.num_workers * train.micro_rows * row_tokens) + 1}",
+        )
+    step_tokens = micro_batches * train.micro_rows * row_tokens
+    steps = train.steps if train.steps is not None else max(1, round(train.tokens / step_tokens))
+    expansion = _check_expansion(recipe, opened, vocabulary)
+    return Budget(
+        steps=steps,
+        micro_rows=train.micro_rows,
+        micro_batches=micro_batches,
+        row_tokens=row_tokens,
+        epoch_steps=opened.train.rows / (micro_batches * train.micro_rows),
+        expansion=expansion,
+        parameters=num_parameters(config),
+        flops_per_token=flops_per_token(config, segment_length=expansion * recipe.data.sequence_length) * expansion,
+    )
+
+
+def batch_plan(budget: Budget, opened: TokenStore, recipe: Recipe) -> BatchPlan:
+    return BatchPlan(
+        tuple(opened.train.group_rows.tolist()),
+        seed=recipe.train.seed,
+        micro_rows=budget.micro_rows,
+        micro_batches=budget.micro_batches,
+        window=recipe.train.window,
+    )
+
+
+def _check_expansion(recipe: Recipe, opened: TokenStore, vocabulary: Vocabulary) -> float:
+    """Positions per source token of this mixture; refuses one that expands more than the store's rows have room for."""
+    rows, width = opened.train.read_group(0), opened.manifest["settings"]["row_width"]
+    mean, variance = blanks.moments(blanks.resolve(recipe.blanks), rows, vocabulary)
+    need = np.add.reduceat(mean, rows.row_offsets[:-1]) + RESERVE_SIGMAS * np.sqrt(
+        np.add.reduceat(variance, rows.row_offsets[:-1])
+    )
+    if need.max() > width + 1e-6:
+        raise UserError(
+            f"this mixture may need {int(need.max()):,} positions in a row, and the store's rows have {width:,}",
+            why=f"the store was packed for {opened.manifest['settings']['blanks']['mixture']!r}, which expands less",
+            try_="python workflows/prepare.py --config <this recipe>   # makes a store for this mixture beside the old one",
+        )
+    return float(mean.sum() / len(rows.tokens))

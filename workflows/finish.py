@@ -1,0 +1,104 @@
+"""Around training: show what the model is asked, export what it became, and let it fill a few blanks."""
+
+from typing import Any
+
+import torch
+
+from glm_model import GLM, GLMConfig, fill, from_pretrained, save_pretrained
+from glm_model.tokenizer import Tokenizer
+from infra import checkpoint, storage, tracking
+from infra.console import Console
+from pipelines import render
+from pipelines.store import TokenStore
+from workflows import runs
+from workflows.recipe import Recipe
+
+_EXAMPLES = 12
+_PROMPTS = 3
+
+
+def show_examples(
+    recipe: Recipe, run: runs.Run, opened: TokenStore, tokenizer: Tokenizer, handle: tracking.RunHandle
+) -> None:
+    """Write `examples.html`: a few validation segments as the model is asked them; an artifact of the run."""
+    split = opened.validation if opened.validation.rows else opened.train
+    page = render.html(
+        render.examples(opened, split, tokenizer, recipe.blanks, count=_EXAMPLES), title=f"What {run.name} is asked"
+    )
+    storage.write_bytes(storage.join(run.url, "examples.html"), page.encode())
+    tracking.log_text(handle, page, "examples.html")
+
+
+def export(
+    run: runs.Run, opened: TokenStore, tokenizer: Tokenizer, shape: GLMConfig, handle: tracking.RunHandle
+) -> str:
+    """The last checkpoint's weights as a model that `GLM.from_pretrained` reads; also an artifact of the run."""
+    found = checkpoint.latest(run.checkpoints_url)
+    assert found is not None, "a finished run has a checkpoint"
+    loaded = checkpoint.load(found.url)
+    model = GLM(shape)
+    model.load_state_dict(loaded.model)
+    card = _card(run, opened, loaded.state)
+    save_pretrained(model, run.model_url, tokenizer=tokenizer, card=card)
+    tracking.log_artifact_dir(handle, run.model_url, "model")
+    return run.model_url
+
+
+def fill_examples(model_url: str, opened: TokenStore, screen: Console) -> None:
+    """Fill blanks of a few held-out texts on screen."""
+    model, tokenizer = from_pretrained(model_url), Tokenizer.load(model_url)
+    model.eval()
+    screen.line()
+    screen.line("The model fills blanks of texts it has not seen:")
+    for text in _prompts(opened, tokenizer):
+        with torch.no_grad():
+            filled = fill(model, tokenizer, text, max_tokens=12)
+        screen.rich.print(render.filled(text, [blank.text for blank in filled.blanks]), soft_wrap=True)
+
+
+def _prompts(opened: TokenStore, tokenizer: Tokenizer) -> list[str]:
+    """Short held-out passages with one blank of two or three words each."""
+    prompts: list[str] = []
+    if opened.validation.rows == 0:
+        return ["Ray is a [MASK] for [MASK]."]
+    rows = opened.validation.read_group(0)
+    for index in range(len(rows.ids)):
+        text = tokenizer.decode(rows.tokens[rows.offsets[index] : rows.offsets[index + 1]])
+        words = text.split()[:24]
+        if len(words) == 24:
+            prompts.append(" ".join([*words[:12], "[MASK]", *words[14:]]))
+        if len(prompts) == _PROMPTS:
+            break
+    return prompts or ["Ray is a [MASK] for [MASK]."]
+
+
+def _card(run: runs.Run, opened: TokenStore, state: dict[str, Any]) -> str:
+    """A model card with lineage: run, step, store, tokenizer, sources."""
+    sources = "\n".join(
+        f"- {s['name']}: {s['kept']:,} of {s['read']:,} documents kept, {s['num_bytes']:,} bytes"
+        for s in opened.manifest["sources"]
+    )
+    best = state.get("best") or {}
+    return f"""# {run.name}
+
+A GLM (General Language Model, Du et al., ACL 2022) pretrained by autoregressive blank infilling.
+
+| | |
+|---|---|
+| step | {state["step"]:,} |
+| best validation | {best.get("bits_per_byte", float("nan")):.4f} bits per byte at step {best.get("step", 0):,} |
+| token store | `{opened.digest}` |
+| tokenizer | `{opened.manifest["tokenizer_digest"]}` |
+| settings | `{run.identity}` |
+
+Trained on:
+
+{sources}
+
+```python
+from glm_model import Tokenizer, fill, from_pretrained
+
+model, tokenizer = from_pretrained("<this folder>"), Tokenizer.load("<this folder>")
+print(fill(model, tokenizer, "Ray is a [MASK] for [MASK].").text)
+```
+"""

@@ -1,0 +1,75 @@
+"""`--plan`: what a run would do and cost, before anyone pays for it."""
+
+from glm_model.config import num_parameters
+from glm_model.tokenizer import Tokenizer
+from infra import storage
+from infra.console import Console, duration, human, human_bytes
+from pipelines import blanks
+from pipelines.prepare import estimate, find_store
+from pipelines.store import TokenStore
+from pipelines.vocabulary import Vocabulary
+from workflows.budget import Budget, make_budget, model_config
+from workflows.recipe import Recipe
+
+# Sustained rates (FLOP/s) that hours are quoted at, with their assumption said beside them.
+_RATES = {"H100/H200 at 45 % MFU": 0.45 * 989e12, "A100 at 45 % MFU": 0.45 * 312e12, "CPU core, fp32": 0.1e12}
+_BYTES_PER_PARAMETER = 16  # fp32 weight, gradient and the two moments of AdamW
+
+
+def show_plan(recipe: Recipe, name: str, screen: Console) -> None:
+    """Print the plan of a run. Exact where the store exists; from file sizes, and saying so, where it does not."""
+    mixture = blanks.resolve(recipe.blanks)
+    shares = ", ".join(
+        f"{objective} {share:.0%}" for objective, share in zip(mixture.names, mixture.shares, strict=True)
+    )
+    rows = [("objectives", f"{shares} of the segments; masks: {', '.join(mixture.masks)}")]
+    url = find_store(recipe.data, recipe.blanks)
+    if url is None:
+        guess = estimate(recipe.data)
+        rows += [
+            (
+                "store",
+                f"not prepared yet; about {human(guess.tokens)} tokens, guessed from {guess.files:,} files of {human_bytes(guess.stored_bytes)}",
+            ),
+            (
+                "preparation",
+                f"about {duration(guess.core_seconds)} of one core, {human_bytes(guess.store_bytes)} of tokens",
+            ),
+            ("next", "python workflows/prepare.py --config <recipe>   # then --plan is exact"),
+        ]
+        screen.header(f"plan · {name}", rows)
+        return
+    opened = TokenStore.open(url)
+    tokenizer = Tokenizer.load(url)
+    shape = model_config(recipe, tokenizer)
+    budget = make_budget(recipe, opened, shape, Vocabulary.of(tokenizer))
+    rows += _run_rows(recipe, opened, budget, num_parameters(shape))
+    screen.header(f"plan · {name}", rows)
+
+
+def _run_rows(recipe: Recipe, opened: TokenStore, budget: Budget, parameters: int) -> list[tuple[str, str]]:
+    total = budget.tokens * budget.flops_per_token
+    hours = ", ".join(f"{duration(total / rate / recipe.train.num_workers)} ({what})" for what, rate in _RATES.items())
+    fill = sum(shard.expected_fill * shard.rows for shard in opened.train.shards) / opened.train.rows
+    return [
+        ("store", f"{opened.url}"),
+        (
+            "tokens",
+            f"{opened.train.tokens:,} in {opened.train.rows:,} rows, {fill:.1%} full once laid out; {opened.validation.tokens:,} held out",
+        ),
+        (
+            "model",
+            f"{recipe.model.size}: {parameters:,} parameters, {human_bytes(parameters * _BYTES_PER_PARAMETER)} per worker with optimizer, activations not counted",
+        ),
+        (
+            "batch",
+            f"{budget.step_rows} rows = {budget.micro_batches} micro-batches of {budget.micro_rows} = {budget.step_tokens:,.0f} tokens",
+        ),
+        ("budget", f"{budget.steps:,} steps = {human(budget.tokens)} tokens = {budget.epochs:.2f} epochs"),
+        ("compute", f"{total:.2e} FLOP, {budget.flops_per_token / 1e6:,.0f} MFLOP per token"),
+        ("time", f"{hours}, with {recipe.train.num_workers} workers; assumed rates, not measured here"),
+        (
+            "disk",
+            f"{human_bytes(12 * parameters * (recipe.train.keep_checkpoints + 1))} of checkpoints in {storage.absolute(recipe.run.storage_path)}",
+        ),
+    ]

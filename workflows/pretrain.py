@@ -1,0 +1,109 @@
+"""Pretrain a GLM: prepare its token store if there is none yet, train, export, and fill a few blanks.
+
+    python workflows/pretrain.py --config workflows/recipes/quickstart.yaml
+    python workflows/pretrain.py --config workflows/recipes/wiki_mini.yaml --train.tokens 20M --plan
+    ray job submit --working-dir . --runtime-env infra/deploy/runtime_env.yaml -- python workflows/pretrain.py --config ...
+
+The same command continues an unfinished run from its last checkpoint.
+"""
+
+import sys
+from typing import Any
+
+from glm_model.tokenizer import Tokenizer
+from infra import checkpoint, cluster, config, storage, tracking
+from infra.console import Console
+from infra.errors import Interrupted, run_main
+from infra.ray_train import run_workers
+from pipelines.prepare import prepare
+from pipelines.store import TokenStore
+from pipelines.vocabulary import Vocabulary
+from workflows import runs
+from workflows.budget import Budget, make_budget, model_config
+from workflows.finish import export, fill_examples, show_examples
+from workflows.plan import show_plan
+from workflows.progress import preparation, training
+from workflows.recipe import Recipe, run_name, settle_paths
+from workflows.worker import train_worker
+
+
+def main() -> None:
+    recipe, flags = config.parse(
+        Recipe,
+        description="Pretrain a GLM with Ray Data, Ray Train and MLflow.",
+        flags={"plan": "print what the run would do and cost, and exit"},
+    )
+    settle_paths(recipe, in_job=cluster.inside_job())
+    name = run_name(recipe, runs.recipe_name(sys.argv))
+    screen = Console(recipe.console)
+    if flags["plan"]:
+        show_plan(recipe, name, screen)
+        return
+    run = runs.open_run(recipe, name)
+    if run.finished:
+        runs.show_finished(run, screen)
+        return
+    ray = cluster.connect(recipe.cluster, min_cpus=recipe.train.num_workers + 1, say=screen.line)
+    try:
+        cluster.check_fit(recipe.train.num_workers, recipe.train.resources_per_worker, recipe.train.use_gpu)
+        opened = prepare(recipe.data, recipe.blanks, progress=preparation(screen))
+        train(recipe, run, opened, screen)
+    finally:
+        cluster.shutdown(ray)
+
+
+def train(recipe: Recipe, run: runs.Run, opened: TokenStore, screen: Console) -> None:
+    """Train on a finished store, export the model, show what it learned."""
+    tokenizer = Tokenizer.load(opened.url)
+    shape = model_config(recipe, tokenizer)
+    budget = make_budget(recipe, opened, shape, Vocabulary.of(tokenizer))
+    handle = runs.start(recipe, run, opened, budget, screen)
+    show_examples(recipe, run, opened, tokenizer, handle)
+    try:
+        validation = _run_workers(recipe, run, opened, budget, shape.to_dict(), handle, screen)
+    except BaseException as error:
+        tracking.finish(handle, "KILLED" if isinstance(error, Interrupted) else "FAILED")
+        raise
+    model_url = export(run, opened, tokenizer, shape, handle)
+    runs.finish(run, handle, validation)
+    fill_examples(model_url, opened, screen)
+    runs.show_next(run, handle, screen)
+
+
+def _run_workers(
+    recipe: Recipe,
+    run: runs.Run,
+    opened: TokenStore,
+    budget: Budget,
+    shape: dict[str, Any],
+    handle: tracking.RunHandle,
+    screen: Console,
+) -> dict[str, Any]:
+    """Run the train workers to the last step; returns first and last validation. Raises Interrupted when they were stopped early."""
+    link_name = f"glm-{run.name}-{run.attempt_name()}"
+    link = cluster.Link.create(link_name)
+    job = runs.worker_job(recipe, run, opened, budget, shape, handle, link_name=link_name)
+    found = checkpoint.latest(run.checkpoints_url)
+    with training(screen, budget, start=found.step if found else 0) as view:
+        run_workers(
+            train_worker,
+            job,
+            recipe.train,
+            name=run.attempt_name(),
+            storage_path=storage.join(run.url, "ray"),
+            poll=lambda: view.show(link.poll()),
+            stop=link.request_stop,
+        )
+        view.show(link.poll())
+    reached = checkpoint.latest(run.checkpoints_url)
+    if reached is None or reached.step < budget.steps:
+        step = reached.step if reached else 0
+        raise Interrupted(
+            f"stopped at step {step:,} of {budget.steps:,}; checkpoint written",
+            try_="the same command continues from there",
+        )
+    return view.validation
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,98 @@
+"""What a terminal shows while a job runs: one line that updates, or plain lines where nobody watches."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from infra.console import Console, Live, human
+from workflows.budget import Budget
+
+_STAGES = {"clean": "read and clean", "tokens": "tokenise and pack", "blanks": "draw blanks"}
+
+
+def preparation(screen: Console) -> Callable[[str, Iterable[dict[str, Any]], int], Iterator[dict[str, Any]]]:
+    """The progress of `pipelines.prepare`: a line per stage, with what its finished tasks add up to."""
+
+    def show(stage: str, records: Iterable[dict[str, Any]], total: int) -> Iterator[dict[str, Any]]:
+        if total == 0:
+            yield from records
+            return
+        started_at = time.perf_counter()
+        sums: dict[str, float] = {}
+        with screen.progress(_STAGES[stage], total) as live:
+            for done, record in enumerate(records, start=1):
+                for key, value in _figures(stage, record).items():
+                    sums[key] = sums.get(key, 0) + value
+                live.update(done, _told(stage, sums, time.perf_counter() - started_at))
+                yield record
+
+    return show
+
+
+def _figures(stage: str, record: dict[str, Any]) -> dict[str, float]:
+    if stage == "clean":
+        return {
+            "documents": record["kept"],
+            "dropped": sum(record["dropped"].values()),
+            "num_bytes": record["num_bytes"],
+        }
+    if stage == "tokens":
+        return {
+            "tokens": record["shard"]["tokens"],
+            "rows": sum(record["shard"]["groups"]),
+            "num_bytes": record["shard"]["num_bytes"],
+        }
+    return {"blanks": record["blanks"], "segments": record["segments"]}
+
+
+def _told(stage: str, sums: dict[str, float], elapsed_s: float) -> str:
+    if stage == "blanks":
+        return f"{human(sums['blanks'])} blanks in {human(sums['segments'])} segments"
+    rate = f"{sums['num_bytes'] / 1e6 / max(elapsed_s, 1e-9):.1f} MB/s"
+    if stage == "clean":
+        return f"{human(sums['documents'])} documents kept, {human(sums['dropped'])} dropped, {rate}"
+    return f"{human(sums['tokens'])} tokens in {human(sums['rows'])} rows, {rate}"
+
+
+class TrainingView:
+    """Shows what rank 0 posts; keeps the first and the last validation."""
+
+    def __init__(self, screen: Console, live: Live) -> None:
+        self._screen, self._live = screen, live
+        self.validation: dict[str, float] = {}
+
+    def show(self, posts: list[dict[str, Any]]) -> None:
+        for post in posts:
+            if "resumed_from" in post:
+                self._screen.line(f"continues from step {post['resumed_from']:,}")
+            elif "train/loss" in post:
+                self._live.update(post["step"], _step_line(post))
+            elif "val/bits_per_byte" in post:
+                self.validation.setdefault("first", post["val/bits_per_byte"])
+                self.validation["last"] = post["val/bits_per_byte"]
+                self._screen.line(_validation_line(post))
+
+
+@contextmanager
+def training(screen: Console, budget: Budget, *, start: int) -> Iterator[TrainingView]:
+    with screen.progress("train", budget.steps, start=start) as live:
+        yield TrainingView(screen, live)
+
+
+def _step_line(post: dict[str, Any]) -> str:
+    parts = [
+        f"{key.removeprefix('train/loss_')} {value:.2f}" for key, value in post.items() if key.startswith("train/loss_")
+    ]
+    detail = f" ({' · '.join(parts)})" if len(parts) > 1 else ""
+    return (
+        f"loss {post['train/loss']:.3f}{detail}  {human(post['perf/tokens_per_second'])} tok/s"
+        f"  data wait {post['perf/data_wait_share']:.1%}"
+    )
+
+
+def _validation_line(post: dict[str, Any]) -> str:
+    parts = [
+        f"{key.removeprefix('val/loss_')} {value:.3f}" for key, value in post.items() if key.startswith("val/loss_")
+    ]
+    return f"step {post['step']:,}: validation {post['val/bits_per_byte']:.3f} bits per byte · loss {' · '.join(parts)}"

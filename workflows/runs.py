@@ -1,0 +1,196 @@
+"""A run's folder and identity: new, continued or finished; what the workers are told; what MLflow is told.
+
+<run.storage_path>/<name>/run.json        identity, settings, tracking run, whether it is finished
+                          config.yaml     the resolved recipe
+                          metrics.jsonl   every logged point: the truth that MLflow mirrors
+                          checkpoints/    infra.checkpoint
+                          examples.html   what the model was asked
+                          model/          the exported model
+"""
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from infra import checkpoint, config, storage, tracking
+from infra.console import Console, human
+from infra.errors import UserError
+from pipelines import blanks, plans
+from pipelines.store import TokenStore
+from workflows.budget import Budget
+from workflows.recipe import Recipe, identity, identity_settings
+
+
+@dataclass
+class Run:
+    name: str
+    url: str
+    identity: str
+    record: dict[str, Any]
+
+    @property
+    def finished(self) -> bool:
+        return bool(self.record.get("finished"))
+
+    @property
+    def checkpoints_url(self) -> str:
+        return storage.join(self.url, "checkpoints")
+
+    @property
+    def model_url(self) -> str:
+        return storage.join(self.url, "model")
+
+    def attempt_name(self) -> str:
+        """Ray Train keeps its own state per name; ours is in the checkpoints, so every attempt gets a fresh one."""
+        return f"attempt-{int(time.time())}"
+
+    def write(self) -> None:
+        storage.write_json(storage.join(self.url, "run.json"), self.record)
+
+
+def recipe_name(argv: list[str]) -> str:
+    """The last --config's file name, without its ending."""
+    for index in range(len(argv) - 1, 0, -1):
+        word, _, value = argv[index].partition("=")
+        if word == "--config":
+            return Path(value or argv[index + 1]).stem
+    return "pretrain"
+
+
+def open_run(recipe: Recipe, name: str) -> Run:
+    """The run of this name: made when it is new. Raises UserError when it exists with other settings."""
+    url = storage.join(recipe.run.storage_path, name)
+    if recipe.run.fresh:
+        storage.remove_tree(url)
+    storage.ensure_writable(url)
+    place = storage.join(url, "run.json")
+    mine = identity(recipe)
+    if not storage.exists(place):
+        run = Run(
+            name, url, mine, {"name": name, "identity": mine, "settings": identity_settings(recipe), "finished": False}
+        )
+        run.write()
+        return run
+    record = storage.read_json(place)
+    if record["identity"] != mine:
+        raise UserError(
+            f"the run {name!r} exists with other settings: {_differences(record['settings'], identity_settings(recipe))}",
+            why=f"{url} was started with them, and a run keeps its settings",
+            try_="another --run.name, or --run.fresh=true to start this one anew",
+        )
+    return Run(name, url, mine, record)
+
+
+def start(recipe: Recipe, run: Run, opened: TokenStore, budget: Budget, screen: Console) -> tracking.RunHandle:
+    """Open the tracking run (the same one when continuing), log what never changes, print the header."""
+    storage.write_bytes(storage.join(run.url, "config.yaml"), config.to_yaml(recipe).encode())
+    mixture = blanks.resolve(recipe.blanks)
+    handle = tracking.open_run(
+        recipe.tracking,
+        name=run.name,
+        run_dir=run.url,
+        params=config.flatten(recipe) | {f"budget.{key}": str(value) for key, value in budget.as_dict().items()},
+        tags={
+            "glm.phase": "pretrain",
+            "glm.size": recipe.model.size,
+            "glm.objectives": ",".join(mixture.names),
+            "glm.store_digest": opened.digest,
+            "glm.tokenizer_digest": opened.manifest["tokenizer_digest"],
+            "glm.run_url": run.url,
+            **tracking.git_tags(str(Path(__file__).resolve().parent)),
+        },
+        run_id=run.record.get("mlflow_run_id"),
+        default_root=recipe.run.storage_path,
+    )
+    if run.record.get("mlflow_run_id") != handle.run_id:
+        run.record |= {"mlflow_run_id": handle.run_id, "tracking_uri": handle.uri, "store_url": opened.url}
+        run.write()
+        tracking.log_text(handle, config.to_yaml(recipe), "config.yaml")
+        tracking.log_store_input(handle, opened.manifest, opened.url, opened.digest)
+    _header(recipe, run, opened, budget, handle, screen)
+    return handle
+
+
+def worker_job(
+    recipe: Recipe,
+    run: Run,
+    opened: TokenStore,
+    budget: Budget,
+    shape: dict[str, Any],
+    handle: tracking.RunHandle,
+    *,
+    link_name: str,
+) -> dict[str, Any]:
+    """All that a worker needs, as plain values."""
+    width = opened.manifest["settings"]["row_width"]
+    mixture = blanks.resolve(recipe.blanks)
+    return {
+        "recipe": config.to_yaml(recipe),
+        "identity": run.identity,
+        "run_url": run.url,
+        "checkpoints_url": run.checkpoints_url,
+        "store_url": opened.url,
+        "plan_key": plans.plan_key(recipe.blanks, mixture, seed=recipe.blanks.seed, width=width),
+        "budget": budget.as_dict(),
+        "model": shape,
+        "tracking": asdict(handle),
+        "link": link_name,
+    }
+
+
+def finish(run: Run, handle: tracking.RunHandle, validation: dict[str, Any]) -> None:
+    run.record |= {"finished": True, "validation": validation}
+    run.write()
+    tracking.finish(handle, "FINISHED")
+
+
+def show_finished(run: Run, screen: Console) -> None:
+    screen.header(f"glm pretrain · run {run.name} is finished", [("model", run.model_url)])
+    show_next(run, None, screen)
+
+
+def show_next(run: Run, handle: tracking.RunHandle | None, screen: Console) -> None:
+    validation = run.record.get("validation") or {}
+    if "first" in validation:
+        first, last = validation["first"], validation["last"]
+        screen.line(f"validation: {first:.3f} -> {last:.3f} bits per byte of the held-out text")
+    uri = handle.uri if handle else run.record.get("tracking_uri", "")
+    steps = [("generate", f'python workflows/generate.py --model {run.model_url} --text "Ray is a [MASK] for [MASK]."')]
+    if uri:
+        steps.append(("compare runs", f"mlflow ui --backend-store-uri {uri}"))
+    steps.append(
+        ("train longer", "the same command with a larger --train.tokens starts a longer run on the same store")
+    )
+    screen.next_steps(steps)
+
+
+def _header(
+    recipe: Recipe, run: Run, opened: TokenStore, budget: Budget, handle: tracking.RunHandle, screen: Console
+) -> None:
+    workers = f"{recipe.train.num_workers} {'GPU' if recipe.train.use_gpu else 'CPU'} workers"
+    found = checkpoint.latest(run.checkpoints_url)
+    rows = [
+        ("store", f"{opened.url}  {human(opened.train.tokens)} tokens, {opened.train.rows:,} rows"),
+        (
+            "budget",
+            f"{human(budget.tokens)} tokens = {budget.steps:,} steps of {budget.step_rows} rows = {budget.epochs:.1f} epochs",
+        ),
+        ("run", run.url),
+    ]
+    if handle.enabled:
+        rows.append(("mlflow", handle.uri))
+    if found:
+        rows.append(
+            (
+                "continues",
+                f"from step {found.step:,}" + "".join(f"; {url} is incomplete and skipped" for url in found.skipped),
+            )
+        )
+    screen.header(f"glm pretrain · {recipe.model.size} {human(budget.parameters)} · {workers} · run {run.name}", rows)
+
+
+def _differences(before: dict[str, str], now: dict[str, str]) -> str:
+    keys = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+    told = [f"{key} was {before.get(key, 'unset')}, is {now.get(key, 'unset')}" for key in keys[:6]]
+    return "; ".join(told) + (f"; and {len(keys) - 6} more" if len(keys) > 6 else "")
