@@ -4,9 +4,9 @@ One function, `attention`, and a mask built once per batch for all layers. Backe
   dense     torch's scaled_dot_product_attention with a bool mask [B, 1, L, L]: the reference; any device.
   segments  CPU: one small attention per segment on slices of the rows, inside one autograd operator. No mask and no
             padding; keeps the attention weights of each segment for backward (H * n * n numbers for n positions).
-Measured forward + backward on one core without AMX, 8,192 positions, width 384, dropout 0.1, segments of 140 | 560:
-segments 147 | 297 ms in bf16, 168 | 415 ms in fp32. Unpacking to [segments, longest, H, K] in eight length buckets
-takes 200 | 498 and 403 | 709 ms by matrix products, 272 | 748 and 412 | 691 ms by SDPA.
+Measured forward + backward, medians of interleaved runs on one core without AMX, 8,192 positions, width 384, dropout
+0.1, segments of about 140 | 560: segments 137 | 297 ms in bf16 and 149 | 364 in fp32. Unpacking to [segments, longest,
+H, K] in eight length buckets: 217 | 457 and 485 | 771 by matrix products, 319 | 703 and 418 | 643 by SDPA.
 
 Shapes: B rows, L row length, Q queries, T keys, H heads, K head width, S segments, N = B * L flat positions.
 """

@@ -89,7 +89,7 @@ class Console:
     ) -> Iterator[Live]:
         """Show how far a job is: `with console.progress("reading", 100) as live: live.update(1, "a.txt")`.
 
-        `start` is what was done before this run; the time left is estimated from what is done since.
+        `start` is what was done before this run. The time left is estimated from the rate since the first update.
         """
         seconds = self.config.interval_s if interval_s is None else interval_s
         live = Live(self, label, total, start, seconds, self.clock())
@@ -130,9 +130,12 @@ class Live:
     bar: Progress | None = None
     shown_at: float | None = None
     pending: bool = field(default=False)
+    first: tuple[float, float] | None = None
+    """(done, time) of the first update: the time before it, when processes start, says nothing of the rate."""
 
     def update(self, done: float, text: str = "", *, total: float | None = None) -> None:
         self.done, self.text, self.total, self.pending = done, text, total or self.total, True
+        self.first = self.first or (done, self.console.clock())
         if self.bar is not None:
             self.bar.update(self.bar.task_ids[0], completed=done, total=self.total, text=text, left=self._left())
             return
@@ -153,10 +156,13 @@ class Live:
         self.console.line("  ".join(part for part in parts if part))
 
     def _left(self) -> str:
-        gained, elapsed_s = self.done - self.start, self.console.clock() - self.started_at
-        if not self.total or gained <= 0 or self.done >= self.total:
-            return f"took {duration(elapsed_s)}" if self.total and self.done >= self.total else ""
-        return f"eta {duration(elapsed_s * (self.total - self.done) / gained)}"
+        if not self.total:
+            return ""
+        if self.done >= self.total:
+            return f"took {duration(self.console.clock() - self.started_at)}"
+        assert self.first is not None
+        gained, elapsed_s = self.done - self.first[0], self.console.clock() - self.first[1]
+        return f"eta {duration(elapsed_s * (self.total - self.done) / gained)}" if gained > 0 else ""
 
 
 def human(number: float) -> str:

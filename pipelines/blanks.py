@@ -85,8 +85,10 @@ def resolve(config: BlanksConfig) -> Mixture:
         preset = _MIXTURE_SETTINGS.get(shares, {})
         settings = {name: preset.get(name, {}) | settings.get(name, {}) for name in {*preset, *settings}}
         shares = MIXTURES[shares]
+    if negative := [name for name, share in shares.items() if share < 0]:
+        raise UserError(f"blanks.mixture gives {negative[0]} a share of {shares[negative[0]]:g}, which is below 0")
     total = sum(shares.values())
-    if not shares or min(shares.values()) < 0 or abs(total - 1) > 1e-6:
+    if abs(total - 1) > 1e-6:
         raise UserError(
             f"blanks.mixture {shares} sums to {total:g}, not to 1", try_="give each objective its share of the segments"
         )

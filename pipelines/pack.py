@@ -22,19 +22,15 @@ def pack(mean: np.ndarray, variance: np.ndarray, ids: np.ndarray, *, width: int)
     """
     if len(mean) == 0:
         return []
-    reserve = _reserve(mean, variance, width)
-    capacity = width - reserve
+    needed = mean + RESERVE_SIGMAS * np.sqrt(variance)
+    worst = math.ceil(needed.max())
+    if worst > width:
+        raise UserError(
+            f"a segment may need {worst:,} positions once its blanks are laid out, and a row has {width:,}",
+            try_=f"data.row_width={2 ** math.ceil(math.log2(worst))} or more, or a smaller data.sequence_length",
+        )
     sizes = np.ceil(mean).astype(np.int64)
-    longest = int(sizes.max())
-    if longest > capacity:
-        worst = int(np.argmax(mean))
-        needed = math.ceil(mean[worst] + RESERVE_SIGMAS * math.sqrt(variance[worst]))
-        if needed > width:
-            raise UserError(
-                f"a segment may need {needed:,} positions once its blanks are laid out, and a row has {width:,}",
-                try_=f"data.row_width={2 ** math.ceil(math.log2(needed))} or more, or a smaller data.sequence_length",
-            )
-        capacity = longest
+    capacity = max(width - _reserve(mean, variance, width), int(sizes.max()))
     order = np.lexsort((ids, -sizes))
     rows = _best_fit(sizes[order].tolist(), capacity)
     return [order[row] for row in _within_reserve(rows, mean[order], variance[order], width)]

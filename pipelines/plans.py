@@ -24,7 +24,7 @@ _SCHEMA = pa.schema(
     [
         ("objectives", pa.large_binary()),  # uint8 per segment
         ("counts", pa.large_binary()),  # uint16 per segment: its blanks
-        ("starts", pa.large_binary()),  # uint16 or uint32 per blank, in the order of prediction
+        ("starts", pa.large_binary()),  # uint16 (uint32 in wider rows than 65,536) per blank, in the order of prediction
         ("sizes", pa.large_binary()),
     ]
 )
@@ -60,7 +60,7 @@ def write_plan(
     for group in range(first, first + len(split.shards[shard].groups)):
         rows = split.read_group(group)
         blanks, redraws = draw_rows(mixture, rows, vocabulary, seed=seed, epoch=epoch, width=width)
-        tables.append(_encode(rows, blanks))
+        tables.append(_encode(rows, blanks, width))
         redrawn += int((redraws > 0).sum())
         num_blanks += len(blanks.spans)
         num_segments += len(blanks.objective)
@@ -84,8 +84,8 @@ def read_plan(file: pq.ParquetFile, group: int, rows: RowBatch) -> Blanks:
     return Blanks(objective, spans, np.concatenate(([0], np.cumsum(count.astype(np.int64)))))
 
 
-def _encode(rows: RowBatch, blanks: Blanks) -> pa.Table:
-    wide = np.dtype("<u2") if int(np.diff(rows.offsets).max(initial=0)) < 1 << 16 else np.dtype("<u4")
+def _encode(rows: RowBatch, blanks: Blanks, width: int) -> pa.Table:
+    wide = np.dtype("<u2") if width <= 1 << 16 else np.dtype("<u4")  # by the width: all row groups of a file have one type
     count = np.diff(blanks.span_offsets).astype("<u2")
     start, size = blanks.spans[:, 0].astype(wide), (blanks.spans[:, 1] - blanks.spans[:, 0]).astype(wide)
     at_segment, at_span = rows.row_offsets, blanks.span_offsets[rows.row_offsets]

@@ -108,7 +108,7 @@ def find_store(config: DataConfig, blanks_config: BlanksConfig) -> str | None:
     if not all(storage.exists(record) for record in records):
         return None
     units = [storage.read_json(record) for record in records]
-    if not config.tokenizer.url and not storage.exists(storage.join(_trained_url(config, units), "tokenizer.json")):
+    if not config.tokenizer.url and not storage.exists(storage.join(trained_url(config, units), "tokenizer.json")):
         return None
     place = store_url(config, units, prepare_tokenizer(config, units), content_settings(config, blanks_config))
     return place if storage.exists(storage.join(place, "manifest.json")) else None
@@ -169,7 +169,7 @@ def prepare_tokenizer(config: DataConfig, units: list[dict[str, Any]]) -> Tokeni
     """Load the tokenizer, or train it on a sample of the cleaned text (once per text and settings)."""
     if config.tokenizer.url:
         return _load_tokenizer(config.tokenizer.url)
-    url = _trained_url(config, units)
+    url = trained_url(config, units)
     if not storage.exists(storage.join(url, "tokenizer.json")):
         train(_sample(config, units), config.tokenizer.train).save(url)
     return Tokenizer.load(url)
@@ -272,7 +272,7 @@ def _units(config: DataConfig) -> list[list[InputFile]]:
     return group_inputs(list_inputs(config.sources), int(config.unit_bytes))
 
 
-def _trained_url(config: DataConfig, units: list[dict[str, Any]]) -> str:
+def trained_url(config: DataConfig, units: list[dict[str, Any]]) -> str:
     key = _key("tokenizer", asdict(config.tokenizer.train), config.seed, [unit["digest"] for unit in units])
     return storage.join(storage.absolute(config.root), "tokenizers", key)
 

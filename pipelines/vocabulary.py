@@ -2,7 +2,8 @@
 
 Plain numpy and small, so that it travels to every task. Sentence ends are found on tokens, for any tokenizer: WordPiece,
 byte-level BPE, Unigram. Unlike the authors' rule (any token that contains a full stop, colon or semicolon ends a
-sentence) it is not fooled by `3.5`, initials, `e.g.`, common abbreviations, ordinals (`3. Oktober`) and web addresses.
+sentence) it is not fooled by `3.5`, initials, `e.g.`, common abbreviations, ordinals (`3. Oktober`) and, where tokens carry their
+spaces, web addresses.
 """
 
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ ABBREVIATION = 64
 GLUED = 128  # continues the word before it: no space in between
 
 _HARD = frozenset("?!。？！…．")
-_CLOSERS = frozenset("\"')]}”’»›」』）】〉》")
+_CLOSERS = "\"')]}”’»›」』）】〉》"
 _ABBREVIATIONS = frozenset(
     ["mr", "mrs", "ms", "dr", "st", "prof", "sr", "jr", "vs", "etc", "no", "vol", "fig", "al", "ed", "eds", "inc", "ltd", "co", "corp", "rev", "gen", "col", "sgt", "capt", "lt", "cf", "ca", "approx", "dept", "est", "jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec", "mt", "ft", "gov", "sen", "rep", "pres", "univ", "bzw", "usw", "evtl", "ggf", "vgl", "nr", "bd", "hrsg", "str", "mio", "mrd", "abs", "art", "mme", "mlle", "env", "av"]
 )
@@ -46,7 +47,8 @@ class Vocabulary:
 
 def classify(pieces: list[str]) -> np.ndarray:
     """uint8 [V]: the class bits of every surface form, as `Tokenizer.pieces` gives them: `##ing` or ` the`."""
-    subwords = any(piece.startswith("##") for piece in pieces)
+    # Byte-level vocabularies hold pieces such as "####" (a heading), but no "##ing": they cut between signs and letters.
+    subwords = any(piece.startswith("##") and piece[2:3].isalpha() for piece in pieces)
     return np.array([_bits(piece, subwords) for piece in pieces], dtype=np.uint8)
 
 
@@ -64,11 +66,12 @@ def sentence_ends(tokens: np.ndarray, classes: np.ndarray) -> np.ndarray:
     part_of_number = ((before & NUMBER) > 0) & ((after & NUMBER) > 0)
     shortened = (before & (LETTER | ABBREVIATION | ORDINAL)) > 0
     mid_word = (after & GLUED) > 0
-    end = ((here & HARD_END) > 0) | (soft & ~part_of_number & ~shortened & ~mid_word)
+    ellipsis = (after & SOFT_END) > 0
+    end = ((here & HARD_END) > 0) | (soft & ~part_of_number & ~shortened & ~mid_word & ~ellipsis)
     for _ in range(2):  # ." and .") : the end moves to the closer
         moved = np.concatenate(([False], end[:-1])) & ((here & CLOSER) > 0)
         end = (end & ~np.concatenate((moved[1:], [False]))) | moved
-    return end
+    return end & ~np.concatenate((end[1:], [False]))  # ?! and a full stop before a line break are one end
 
 
 def _bits(piece: str, subwords: bool) -> int:
@@ -79,12 +82,13 @@ def _bits(piece: str, subwords: bool) -> int:
     if not word:
         return HARD_END if "\n" in text else 0
     part_of_word = glued and subwords
+    core = word.strip(_CLOSERS)  # byte-level vocabularies hold `."` and `).` as one piece
     bits = 0
-    if word[-1] in _HARD or "\n" in text:
+    if core[-1:] in _HARD or "\n" in text:
         bits |= HARD_END
-    elif set(word) == {"."}:
+    elif set(core) == {"."}:
         bits |= SOFT_END
-    if all(c in _CLOSERS for c in word):
+    if not core and (glued or subwords):  # behind a space it opens
         bits |= CLOSER
     if word.isdigit():
         bits |= NUMBER | (ORDINAL if len(word) <= 2 and not part_of_word else 0)

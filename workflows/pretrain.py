@@ -60,12 +60,12 @@ def train(recipe: Recipe, run: runs.Run, opened: TokenStore, screen: Console) ->
     handle = runs.start(recipe, run, opened, budget, screen)
     show_examples(recipe, run, opened, tokenizer, handle)
     try:
-        validation = _run_workers(recipe, run, opened, budget, shape.to_dict(), handle, screen)
+        _run_workers(recipe, run, opened, budget, shape.to_dict(), handle, screen)
     except BaseException as error:
         tracking.finish(handle, "KILLED" if isinstance(error, Interrupted) else "FAILED")
         raise
     model_url = export(run, opened, tokenizer, shape, handle)
-    runs.finish(run, handle, validation)
+    runs.finish(run, handle)
     fill_examples(model_url, opened, screen)
     runs.show_next(run, handle, screen)
 
@@ -78,8 +78,8 @@ def _run_workers(
     shape: dict[str, Any],
     handle: tracking.RunHandle,
     screen: Console,
-) -> dict[str, Any]:
-    """Run the train workers to the last step; returns first and last validation. Raises Interrupted when they were stopped early."""
+) -> None:
+    """Run the train workers to the last step. Raises Interrupted when they were stopped early."""
     link_name = f"glm-{run.name}-{run.attempt_name()}"
     link = cluster.Link.create(link_name)
     job = runs.worker_job(recipe, run, opened, budget, shape, handle, link_name=link_name)
@@ -102,7 +102,6 @@ def _run_workers(
             f"stopped at step {step:,} of {budget.steps:,}; checkpoint written",
             try_="the same command continues from there",
         )
-    return view.validation
 
 
 if __name__ == "__main__":

@@ -56,11 +56,10 @@ def _told(stage: str, sums: dict[str, float], elapsed_s: float) -> str:
 
 
 class TrainingView:
-    """Shows what rank 0 posts; keeps the first and the last validation."""
+    """Shows what rank 0 posts."""
 
     def __init__(self, screen: Console, live: Live) -> None:
         self._screen, self._live = screen, live
-        self.validation: dict[str, float] = {}
 
     def show(self, posts: list[dict[str, Any]]) -> None:
         for post in posts:
@@ -69,8 +68,6 @@ class TrainingView:
             elif "train/loss" in post:
                 self._live.update(post["step"], _step_line(post))
             elif "val/bits_per_byte" in post:
-                self.validation.setdefault("first", post["val/bits_per_byte"])
-                self.validation["last"] = post["val/bits_per_byte"]
                 self._screen.line(_validation_line(post))
 
 

@@ -43,7 +43,7 @@ class TrainConfig(WorkersConfig):
     seed: int = 1234
     """Initial weights, order of rows, dropout."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto: bf16 on GPUs and on CPUs with AMX, else fp32."""
+    """auto: bf16 on GPUs and on CPUs with bf16 instructions, else fp32."""
     loss_weighting: Literal["objective", "token"] = "objective"
     """objective: each objective counts by its share of the mixture; token: one mean over all targets."""
     log_every: int = 10

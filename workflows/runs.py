@@ -8,6 +8,7 @@
                           model/          the exported model
 """
 
+import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -139,10 +140,18 @@ def worker_job(
     }
 
 
-def finish(run: Run, handle: tracking.RunHandle, validation: dict[str, Any]) -> None:
+def finish(run: Run, handle: tracking.RunHandle) -> None:
+    validation = _validation(storage.join(run.url, "metrics.jsonl"))
     run.record |= {"finished": True, "validation": validation}
     run.write()
     tracking.finish(handle, "FINISHED")
+
+
+def _validation(metrics_url: str) -> dict[str, float]:
+    """First and last bits per byte that the run logged."""
+    points = (json.loads(line)["values"] for line in storage.read_bytes(metrics_url).splitlines())
+    scores = [float(values["val/bits_per_byte"]) for values in points if "val/bits_per_byte" in values]
+    return {"first": scores[0], "last": scores[-1]} if scores else {}
 
 
 def show_finished(run: Run, screen: Console) -> None:

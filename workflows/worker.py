@@ -4,8 +4,10 @@ The micro-batch is the unit of determinism: gradients are sums over all micro-ba
 and dropout is seeded per micro-batch, so neither the number of workers nor a restart changes what is computed.
 """
 
+import tempfile
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -104,6 +106,7 @@ class Worker:
         self.shares = torch.tensor(self.mixture.shares)
         self.link = Link.attach(job["link"]) if self.rank == 0 else None
         self.checkpoints = Checkpoints(job["checkpoints_url"], keep=self.recipe.train.keep_checkpoints)
+        self.metrics_url = self.metrics_path = storage.join(job["run_url"], "metrics.jsonl")
         self.metrics = self._metric_log() if self.rank == 0 else None
         self.since = _Since(time.perf_counter())
         if self.link and found:
@@ -223,13 +226,14 @@ class Worker:
         }
         best = self.best["step"] if self.best else None
         self.checkpoints.save(self.step, self.model.state_dict(), self.optimizer.state_dict(), state, best=best)
-        if self.metrics and self.link:
-            self.metrics.flush(timeout_s=0)
+        self._publish_metrics()
+        if self.link:
             self.link.post({"checkpoint": self.step})
 
     def close(self) -> None:
         self.checkpoints.wait()
         if self.metrics:
+            self._publish_metrics()
             self.metrics.close()
 
     def _model(self) -> GLM:
@@ -257,8 +261,16 @@ class Worker:
         )
 
     def _metric_log(self) -> MetricLog:
-        handle = RunHandle(**self.job["tracking"])
-        return MetricLog(storage.join(self.job["run_url"], "metrics.jsonl"), handle, resume_step=self.step)
+        """Appends to the run folder, or to a local copy of it where that is an object store (which cannot append)."""
+        if not storage.is_local(self.metrics_url):
+            self.metrics_path = str(Path(tempfile.mkdtemp(prefix="glm-metrics-")) / "metrics.jsonl")
+            if self.step and storage.exists(self.metrics_url):
+                Path(self.metrics_path).write_bytes(storage.read_bytes(self.metrics_url))
+        return MetricLog(self.metrics_path, RunHandle(**self.job["tracking"]), resume_step=self.step)
+
+    def _publish_metrics(self) -> None:
+        if self.metrics and self.metrics_path != self.metrics_url:
+            storage.write_bytes(self.metrics_url, Path(self.metrics_path).read_bytes())
 
     def _sum(self, tensor: torch.Tensor) -> torch.Tensor:
         if self.world == 1:

@@ -22,12 +22,3 @@ def mlflow_root(_empty_mlflow_database, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # servers that are not there fail at once
     shutil.copy(_empty_mlflow_database, tmp_path / "mlflow.db")
     return tmp_path
-
-
-@pytest.fixture(scope="session")
-def local_ray():
-    import ray
-
-    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, object_store_memory=256 << 20)
-    yield
-    ray.shutdown()

@@ -1,0 +1,45 @@
+# GNU make. `make` alone lists the targets. Another interpreter: make install PYTHON=python3.12
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install pretrain test test-all check format mlflow
+
+help:  ## list these targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target what; do \
+		printf '%-16s %s\n' "$$target" "$$what"; done
+
+install: $(INSTALLED)  ## .venv with the tested versions (Python 3.11 or newer); again only when they change
+
+pretrain: install  ## a trained tiny GLM and its first filled blanks, in minutes on two CPU cores
+	@$(BIN)/python workflows/pretrain.py --config workflows/recipes/quickstart.yaml
+
+test: install  ## all tests but the slow ones
+	@$(BIN)/python -m pytest
+
+test-all: install  ## every test, the README's commands as written among them
+	@$(BIN)/python -m pytest --run-slow
+
+check: install  ## lint, formatting, types, and the tests that need no Ray
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/pyright
+	@$(BIN)/python -m pytest -m "not ray and not slow"
+
+format: install  ## rewrite the sources as ruff formats them
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+mlflow: install  ## the MLflow UI on the runs of ./runs, at http://127.0.0.1:5000
+	@$(BIN)/mlflow ui --backend-store-uri "sqlite:///$(CURDIR)/runs/mlflow.db"
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "error: $(PYTHON) is $$($(PYTHON) -V 2>&1); Python 3.11 or newer is needed"; \
+		     echo "  try: make $(or $(MAKECMDGOALS),install) PYTHON=python3.12"; exit 2; }
+	@echo "installing into $(VENV): the versions of constraints.txt, some minutes the first time"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@

@@ -1,0 +1,119 @@
+"""CPU seconds of preparing a corpus against those of the bare tokenizer on the same text, interleaved.
+
+    python benchmarks/prepare.py --source /path/to/enwiki_wikiextractor --vocabulary vocab.txt [--repeats 3] [--json FILE]
+
+`prepare` counts the driver and all processes of the local Ray from its start on: reading, decompression, light cleaning,
+tokenising, packing, writing, blanks of the first epoch, the import of libraries in workers. `bare` is the library's own
+batch call plus the copy of its ids into one array, with one thread.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import tempfile
+import time
+
+os.environ["RAYON_NUM_THREADS"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+def main() -> None:
+    options = _options()
+    import psutil
+
+    from glm_model.tokenizer import Tokenizer
+    from infra import cluster
+    from pipelines.blanks import BlanksConfig
+    from pipelines.prepare import DataConfig, TokenizerConfig, prepare
+    from pipelines.sources import Source, list_inputs, read_documents
+
+    source = Source(options.reader, options.source)
+    texts = [item.text for file in list_inputs([source]) for item in read_documents(file) if hasattr(item, "text")]
+    size = sum(len(text.encode()) for text in texts)
+    joined = cluster.connect(cluster.ClusterConfig())
+    here = psutil.Process()
+    runs: dict[str, list[float]] = {"bare": [], "prepare": [], "wall": []}
+    worker_uss, store = 0.0, None
+    for _ in range(options.repeats):
+        tokenizer = Tokenizer.load(options.vocabulary)
+        started = time.process_time()
+        for first in range(0, len(texts), 512):
+            tokenizer.encode_batch(texts[first : first + 512])
+        runs["bare"].append(time.process_time() - started)
+        root = tempfile.mkdtemp(prefix="glm-benchmark-")
+        config = DataConfig(sources=[source], root=root, tokenizer=TokenizerConfig(url=options.vocabulary))
+        before, started_at = _tree_cpu_s(here), time.perf_counter()
+        store = prepare(config, BlanksConfig("glm"), progress=lambda stage, records, total: records)
+        runs["wall"].append(time.perf_counter() - started_at)
+        runs["prepare"].append(_tree_cpu_s(here) - before)
+        worker_uss = max(worker_uss, _largest_worker_mib(here))
+        shutil.rmtree(root)
+    cluster.shutdown(joined)
+    medians = {name: statistics.median(values) for name, values in runs.items()}
+    ratio = statistics.median([p / b for p, b in zip(runs["prepare"], runs["bare"], strict=True)])
+    assert store is not None
+    values = {
+        "text_mb": size / 1e6,
+        "bare_cpu_s": medians["bare"],
+        "prepare_cpu_s": medians["prepare"],
+        "prepare_wall_s": medians["wall"],
+        "worker_uss_mib": worker_uss,
+        "tokens": store.train.tokens + store.validation.tokens,
+    }
+    for name, value in values.items():
+        print(f"{name:18} {value:14,.1f}")
+    print(f"{'prepare / bare':18} {ratio:14.2f}   (of {options.repeats} interleaved pairs: {_spread(runs)})")
+    if options.json:
+        report = {"name": "prepare", "machine": platform.processor() or platform.machine(), "values": values}
+        with open(options.json, "w") as file:
+            json.dump(report | {"ratios": {"prepare_vs_bare": ratio}}, file, indent=2)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", required=True, help="file, folder or URL of raw text")
+    parser.add_argument("--reader", default="wikiextractor")
+    parser.add_argument("--vocabulary", required=True, help="tokenizer.json or vocab.txt")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", help="write the figures to this file")
+    return parser.parse_args()
+
+
+def _tree_cpu_s(root) -> float:
+    """User and system seconds of a process and all its descendants, ended ones included."""
+    import psutil
+
+    total = 0.0
+    for process in [root, *root.children(recursive=True)]:
+        try:
+            times = process.cpu_times()
+        except psutil.Error:
+            continue
+        total += times.user + times.system + times.children_user + times.children_system
+    return total
+
+
+def _largest_worker_mib(root) -> float:
+    """Private memory of the largest Ray worker that is still there."""
+    import psutil
+
+    largest = 0.0
+    for process in root.children(recursive=True):
+        try:
+            if process.name().startswith("ray::"):
+                largest = max(largest, process.memory_full_info().uss / 2**20)
+        except psutil.Error:
+            continue
+    return largest
+
+
+def _spread(runs: dict[str, list[float]]) -> str:
+    ratios = sorted(p / b for p, b in zip(runs["prepare"], runs["bare"], strict=True))
+    return f"{ratios[0]:.2f} to {ratios[-1]:.2f}"
+
+
+if __name__ == "__main__":
+    main()

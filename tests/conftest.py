@@ -1,0 +1,66 @@
+"""What all tests share: one local Ray, a tiny token store, the folder of real data, and the --run-slow switch."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+hypothesis.settings.register_profile("glm", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("glm")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--run-slow", action="store_true", help="also run the tests marked slow (minutes each)")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--run-slow"):
+        return
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="slow: needs --run-slow"))
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[None]:
+    """One local Ray for the whole run; tests that use it are marked `ray`."""
+    import logging
+
+    import ray
+
+    ray.init(
+        address="local",
+        num_cpus=4,
+        include_dashboard=False,
+        log_to_driver=False,
+        object_store_memory=256 << 20,
+        logging_level=logging.ERROR,
+    )
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real corpora, vocabularies and golden values beside the checkout."""
+    folder = Path(__file__).resolve().parents[1] / ".." / "shared"
+    if not folder.is_dir():
+        pytest.skip("the folder `shared` with real data is not beside this checkout")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer(tmp_path_factory):
+    """A handmade WordPiece tokenizer (see `small.PIECES`)."""
+    import small
+
+    return small.tokenizer(tmp_path_factory.mktemp("vocabulary"))
+
+
+@pytest.fixture(scope="session")
+def tiny_store(tmp_path_factory, tiny_tokenizer):
+    """A published store of 120 documents: 2 training shards with several row groups, 1 validation shard."""
+    import small
+
+    return small.store(tmp_path_factory.mktemp("tiny"), tiny_tokenizer)

@@ -1,0 +1,136 @@
+"""Laws 1 and 2 for every objective that stands in pipelines/objectives, whatever its name: a new file is tested at once.
+
+Law 1: the layout loses nothing. Law 2: the loss covers exactly the blanks, each blanked token once, each piece ends in [eop].
+"""
+
+import numpy as np
+import pytest
+import small
+from hypothesis import given
+from hypothesis import strategies as st
+
+from glm_model.layout import Example, check_spans, expand, restore
+from infra.errors import UserError
+from pipelines import blanks, objectives
+from pipelines.blanks import Blanks, BlanksConfig, RowBatch
+
+VOCABULARY = small.golden_vocabulary()
+EXTREMES = {
+    "token": [{"ratio": 0.001}, {"ratio": 0.5}, {"ratio": 1.0}, {"mean_length": 30.0}, {"max_length": 1, "ratio": 0.9}],
+    "sentence": [{"ratio": 0.001}, {"ratio": 1.0}],
+    "document": [{"min_ratio": 0.01}, {"min_ratio": 1.0}, {"suffix_share": 0.0}, {"suffix_share": 1.0}],
+}
+CASES = [(name, extreme) for name in objectives.names() for extreme in [{}, *EXTREMES.get(name, [])]]
+
+
+def draw(name: str, settings: dict, rows: RowBatch, *, seed: int) -> tuple[Blanks, blanks.Mixture]:
+    mixture = blanks.resolve(BlanksConfig(mixture={name: 1.0}, settings={name: settings}))
+    return blanks.draw(mixture, rows, VOCABULARY, seed=seed, epoch=0), mixture
+
+
+def laid_out(rows: RowBatch, drawn: Blanks, mixture: blanks.Mixture) -> list[Example]:
+    """One example per segment, without padding."""
+    ragged = blanks.ragged(rows, drawn, mixture, VOCABULARY)
+    check_spans(ragged)
+    sizes = np.diff(rows.offsets) + 2 * np.diff(drawn.span_offsets)
+    each = np.arange(len(sizes) + 1)
+    batch = expand(ragged, each, width=int(sizes.max()), marks=small.GOLDEN_MARKS)
+    return [
+        Example(**{name: array[i, : sizes[i]] for name, array in batch.arrays().items()}) for i in range(len(sizes))
+    ]
+
+
+def assert_laws(rows: RowBatch, drawn: Blanks, mixture: blanks.Mixture) -> None:
+    mask = blanks.mask_ids(mixture, VOCABULARY)[0]
+    for i, example in enumerate(laid_out(rows, drawn, mixture)):
+        tokens = rows.tokens[rows.offsets[i] : rows.offsets[i + 1]]
+        spans = drawn.spans[drawn.span_offsets[i] : drawn.span_offsets[i + 1]]
+        text_end = len(tokens) - (tokens[-1] == VOCABULARY.eos)
+        assert restore(example).tolist() == tokens.tolist()  # law 1
+
+        assert len(spans) >= 1
+        assert spans.min() >= 1, "[CLS] is never blanked"
+        assert spans[:, 0].max() < text_end, "each blank holds text, not eos alone"
+        # Law 2: reading the inputs and the targets of the predicted part gives the blanks, in order, [eop] behind each.
+        end = int(example.context_end[0])
+        blanked = [tokens[a:b].tolist() for a, b in spans]
+        assert example.targets[end:].tolist() == [t for piece in blanked for t in [*piece, small.GOLDEN_MARKS.eop]]
+        assert example.tokens[end:].tolist() == [t for piece in blanked for t in [small.GOLDEN_MARKS.sop, *piece]]
+        assert example.loss_mask.tolist() == [0] * end + [1] * (len(example.tokens) - end)
+        assert not example.targets[:end].any()
+        assert end == len(tokens) - sum(map(len, blanked)) + len(spans)
+        assert (example.tokens[:end] == mask).sum() == len(spans)  # the texts here hold no mask of their own
+
+
+@pytest.mark.parametrize(("name", "settings"), CASES, ids=str)
+def test_laws_1_and_2_for_every_length(name, settings):
+    lengths = [n for n in [*range(1, 41), 512] for _ in range(8)]
+    rows = small.numbers(lengths, [i % 2 == 0 for i in range(len(lengths))], ends=0.1)
+    for seed in (0, 1):
+        assert_laws(rows, *draw(name, settings, rows, seed=seed))
+
+
+@pytest.mark.parametrize("name", objectives.names())
+@given(
+    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=5),
+    eos=st.integers(0, 31),
+    ends=st.sampled_from([0.0, 0.1, 1.0]),
+    seed=st.integers(0, 2**64 - 1),
+)
+def test_laws_1_and_2_for_any_seed(name, lengths, eos, ends, seed):
+    rows = small.numbers(lengths, [bool(eos >> i & 1) for i in range(len(lengths))], seed=seed % 1000, ends=ends)
+    assert_laws(rows, *draw(name, {}, rows, seed=seed))
+
+
+@pytest.mark.parametrize("name", objectives.names())
+def test_an_objective_keeps_its_contract(name):
+    module = objectives.find(name)
+    assert module.MASK in VOCABULARY.masks
+    rows = small.numbers([1, 5, 40, 200] * 10, [True, False] * 20)
+    batch = objectives.SegmentBatch(rows.tokens, rows.offsets, rows.ids, VOCABULARY)
+    before = rows.tokens.copy()
+    spans, offsets = module.spans(batch, module.Config())
+    assert (spans.dtype, spans.shape[1:], offsets.dtype, offsets.shape) == (np.int64, (2,), np.int64, (41,))
+    assert (offsets[0], offsets[-1]) == (0, len(spans))
+    mean, variance = module.blank_moments(batch, module.Config())
+    assert mean.shape == variance.shape == (40,)
+    assert (mean >= 1).all()
+    assert (variance >= 0).all()
+    assert (rows.tokens == before).all(), "an objective changes no token"
+
+
+@pytest.mark.parametrize("name", objectives.names())
+def test_what_a_segment_gets_depends_on_itself_alone(name):
+    """Neither on its neighbours nor on its place among them: the reason why Ray Data may draw what training would."""
+    rows = small.numbers([n for n in [1, 2, 7, 30, 100, 512] for _ in range(5)], [i % 3 == 0 for i in range(30)])
+    whole, _ = draw(name, {}, rows, seed=5)
+    for members in ([7], [29, 0, 13], list(range(29, -1, -1))):
+        tokens, offsets = blanks.take_ragged(rows.tokens, rows.offsets, np.array(members))
+        part = RowBatch(tokens, offsets, rows.ids[members], rows.num_bytes[members], np.arange(len(members) + 1))
+        drawn, _ = draw(name, {}, part, seed=5)
+        for place, member in enumerate(members):
+            here = drawn.spans[drawn.span_offsets[place] : drawn.span_offsets[place + 1]]
+            there = whole.spans[whole.span_offsets[member] : whole.span_offsets[member + 1]]
+            assert here.tolist() == there.tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("token", {"ratio": 0.0}, r"objective token: ratio=0.0 is outside \(0, 1\]"),
+        ("token", {"ratio": 1.01}, r"ratio=1.01 is outside"),
+        ("token", {"ratio": -0.1}, r"ratio=-0.1 is outside"),
+        ("token", {"mean_length": 0.0}, "leave no blank"),
+        ("token", {"max_length": 0}, "leave no blank"),
+        ("sentence", {"ratio": 0.0}, r"objective sentence: ratio=0.0 is outside \(0, 1\]"),
+        ("sentence", {"ratio": 2.0}, "ratio=2.0 is outside"),
+        ("document", {"min_ratio": 0.0}, r"objective document: min_ratio=0.0 is outside \(0, 1\]"),
+        ("document", {"min_ratio": 1.5}, "min_ratio=1.5 is outside"),
+        ("document", {"suffix_share": -0.5}, r"suffix_share=-0.5 is outside \[0, 1\]"),
+        ("document", {"suffix_share": 1.5}, "suffix_share=1.5 is outside"),
+        ("document", {"min_ration": 0.5}, "min_ration"),
+    ],
+)
+def test_settings_out_of_range_are_refused_by_name(name, settings, message):
+    with pytest.raises(UserError, match=message):
+        blanks.resolve(BlanksConfig(mixture={name: 1.0}, settings={name: settings}))

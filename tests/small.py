@@ -1,0 +1,134 @@
+"""Small things made without Ray: a tokenizer whose ids are known by heart, segments of plain numbers, a token store."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from glm_model.layout import Marks
+from glm_model.tokenizer import Tokenizer
+from infra import storage
+from pipelines import blanks, tokens
+from pipelines import store as stores
+from pipelines.blanks import BlanksConfig, RowBatch
+from pipelines.clean import CleanConfig
+from pipelines.sources import Source, list_inputs
+from pipelines.text import clean_unit
+from pipelines.vocabulary import Vocabulary
+
+WORDS = "the cat sat on a mat dog ran home mr smith said go then z b 3 5 oktober".split()
+PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, "##s", "##ing", *".?!。\"”)(", "你", "好"]
+
+# Ids of the authors' worked examples (their table of token ids): text is any other number.
+GOLDEN_MARKS = Marks(sop=990, eop=991, pad=0)
+GOLDEN_ENDS = (10, 11, 12, 13)
+
+
+def golden_vocabulary() -> Vocabulary:
+    """Tokens are plain numbers; 10 to 13 end a sentence."""
+    classes = np.zeros(1000, np.uint8)
+    classes[list(GOLDEN_ENDS)] = 1
+    return Vocabulary(cls=1, eos=0, masks={"mask": 2, "smask": 993, "gmask": 992}, classes=classes)
+
+
+def numbers(lengths, eos, *, seed: int = 0, ends: float = 0.08, rows=None) -> RowBatch:
+    """Segments of random numbers: `lengths` text tokens each, behind [CLS] (1), followed by eos (0) where `eos` is true.
+
+    `ends` is the share of tokens that end a sentence. rows: row offsets; default one segment per row.
+    """
+    rng = np.random.default_rng(seed)
+    parts = []
+    for length, with_eos in zip(lengths, eos, strict=True):
+        text = rng.integers(20, 990, length)
+        stops = rng.random(length) < ends
+        text[stops] = rng.choice(GOLDEN_ENDS, int(stops.sum()))
+        parts.append(np.concatenate(([1], text, [0] if with_eos else [])))
+    sizes = [len(part) for part in parts]
+    flat = np.concatenate(parts) if parts else np.empty(0)
+    ids = rng.integers(0, 1 << 63, len(parts)).astype(np.uint64)
+    num_bytes = 4 * np.asarray(lengths, np.int64)
+    row_offsets = np.arange(len(parts) + 1) if rows is None else np.asarray(rows)
+    return RowBatch(flat.astype(np.uint16), np.cumsum([0, *sizes]), ids, num_bytes, row_offsets)
+
+
+def tokenizer(folder: Path) -> Tokenizer:
+    (folder / "vocab.txt").write_text("\n".join(PIECES) + "\n", encoding="utf-8")
+    return Tokenizer.load(str(folder / "vocab.txt"))
+
+
+def documents(count: int, *, seed: int = 0) -> list[str]:
+    """Texts of 3 to 60 words of the tiny vocabulary in sentences, all different."""
+    rng = np.random.default_rng(seed)
+    texts = []
+    for number in range(count):
+        words = [WORDS[i] for i in rng.integers(0, 14, 3 + int(rng.integers(58)))]
+        stops = set(np.flatnonzero(rng.random(len(words)) < 0.2).tolist()) | {len(words) - 1}
+        said = [word + ("." if place in stops else "") for place, word in enumerate(words)]
+        texts.append(f"dog {' '.join('a' if bit == '1' else 'the' for bit in f'{number:b}')} " + " ".join(said))
+    return texts
+
+
+def corpus(folder: Path, texts: list[str], *, name: str = "corpus") -> list:
+    """The input files of a JSON-lines corpus."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in texts), encoding="utf-8")
+    return list_inputs([Source("jsonl", str(folder / f"{name}.jsonl"), name=name)])
+
+
+def settings(**changes) -> tokens.ShardSettings:
+    values = {"sequence_length": 32, "row_width": 160, "rows_per_group": 4, "blanks": {"mixture": "glm_multi"}}
+    return tokens.ShardSettings(**{**values, **changes})
+
+
+def store(folder: Path, tokenizer: Tokenizer, **changes) -> stores.TokenStore:
+    """A finished token store of 120 short documents, built by the functions that Ray Data tasks call."""
+    url, text_url = str(folder / "store"), str(folder / "text")
+    record = clean_unit(corpus(folder / "raw", documents(120)), CleanConfig(), f"{text_url}/0123456789abcdef")
+    tokenizer.save(url)
+    pieces = [{"unit": record["path"], "source": record["source"], **piece} for piece in record["pieces"]]
+    limits = {record["source"]: 1 << 61}  # an eighth of the documents is held out
+    shard_settings = settings(**changes)
+    split_shards = {"train": [pieces[:9], pieces[9:]], "validation": [pieces]}
+    entries = {
+        split: [
+            tokens.build_shard(
+                f"shard-{number:05d}",
+                split,
+                assigned,
+                limits,
+                text_url=text_url,
+                store_url=url,
+                settings=shard_settings,
+            )
+            for number, assigned in enumerate(shards)
+        ]
+        for split, shards in split_shards.items()
+    }
+    manifest = {
+        "tokenizer_digest": tokenizer.digest,
+        "vocab_size": tokenizer.vocab_size,
+        "dtype": stores.token_dtype(tokenizer.vocab_size).str,
+        "settings": shard_settings._asdict(),
+    }
+    shards = {split: [stores.shard_of(e["shard"]) for e in records] for split, records in entries.items()}
+    stores.publish(url, manifest, shards)
+    assert storage.exists(f"{url}/manifest.json")
+    return stores.TokenStore.open(url)
+
+
+def recipe(opened: stores.TokenStore, tokenizer: Tokenizer, *, split: str = "train", plan_key: str | None = None, **config):
+    """How a run reads the store: (feed.Recipe, BlanksConfig)."""
+    from pipelines import feed
+
+    blanks_config = BlanksConfig(**{"mixture": "glm_multi", "seed": 7, **config})
+    special = tokenizer.special
+    return feed.Recipe(
+        store_url=opened.url,
+        split_name=split,
+        mixture=blanks.resolve(blanks_config),
+        vocabulary=Vocabulary.of(tokenizer),
+        marks=Marks(special.sop, special.eop, special.pad),
+        seed=blanks_config.seed,
+        width=opened.manifest["settings"]["row_width"],
+        plan_key=plan_key,
+    ), blanks_config

@@ -1,0 +1,43 @@
+"""Train a tokenizer with GLM's special tokens on the cleaned text of a recipe, and write its tokenizer.json.
+
+    python workflows/train_tokenizer.py --config workflows/recipes/quickstart.yaml
+
+`pretrain.py` and `prepare.py` do the same by themselves where `data.tokenizer.url` is not given.
+"""
+
+from infra import cluster, config, storage
+from infra.console import Console
+from infra.errors import UserError, run_main
+from pipelines.prepare import prepare_text, prepare_tokenizer, trained_url
+from workflows.progress import preparation
+from workflows.recipe import Recipe, settle_paths
+
+
+def main() -> None:
+    recipe, _ = config.parse(Recipe, description="Train a tokenizer on the sources of a recipe.")
+    settle_paths(recipe, in_job=cluster.inside_job())
+    if not recipe.data.sources:
+        raise UserError("there is no text to train on: data.sources is empty", try_="--data.sources='[{reader: text, url: ...}]'")
+    if recipe.data.tokenizer.url:
+        raise UserError(
+            f"this recipe takes its tokenizer from {recipe.data.tokenizer.url}",
+            try_="--data.tokenizer.url=null to train one",
+        )
+    screen = Console(recipe.console)
+    ray = cluster.connect(recipe.cluster, say=screen.line)
+    try:
+        units = prepare_text(recipe.data, progress=preparation(screen))
+    finally:
+        cluster.shutdown(ray)
+    tokenizer = prepare_tokenizer(recipe.data, units)
+    place = storage.join(trained_url(recipe.data, units), "tokenizer.json")
+    sample = "Tokenizers cut words into pieces."
+    pieces = " ".join(tokenizer.piece(int(i)) for i in tokenizer.encode(sample))
+    screen.header(
+        f"tokenizer {tokenizer.digest[:12]}", [("entries", f"{tokenizer.vocab_size:,}"), ("file", place), (sample, pieces)]
+    )
+    screen.next_steps([("use it", f"--data.tokenizer.url={place}")])
+
+
+if __name__ == "__main__":
+    run_main(main)
