@@ -69,13 +69,13 @@ def inside_job() -> bool:
 
 
 def quiet_ray_data() -> None:
-    """No progress bars and no info lines from Ray Data in this process."""
+    """No progress bars and no log lines from Ray Data in this process; errors are raised, and told once, by us."""
     from ray.data import DataContext
 
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
 
 
 def check_fit(num_workers: int, resources_per_worker: dict[str, float] | None, use_gpu: bool) -> None:

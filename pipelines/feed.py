@@ -195,7 +195,9 @@ def _blank_totals(rows: RowBatch, drawn: Blanks, recipe: Recipe) -> tuple[np.nda
     blanked = np.add.reduceat(sizes, drawn.span_offsets[:-1]) if len(num_blanks) else np.zeros(0, np.int64)
     has_eos = rows.tokens[rows.offsets[1:] - 1] == recipe.vocabulary.eos
     lengths = np.diff(rows.offsets)
-    reaches_end = np.maximum.reduceat(drawn.spans[:, 1], drawn.span_offsets[:-1]) == lengths if len(lengths) else has_eos
+    reaches_end = (
+        np.maximum.reduceat(drawn.spans[:, 1], drawn.span_offsets[:-1]) == lengths if len(lengths) else has_eos
+    )
     share = (blanked - (has_eos & reaches_end)) / np.maximum(lengths - 1 - has_eos, 1)
     objectives = len(recipe.mixture.names)
     counts = np.bincount(drawn.objective, weights=blanked + num_blanks, minlength=objectives)

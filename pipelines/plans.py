@@ -24,7 +24,10 @@ _SCHEMA = pa.schema(
     [
         ("objectives", pa.large_binary()),  # uint8 per segment
         ("counts", pa.large_binary()),  # uint16 per segment: its blanks
-        ("starts", pa.large_binary()),  # uint16 (uint32 in wider rows than 65,536) per blank, in the order of prediction
+        (
+            "starts",
+            pa.large_binary(),
+        ),  # uint16 (uint32 in wider rows than 65,536) per blank, in the order of prediction
         ("sizes", pa.large_binary()),
     ]
 )
@@ -85,7 +88,9 @@ def read_plan(file: pq.ParquetFile, group: int, rows: RowBatch) -> Blanks:
 
 
 def _encode(rows: RowBatch, blanks: Blanks, width: int) -> pa.Table:
-    wide = np.dtype("<u2") if width <= 1 << 16 else np.dtype("<u4")  # by the width: all row groups of a file have one type
+    wide = (
+        np.dtype("<u2") if width <= 1 << 16 else np.dtype("<u4")
+    )  # by the width: all row groups of a file have one type
     count = np.diff(blanks.span_offsets).astype("<u2")
     start, size = blanks.spans[:, 0].astype(wide), (blanks.spans[:, 1] - blanks.spans[:, 0]).astype(wide)
     at_segment, at_span = rows.row_offsets, blanks.span_offsets[rows.row_offsets]

@@ -128,6 +128,13 @@ def check(config: DataConfig, blanks_config: BlanksConfig) -> None:
             "there is nothing to prepare: data.sources is empty",
             try_="--data.sources='[{reader: text, url: /path/to/texts}]', or data.store=<an existing store>",
         )
+    for source in config.sources:
+        if source.url and storage.join(storage.absolute(config.root), "").startswith(storage.join(storage.absolute(source.url), "")):
+            raise UserError(
+                f"data.root={config.root} lies inside the source {source.url}",
+                why="what preparation writes there would be read as text the next time",
+                try_="a data.root beside the source",
+            )
     if config.sequence_length < 8:
         raise UserError(
             f"data.sequence_length={config.sequence_length} leaves no room for text",

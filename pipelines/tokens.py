@@ -57,7 +57,7 @@ def assign_pieces(pieces: list[dict[str, Any]], *, shard_bytes: int, seed: int) 
     assigned: list[list[dict[str, Any]]] = [[] for _ in range(shards)]
     done = 0
     for index in order:
-        assigned[min(done * shards // total, shards - 1)].append(pieces[index])
+        assigned[min(done * shards // max(total, 1), shards - 1)].append(pieces[index])
         done += pieces[index]["num_bytes"]
     return [shard for shard in assigned if shard]
 

@@ -1,9 +1,9 @@
 """What objectives and segmenting may know of a tokenizer: a few ids, and which tokens can end a sentence.
 
-Plain numpy and small, so that it travels to every task. Sentence ends are found on tokens, for any tokenizer: WordPiece,
-byte-level BPE, Unigram. Unlike the authors' rule (any token that contains a full stop, colon or semicolon ends a
-sentence) it is not fooled by `3.5`, initials, `e.g.`, common abbreviations, ordinals (`3. Oktober`) and, where tokens carry their
-spaces, web addresses.
+Plain numpy and small, so that it travels to every task. Sentence ends are found on tokens, for any tokenizer:
+WordPiece, byte-level BPE, Unigram. Unlike the authors' rule (any token that contains a full stop, colon or semicolon ends a
+sentence) it is not fooled by `3.5`, initials, `e.g.`, common abbreviations, ordinals (`3. Oktober`) and, where tokens
+carry their spaces, web addresses.
 """
 
 from dataclasses import dataclass
@@ -24,9 +24,15 @@ GLUED = 128  # continues the word before it: no space in between
 
 _HARD = frozenset("?!。？！…．")
 _CLOSERS = "\"')]}”’»›」』）】〉》"
-_ABBREVIATIONS = frozenset(
-    ["mr", "mrs", "ms", "dr", "st", "prof", "sr", "jr", "vs", "etc", "no", "vol", "fig", "al", "ed", "eds", "inc", "ltd", "co", "corp", "rev", "gen", "col", "sgt", "capt", "lt", "cf", "ca", "approx", "dept", "est", "jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec", "mt", "ft", "gov", "sen", "rep", "pres", "univ", "bzw", "usw", "evtl", "ggf", "vgl", "nr", "bd", "hrsg", "str", "mio", "mrd", "abs", "art", "mme", "mlle", "env", "av"]
-)
+# fmt: off
+_ABBREVIATIONS = frozenset([
+    "mr", "mrs", "ms", "dr", "st", "prof", "sr", "jr", "vs", "etc", "no", "vol", "fig", "al", "ed", "eds", "inc",
+    "ltd", "co", "corp", "rev", "gen", "col", "sgt", "capt", "lt", "cf", "ca", "approx", "dept", "est", "jan", "feb",
+    "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec", "mt", "ft", "gov", "sen", "rep", "pres",
+    "univ", "bzw", "usw", "evtl", "ggf", "vgl", "nr", "bd", "hrsg", "str", "mio", "mrd", "abs", "art", "mme", "mlle",
+    "env", "av",
+])
+# fmt: on
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +53,7 @@ class Vocabulary:
 
 def classify(pieces: list[str]) -> np.ndarray:
     """uint8 [V]: the class bits of every surface form, as `Tokenizer.pieces` gives them: `##ing` or ` the`."""
-    # Byte-level vocabularies hold pieces such as "####" (a heading), but no "##ing": they cut between signs and letters.
+    # Byte-level vocabularies hold "####" (a heading), but no "##ing": they cut between signs and letters.
     subwords = any(piece.startswith("##") and piece[2:3].isalpha() for piece in pieces)
     return np.array([_bits(piece, subwords) for piece in pieces], dtype=np.uint8)
 

@@ -16,8 +16,28 @@ from pipelines.sources import Source, list_inputs
 from pipelines.text import clean_unit
 from pipelines.vocabulary import Vocabulary
 
-WORDS = "the cat sat on a mat dog ran home mr smith said go then z b 3 5 oktober".split()
-PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, "##s", "##ing", *".?!。\"”)(", "你", "好"]
+WORDS = [
+    "the",
+    "cat",
+    "sat",
+    "on",
+    "a",
+    "mat",
+    "dog",
+    "ran",
+    "home",
+    "mr",
+    "smith",
+    "said",
+    "go",
+    "then",
+    "z",
+    "b",
+    "3",
+    "5",
+    "oktober",
+]
+PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, "##s", "##ing", *'.?!。"”)(', "你", "好"]
 
 # Ids of the authors' worked examples (their table of token ids): text is any other number.
 GOLDEN_MARKS = Marks(sop=990, eop=991, pad=0)
@@ -32,7 +52,7 @@ def golden_vocabulary() -> Vocabulary:
 
 
 def numbers(lengths, eos, *, seed: int = 0, ends: float = 0.08, rows=None) -> RowBatch:
-    """Segments of random numbers: `lengths` text tokens each, behind [CLS] (1), followed by eos (0) where `eos` is true.
+    """Segments of random numbers: `lengths` text tokens behind [CLS] (1), followed by eos (0) where `eos` is true.
 
     `ends` is the share of tokens that end a sentence. rows: row offsets; default one segment per row.
     """
@@ -116,7 +136,9 @@ def store(folder: Path, tokenizer: Tokenizer, **changes) -> stores.TokenStore:
     return stores.TokenStore.open(url)
 
 
-def recipe(opened: stores.TokenStore, tokenizer: Tokenizer, *, split: str = "train", plan_key: str | None = None, **config):
+def recipe(
+    opened: stores.TokenStore, tokenizer: Tokenizer, *, split: str = "train", plan_key: str | None = None, **config
+):
     """How a run reads the store: (feed.Recipe, BlanksConfig)."""
     from pipelines import feed
 

@@ -189,9 +189,12 @@ class Worker:
             "perf/data_wait_share": float(totals[-1]) / self.world / elapsed_s,
             "data/tokens": self.step * self.budget.step_tokens,
             "data/epoch": self.step / self.budget.epoch_steps,
+            # MLflow keeps floats: 64 bits take two of them.
+            "data/fingerprint_high": float(agreed.fingerprint >> 32),
+            "data/fingerprint_low": float(agreed.fingerprint & 0xFFFFFFFF),
         }
         self.metrics.log(self.step, values)
-        self.link.post({"step": self.step, "fingerprint": f"{agreed.fingerprint:016x}", **values})
+        self.link.post({"step": self.step, **values})
 
     def evaluate(self) -> None:
         if self.store.validation.rows == 0:

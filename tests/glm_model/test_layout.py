@@ -1,5 +1,6 @@
 """The layout function: the authors' worked examples, the paper's picture, padding and packing, and its refusals."""
 
+import itertools
 import json
 
 import numpy as np
@@ -197,7 +198,7 @@ def segments(draw) -> list[tuple[np.ndarray, np.ndarray, int]]:
         n = draw(st.integers(1, 12))
         tokens = np.array(draw(st.lists(st.integers(0, 999), min_size=n, max_size=n)))
         bounds = sorted(draw(st.lists(st.integers(0, n), max_size=6, unique=True)))
-        spans = list(zip(bounds[:-1], bounds[1:], strict=True))
+        spans = list(itertools.pairwise(bounds))
         kept = draw(st.permutations(spans))[: draw(st.integers(0, 5))]
         found.append((tokens, np.array(kept, np.int64).reshape(-1, 2), draw(st.sampled_from([MASK, GMASK]))))
     return found
@@ -253,7 +254,9 @@ def test_impossible_spans_are_refused(spans, message):
 
 def test_spans_are_checked_segment_by_segment():
     def batch(spans, span_offsets):
-        return Ragged(np.zeros(5), np.array([0, 2, 5]), np.array(spans), np.array(span_offsets), np.zeros(2), np.zeros(2))
+        return Ragged(
+            np.zeros(5), np.array([0, 2, 5]), np.array(spans), np.array(span_offsets), np.zeros(2), np.zeros(2)
+        )
 
     check_spans(batch([[0, 2], [0, 3]], [0, 1, 2]))  # equal places of two segments do not clash
     with pytest.raises(ValueError, match=r"span \(1, 3\) of segment 0 is out of range: the segment has 2 tokens"):
@@ -263,7 +266,9 @@ def test_spans_are_checked_segment_by_segment():
 
 
 def test_a_row_that_is_too_narrow_is_refused():
-    batch = Ragged(np.arange(6), np.array([0, 3, 6]), np.array([[1, 2]]), np.array([0, 0, 1]), np.full(2, 2), np.zeros(2))
+    batch = Ragged(
+        np.arange(6), np.array([0, 3, 6]), np.array([[1, 2]]), np.array([0, 0, 1]), np.full(2, 2), np.zeros(2)
+    )
     with pytest.raises(ValueError, match="row 0 needs 8 positions and has 7: use a wider row, or fewer segments in it"):
         expand(batch, np.array([0, 2]), width=7, marks=MARKS)
     assert expand(batch, np.array([0, 2]), width=8, marks=MARKS).tokens.shape == (1, 8)
@@ -284,6 +289,9 @@ def test_prompts_and_their_positions_are_those_of_training():
         trained.block_position_ids[:end].tolist(),
     )
     whole = piece_positions(2, 1, 3)
-    assert [a.tolist() for a in whole] == [trained.position_ids[end:].tolist(), trained.block_position_ids[end:].tolist()]
+    assert [a.tolist() for a in whole] == [
+        trained.position_ids[end:].tolist(),
+        trained.block_position_ids[end:].tolist(),
+    ]
     step = piece_positions(2, 3, 1)  # one input at a time, with a cache
     assert [a.tolist() for a in step] == [[2], [3]]

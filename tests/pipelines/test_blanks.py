@@ -101,8 +101,14 @@ def test_named_mixtures():
         (BlanksConfig(mixture={"token": 0.5, "document": 0.4}), "sums to 0.9, not to 1"),
         (BlanksConfig(mixture={"token": 1.5, "document": -0.5}), "gives document a share of -0.5, which is below 0"),
         (BlanksConfig(mixture={}), "sums to 0, not to 1"),
-        (BlanksConfig(mixture={"token": 0.5, "dokument": 0.5}), r"unknown objective 'dokument'; did you mean 'document'\?"),
-        (BlanksConfig(mixture="glm", settings={"document": {}}), "settings has document, which the mixture does not use"),
+        (
+            BlanksConfig(mixture={"token": 0.5, "dokument": 0.5}),
+            r"unknown objective 'dokument'; did you mean 'document'\?",
+        ),
+        (
+            BlanksConfig(mixture="glm", settings={"document": {}}),
+            "settings has document, which the mixture does not use",
+        ),
         (BlanksConfig(mixture="glm", settings={"token": {"ratios": 0.1}}), r"'ratios'(.|\n)*blanks.settings.token"),
     ],
 )
@@ -128,7 +134,9 @@ def test_a_ragged_batch_carries_each_segments_mask(rows):
 
 
 def two_rows(first: list[int], second: list[int]) -> RowBatch:
-    return small.numbers([*first, *second], [False] * (len(first) + len(second)), rows=[0, len(first), len(first) + len(second)])
+    return small.numbers(
+        [*first, *second], [False] * (len(first) + len(second)), rows=[0, len(first), len(first) + len(second)]
+    )
 
 
 def expanded(rows: RowBatch, drawn: blanks.Blanks) -> list[int]:
@@ -148,9 +156,7 @@ def test_rows_that_fit_are_drawn_once():
 def test_a_row_that_overflows_is_redrawn_alone():
     rows = two_rows([100, 100, 100], [40])
     mixture = resolve(BlanksConfig(mixture="glm"))
-    sizes = [
-        expanded(rows, blanks.draw(mixture, rows, VOCABULARY, seed=1, epoch=0, attempt=a))[0] for a in range(64)
-    ]
+    sizes = [expanded(rows, blanks.draw(mixture, rows, VOCABULARY, seed=1, epoch=0, attempt=a))[0] for a in range(64)]
     width = min(sizes[1:8])  # met by one of the next draws
     assert sizes[0] > width
     drawn, redraws = blanks.draw_rows(mixture, rows, VOCABULARY, seed=1, epoch=0, width=width)

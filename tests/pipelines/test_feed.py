@@ -44,7 +44,8 @@ def alive() -> list[str]:
 def test_steps_are_what_direct_calls_give(reader, plan):
     fed = run(reader, plan, 0, 12)  # 72 rows: into the second epoch of 47
     direct = [
-        content(Step(step, [(i, reader.micro_batch(plan.micro_batch(step, i))) for i in range(3)])) for step in range(12)
+        content(Step(step, [(i, reader.micro_batch(plan.micro_batch(step, i))) for i in range(3)]))
+        for step in range(12)
     ]
     assert fed == direct
     assert len({f for _, micro in fed for _, f, *_ in micro}) == 36, "no two micro-batches alike, over epochs too"
@@ -131,9 +132,9 @@ def test_an_error_in_the_reader_surfaces_in_the_consumer(reader, plan):
 
     failing = Failing(reader.split, reader.recipe)
     got = []
+    fed = (got.append(item.step) for item in steps(failing, plan, start=0, stop=100, rank=0, world=1))
     with pytest.raises(Broken, match="row group 7"):
-        for item in steps(failing, plan, start=0, stop=100, rank=0, world=1):
-            got.append(item.step)
+        list(fed)
     assert got == list(range(8))  # 47 rows make an epoch: 48 are read, the next step begins in the second
     assert alive() == []
 
@@ -185,9 +186,12 @@ def test_each_row_group_is_decoded_once_per_epoch(tiny_store, reader, plan):
 
 def two_segments(spans, objective=(0, 1)) -> tuple[RowBatch, Blanks]:
     rows = RowBatch(
-        np.array([1, 20, 21, 22, 23, 0, 1, 30, 31]), np.array([0, 6, 9]), np.array([7, 8], np.uint64), np.array([40, 10]),
+        np.array([1, 20, 21, 22, 23, 0, 1, 30, 31]),
+        np.array([0, 6, 9]),
+        np.array([7, 8], np.uint64),
+        np.array([40, 10]),
         np.array([0, 2]),
-    )  # fmt: skip
+    )
     flat = [span for segment in spans for span in segment]
     return rows, Blanks(
         np.array(objective, np.uint8), np.array(flat), np.cumsum([0, *(len(segment) for segment in spans)])
@@ -236,5 +240,7 @@ def test_tensors_are_those_arrays(reader, plan):
     torch = pytest.importorskip("torch")
     micro = reader.micro_batch(plan.micro_batch(0, 0))
     tensors = micro.tensors()
-    assert {name: t.tolist() for name, t in tensors.items()} == {n: a.tolist() for n, a in micro.example.arrays().items()}
+    assert {name: t.tolist() for name, t in tensors.items()} == {
+        n: a.tolist() for n, a in micro.example.arrays().items()
+    }
     assert {t.dtype for t in tensors.values()} == {torch.int64}

@@ -1,5 +1,6 @@
 """Objectives: their statistics against the authors' and against theory, their shapes, and how they are found."""
 
+import itertools
 import json
 import math
 
@@ -109,7 +110,9 @@ def test_token_blanks_match_theory(drawn):
     p = token.length_probabilities(3.0, 39)
     assert p.shape == (40,)
     assert p @ np.arange(40) == pytest.approx(3 / (1 - math.exp(-3)), abs=1e-9)
-    assert p[1:4].tolist() == pytest.approx([math.exp(-3) * 3**k / math.factorial(k) / (1 - math.exp(-3)) for k in (1, 2, 3)])
+    assert p[1:4].tolist() == pytest.approx(
+        [math.exp(-3) * 3**k / math.factorial(k) / (1 - math.exp(-3)) for k in (1, 2, 3)]
+    )
     assert p[10:].sum() == pytest.approx(0.0012, abs=5e-5)  # glm_facts section 1.3
 
 
@@ -206,7 +209,7 @@ def sentences_of(*, ratio: float, seed: int = 0):
     keys = np.random.default_rng(seed).integers(0, 1 << 64, 300, dtype=np.uint64)
     batch = SegmentBatch(tokens, np.arange(301) * 14, keys, VOCABULARY)
     spans, offsets = sentence.spans(batch, sentence.Config(ratio=ratio))
-    return [tuple(map(tuple, spans[a:b].tolist())) for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+    return [tuple(map(tuple, spans[a:b].tolist())) for a, b in itertools.pairwise(offsets)]
 
 
 SENTENCES = {(1, 5), (5, 8), (8, 10), (10, 13)}

@@ -1,4 +1,4 @@
-"""Packing: each segment once, rows that fit in expectation with six deviations to spare, whatever the order of input."""
+"""Packing: each segment once, rows that fit with six deviations to spare, whatever the order of the input."""
 
 import math
 

@@ -101,7 +101,13 @@ def test_a_shard_without_rows_has_a_plan_without_rows(tmp_path):
     empty = np.empty(0, np.int64)
     nothing = Segments(np.empty(0, np.uint16), np.zeros(1, np.int64), empty.astype(np.uint64), empty, empty)
     shard = store.write_shard(
-        f"{tmp_path}/a.parquet", nothing, [], dtype=np.dtype("<u2"), rows_per_group=4, expected_fill=0.0, path="a.parquet"
+        f"{tmp_path}/a.parquet",
+        nothing,
+        [],
+        dtype=np.dtype("<u2"),
+        rows_per_group=4,
+        expected_fill=0.0,
+        path="a.parquet",
     )
     split = store.Split(str(tmp_path), [shard], np.dtype("<u2"))
     told = plans.write_plan(
@@ -128,6 +134,10 @@ def test_a_plan_is_named_by_all_that_decides_its_blanks():
         key(BlanksConfig(mask_tokens="one")),
     ]
     assert len({base, *others}) == 8
-    assert key(BlanksConfig(mixture={"token": 0.5, "sentence": 0.3, "document": 0.2})) == base, "by content, not by name"
+    assert key(BlanksConfig(mixture={"token": 0.5, "sentence": 0.3, "document": 0.2})) == base, (
+        "by content, not by name"
+    )
     assert key(BlanksConfig(settings={"token": {"ratio": 0.15}})) == base
-    assert plans.plan_path("k", "train", 3, "train/shard-00007.parquet") == "plans/k/train/epoch-00003/shard-00007.parquet"
+    assert (
+        plans.plan_path("k", "train", 3, "train/shard-00007.parquet") == "plans/k/train/epoch-00003/shard-00007.parquet"
+    )

@@ -21,7 +21,9 @@ CLS, EOS = 2, 0
 TEXTS = st.text(st.sampled_from("ab .!?\n。”é你 \t"), max_size=3000)
 
 
-def chunks_of(sizes: list[list[int]], num_bytes: list[list[int]] | None = None) -> tuple[np.ndarray, np.ndarray, Chunks]:
+def chunks_of(
+    sizes: list[list[int]], num_bytes: list[list[int]] | None = None
+) -> tuple[np.ndarray, np.ndarray, Chunks]:
     """Documents whose chunks hold `sizes` tokens: the flat tokens count up from 100."""
     flat_sizes = [n for document in sizes for n in document]
     flat_bytes = [10 * n for n in flat_sizes] if num_bytes is None else [n for document in num_bytes for n in document]
@@ -184,7 +186,8 @@ def test_chunks_are_tokenised_like_the_whole_text(shared, name):
         pytest.skip(f"{name} is not in shared/data/vocab")
     tokenizer = Tokenizer.load(str(path))
     text = "\n\n".join(
-        " ".join(f'Dr. No said "{a} and {b}." It was 3.5 (or so).' for b in ("this", "that", "nothing")) for a in range(40)
+        " ".join(f'Dr. No said "{a} and {b}." It was 3.5 (or so).' for b in ("this", "that", "nothing"))
+        for a in range(40)
     )
     segments = segmented(tokenizer, [text], 128)
     content = segments.tokens[~np.isin(segments.tokens, [tokenizer.special.cls, tokenizer.special.eos])]

@@ -1,5 +1,6 @@
 """The token store: what is written is read, what is unfinished, foreign or damaged is refused, and what the digest covers."""
 
+import itertools
 import json
 import shutil
 
@@ -28,7 +29,9 @@ def segments(*parts: list[int]) -> Segments:
     return Segments(tokens, np.cumsum([0, *sizes]), ids, 10 * np.array(sizes, np.int64), np.zeros(count, np.int64))
 
 
-def write(folder, parts: Segments, rows, *, dtype=U2, rows_per_group=2, name="train/shard-00000.parquet") -> store.Shard:
+def write(
+    folder, parts: Segments, rows, *, dtype=U2, rows_per_group=2, name="train/shard-00000.parquet"
+) -> store.Shard:
     arrays = [np.array(row) for row in rows]
     return write_shard(
         f"{folder}/{name}", parts, arrays, dtype=dtype, rows_per_group=rows_per_group, expected_fill=0.5, path=name
@@ -81,14 +84,14 @@ def packed(draw):
     tokens = draw(st.lists(st.integers(0, 65_535), min_size=sum(sizes), max_size=sum(sizes)))
     order = draw(st.permutations(range(len(sizes))))
     cuts = sorted(draw(st.sets(st.integers(1, len(sizes)), max_size=4)) | {0, len(sizes)})
-    return sizes, tokens, [list(order[a:b]) for a, b in zip(cuts[:-1], cuts[1:], strict=True)], draw(st.integers(1, 4))
+    return sizes, tokens, [list(order[a:b]) for a, b in itertools.pairwise(cuts)], draw(st.integers(1, 4))
 
 
 @given(packed())
 def test_any_rows_survive_the_round_trip(tmp_path_factory, case):
     sizes, tokens, rows, rows_per_group = case
     offsets = np.cumsum([0, *sizes])
-    parts = [tokens[a:b] for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+    parts = [tokens[a:b] for a, b in itertools.pairwise(offsets)]
     folder = tmp_path_factory.mktemp("round")
     shard = write(folder, segments(*parts), rows, rows_per_group=rows_per_group)
     split = store.Split(str(folder), [shard], U2)
@@ -162,7 +165,9 @@ def test_a_store_is_opened_as_published(tmp_path):
 
 def test_a_store_without_its_manifest_does_not_exist(tmp_path):
     write(tmp_path, PARTS, ROWS)
-    with pytest.raises(DataError, match=r"is not a finished token store(.|\n)*workflows/prepare.py(.|\n)*continues") as error:
+    with pytest.raises(
+        DataError, match=r"is not a finished token store(.|\n)*workflows/prepare.py(.|\n)*continues"
+    ) as error:
         TokenStore.open(str(tmp_path))
     assert str(tmp_path) in str(error.value)
     with pytest.raises(DataError, match="is not a finished token store"):

@@ -94,12 +94,22 @@ def test_a_unit_keeps_drops_and_repairs(tmp_path):
 
 @pytest.mark.parametrize("preset", ["off", "light", "strict"])
 def test_every_document_is_accounted_for(tmp_path, preset):
-    texts = [*small.documents(100), "short", "", "same line\n" * 50, "!!! ??? ### $$$ %%% &&& *** ((( )))", "\x00\x01 " * 20]
+    texts = [
+        *small.documents(100),
+        "short",
+        "",
+        "same line\n" * 50,
+        "!!! ??? ### $$$ %%% &&& *** ((( )))",
+        "\x00\x01 " * 20,
+    ]
     files = jsonl(tmp_path, [*lines(texts), "[1]", b"\xff\xfe\xff not utf-8 \xff\xff", json.dumps({"other": 1})])
     record = clean_unit(files, CleanConfig(preset=preset), str(tmp_path / "unit"))
     assert record["read"] == len(texts) + 3
     assert record["kept"] + sum(record["dropped"].values()) == record["read"]
-    assert (len(kept(tmp_path / "unit")), len(ledger(tmp_path / "unit"))) == (record["kept"], sum(record["dropped"].values()))
+    assert (len(kept(tmp_path / "unit")), len(ledger(tmp_path / "unit"))) == (
+        record["kept"],
+        sum(record["dropped"].values()),
+    )
     assert all(row["reason"] for row in ledger(tmp_path / "unit"))
     identities = [row["id"] for row in kept(tmp_path / "unit") + ledger(tmp_path / "unit")]
     assert len(set(identities)) == record["read"], "kept and dropped documents are told apart"
@@ -165,7 +175,11 @@ def test_the_digest_covers_kept_and_dropped(tmp_path):
 
 
 def test_a_unit_of_several_text_files(tmp_path):
-    for name, text in (("b.txt", "The second file holds this one text."), ("a.txt", "The first file holds this text."), ("c.txt", "")):
+    for name, text in (
+        ("b.txt", "The second file holds this one text."),
+        ("a.txt", "The first file holds this text."),
+        ("c.txt", ""),
+    ):
         (tmp_path / "raw" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "raw" / name).write_text(text)
     files = list_inputs([Source("text", str(tmp_path / "raw"))])
@@ -194,7 +208,9 @@ def test_a_unit_that_drops_nothing_has_an_empty_ledger(tmp_path):
 
 def test_half_a_surrogate_pair_does_not_stop_the_unit(tmp_path):
     record = clean_unit(
-        jsonl(tmp_path, ['{"text": "half a pair \\ud83d in a text of this length"}']), CleanConfig(), str(tmp_path / "unit")
+        jsonl(tmp_path, ['{"text": "half a pair \\ud83d in a text of this length"}']),
+        CleanConfig(),
+        str(tmp_path / "unit"),
     )
     assert (record["kept"], record["repaired"]) == (1, {"utf8": 1})
     assert kept(tmp_path / "unit")[0]["text"] == "half a pair \ufffd in a text of this length"

@@ -17,7 +17,14 @@ from pipelines.tokens import assign_pieces, build_shard, document_keys
 def pieces_of(units: int, *, num_bytes: int = 1000) -> list[dict]:
     rng = np.random.default_rng(1)
     return [
-        {"unit": f"{unit:02x}" * 12, "source": "s", "piece": piece, "group": piece, "documents": 3, "num_bytes": num_bytes + int(n)}
+        {
+            "unit": f"{unit:02x}" * 12,
+            "source": "s",
+            "piece": piece,
+            "group": piece,
+            "documents": 3,
+            "num_bytes": num_bytes + int(n),
+        }
         for unit in range(units)
         for piece, n in enumerate(rng.integers(0, num_bytes, PIECES))
     ]
@@ -111,9 +118,7 @@ def rows_of(cleaned, record: dict) -> store.RowBatch:
 def test_a_shard_holds_each_document_whole(cleaned, tiny_tokenizer):
     record = build(cleaned, "train", 0)
     rows = rows_of(cleaned, record)
-    segments = {
-        int(i): rows.tokens[a:b] for i, a, b in zip(rows.ids, rows.offsets[:-1], rows.offsets[1:], strict=True)
-    }
+    segments = {int(i): rows.tokens[a:b] for i, a, b in zip(rows.ids, rows.offsets[:-1], rows.offsets[1:], strict=True)}
     assert len(segments) == record["shard"]["segments"]
     table = documents_of(cleaned, "train")
     assert (record["documents"], len(table), record["without_tokens"]) == (150, 150, 0)

@@ -1,5 +1,7 @@
 """Sentence ends on tokens: abbreviations, numbers, quotation marks, other scripts, for three kinds of tokenizer."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -51,7 +53,7 @@ def spoken(tokenizer: Tokenizer, classes: np.ndarray, text: str) -> list[str]:
     stops = [*(np.flatnonzero(sentence_ends(ids, classes)) + 1).tolist()]
     tail = [] if stops and stops[-1] == len(ids) else [len(ids)]
     starts = [0, *stops, *tail]
-    parts = [tokenizer.decode(ids[a:b]) for a, b in zip(starts[:-1], starts[1:], strict=True)]
+    parts = [tokenizer.decode(ids[a:b]) for a, b in itertools.pairwise(starts)]
     return [*parts[: len(stops)], *(f"{part}|" for part in parts[len(stops) :])]
 
 
@@ -103,7 +105,11 @@ def test_web_addresses_end_no_sentence_where_tokens_carry_spaces(real, name):
 
 def test_newlines_end_sentences_in_byte_level_vocabularies(real):
     for name in BYTE_LEVEL:
-        assert spoken(*real(name), "Line one\nLine two.\n\nLine three") == ["Line one\n", "Line two.\n\n", "Line three|"]
+        assert spoken(*real(name), "Line one\nLine two.\n\nLine three") == [
+            "Line one\n",
+            "Line two.\n\n",
+            "Line three|",
+        ]
 
 
 def test_chinese_sentences(real):
@@ -112,7 +118,27 @@ def test_chinese_sentences(real):
 
 
 def test_bits_of_a_wordpiece_vocabulary():
-    pieces = ["##s", "[CLS]", "the", ".", "...", "?", "。", "”", ")", "5", "1990", "##9", "b", "##b", "mr", "##mr", "##.", "é", ""]
+    pieces = [
+        "##s",
+        "[CLS]",
+        "the",
+        ".",
+        "...",
+        "?",
+        "。",
+        "”",
+        ")",
+        "5",
+        "1990",
+        "##9",
+        "b",
+        "##b",
+        "mr",
+        "##mr",
+        "##.",
+        "é",
+        "",
+    ]
     assert classify(pieces).tolist() == [
         GLUED,
         0,
@@ -138,7 +164,25 @@ def test_bits_of_a_wordpiece_vocabulary():
 
 def test_bits_of_a_vocabulary_whose_tokens_carry_spaces():
     # "##" alone is a piece of GPT-2, and does not make it a WordPiece vocabulary.
-    pieces = ["##", "####", " the", "the", ".", '."', ".)", '".', "?”", "\n", " \n\n", " ", " 5", "90", " B", " Mr", "。”"]
+    pieces = [
+        "##",
+        "####",
+        " the",
+        "the",
+        ".",
+        '."',
+        ".)",
+        '".',
+        "?”",
+        "\n",
+        " \n\n",
+        " ",
+        " 5",
+        "90",
+        " B",
+        " Mr",
+        "。”",
+    ]
     assert classify(pieces).tolist() == [
         0,
         0,
@@ -185,7 +229,7 @@ def test_the_end_of_the_array_is_no_end_of_a_sentence_by_itself():
 def test_bits_agree_with_real_vocabularies(real):
     tokenizer, classes = real("gpt2")
     by_piece = dict(zip(tokenizer.pieces(), classes.tolist(), strict=True))
-    assert {p: by_piece[p] for p in (" the", "ing", "."," 3", '."', "\n", " Dr")} == {
+    assert {p: by_piece[p] for p in (" the", "ing", ".", " 3", '."', "\n", " Dr")} == {
         " the": 0,
         "ing": GLUED,
         ".": SOFT_END,

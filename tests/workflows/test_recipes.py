@@ -1,0 +1,99 @@
+"""Recipes: every one parses, says only what exists, and survives the way through YAML that a run's config takes."""
+
+from pathlib import Path
+
+import pytest
+
+from infra.config import from_yaml, parse, to_yaml
+from infra.errors import UserError
+from pipelines.prepare import content_settings
+from workflows.recipe import Recipe, identity, run_name
+
+FOLDER = Path(__file__).resolve().parents[2] / "workflows" / "recipes"
+RECIPES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def read(*names: str, overrides: tuple[str, ...] = ()) -> Recipe:
+    argv = [word for name in names for word in ("--config", str(FOLDER / f"{name}.yaml"))]
+    recipe, _ = parse(Recipe, description="", argv=[*argv, *overrides])
+    return recipe
+
+
+def test_the_recipes_that_the_documents_name_exist():
+    assert {"quickstart", "wiki_mini", "wiki_books", "glm_base"} <= set(RECIPES)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_round_trips_through_yaml(name):
+    recipe = read(name)
+    again = from_yaml(Recipe, to_yaml(recipe))
+    assert again == recipe
+    assert identity(again) == identity(recipe)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_gives_the_length_of_a_run_in_tokens(name):
+    """So that --train.tokens shortens any of them; wiki_books has data only and gives none."""
+    train = read(name).train
+    assert train.steps is None
+    assert (train.tokens is None) == (name == "wiki_books")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize(
+    "key", ["tokenz", "train.stepz", "data.tokenizer.train.size", "data.clean.presets", "optim.learning_rate"]
+)
+def test_an_unknown_key_is_refused_at_every_depth(name, key):
+    with pytest.raises(UserError, match=rf"unknown key '{key}' on the command line"):
+        read(name, overrides=(f"--{key}=1",))
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("train: {stepz: 1}", "train.stepz"),
+        ("data: {sources: [{reader: text, uri: /x}]}", "uri"),
+        ("data: {tokenizer: {train: {vocabulary: 1}}}", "data.tokenizer.train.vocabulary"),
+    ],
+)
+def test_an_unknown_key_of_a_recipe_is_refused_with_its_file(tmp_path, text, key):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        parse(Recipe, description="", argv=["--config", str(path)])
+    assert key in str(caught.value)
+    assert "mine.yaml" in str(caught.value)
+
+
+def test_sources_given_on_the_command_line_replace_the_recipes():
+    recipe = read(
+        "wiki_mini", overrides=("--data.sources=[{reader: wikiextractor, url: /w}, {reader: text, url: /n, name: n}]",)
+    )
+    assert [(s.reader, s.url, s.name) for s in recipe.data.sources] == [
+        ("wikiextractor", "/w", None),
+        ("text", "/n", "n"),
+    ]
+
+
+def test_wiki_mini_is_what_its_heading_says():
+    recipe = read("wiki_mini")
+    assert recipe.data.sources == []
+    assert recipe.data.tokenizer.url is None
+    assert (recipe.data.tokenizer.train.algorithm, recipe.data.tokenizer.train.vocab_size) == ("wordpiece", 16_384)
+    assert (recipe.data.sequence_length, recipe.data.row_width) == (512, 8192)
+    assert (recipe.model.size, recipe.train.num_workers, recipe.train.tokens) == ("mini", 2, 10_000_000)
+
+
+def test_glm_base_trains_on_the_store_that_wiki_books_prepares():
+    prepared, trained = read("wiki_books"), read("wiki_books", "glm_base")
+    assert content_settings(trained.data, trained.blanks) == content_settings(prepared.data, prepared.blanks)
+    assert trained.data == prepared.data
+
+
+def test_a_run_is_named_after_its_recipe_and_settings():
+    recipe = read("quickstart")
+    assert run_name(recipe, "quickstart") == f"quickstart-{identity(recipe)[:8]}"
+    assert run_name(read("quickstart", overrides=("--train.num_workers=1",)), "quickstart") == run_name(
+        recipe, "quickstart"
+    )
+    assert run_name(read("quickstart", overrides=("--optim.lr=1e-3",)), "quickstart") != run_name(recipe, "quickstart")

@@ -1,0 +1,167 @@
+"""Training for real: Ray Data, Ray Train workers over gloo, checkpoints, MLflow; the laws of world size and resume."""
+
+import json
+import os
+import re
+import signal
+
+import psutil
+import pytest
+import torch
+
+from glm_model.tokenizer import Tokenizer
+from infra import checkpoint, config, storage, tracking
+from infra.cluster import Link
+from infra.console import Console, ConsoleConfig
+from infra.errors import UserError
+from infra.metrics import read_points
+from infra.ray_train import run_workers
+from pipelines.prepare import prepare
+from pipelines.vocabulary import Vocabulary
+from workflows import pretrain, runs
+from workflows.budget import make_budget, model_config
+from workflows.progress import preparation
+from workflows.recipe import Recipe
+from workflows.worker import train_worker
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
+WORDS = "the quick brown fox jumps over a lazy dog while seven grey cats sleep near an old stone bridge".split()
+QUIET = Console(ConsoleConfig(quiet=True))
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus")
+    with open(folder / "texts.jsonl", "w") as file:
+        for i in range(300):
+            words = [WORDS[(i * 7 + j * (i % 5 + 1)) % len(WORDS)] for j in range(30 + i % 50)]
+            sentences = " ".join(word + ("." if j % 9 == 8 else "") for j, word in enumerate(words))
+            file.write(json.dumps({"text": f"{i} {sentences}."}) + "\n")
+    return folder
+
+
+def recipe_for(corpus, root, *overrides) -> Recipe:
+    text = f"""
+data:
+  sources: [{{reader: jsonl, url: {corpus}}}]
+  root: {corpus}-data
+  tokenizer: {{train: {{vocab_size: 600}}}}
+  sequence_length: 64
+  row_width: 256
+  rows_per_group: 8
+  validation_fraction: 0.05
+  validation_tokens: 500
+optim: {{lr: 0.01}}
+train: {{steps: 6, batch_tokens: 1800, micro_rows: 2, log_every: 1, eval_every: 3, checkpoint_every: 2, precision: fp32}}
+run: {{storage_path: {root}}}
+tracking: {{enabled: false}}
+console: {{quiet: true}}
+"""
+    path = corpus / "recipe.yaml"
+    path.write_text(text)
+    return config.parse(Recipe, description="", argv=["--config", str(path), *overrides])[0]
+
+
+def trained(recipe: Recipe, name: str, *, kill_at: int | None = None) -> runs.Run:
+    """Train a recipe; with kill_at one train worker gets SIGKILL once that step was logged."""
+    run = runs.open_run(recipe, name)
+    opened = prepare(recipe.data, recipe.blanks, progress=preparation(QUIET))
+    tokenizer = Tokenizer.load(opened.url)
+    shape = model_config(recipe, tokenizer)
+    budget = make_budget(recipe, opened, shape, Vocabulary.of(tokenizer))
+    link = Link.create(f"link-{name}")
+    job = runs.worker_job(
+        recipe, run, opened, budget, shape.to_dict(), tracking.NOT_TRACKED, link_name=f"link-{name}"
+    )
+    killed: list[int] = []
+
+    def poll() -> None:
+        for post in link.poll():
+            if kill_at and post.get("step", 0) >= kill_at and not killed:
+                killed.append(worker_pid())
+                os.kill(killed[0], signal.SIGKILL)
+
+    run_workers(
+        train_worker,
+        job,
+        recipe.train,
+        name=run.attempt_name(),
+        storage_path=storage.join(run.url, "ray"),
+        poll=poll,
+        stop=link.request_stop,
+    )
+    assert bool(killed) == bool(kill_at), "the worker was killed when it was to be"
+    return run
+
+
+def worker_pid() -> int:
+    workers = [p for p in psutil.Process().children(recursive=True) if "RayTrainWorker" in p.name()]
+    workers = workers or [p for p in psutil.Process().children(recursive=True) if "RayTrainWorker" in " ".join(p.cmdline())]
+    assert workers, "Ray Train's workers are processes below this one"
+    return workers[-1].pid
+
+
+def losses(run: runs.Run) -> dict[int, float]:
+    points = read_points(storage.join(run.url, "metrics.jsonl"))
+    return {p["step"]: p["values"]["train/loss"] for p in points if "train/loss" in p["values"]}
+
+
+def fingerprints(run: runs.Run) -> dict[int, float]:
+    points = read_points(storage.join(run.url, "metrics.jsonl"))
+    return {p["step"]: (p["values"]["data/fingerprint_high"], p["values"]["data/fingerprint_low"]) for p in points if "data/fingerprint_low" in p["values"]}
+
+
+def weights(run: runs.Run) -> dict[str, torch.Tensor]:
+    found = checkpoint.latest(run.checkpoints_url)
+    assert found is not None and found.step == 6
+    return checkpoint.load(found.url).model
+
+
+@pytest.fixture(scope="module")
+def two_workers(local_ray, corpus, tmp_path_factory):
+    return trained(recipe_for(corpus, tmp_path_factory.mktemp("runs"), "--train.num_workers=2"), "two")
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_world_size_is_invisible(local_ray, corpus, tmp_path, two_workers, workers):
+    """Law 6: the same examples and, within 1e-5, the same losses for any number of workers."""
+    run = trained(recipe_for(corpus, tmp_path, f"--train.num_workers={workers}"), f"world-{workers}")
+    assert fingerprints(run) == fingerprints(two_workers)
+    assert len(fingerprints(run)) == 6
+    assert losses(run) == pytest.approx(losses(two_workers), rel=1e-5)
+
+
+def test_a_killed_worker_is_invisible(local_ray, corpus, tmp_path, two_workers):
+    """Law 7: after SIGKILL of a worker the group restarts from the last checkpoint and ends bit-equal."""
+    run = trained(recipe_for(corpus, tmp_path, "--train.num_workers=2"), "killed", kill_at=3)
+    assert fingerprints(run) == fingerprints(two_workers)
+    assert losses(run) == losses(two_workers)
+    expected = weights(two_workers)
+    assert all(torch.equal(value, expected[name]) for name, value in weights(run).items())
+
+
+def test_pretrain_trains_tracks_exports_and_ends(local_ray, corpus, mlflow_root, capsys, monkeypatch):
+    """The whole command with MLflow, then the same command again."""
+    recipe = recipe_for(corpus, mlflow_root, "--train.num_workers=1", "--tracking.enabled=true")
+    run = runs.open_run(recipe, "whole")
+    opened = prepare(recipe.data, recipe.blanks, progress=preparation(QUIET))
+    pretrain.train(recipe, run, opened, Console())
+    shown = capsys.readouterr().out
+    assert re.search(r"validation: \d\.\d+ -> \d\.\d+ bits per byte", shown)
+    assert "workflows/generate.py --model" in shown
+
+    from mlflow import MlflowClient
+
+    record = storage.read_json(storage.join(run.url, "run.json"))
+    client = MlflowClient(record["tracking_uri"])
+    tracked = client.get_run(record["mlflow_run_id"])
+    assert tracked.info.status == "FINISHED"
+    assert tracked.data.params["optim.lr"] == "0.01"
+    assert tracked.inputs.dataset_inputs[0].dataset.digest == opened.digest[:32]
+    for name in ("train/loss", "train/loss_token", "train/learning_rate", "perf/tokens_per_second", "val/bits_per_byte"):
+        assert tracked.data.metrics[name] > 0, name
+    artifacts = {item.path for item in client.list_artifacts(record["mlflow_run_id"])}
+    assert artifacts >= {"config.yaml", "examples.html", "model"}
+    assert runs.open_run(recipe, "whole").finished
+    with pytest.raises(UserError, match=r"optim\.lr was 0\.01, is 0\.02"):
+        runs.open_run(recipe_for(corpus, mlflow_root, "--train.num_workers=1", "--optim.lr=0.02"), "whole")
