@@ -1,10 +1,11 @@
 """CPU seconds of preparing a corpus against those of the bare tokenizer on the same text, interleaved.
 
-    python benchmarks/prepare.py --source /path/to/enwiki_wikiextractor --vocabulary vocab.txt [--repeats 3] [--json FILE]
+    python benchmarks/prepare.py --source /path/to/enwiki_wikiextractor --vocabulary vocab.txt [--repeats 3] [--json
+    FILE]
 
-`prepare` counts the driver and all processes of the local Ray from its start on: reading, decompression, light cleaning,
-tokenising, packing, writing, blanks of the first epoch, the import of libraries in workers. `bare` is the library's own
-batch call plus the copy of its ids into one array, with one thread.
+`prepare` counts the driver and all processes of the local Ray from its start on: reading, decompression, light
+cleaning, tokenising, packing, writing, blanks of the first epoch, the import of libraries in workers. `bare` is the
+library's own batch call plus the copy of its ids into one array, with one thread.
 """
 
 import argparse
@@ -27,7 +28,8 @@ def main() -> None:
     from glm_model.tokenizer import Tokenizer
     from infra import cluster
     from pipelines.blanks import BlanksConfig
-    from pipelines.prepare import DataConfig, TokenizerConfig, prepare
+    from pipelines.data_config import DataConfig, TokenizerConfig
+    from pipelines.prepare import prepare
     from pipelines.sources import Source, list_inputs, read_documents
 
     source = Source(options.reader, options.source)

@@ -15,6 +15,7 @@ in a few dozen numpy passes ; `layout` is its form
 for one segment. Numpy only: Ray Data workers import this module.
 """
 
+import itertools
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
@@ -58,7 +59,8 @@ class Ragged(NamedTuple):
     """A batch of segments and their blanks.
 
     tokens [T] and offsets [N+1] hold the segments; spans [S, 2] are half-open `(start, end)` relative to their segment,
-    in the order of prediction; span_offsets [N+1]; mask_ids [N] is the mask token, objective_ids [N] the objective of each segment.
+    in the order of prediction; span_offsets [N+1]; mask_ids [N] is the mask token, objective_ids [N] the objective of
+    each segment.
     """
 
     tokens: IntArray
@@ -99,7 +101,7 @@ def restore(example: Example) -> IntArray:
     bounds = np.append(piece_starts, len(example.tokens))
     content = {
         int(example.position_ids[start]): example.targets[start : stop - 1]
-        for start, stop in zip(bounds[:-1], bounds[1:], strict=True)
+        for start, stop in itertools.pairwise(bounds)
     }
     parts = [content.get(place, example.tokens[place : place + 1]) for place in range(end)]
     return np.concatenate(parts) if parts else np.empty(0, np.int64)
@@ -117,7 +119,8 @@ def check_spans(batch: Ragged) -> None:
         if bad.any():
             i = int(np.flatnonzero(bad)[0])
             raise ValueError(
-                f"span {tuple(batch.spans[i].tolist())} of segment {segment[i]} {why}: the segment has {length[i]} tokens. "
+                f"span {tuple(batch.spans[i].tolist())} of segment {segment[i]} {why}: the segment has "
+                f"{length[i]} tokens. "
                 "Spans are half-open (start, end) with 0 <= start < end <= length"
             )
     order = np.lexsort((start, segment))
@@ -126,7 +129,8 @@ def check_spans(batch: Ragged) -> None:
         i = int(np.flatnonzero(clash)[0])
         first, second = batch.spans[order[i]].tolist(), batch.spans[order[i + 1]].tolist()
         raise ValueError(
-            f"spans {tuple(first)} and {tuple(second)} of segment {segment[order[i]]} overlap: each token may be blanked once"
+            f"spans {tuple(first)} and {tuple(second)} of segment {segment[order[i]]} overlap: each token may be "
+            "blanked once"
         )
 
 
@@ -226,7 +230,9 @@ def context_positions(length: int) -> tuple[IntArray, IntArray]:
 
 
 def piece_positions(mask_position: int, first: int, count: int) -> tuple[IntArray, IntArray]:
-    """(position_ids, block_position_ids), each [count], of a piece's inputs first .. first + count - 1, `[sop]` being 1."""
+    """(position_ids, block_position_ids), each [count], of a piece's inputs first .. first + count - 1, `[sop]` being
+    1.
+    """
     return np.full(count, mask_position, np.int64), np.arange(first, first + count, dtype=np.int64)
 
 

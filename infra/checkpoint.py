@@ -73,7 +73,8 @@ class Checkpoints:
             error, self._error = self._error, None
             raise InfrastructureError(
                 f"a checkpoint could not be written to {self.url}: {error}",
-                try_="free space or fix access, then start the same command again: it continues from the checkpoint before",
+                try_="free space or fix access, then start the same command again: it continues from the "
+                "checkpoint before",
             ) from error
 
     def _write(self, step: int, model: Any, tensors: Any, rest: Any, state: dict[str, Any], best: int | None) -> None:

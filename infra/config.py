@@ -264,7 +264,7 @@ def _build(root: type[T], merged: dict[str, Any], places: dict[str, str]) -> T:
     except (Exception, SystemExit) as exc:
         raise tree.blame(root, merged, "", places) or UserError("invalid settings", why=str(exc)) from exc
     try:
-        return tree.make(root, merged, parsed.config)
+        return tree.make(root, merged, getattr(parsed, "config", {}))  # without any field there is no entry
     except UserError:
         raise
     except ValueError as exc:  # a dataclass that refuses its values in __post_init__

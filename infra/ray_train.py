@@ -44,8 +44,8 @@ def run_workers(
 ) -> None:
     """Run function(job) on every worker until all return; needs a connected Ray.
 
-    poll() is called several times a second in the main thread; stop(reason) once at SIGINT or SIGTERM, and the workers are
-    expected to write a checkpoint and return. A second SIGINT gives up waiting. Raises what the workers raised.
+    poll() is called several times a second in the main thread; stop(reason) once at SIGINT or SIGTERM, and the workers
+    are expected to write a checkpoint and return. A second SIGINT gives up waiting. Raises what the workers raised.
     """
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # 2 s by default: adds seconds to start and end
     os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")

@@ -1,9 +1,9 @@
 """BatchPlan: which rows belong to which step, a pure keyed permutation of the store.
 
-The order has two levels: row groups are permuted, then the rows within a window of consecutive (permuted) row groups. So a
-row group is read and decoded once per epoch, memory is bounded by the window, and a resume reads one window; a flat
-permutation of rows would read 100 to 1,000 times as much from Parquet. Batches run across epoch borders and nothing is
-dropped. Cost of an epoch's order: one hash per row group; of a window: one hash per row.
+The order has two levels: row groups are permuted, then the rows within a window of consecutive (permuted) row groups.
+So a row group is read and decoded once per epoch, memory is bounded by the window, and a resume reads one window; a
+flat permutation of rows would read 100 to 1,000 times as much from Parquet. Batches run across epoch borders and
+nothing is dropped. Cost of an epoch's order: one hash per row group; of a window: one hash per row.
 
     position 0 1 2 3 ...              the run's rows in order; position p lies in epoch p // rows
     micro-batch i                     positions i * b .. (i + 1) * b
@@ -33,7 +33,9 @@ class RowPlaces(NamedTuple):
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """group_rows: rows of each row group of the split; micro_rows: rows of a micro-batch (b); micro_batches: of a step (M)."""
+    """group_rows: rows of each row group of the split; micro_rows: rows of a micro-batch (b); micro_batches: of a step
+    (M).
+    """
 
     group_rows: tuple[int, ...]
     seed: int

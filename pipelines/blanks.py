@@ -1,4 +1,5 @@
-"""Draw the blanks of segments: which objective, which spans, in which order. A pure function of (seed, epoch, segment id).
+"""Draw the blanks of segments: which objective, which spans, in which order. A pure function of (seed, epoch, segment
+id).
 
 The draw depends neither on batch, worker and order nor on how many segments are processed together, so blanks drawn in
 advance by Ray Data and blanks drawn in the training worker are the same bytes.
@@ -36,9 +37,13 @@ _MAX_DRAWS = 64
 @dataclass
 class BlanksConfig:
     mixture: str | dict[str, float] = "glm_multi"
-    """A name (glm, glm_doc, glm_sent, glm_multi, gpt) or shares such as {token: 0.6, document: 0.4}; drawn per segment."""
+    """A name (glm, glm_doc, glm_sent, glm_multi, gpt) or shares such as {token: 0.6, document: 0.4}; drawn per
+    segment.
+    """
     mask_tokens: Literal["one", "task"] = "task"
-    """One [MASK] for all objectives (the paper), or one per task: [MASK], [sMASK], [gMASK] (the authors' later models)."""
+    """One [MASK] for all objectives (the paper), or one per task: [MASK], [sMASK], [gMASK] (the authors' later
+    models).
+    """
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Settings of an objective, by its name: {token: {ratio: 0.15}, document: {min_ratio: 0.5}}."""
     seed: int = 1234
@@ -46,7 +51,9 @@ class BlanksConfig:
 
 
 class Mixture(NamedTuple):
-    """A resolved mixture: parallel tuples of names, shares (they sum to 1), modules and their settings, and mask kinds."""
+    """A resolved mixture: parallel tuples of names, shares (they sum to 1), modules and their settings, and mask
+    kinds.
+    """
 
     names: tuple[str, ...]
     shares: tuple[float, ...]
@@ -64,7 +71,9 @@ class Blanks(NamedTuple):
 
 
 class RowBatch(NamedTuple):
-    """Rows of whole segments: flat tokens, segment offsets [N+1], ids [N], byte counts [N], row_offsets [R+1] into segments."""
+    """Rows of whole segments: flat tokens, segment offsets [N+1], ids [N], byte counts [N], row_offsets [R+1] into
+    segments.
+    """
 
     tokens: np.ndarray
     offsets: np.ndarray
@@ -74,7 +83,9 @@ class RowBatch(NamedTuple):
 
 
 def resolve(config: BlanksConfig) -> Mixture:
-    """Find the objectives and check the shares. Raises UserError for unknown names and for shares that do not sum to 1."""
+    """Find the objectives and check the shares. Raises UserError for unknown names and for shares that do not sum to
+    1.
+    """
     shares, settings = config.mixture, dict(config.settings)
     if isinstance(shares, str):
         if shares not in MIXTURES:
@@ -131,11 +142,12 @@ def draw(
 def draw_rows(
     mixture: Mixture, rows: RowBatch, vocabulary: Vocabulary, *, seed: int, epoch: int, width: int
 ) -> tuple[Blanks, np.ndarray]:
-    """Blanks whose expansion fits each row in `width` positions, and the number of redraws of each row [R] (0 nearly always).
+    """Blanks whose expansion fits each row in `width` positions, and the number of redraws of each row [R] (0 nearly
+    always).
 
-    Rows are filled with a reserve of six standard deviations (`pipelines.pack`); one that overflows all the same has all
-    its segments drawn again with the next attempt number, a rule on that row alone. Raises UserError when the rows were
-    packed for a mixture that expands less.
+    Rows are filled with a reserve of six standard deviations (`pipelines.pack`); one that overflows all the same has
+    all its segments drawn again with the next attempt number, a rule on that row alone. Raises UserError when the rows
+    were packed for a mixture that expands less.
     """
     blanks = draw(mixture, rows, vocabulary, seed=seed, epoch=epoch)
     redraws = np.zeros(len(rows.row_offsets) - 1, np.int64)

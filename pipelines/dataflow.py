@@ -29,7 +29,7 @@ def run_tasks(
     ray.data.DataContext.get_current().op_resource_reservation_enabled = False
 
     def run(batch: pa.Table) -> pa.Table:
-        gc.disable()  # tasks make hundreds of thousands of small values and no cycles: collections cost 15 % of cleaning
+        gc.disable()  # tasks make many small values and no cycles: collections cost 15 % of cleaning
         try:
             results = [json.dumps(task(json.loads(item))) for item in batch["item"].to_pylist()]
         finally:

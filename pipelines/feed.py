@@ -44,7 +44,9 @@ class Recipe:
 
 @dataclass
 class MicroBatch:
-    """One micro-batch. counts: targets per objective [O]; blank_bytes: UTF-8 bytes of the blanked text per objective [O]."""
+    """One micro-batch. counts: targets per objective [O]; blank_bytes: UTF-8 bytes of the blanked text per objective
+    [O].
+    """
 
     example: Example
     tokens: int

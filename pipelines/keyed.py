@@ -31,7 +31,9 @@ def fold(*values: int | np.ndarray) -> np.ndarray:
 
 
 def bits(keys: np.ndarray, count: int, *, stream: int) -> np.ndarray:
-    """Uniform uint64 [N, count]. Column j depends on (key, stream, j) alone, so asking for more columns changes none."""
+    """Uniform uint64 [N, count]. Column j depends on (key, stream, j) alone, so asking for more columns changes
+    none.
+    """
     counters = (np.arange(count, dtype=np.uint64) + np.uint64((stream << 32) + 1)) * _GOLDEN
     return mix(keys[:, None] + counters[None, :])
 
@@ -49,8 +51,8 @@ def unit(random: np.ndarray) -> np.ndarray:
 def order(random: np.ndarray) -> np.ndarray:
     """A random permutation of each row [N, K]: column indices in the order of their draws.
 
-    The column is packed into the low 16 bits and values are sorted, so that ties and the sort's algorithm (which differs
-    between processors) cannot change the result.
+    The column is packed into the low 16 bits and values are sorted, so that ties and the sort's algorithm (which
+    differs between processors) cannot change the result.
     """
     columns = random.shape[1]
     assert columns <= 1 << 16

@@ -1,8 +1,8 @@
 """Pack segments into rows of fixed width: best fit, longest first.
 
-Rows are filled by the *expected* size of their segments once laid out, up to a reserve of six standard deviations of the
-row's sum, since blanks are drawn anew each epoch. About 1 us per segment; fills 98 % of 8,192 positions on Wikipedia.
-Packing keeps a segment whole and never crosses a shard, so shards build in parallel.
+Rows are filled by the *expected* size of their segments once laid out, up to a reserve of six standard deviations of
+the row's sum, since blanks are drawn anew each epoch. About 1 us per segment; fills 98 % of 8,192 positions on
+Wikipedia. Packing keeps a segment whole and never crosses a shard, so shards build in parallel.
 """
 
 import math
@@ -44,8 +44,8 @@ def _reserve(mean: np.ndarray, variance: np.ndarray, width: int) -> int:
 def _best_fit(sizes: list[int], capacity: int) -> list[list[int]]:
     """Rows of indices into sizes (sorted, longest first). The fullest row that still has room takes the segment.
 
-    `free` is a bit set over amounts of free space: shifting it by a size and taking the lowest bit finds the fullest row
-    in about 0.3 us, where a search tree would cost several.
+    `free` is a bit set over amounts of free space: shifting it by a size and taking the lowest bit finds the fullest
+    row in about 0.3 us, where a search tree would cost several.
     """
     rows: list[list[int]] = []
     with_space: list[list[int]] = [[] for _ in range(capacity + 1)]
@@ -68,7 +68,9 @@ def _best_fit(sizes: list[int], capacity: int) -> list[list[int]]:
 
 
 def _within_reserve(rows: list[list[int]], mean: np.ndarray, variance: np.ndarray, width: int) -> list[np.ndarray]:
-    """Rows whose own variance is above average give up their smallest segments until six deviations fit; those form new rows."""
+    """Rows whose own variance is above average give up their smallest segments until six deviations fit; those form
+    new rows.
+    """
     kept: list[np.ndarray] = []
     spill: list[int] = []
 

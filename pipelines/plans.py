@@ -1,11 +1,12 @@
 """Blanks drawn in advance: plans beside the rows, byte-equal to what training would draw online.
 
-A plan holds, for every row of a shard and for one epoch, the objective and the spans of its segments: about 80 bytes for a
-512-token segment under the token objective. Ray Data draws the first epoch and the validation split in parallel while the
-store is prepared; training reads a plan where there is one and draws the same blanks where there is none.
+A plan holds, for every row of a shard and for one epoch, the objective and the spans of its segments: about 80 bytes
+for a 512-token segment under the token objective. Ray Data draws the first epoch and the validation split in parallel
+while the store is prepared; training reads a plan where there is one and draws the same blanks where there is none.
 """
 
 import hashlib
+import itertools
 import json
 from dataclasses import asdict
 from typing import Any
@@ -95,10 +96,10 @@ def _encode(rows: RowBatch, blanks: Blanks, width: int) -> pa.Table:
     start, size = blanks.spans[:, 0].astype(wide), (blanks.spans[:, 1] - blanks.spans[:, 0]).astype(wide)
     at_segment, at_span = rows.row_offsets, blanks.span_offsets[rows.row_offsets]
     columns: dict[str, Any] = {
-        "objectives": [blanks.objective[a:b].tobytes() for a, b in zip(at_segment[:-1], at_segment[1:], strict=True)],
-        "counts": [count[a:b].tobytes() for a, b in zip(at_segment[:-1], at_segment[1:], strict=True)],
-        "starts": [start[a:b].tobytes() for a, b in zip(at_span[:-1], at_span[1:], strict=True)],
-        "sizes": [size[a:b].tobytes() for a, b in zip(at_span[:-1], at_span[1:], strict=True)],
+        "objectives": [blanks.objective[a:b].tobytes() for a, b in itertools.pairwise(at_segment)],
+        "counts": [count[a:b].tobytes() for a, b in itertools.pairwise(at_segment)],
+        "starts": [start[a:b].tobytes() for a, b in itertools.pairwise(at_span)],
+        "sizes": [size[a:b].tobytes() for a, b in itertools.pairwise(at_span)],
     }
     return pa.table(columns, schema=_SCHEMA.with_metadata({"dtype": wide.str}))
 

@@ -9,72 +9,38 @@
 Names are keys of inputs and settings, so changed inputs make another store and equal ones are never made twice.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from glm_model.tokenizer import Tokenizer
 from infra import storage
-from infra.config import Count
 from infra.errors import DataError, UserError
 from pipelines import blanks, plans, store, text, tokens
 from pipelines.blanks import BlanksConfig
-from pipelines.clean import CleanConfig
+from pipelines.data_config import (
+    DataConfig,
+    check,
+    content_settings,
+    store_url,
+    text_url,
+    trained_url,
+    unit_key,
+)
 from pipelines.dataflow import run_tasks
-from pipelines.sources import InputFile, Source, estimated_bytes, group_inputs, list_inputs
-from pipelines.tokenizer_training import TokenizerTraining, train
+from pipelines.sources import InputFile, estimated_bytes, group_inputs, list_inputs
+from pipelines.tokenizer_training import train
 from pipelines.vocabulary import Vocabulary
 
 Progress = Callable[[str, Iterable[dict[str, Any]], int], Iterable[dict[str, Any]]]
 """progress(stage, records, total) yields the records while it shows them."""
 
 
-@dataclass
-class TokenizerConfig:
-    url: str | None = None
-    """A tokenizer.json, a BERT vocab.txt, or GPT-2's vocab.json + merges.txt: a local path or a URL. None: train one."""
-    train: TokenizerTraining = field(default_factory=TokenizerTraining)
-    """How to train one on the corpus when no url is given."""
-
-
-@dataclass
-class DataConfig:
-    sources: list[Source] = field(default_factory=list)
-    """Where raw text comes from: a list of {reader, url}, with optional name and options."""
-    root: str = "./runs/data"
-    """Folder or URL for everything that preparation makes: cleaned text, tokenizers, stores."""
-    store: str | None = None
-    """An existing token store to train on; sources are ignored then."""
-    clean: CleanConfig = field(default_factory=CleanConfig)
-    """Which documents are repaired or dropped."""
-    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
-    sequence_length: int = 512
-    """Longest segment in tokens, [CLS] and eos included. It needs position tables of at least this size."""
-    row_width: int = 8192
-    """Positions of a packed row."""
-    rows_per_group: int = 64
-    """Rows of a Parquet row group: what is read and decoded at once."""
-    validation_fraction: float = 0.005
-    """Share of the documents that is held out, chosen by a hash of their content."""
-    validation_tokens: Count = Count(50_000)
-    """Held out at least, by estimate, where the corpus allows."""
-    unit_bytes: Count = Count(16_000_000)
-    """Raw text that one task reads and cleans."""
-    shard_bytes: Count = Count(64_000_000)
-    """Cleaned text that one shard holds."""
-    plan_epochs: int = 1
-    """Epochs whose blanks are drawn in advance; the others are drawn while training, with the same result."""
-    seed: int = 1234
-    """Decides how documents are shuffled into shards."""
-
-
 def prepare(config: DataConfig, blanks_config: BlanksConfig, *, progress: Progress) -> store.TokenStore:
     """The finished store of this configuration: opened when it exists, completed or made when it does not."""
     check(config, blanks_config)
     if config.store:
-        return store.TokenStore.open(config.store)
+        return _open_given(config)
     units = prepare_text(config, progress=progress)
     tokenizer = prepare_tokenizer(config, units)
     settings = content_settings(config, blanks_config)
@@ -99,7 +65,9 @@ class Estimate(NamedTuple):
 
 
 def find_store(config: DataConfig, blanks_config: BlanksConfig) -> str | None:
-    """URL of the finished store of this configuration, or None when it has to be made. Reads only listings and records."""
+    """URL of the finished store of this configuration, or None when it has to be made. Reads only listings and
+    records.
+    """
     check(config, blanks_config)
     if config.store:
         return store.TokenStore.open(config.store).url
@@ -121,37 +89,10 @@ def estimate(config: DataConfig) -> Estimate:
     return Estimate(len(files), sum(f.size for f in files), text_bytes / 4.1, text_bytes / 3e6, text_bytes / 4.1 * 1.8)
 
 
-def check(config: DataConfig, blanks_config: BlanksConfig) -> None:
-    """Refuse settings that cannot work, before anything runs."""
-    if not config.store and not config.sources:
-        raise UserError(
-            "there is nothing to prepare: data.sources is empty",
-            try_="--data.sources='[{reader: text, url: /path/to/texts}]', or data.store=<an existing store>",
-        )
-    for source in config.sources:
-        if source.url and storage.join(storage.absolute(config.root), "").startswith(storage.join(storage.absolute(source.url), "")):
-            raise UserError(
-                f"data.root={config.root} lies inside the source {source.url}",
-                why="what preparation writes there would be read as text the next time",
-                try_="a data.root beside the source",
-            )
-    if config.sequence_length < 8:
-        raise UserError(
-            f"data.sequence_length={config.sequence_length} leaves no room for text",
-            try_="at least 8; the paper uses 512",
-        )
-    if config.row_width < config.sequence_length + 2:
-        raise UserError(
-            f"data.row_width={config.row_width} cannot hold a segment of data.sequence_length={config.sequence_length}",
-            try_=f"data.row_width={4 * config.sequence_length}",
-        )
-    if not 0 <= config.validation_fraction < 1:
-        raise UserError(f"data.validation_fraction={config.validation_fraction} is outside [0, 1)")
-    blanks.resolve(blanks_config)
-
-
 def prepare_text(config: DataConfig, *, progress: Progress) -> list[dict[str, Any]]:
-    """Records of all units of cleaned text, in order; units that exist are not made again. Raises DataError when nothing is kept."""
+    """Records of all units of cleaned text, in order; units that exist are not made again. Raises DataError when
+    nothing is kept.
+    """
     units = _units(config)
     url = text_url(config)
     storage.ensure_writable(url)
@@ -185,7 +126,9 @@ def prepare_tokenizer(config: DataConfig, units: list[dict[str, Any]]) -> Tokeni
 def prepare_plans(
     opened: store.TokenStore, config: DataConfig, blanks_config: BlanksConfig, *, progress: Progress
 ) -> str:
-    """Draw and store the blanks of the validation split and of the first epochs where they are missing; returns the plan key."""
+    """Draw and store the blanks of the validation split and of the first epochs where they are missing; returns the
+    plan key.
+    """
     mixture = blanks.resolve(blanks_config)
     width, seed, url = opened.manifest["settings"]["row_width"], blanks_config.seed, opened.url
     key = plans.plan_key(blanks_config, mixture, seed=seed, width=width)
@@ -220,38 +163,6 @@ def prepare_plans(
     return key
 
 
-def content_settings(config: DataConfig, blanks_config: BlanksConfig) -> dict[str, Any]:
-    """The settings that decide what a store holds."""
-    packed_for = asdict(blanks_config)
-    del packed_for["seed"]  # packing reserves room for any draw
-    names = (
-        "sequence_length",
-        "row_width",
-        "rows_per_group",
-        "validation_fraction",
-        "validation_tokens",
-        "shard_bytes",
-        "seed",
-    )
-    return {name: getattr(config, name) for name in names} | {"blanks": packed_for, "text": text.VERSION}
-
-
-def text_url(config: DataConfig) -> str:
-    return storage.join(storage.absolute(config.root), "text", _key("text", text.VERSION, asdict(config.clean)))
-
-
-def store_url(config: DataConfig, units: list[dict[str, Any]], tokenizer: Tokenizer, settings: dict[str, Any]) -> str:
-    special = asdict(tokenizer.special)
-    key = _key(store.FORMAT, tokenizer.digest, special, settings, [[unit["source"], unit["digest"]] for unit in units])
-    return storage.join(storage.absolute(config.root), "stores", key)
-
-
-def unit_key(files: list[InputFile]) -> str:
-    """Names a unit's outputs: its source, reader and options, and each file's path, size and version."""
-    head = files[0]
-    return _key(head.source, head.reader, head.options, [[f.path, f.size, f.version] for f in files])
-
-
 def validation_limits(units: list[dict[str, Any]], *, fraction: float, min_bytes: int) -> dict[str, int]:
     """Per source, the content key below which a document is held out.
 
@@ -277,11 +188,6 @@ def validation_limits(units: list[dict[str, Any]], *, fraction: float, min_bytes
 
 def _units(config: DataConfig) -> list[list[InputFile]]:
     return group_inputs(list_inputs(config.sources), int(config.unit_bytes))
-
-
-def trained_url(config: DataConfig, units: list[dict[str, Any]]) -> str:
-    key = _key("tokenizer", asdict(config.tokenizer.train), config.seed, [unit["digest"] for unit in units])
-    return storage.join(storage.absolute(config.root), "tokenizers", key)
 
 
 def _build_shards(
@@ -398,6 +304,19 @@ def _shard_settings(settings: dict[str, Any]) -> tokens.ShardSettings:
     return tokens.ShardSettings(**{name: settings[name] for name in tokens.ShardSettings._fields})
 
 
+def _open_given(config: DataConfig) -> store.TokenStore:
+    """data.store as it is. Raises UserError when data.tokenizer.url is another tokenizer than the store's."""
+    assert config.store is not None
+    opened = store.TokenStore.open(config.store)
+    if config.tokenizer.url and _load_tokenizer(config.tokenizer.url).digest != opened.manifest["tokenizer_digest"]:
+        raise UserError(
+            f"data.tokenizer.url={config.tokenizer.url} is not the tokenizer of data.store={config.store}",
+            why="the store holds ids of its own tokenizer, which mean other text to this one",
+            try_="leave out data.tokenizer.url: a store brings its tokenizer; or prepare a store with this one",
+        )
+    return opened
+
+
 def _load_tokenizer(url: str) -> Tokenizer:
     try:
         return Tokenizer.load(url)
@@ -420,7 +339,3 @@ def _nothing_kept(records: list[dict[str, Any]]) -> DataError:
 
 def _file_fields(file: InputFile) -> dict[str, Any]:
     return {name: getattr(file, name) for name in InputFile.__dataclass_fields__}
-
-
-def _key(*parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]

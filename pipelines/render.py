@@ -1,4 +1,5 @@
-"""Show examples as people read them: the text with its blanks, the order in which they are predicted, both position rows.
+"""Show examples as people read them: the text with its blanks, the order in which they are predicted, both position
+rows.
 
 The page is one self-contained HTML file: no script, nothing to fetch, readable in light and dark.
 """
@@ -25,7 +26,9 @@ _COLOURS = 8
 
 @dataclass(frozen=True)
 class Shown:
-    """One example to show: its objective, pieces of the context (text, blank number or None), the blanks in order, rows."""
+    """One example to show: its objective, pieces of the context (text, blank number or None), the blanks in order,
+    rows.
+    """
 
     objective: str
     segment_id: str
@@ -40,7 +43,9 @@ class Shown:
 def examples(
     opened: TokenStore, split: Split, tokenizer: Tokenizer, config: BlanksConfig, *, count: int
 ) -> list[Shown]:
-    """The first `count` segments of a split under their blanks of epoch 0, as evenly over the objectives as they come."""
+    """The first `count` segments of a split under their blanks of epoch 0, as evenly over the objectives as they
+    come.
+    """
     mixture, vocabulary = blanks.resolve(config), Vocabulary.of(tokenizer)
     rows = split.read_group(0)
     width = opened.manifest["settings"]["row_width"]
@@ -126,15 +131,18 @@ def _card(index: int, shown: Shown) -> str:
         for part, number in shown.context
     )
     pieces = "".join(f"<li>{_html.escape(piece) or '∅'}</li>" for piece in shown.pieces)
+    predicted = len(shown.tokens) - shown.context_end
+    sizes = f"{len(shown.pieces)} blanks · {shown.context_end} context + {predicted} predicted positions"
     return f"""<section><h2>{index}. {_html.escape(shown.objective)}</h2>
-<p class="meta">segment {shown.segment_id} · {len(shown.pieces)} blanks · {shown.context_end} context + {len(shown.tokens) - shown.context_end} predicted positions</p>
+<p class="meta">segment {shown.segment_id} · {sizes}</p>
 <p class="text">{text}</p>
 <details><summary>blanks in the order of prediction</summary><ol>{pieces}</ol></details>
 <details><summary>tokens and positions</summary>{_positions(shown)}</details></section>"""
 
 
 def _blank(part: str, number: int) -> str:
-    return f'<mark class="c{number % _COLOURS}" title="blank {number}"><sup>{number}</sup>{_html.escape(part) or "∅"}</mark> '
+    text = _html.escape(part) or "∅"
+    return f'<mark class="c{number % _COLOURS}" title="blank {number}"><sup>{number}</sup>{text}</mark> '
 
 
 def _positions(shown: Shown) -> str:
@@ -163,5 +171,6 @@ mark{color:inherit;border-radius:.25rem;padding:.05rem .2rem}mark sup{font-size:
 .c4{background:#ba68c855}.c5{background:#4db6ac55}.c6{background:#ff8a6555}.c7{background:#90a4ae55}
 details{font-size:.9rem;margin:.3rem 0}summary{cursor:pointer;color:#888}
 .scroll{overflow-x:auto}table{border-collapse:collapse;font:12px/1.4 ui-monospace,monospace;margin:.4rem 0}
-caption{text-align:left;color:#888}td,th{border:1px solid var(--line);padding:.1rem .3rem;white-space:nowrap}th{text-align:left}
+caption{text-align:left;color:#888}td,th{border:1px solid var(--line);padding:.1rem
+.3rem;white-space:nowrap}th{text-align:left}
 """

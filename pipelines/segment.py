@@ -68,9 +68,9 @@ def segment_documents(
 ) -> Segments:
     """Segments of N documents from the tokens of their chunks.
 
-    flat [T] and token_offsets [C+1] are the chunks' tokens; document_keys uint64 [N]. A segment takes as many whole chunks
-    as fit behind `[CLS]`; a chunk longer than a segment is cut hard. A document's last segment ends in eos. A document
-    without any token gives no segment.
+    flat [T] and token_offsets [C+1] are the chunks' tokens; document_keys uint64 [N]. A segment takes as many whole
+    chunks as fit behind `[CLS]`; a chunk longer than a segment is cut hard. A document's last segment ends in eos. A
+    document without any token gives no segment.
     """
     chunk_tokens = np.diff(token_offsets)
     heads, tails, document, piece, size_bytes = [], [], [], [], []

@@ -1,6 +1,8 @@
-"""The token store: fixed-width rows of whole segments in Parquet shards, described by a manifest that is published last.
+"""The token store: fixed-width rows of whole segments in Parquet shards, described by a manifest that is published
+last.
 
-A row's tokens are one binary value of little-endian uint16 (uint32 past 65,536 tokens), so a row group decodes without a
+A row's tokens are one binary value of little-endian uint16 (uint32 past 65,536 tokens), so a row group decodes without
+a
 copy: about ten times the rate of `list<int32>` at the same size. A store without its manifest does not exist.
 
     <store>/manifest.json               what it holds, how it was made, digests; readers trust nothing else

@@ -45,7 +45,8 @@ LEDGER_SCHEMA = pa.schema(
 
 
 def clean_unit(files: list[InputFile], config: CleanConfig, out_url: str) -> dict[str, Any]:
-    """Read and clean the files of one unit, write `<out_url>.parquet` and `<out_url>.ledger.parquet`; returns its record.
+    """Read and clean the files of one unit, write `<out_url>.parquet` and `<out_url>.ledger.parquet`; returns its
+    record.
 
     The record, also written as `<out_url>.json` after the files, is what later stages trust: counts, pieces, digest.
     """
@@ -122,7 +123,7 @@ def _write_documents(url: str, kept: list[tuple[bytes, int, str, int, int, str]]
     edges = np.append(edges, len(kept))
     sink = pa.BufferOutputStream()
     pieces = []
-    with pq.ParquetWriter(sink, _SCHEMA, compression="zstd", use_dictionary=["path"]) as writer:
+    with pq.ParquetWriter(sink, _SCHEMA, compression="zstd") as writer:
         for piece in range(PIECES):
             rows = kept[edges[piece] : edges[piece + 1]]
             if not rows:

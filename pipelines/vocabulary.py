@@ -1,9 +1,9 @@
 """What objectives and segmenting may know of a tokenizer: a few ids, and which tokens can end a sentence.
 
 Plain numpy and small, so that it travels to every task. Sentence ends are found on tokens, for any tokenizer:
-WordPiece, byte-level BPE, Unigram. Unlike the authors' rule (any token that contains a full stop, colon or semicolon ends a
-sentence) it is not fooled by `3.5`, initials, `e.g.`, common abbreviations, ordinals (`3. Oktober`) and, where tokens
-carry their spaces, web addresses.
+WordPiece, byte-level BPE, Unigram. Unlike the authors' rule (any token that contains a full stop, colon or semicolon
+ends a sentence) it is not fooled by `3.5`, initials, `e.g.`, common abbreviations, ordinals (`3. Oktober`) and, where
+tokens carry their spaces, web addresses.
 """
 
 from dataclasses import dataclass
@@ -37,7 +37,9 @@ _ABBREVIATIONS = frozenset([
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """cls, eos: ids; masks: id of each kind of mask, -1 where absent; classes: uint8 [V], the bits above of every token."""
+    """cls, eos: ids; masks: id of each kind of mask, -1 where absent; classes: uint8 [V], the bits above of every
+    token.
+    """
 
     cls: int
     eos: int

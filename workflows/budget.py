@@ -54,7 +54,8 @@ def model_config(recipe: Recipe, tokenizer: Tokenizer) -> GLMConfig:
     positions = recipe.model.positions or recipe.data.sequence_length
     if recipe.data.sequence_length > positions:
         raise UserError(
-            f"data.sequence_length={recipe.data.sequence_length} is beyond the position table: model.positions={positions}",
+            f"data.sequence_length={recipe.data.sequence_length} is beyond the position table: "
+            f"model.positions={positions}",
             try_=f"model.positions={recipe.data.sequence_length}, or data.sequence_length={positions}",
         )
     try:
@@ -83,11 +84,13 @@ def make_budget(recipe: Recipe, opened: TokenStore, config: GLMConfig, vocabular
     if train.num_workers > micro_batches:
         raise UserError(
             f"{train.num_workers} workers for {micro_batches} micro-batches of a step: some would have nothing to do",
-            why=f"train.batch_tokens={train.batch_tokens} is {micro_batches} micro-batches of {train.micro_rows} rows with {row_tokens:,.0f} tokens each",
-            try_=f"train.num_workers={micro_batches}, or train.batch_tokens={int(train.num_workers * train.micro_rows * row_tokens) + 1}",
+            why=f"train.batch_tokens={train.batch_tokens} is {micro_batches} micro-batches of {train.micro_rows} rows "
+            f"with {row_tokens:,.0f} tokens each",
+            try_=f"train.num_workers={micro_batches}, or "
+            f"train.batch_tokens={int(train.num_workers * train.micro_rows * row_tokens) + 1}",
         )
     step_tokens = micro_batches * train.micro_rows * row_tokens
-    steps = train.steps if train.steps is not None else max(1, round(train.tokens / step_tokens))
+    steps = train.steps if train.steps is not None else max(1, round((train.tokens or 0) / step_tokens))
     expansion = _check_expansion(recipe, opened, vocabulary)
     return Budget(
         steps=steps,
@@ -122,6 +125,7 @@ def _check_expansion(recipe: Recipe, opened: TokenStore, vocabulary: Vocabulary)
         raise UserError(
             f"this mixture may need {int(need.max()):,} positions in a row, and the store's rows have {width:,}",
             why=f"the store was packed for {opened.manifest['settings']['blanks']['mixture']!r}, which expands less",
-            try_="python workflows/prepare.py --config <this recipe>   # makes a store for this mixture beside the old one",
+            try_="python workflows/prepare.py --config <this recipe>   # makes a store for this mixture beside "
+            "the old one",
         )
     return float(mean.sum() / len(rows.tokens))

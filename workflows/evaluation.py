@@ -1,7 +1,7 @@
 """Validation: loss and bits per byte of the held-out rows, on the blanks that are stored with them.
 
-`bits_per_byte` without a suffix is the unidirectional form (`[CLS] [gMASK]`, then the whole text), which can be set beside
-n-gram models and compressors; with an objective's name it is comparable only within that objective.
+`bits_per_byte` without a suffix is the unidirectional form (`[CLS] [gMASK]`, then the whole text), which can be set
+beside n-gram models and compressors; with an objective's name it is comparable only within that objective.
 """
 
 import math
@@ -36,7 +36,9 @@ def evaluate(
     world: int,
     device: torch.device,
 ) -> dict[str, float]:
-    """Metrics of up to `rows` validation rows, computed by all ranks together. readers: {"blanks": ..., "text": ...}."""
+    """Metrics of up to `rows` validation rows, computed by all ranks together. readers: {"blanks": ..., "text":
+    ...}.
+    """
     was_training = step.training
     step.eval()
     metrics: dict[str, float] = {}

@@ -1,7 +1,7 @@
 """Fill the blanks of a text with a trained model.
 
-    python workflows/generate.py --model runs/<run>/model --text "Ray is a [MASK] for [MASK]."
-    python workflows/generate.py --model runs/<run>/model          # asks for texts until an empty line
+python workflows/generate.py --model runs/<run>/model --text "Ray is a [MASK] for [MASK]."
+python workflows/generate.py --model runs/<run>/model          # asks for texts until an empty line
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,9 @@ class GenerateConfig:
     model: str
     """Folder or URL of an exported model, or of a run that has one."""
     text: str | None = None
-    """A text with [MASK], [sMASK] or [gMASK] where the model should write. None: read texts from `file`, or ask for them."""
+    """A text with [MASK], [sMASK] or [gMASK] where the model should write. None: read texts from `file`, or ask for
+    them.
+    """
     file: str | None = None
     """A file with one text per line."""
     max_tokens: int = 32
@@ -36,7 +38,11 @@ class GenerateConfig:
 def main() -> None:
     options, _ = config.parse(GenerateConfig, description="Fill the blanks of a text with a trained GLM.")
     url = _model_url(options.model)
-    from glm_model import Tokenizer, fill, from_pretrained  # torch takes seconds to load: after the options are known good
+    from glm_model import (
+        Tokenizer,
+        fill,
+        from_pretrained,
+    )  # torch takes seconds to load: after the options are known good
     from pipelines.render import filled
 
     model, tokenizer, screen = from_pretrained(url), Tokenizer.load(url), Console()

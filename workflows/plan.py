@@ -29,7 +29,8 @@ def show_plan(recipe: Recipe, name: str, screen: Console) -> None:
         rows += [
             (
                 "store",
-                f"not prepared yet; about {human(guess.tokens)} tokens, guessed from {guess.files:,} files of {human_bytes(guess.stored_bytes)}",
+                f"not prepared yet; about {human(guess.tokens)} tokens, guessed from {guess.files:,} files of "
+                f"{human_bytes(guess.stored_bytes)}",
             ),
             (
                 "preparation",
@@ -55,21 +56,25 @@ def _run_rows(recipe: Recipe, opened: TokenStore, budget: Budget, parameters: in
         ("store", f"{opened.url}"),
         (
             "tokens",
-            f"{opened.train.tokens:,} in {opened.train.rows:,} rows, {fill:.1%} full once laid out; {opened.validation.tokens:,} held out",
+            f"{opened.train.tokens:,} in {opened.train.rows:,} rows, {fill:.1%} full once laid out; "
+            f"{opened.validation.tokens:,} held out",
         ),
         (
             "model",
-            f"{recipe.model.size}: {parameters:,} parameters, {human_bytes(parameters * _BYTES_PER_PARAMETER)} per worker with optimizer, activations not counted",
+            f"{recipe.model.size}: {parameters:,} parameters, {human_bytes(parameters * _BYTES_PER_PARAMETER)} "
+            "per worker with optimizer, activations not counted",
         ),
         (
             "batch",
-            f"{budget.step_rows} rows = {budget.micro_batches} micro-batches of {budget.micro_rows} = {budget.step_tokens:,.0f} tokens",
+            f"{budget.step_rows} rows = {budget.micro_batches} micro-batches of {budget.micro_rows} = "
+            f"{budget.step_tokens:,.0f} tokens",
         ),
         ("budget", f"{budget.steps:,} steps = {human(budget.tokens)} tokens = {budget.epochs:.2f} epochs"),
         ("compute", f"{total:.2e} FLOP, {budget.flops_per_token / 1e6:,.0f} MFLOP per token"),
         ("time", f"{hours}, with {recipe.train.num_workers} workers; assumed rates, not measured here"),
         (
             "disk",
-            f"{human_bytes(12 * parameters * (recipe.train.keep_checkpoints + 1))} of checkpoints in {storage.absolute(recipe.run.storage_path)}",
+            f"{human_bytes(12 * parameters * (recipe.train.keep_checkpoints + 1))} of checkpoints in "
+            f"{storage.absolute(recipe.run.storage_path)}",
         ),
     ]

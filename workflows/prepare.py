@@ -1,7 +1,8 @@
-"""Prepare a token store from raw text: read, clean, tokenise, segment, pack, draw the first blanks. Continues where it stopped.
+"""Prepare a token store from raw text: read, clean, tokenise, segment, pack, draw the first blanks. Continues where it
+stopped.
 
-    python workflows/prepare.py --config workflows/recipes/wiki_mini.yaml --data.sources='[{reader: text, url: /my/texts}]'
-    python workflows/prepare.py --config ... --plan
+python workflows/prepare.py --config workflows/recipes/wiki_mini.yaml --data.sources='[{reader: text, url: /my/texts}]'
+python workflows/prepare.py --config ... --plan
 """
 
 import sys
@@ -9,7 +10,8 @@ import sys
 from infra import cluster, config
 from infra.console import Console, human, human_bytes
 from infra.errors import run_main
-from pipelines.prepare import check, find_store, prepare
+from pipelines.data_config import check
+from pipelines.prepare import find_store, prepare
 from pipelines.store import TokenStore
 from workflows import runs
 from workflows.plan import show_plan
@@ -50,7 +52,10 @@ def show_store(opened: TokenStore, screen: Console) -> None:
         f"token store {opened.url}",
         [
             ("digest", opened.digest),
-            ("train", f"{size:,} tokens, {train.segments:,} segments in {train.rows:,} rows, {fill:.1%} full once laid out"),
+            (
+                "train",
+                f"{size:,} tokens, {train.segments:,} segments in {train.rows:,} rows, {fill:.1%} full once laid out",
+            ),
             ("validation", f"{opened.validation.tokens:,} tokens in {opened.validation.rows:,} rows"),
             ("documents", "read {read:,} = kept {kept:,} + dropped {dropped:,}".format(**manifest["documents"])),
         ],
@@ -59,7 +64,9 @@ def show_store(opened: TokenStore, screen: Console) -> None:
     for source in manifest["sources"]:
         reasons = ", ".join(f"{reason} {human(count)}" for reason, count in source["dropped"].items()) or "none"
         repairs = ", ".join(f"{repair} {human(count)}" for repair, count in source["repaired"].items()) or "none"
-        rows.append([source["name"], source["read"], source["kept"], human_bytes(source["num_bytes"]), reasons, repairs])
+        rows.append(
+            [source["name"], source["read"], source["kept"], human_bytes(source["num_bytes"]), reasons, repairs]
+        )
     screen.table("sources", ["source", "read", "kept", "text", "dropped", "repaired"], rows)
 
 

@@ -2,7 +2,8 @@
 
     python workflows/pretrain.py --config workflows/recipes/quickstart.yaml
     python workflows/pretrain.py --config workflows/recipes/wiki_mini.yaml --train.tokens 20M --plan
-    ray job submit --working-dir . --runtime-env infra/deploy/runtime_env.yaml -- python workflows/pretrain.py --config ...
+    ray job submit --working-dir . --runtime-env infra/deploy/runtime_env.yaml -- python workflows/pretrain.py --config
+    ...
 
 The same command continues an unfinished run from its last checkpoint.
 """

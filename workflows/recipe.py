@@ -15,7 +15,7 @@ from infra.errors import UserError
 from infra.ray_train import WorkersConfig
 from infra.tracking import TrackingConfig
 from pipelines.blanks import BlanksConfig
-from pipelines.prepare import DataConfig
+from pipelines.data_config import DataConfig
 
 
 @dataclass
@@ -136,6 +136,7 @@ def settle_paths(recipe: Recipe, *, in_job: bool) -> None:
             raise UserError(
                 f"{key}={value} is a relative path",
                 why="inside a Ray job it would lie in the job's own folder, which vanishes with the job",
-                try_=f"an absolute path or URL that all nodes can reach, for example --{key.split('[')[0]}=/shared/{value.removeprefix('./')}",
+                try_="an absolute path or URL that all nodes can reach, for example "
+                f"--{key.split('[')[0]}=/shared/{value.removeprefix('./')}",
             )
         setattr(owner, name, absolute)

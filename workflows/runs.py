@@ -76,7 +76,8 @@ def open_run(recipe: Recipe, name: str) -> Run:
     record = storage.read_json(place)
     if record["identity"] != mine:
         raise UserError(
-            f"the run {name!r} exists with other settings: {_differences(record['settings'], identity_settings(recipe))}",
+            f"the run {name!r} exists with other settings: "
+            f"{_differences(record['settings'], identity_settings(recipe))}",
             why=f"{url} was started with them, and a run keeps its settings",
             try_="another --run.name, or --run.fresh=true to start this one anew",
         )
@@ -183,7 +184,8 @@ def _header(
         ("store", f"{opened.url}  {human(opened.train.tokens)} tokens, {opened.train.rows:,} rows"),
         (
             "budget",
-            f"{human(budget.tokens)} tokens = {budget.steps:,} steps of {budget.step_rows} rows = {budget.epochs:.1f} epochs",
+            f"{human(budget.tokens)} tokens = {budget.steps:,} steps of {budget.step_rows} rows = "
+            f"{budget.epochs:.1f} epochs",
         ),
         ("run", run.url),
     ]

@@ -8,7 +8,8 @@
 from infra import cluster, config, storage
 from infra.console import Console
 from infra.errors import UserError, run_main
-from pipelines.prepare import prepare_text, prepare_tokenizer, trained_url
+from pipelines.data_config import trained_url
+from pipelines.prepare import prepare_text, prepare_tokenizer
 from workflows.progress import preparation
 from workflows.recipe import Recipe, settle_paths
 
@@ -17,7 +18,9 @@ def main() -> None:
     recipe, _ = config.parse(Recipe, description="Train a tokenizer on the sources of a recipe.")
     settle_paths(recipe, in_job=cluster.inside_job())
     if not recipe.data.sources:
-        raise UserError("there is no text to train on: data.sources is empty", try_="--data.sources='[{reader: text, url: ...}]'")
+        raise UserError(
+            "there is no text to train on: data.sources is empty", try_="--data.sources='[{reader: text, url: ...}]'"
+        )
     if recipe.data.tokenizer.url:
         raise UserError(
             f"this recipe takes its tokenizer from {recipe.data.tokenizer.url}",
@@ -34,7 +37,8 @@ def main() -> None:
     sample = "Tokenizers cut words into pieces."
     pieces = " ".join(tokenizer.piece(int(i)) for i in tokenizer.encode(sample))
     screen.header(
-        f"tokenizer {tokenizer.digest[:12]}", [("entries", f"{tokenizer.vocab_size:,}"), ("file", place), (sample, pieces)]
+        f"tokenizer {tokenizer.digest[:12]}",
+        [("entries", f"{tokenizer.vocab_size:,}"), ("file", place), (sample, pieces)],
     )
     screen.next_steps([("use it", f"--data.tokenizer.url={place}")])
 

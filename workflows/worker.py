@@ -1,7 +1,7 @@
 """The train worker: what every worker process does, and what happens at each step.
 
-The micro-batch is the unit of determinism: gradients are sums over all micro-batches of a step divided by global counts,
-and dropout is seeded per micro-batch, so neither the number of workers nor a restart changes what is computed.
+The micro-batch is the unit of determinism: gradients are sums over all micro-batches of a step divided by global
+counts, and dropout is seeded per micro-batch, so neither the number of workers nor a restart changes what is computed.
 """
 
 import tempfile
@@ -59,7 +59,9 @@ def train_worker(job: dict[str, Any]) -> None:
 
 
 class Agreed(NamedTuple):
-    """What all ranks know of a step before its backward: targets per objective [O], fingerprint, and whether to stop after it."""
+    """What all ranks know of a step before its backward: targets per objective [O], fingerprint, and whether to stop
+    after it.
+    """
 
     counts: torch.Tensor
     fingerprint: int
@@ -154,7 +156,7 @@ class Worker:
             raise DivergedError(
                 f"the gradient is not finite at step {self.step + 1}",
                 why="the learning rate is too high for this model, or a micro-batch holds something degenerate",
-                try_=f"continue from the last checkpoint with a lower --optim.lr under another --run.name ({self.job['run_url']})",
+                try_="a lower --optim.lr (a new run), or more --optim.warmup_fraction",
             )
         rate = learning_rate(self.step, self.budget.steps, self.recipe.optim)
         for group in self.optimizer.param_groups:
@@ -284,7 +286,7 @@ class Worker:
 
     def _synchronise(self, now: bool) -> None:
         if self.world > 1:
-            self.ddp.require_backward_grad_sync = now
+            setattr(self.ddp, "require_backward_grad_sync", now)  # noqa: B010 (what no_sync() sets; it is no tensor)
 
 
 def _place(use_gpu: bool) -> tuple[int, int, torch.device]:

@@ -1,6 +1,7 @@
 """Sentence objective: whole sentences, until at least 15 % of the segment is covered (paper, section 2.1).
 
-Never the whole segment when it holds two sentences or more. Adjacent sentences may both be blanked: two blanks, two masks.
+Never the whole segment when it holds two sentences or more. Adjacent sentences may both be blanked: two blanks, two
+masks.
 """
 
 from dataclasses import dataclass
@@ -55,7 +56,9 @@ def blank_moments(batch: SegmentBatch, config: Config) -> tuple[np.ndarray, np.n
 
 
 def _sentences(batch: SegmentBatch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(start, end, segment) of every sentence, start and end relative to the segment; a tail without end is a sentence."""
+    """(start, end, segment) of every sentence, start and end relative to the segment; a tail without end is a
+    sentence.
+    """
     ends = sentence_ends(batch.tokens, batch.vocabulary.classes)
     last_text = batch.offsets[:-1] + batch.text_ends - 1
     ends[batch.offsets[:-1]] = False  # [CLS]

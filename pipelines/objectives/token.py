@@ -1,4 +1,5 @@
-"""Token objective: many short blanks, with lengths from Poisson(3), until 15 % of the segment is covered (paper, section 2.1).
+"""Token objective: many short blanks, with lengths from Poisson(3), until 15 % of the segment is covered (paper,
+section 2.1).
 
 The authors' lengths are zero-truncated (mean 3.157 for Poisson(3)) and at most 39; blanks have at least one token
 between them; each set of places is equally likely. About 2 us for a 512-token segment.
@@ -73,7 +74,9 @@ def _targets(lengths: np.ndarray, room: np.ndarray, config: Config) -> np.ndarra
 
 
 def _draw_lengths(keys, target, room, config: Config) -> tuple[np.ndarray, np.ndarray]:
-    """Blank lengths [N, K] (0 beyond a segment's count) and counts [N]: lengths are drawn until their sum reaches the target."""
+    """Blank lengths [N, K] (0 beyond a segment's count) and counts [N]: lengths are drawn until their sum reaches the
+    target.
+    """
     table = _length_table(config.mean_length, config.max_length)
     # A blank takes at most half of the text, so that something is left to read (it matters below about 80 tokens).
     longest = np.maximum(room // 2, 1).astype(np.int64)
@@ -120,7 +123,9 @@ def _length_table(mean_length: float, max_length: int) -> np.ndarray:
 
 @lru_cache(maxsize=16)
 def _count_moments(target: int, mean_length: float, max_length: int) -> tuple[np.ndarray, np.ndarray]:
-    """(mean, variance) of the number of lengths whose sum first reaches t, for t in 0 .. target: a renewal recursion."""
+    """(mean, variance) of the number of lengths whose sum first reaches t, for t in 0 .. target: a renewal
+    recursion.
+    """
     probability = length_probabilities(mean_length, max_length)
     first, second = np.zeros(target + 1), np.zeros(target + 1)
     for t in range(1, target + 1):

@@ -48,7 +48,7 @@ class Data:
     """What to read."""
     mixture: dict[str, float] | str = "glm"
     settings: dict[str, dict[str, Any]] = field(default_factory=lambda: {"token": {"ratio": 0.15}})
-    tokens: Count = Count("1M")  # noqa: RUF009
+    tokens: Count = Count("1M")
 
 
 @dataclass
@@ -367,6 +367,16 @@ def test_dataclass_from_is_strict():
         with pytest.raises(UserError) as caught:
             dataclass_from(Source, mapping, where="in source 1")
         assert str(caught.value).startswith(message)
+
+
+def test_a_dataclass_without_settings_is_made_from_nothing_and_refuses_all_else():
+    @dataclass(frozen=True)
+    class Nothing:
+        pass
+
+    assert dataclass_from(Nothing, {}, where="in objective x") == Nothing()
+    with pytest.raises(UserError, match="unknown key 'ratio' in objective x"):
+        dataclass_from(Nothing, {"ratio": 1}, where="in objective x")
 
 
 def test_import_is_light():

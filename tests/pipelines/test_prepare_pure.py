@@ -10,10 +10,11 @@ import small
 from infra import storage
 from infra.config import Count
 from infra.errors import DataError, UserError
-from pipelines import prepare, store
+from pipelines import data_config, prepare, store
 from pipelines.blanks import BlanksConfig
 from pipelines.clean import CleanConfig
-from pipelines.prepare import DataConfig, TokenizerConfig, content_settings, validation_limits
+from pipelines.data_config import DataConfig, TokenizerConfig, content_settings
+from pipelines.prepare import validation_limits
 from pipelines.sources import InputFile, Source
 from pipelines.text import clean_unit
 
@@ -104,13 +105,13 @@ def test_limits_do_not_depend_on_how_a_source_is_cut_into_units():
 )
 def test_settings_that_cannot_work_are_refused_before_anything_runs(data, blanks, message):
     with pytest.raises(UserError, match=message):
-        prepare.check(data, blanks)
+        data_config.check(data, blanks)
 
 
 def test_settings_that_work_pass():
-    prepare.check(config(), BlanksConfig())
-    prepare.check(DataConfig(store="/some/store"), BlanksConfig())
-    prepare.check(config(sequence_length=512, row_width=514, validation_fraction=0.0), BlanksConfig())
+    data_config.check(config(), BlanksConfig())
+    data_config.check(DataConfig(store="/some/store"), BlanksConfig())
+    data_config.check(config(sequence_length=512, row_width=514, validation_fraction=0.0), BlanksConfig())
 
 
 def file(**changes) -> InputFile:
@@ -122,9 +123,9 @@ def file(**changes) -> InputFile:
 
 
 def test_a_unit_is_named_by_source_reader_and_the_state_of_its_files():
-    base = prepare.unit_key([file()])
+    base = data_config.unit_key([file()])
     assert len(base) == 24
-    assert prepare.unit_key([file(url="/elsewhere/x.txt", source_index=3)]) == base, "not by where it lies"
+    assert data_config.unit_key([file(url="/elsewhere/x.txt", source_index=3)]) == base, "not by where it lies"
     changed = [
         [file(source="t")],
         [file(reader="jsonl")],
@@ -134,7 +135,7 @@ def test_a_unit_is_named_by_source_reader_and_the_state_of_its_files():
         [file(version="2")],
         [file(), file(path="y.txt")],
     ]
-    assert len({base, *map(prepare.unit_key, changed)}) == 8
+    assert len({base, *map(data_config.unit_key, changed)}) == 8
 
 
 def test_what_decides_a_stores_content():
@@ -161,7 +162,7 @@ def test_a_store_is_named_by_text_tokenizer_and_settings(tiny_tokenizer):
     settings = content_settings(config(), BlanksConfig())
 
     def name(data=None, the_units=units, tokenizer=tiny_tokenizer, the_settings=settings) -> str:
-        url = prepare.store_url(data or config(root="/r"), the_units, tokenizer, the_settings)
+        url = data_config.store_url(data or config(root="/r"), the_units, tokenizer, the_settings)
         assert "/stores/" in url
         return storage.base_name(url)
 
@@ -175,8 +176,8 @@ def test_a_store_is_named_by_text_tokenizer_and_settings(tiny_tokenizer):
 
 
 def test_cleaned_text_is_named_by_the_cleaning():
-    assert prepare.text_url(config()) == prepare.text_url(config(seed=9, sequence_length=64))
-    assert prepare.text_url(config(clean=CleanConfig(preset="off"))) != prepare.text_url(config())
+    assert data_config.text_url(config()) == data_config.text_url(config(seed=9, sequence_length=64))
+    assert data_config.text_url(config(clean=CleanConfig(preset="off"))) != data_config.text_url(config())
 
 
 def test_an_estimate_from_file_sizes(tmp_path):
@@ -211,10 +212,10 @@ def test_a_store_is_found_once_all_its_parts_are_there(tmp_path, tiny_tokenizer)
         root=str(tmp_path / "runs"),
         tokenizer=TokenizerConfig(url=vocabulary),
     )
-    record = clean_unit(files, CleanConfig(), storage.join(prepare.text_url(data), prepare.unit_key(files)))
+    record = clean_unit(files, CleanConfig(), storage.join(data_config.text_url(data), data_config.unit_key(files)))
     assert prepare.find_store(data, BlanksConfig()) is None
     settings = content_settings(data, BlanksConfig())
-    url = prepare.store_url(data, [record], tiny_tokenizer, settings)
+    url = data_config.store_url(data, [record], tiny_tokenizer, settings)
     manifest = {"tokenizer_digest": "t", "dtype": "<u2", "vocab_size": 1, "settings": settings}
     store.publish(url, manifest, {"train": [], "validation": []})
     assert prepare.find_store(data, BlanksConfig()) == url

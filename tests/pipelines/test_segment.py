@@ -1,4 +1,6 @@
-"""Segmenting: no character, byte or token lost or doubled, nothing longer than allowed, eos only where a document ends."""
+"""Segmenting: no character, byte or token lost or doubled, nothing longer than allowed, eos only where a document
+ends.
+"""
 
 import numpy as np
 import pytest
@@ -56,7 +58,8 @@ def test_the_chunks_of_a_text_are_the_text(text):
 
 def test_short_texts_are_one_chunk():
     texts = ["a b. " * 200, "", "é b. " * 100]
-    assert len(texts[0]) == 2 * ASCII_CHUNK_CHARACTERS and len(texts[2]) == 2 * CHUNK_CHARACTERS
+    assert len(texts[0]) == 2 * ASCII_CHUNK_CHARACTERS
+    assert len(texts[2]) == 2 * CHUNK_CHARACTERS
     chunks = chunk_documents(texts)
     assert chunks.texts == texts
     assert chunks.offsets.tolist() == [0, 1, 2, 3]

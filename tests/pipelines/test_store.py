@@ -1,4 +1,6 @@
-"""The token store: what is written is read, what is unfinished, foreign or damaged is refused, and what the digest covers."""
+"""The token store: what is written is read, what is unfinished, foreign or damaged is refused, and what the digest
+covers.
+"""
 
 import itertools
 import json

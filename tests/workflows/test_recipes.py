@@ -6,7 +6,7 @@ import pytest
 
 from infra.config import from_yaml, parse, to_yaml
 from infra.errors import UserError
-from pipelines.prepare import content_settings
+from pipelines.data_config import content_settings
 from workflows.recipe import Recipe, identity, run_name
 
 FOLDER = Path(__file__).resolve().parents[2] / "workflows" / "recipes"

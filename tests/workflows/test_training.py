@@ -25,7 +25,27 @@ from workflows.recipe import Recipe
 from workflows.worker import train_worker
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
-WORDS = "the quick brown fox jumps over a lazy dog while seven grey cats sleep near an old stone bridge".split()
+WORDS = [
+    "the",
+    "quick",
+    "brown",
+    "fox",
+    "jumps",
+    "over",
+    "a",
+    "lazy",
+    "dog",
+    "while",
+    "seven",
+    "grey",
+    "cats",
+    "sleep",
+    "near",
+    "an",
+    "old",
+    "stone",
+    "bridge",
+]
 QUIET = Console(ConsoleConfig(quiet=True))
 
 
@@ -70,9 +90,7 @@ def trained(recipe: Recipe, name: str, *, kill_at: int | None = None) -> runs.Ru
     shape = model_config(recipe, tokenizer)
     budget = make_budget(recipe, opened, shape, Vocabulary.of(tokenizer))
     link = Link.create(f"link-{name}")
-    job = runs.worker_job(
-        recipe, run, opened, budget, shape.to_dict(), tracking.NOT_TRACKED, link_name=f"link-{name}"
-    )
+    job = runs.worker_job(recipe, run, opened, budget, shape.to_dict(), tracking.NOT_TRACKED, link_name=f"link-{name}")
     killed: list[int] = []
 
     def poll() -> None:
@@ -95,8 +113,8 @@ def trained(recipe: Recipe, name: str, *, kill_at: int | None = None) -> runs.Ru
 
 
 def worker_pid() -> int:
-    workers = [p for p in psutil.Process().children(recursive=True) if "RayTrainWorker" in p.name()]
-    workers = workers or [p for p in psutil.Process().children(recursive=True) if "RayTrainWorker" in " ".join(p.cmdline())]
+    below = psutil.Process().children(recursive=True)
+    workers = [p for p in below if "RayTrainWorker" in " ".join([p.name(), *p.cmdline()])]
     assert workers, "Ray Train's workers are processes below this one"
     return workers[-1].pid
 
@@ -108,12 +126,17 @@ def losses(run: runs.Run) -> dict[int, float]:
 
 def fingerprints(run: runs.Run) -> dict[int, float]:
     points = read_points(storage.join(run.url, "metrics.jsonl"))
-    return {p["step"]: (p["values"]["data/fingerprint_high"], p["values"]["data/fingerprint_low"]) for p in points if "data/fingerprint_low" in p["values"]}
+    return {
+        p["step"]: (p["values"]["data/fingerprint_high"], p["values"]["data/fingerprint_low"])
+        for p in points
+        if "data/fingerprint_low" in p["values"]
+    }
 
 
 def weights(run: runs.Run) -> dict[str, torch.Tensor]:
     found = checkpoint.latest(run.checkpoints_url)
-    assert found is not None and found.step == 6
+    assert found is not None
+    assert found.step == 6
     return checkpoint.load(found.url).model
 
 
@@ -158,7 +181,13 @@ def test_pretrain_trains_tracks_exports_and_ends(local_ray, corpus, mlflow_root,
     assert tracked.info.status == "FINISHED"
     assert tracked.data.params["optim.lr"] == "0.01"
     assert tracked.inputs.dataset_inputs[0].dataset.digest == opened.digest[:32]
-    for name in ("train/loss", "train/loss_token", "train/learning_rate", "perf/tokens_per_second", "val/bits_per_byte"):
+    for name in (
+        "train/loss",
+        "train/loss_token",
+        "train/learning_rate",
+        "perf/tokens_per_second",
+        "val/bits_per_byte",
+    ):
         assert tracked.data.metrics[name] > 0, name
     artifacts = {item.path for item in client.list_artifacts(record["mlflow_run_id"])}
     assert artifacts >= {"config.yaml", "examples.html", "model"}

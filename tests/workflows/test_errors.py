@@ -1,0 +1,127 @@
+"""What a user reads after a mistake: what, why, what to try, and the exit code in the last line."""
+
+import json
+import sys
+
+import pytest
+
+from infra.errors import run_main
+from workflows import generate, prepare, pretrain, train_tokenizer
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    def run(main, *argv: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["script", *argv])
+        with pytest.raises(SystemExit) as stopped:
+            run_main(main)
+        return stopped.value.code, capsys.readouterr().err
+
+    return run
+
+
+@pytest.fixture
+def texts(tmp_path):
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    lines = (json.dumps({"text": f"Document {i} speaks of the number {i} and of nothing else."}) for i in range(200))
+    (folder / "a.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+def small(texts, tmp_path, *more: str) -> list[str]:
+    source = f"--data.sources=[{{reader: jsonl, url: {texts}}}]"
+    settings = ["--data.tokenizer.train.vocab_size=600", "--data.sequence_length=64", "--data.row_width=256"]
+    places = [f"--data.root={tmp_path}/data", f"--run.storage_path={tmp_path}/runs", "--tracking.enabled=false"]
+    return [source, *settings, *places, "--train.steps=2", "--train.batch_tokens=1k", *more]
+
+
+def test_an_unknown_key_names_the_nearest(run):
+    code, error = run(pretrain.main, "--optim.weight_decy=0.2")
+    assert code == 2
+    assert "optim.weight_decy" in error
+    assert "did you mean 'weight_decay'" in error
+    assert error.splitlines()[-1].startswith("exit 2")
+
+
+def test_no_source(run, tmp_path):
+    code, error = run(prepare.main, f"--data.root={tmp_path}/data")
+    assert code == 2
+    assert "data.sources is empty" in error
+    assert "--data.sources=" in error
+
+
+def test_a_missing_source(run, tmp_path):
+    code, error = run(prepare.main, *small(tmp_path / "nowhere", tmp_path))
+    assert code == 3
+    assert "nowhere does not exist" in error
+
+
+@pytest.mark.ray
+def test_an_empty_corpus_tells_why_nothing_was_kept(run, tmp_path, local_ray):
+    folder = tmp_path / "short"
+    folder.mkdir()
+    (folder / "a.jsonl").write_text("\n".join(json.dumps({"text": "short"}) for _ in range(3)))
+    (folder / "b.jsonl").write_text("")
+    code, error = run(prepare.main, *small(folder, tmp_path))
+    assert code == 3
+    assert "of 4 documents none was kept" in error
+    assert "too_short 3, empty_file 1" in error
+    assert "Traceback" not in error
+
+
+def test_an_output_inside_the_source_is_refused(run, texts, tmp_path):
+    code, error = run(prepare.main, *small(texts, tmp_path, f"--data.root={texts}/data"))
+    assert code == 2
+    assert "lies inside the source" in error
+
+
+@pytest.mark.ray
+def test_segments_beyond_the_position_table(run, texts, tmp_path, local_ray):
+    code, error = run(pretrain.main, *small(texts, tmp_path, "--model.positions=32"))
+    assert code == 2
+    assert "data.sequence_length=64 is beyond the position table" in error
+    assert "model.positions=64" in error
+
+
+@pytest.mark.ray
+def test_more_workers_than_the_cluster_holds(run, texts, tmp_path, local_ray):
+    code, error = run(pretrain.main, *small(texts, tmp_path, "--train.num_workers=64"))
+    assert code == 5
+    assert "room for 4 of 64 workers" in error
+    assert "--train.num_workers=4" in error
+
+
+@pytest.mark.ray
+def test_a_tokenizer_that_is_not_the_stores(run, texts, tmp_path, local_ray, tiny_tokenizer, capsys):
+    sys.argv = ["prepare.py", *small(texts, tmp_path)]
+    prepare.main()
+    made = next((tmp_path / "data" / "stores").iterdir())
+    tiny_tokenizer.save(str(tmp_path / "other"))
+    given = [f"--data.store={made}", f"--data.tokenizer.url={tmp_path}/other"]
+    code, error = run(pretrain.main, *small(texts, tmp_path, *given))
+    assert code == 2
+    assert "is not the tokenizer of data.store" in error
+    code, error = run(prepare.main, f"--data.store={tmp_path}/data")
+    assert code == 3
+    assert "not a finished token store" in error
+
+
+def test_a_relative_path_inside_a_job(run, texts, tmp_path, monkeypatch):
+    monkeypatch.setattr("infra.cluster.inside_job", lambda: True)
+    code, error = run(pretrain.main, *small(texts, tmp_path, "--run.storage_path=runs"))
+    assert code == 2
+    assert "run.storage_path=runs is a relative path" in error
+    assert "--run.storage_path=/shared/runs" in error
+
+
+def test_generate_without_a_model_or_mask(run, tmp_path):
+    code, error = run(generate.main, f"--model={tmp_path}")
+    assert code == 3
+    assert "holds no model" in error
+
+
+def test_a_tokenizer_cannot_be_trained_where_one_is_given(run, texts, tmp_path):
+    code, error = run(train_tokenizer.main, *small(texts, tmp_path, "--data.tokenizer.url=/x/vocab.txt"))
+    assert code == 2
+    assert "takes its tokenizer from /x/vocab.txt" in error
