@@ -33,12 +33,13 @@ format: install  ## rewrite the sources as ruff formats them
 	@$(BIN)/ruff format .
 
 mlflow: install  ## the MLflow UI on the runs of ./runs, at http://127.0.0.1:5000
+	@test -e runs/mlflow.db || { echo "error: ./runs has no runs yet"; echo "  try: make pretrain"; exit 2; }
 	@$(BIN)/mlflow ui --backend-store-uri "sqlite:///$(CURDIR)/runs/mlflow.db"
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "error: $(PYTHON) is $$($(PYTHON) -V 2>&1); Python 3.11 or newer is needed"; \
-		     echo "  try: make $(or $(MAKECMDGOALS),install) PYTHON=python3.12"; exit 2; }
+			echo "  try: make $(or $(MAKECMDGOALS),install) PYTHON=python3.12"; exit 2; }
 	@echo "installing into $(VENV): the versions of constraints.txt, some minutes the first time"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'

@@ -1,11 +1,17 @@
 """What all tests share: one local Ray, a tiny token store, the folder of real data, and the --run-slow switch."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
+
+# Before torch is loaded: on a busy machine two threads that spin while they wait for each other make tiny steps a
+# hundred times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 hypothesis.settings.register_profile("glm", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("glm")

@@ -12,15 +12,6 @@ from glm_model.layout import Marks, Ragged, expand
 Batch = dict[str, torch.Tensor]
 
 
-@pytest.fixture(autouse=True, scope="session")
-def one_thread():
-    """Tiny tensors: waiting for a second thread on a busy machine takes a hundred times the work itself."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture
 def small() -> GLMConfig:
     """A shape without dropout: 64 tokens, positions 0 to 48."""

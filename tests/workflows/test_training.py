@@ -72,7 +72,8 @@ data:
   validation_fraction: 0.05
   validation_tokens: 500
 optim: {{lr: 0.01}}
-train: {{steps: 6, batch_tokens: 1800, micro_rows: 2, log_every: 1, eval_every: 3, checkpoint_every: 2, precision: fp32}}
+train: {{steps: 6, batch_tokens: 1800, micro_rows: 2, precision: fp32, log_every: 1, eval_every: 3,
+  checkpoint_every: 2}}
 run: {{storage_path: {root}}}
 tracking: {{enabled: false}}
 console: {{quiet: true}}

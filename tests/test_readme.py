@@ -1,0 +1,211 @@
+"""README.md keeps its word: every command in its bash blocks exists, parses, and (slow) runs as it is written.
+
+The slow half runs them in order, in a fresh copy of the checkout with a home of its own. `make` commands run exactly as
+written (`make test` itself does not run, `make mlflow` is ended); the others get appended overrides that shorten them.
+"""
+
+import importlib
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PYTHON = re.compile(r"(?:^|\s)python (workflows/\w+\.py)\b(.*)", re.DOTALL)
+
+
+class Command(NamedTuple):
+    """text: as written, continuation lines joined; before: the `export` and `source` lines above it in its block."""
+
+    text: str
+    before: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def commands() -> list[Command]:
+    found = []
+    for block in re.findall(r"^```bash\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE):
+        before: tuple[str, ...] = ()
+        for line in re.sub(r"\s*\\\n\s*", " ", block).splitlines():
+            text = re.sub(r"\s+#.*", "", line).strip()
+            if text.startswith(("export ", "source ")):
+                before = (*before, text)
+            elif text:
+                found.append(Command(text, before))
+    return found
+
+
+COMMANDS = commands()
+SCRIPTS = [command for command in COMMANDS if PYTHON.search(command.text)]
+TARGETS = [command for command in COMMANDS if command.text.startswith("make ")]
+
+
+def environment(root: Path, **more: str) -> dict[str, str]:
+    """This interpreter as `python`, and the code of `root`."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return {**os.environ, "PATH": path, "PYTHONPATH": str(root), "NO_COLOR": "1", **more}
+
+
+def test_readme_shows_both_commands_of_the_first_day_and_every_script():
+    texts = [command.text for command in COMMANDS]
+    assert texts[:2] == ["make pretrain", "make test"]
+    shown = {PYTHON.search(command.text).group(1) for command in SCRIPTS}  # type: ignore[union-attr]
+    assert {"workflows/pretrain.py", "workflows/generate.py"} <= shown
+    kinds = ("make ", "python ", "ray ")
+    assert [text for text in texts if not text.startswith(kinds)] == []  # nothing that no test below would look at
+
+
+@pytest.mark.parametrize("command", SCRIPTS, ids=str)
+def test_arguments_of_a_script_parse(command, monkeypatch, capsys):
+    match = PYTHON.search(command.text)
+    assert match
+    script, arguments = match.groups()
+    words = shlex.split(os.path.expandvars(arguments))
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", [script, *words, "--print_config"])
+    with pytest.raises(SystemExit) as caught:
+        importlib.import_module(script.removesuffix(".py").replace("/", ".")).main()
+    assert caught.value.code == 0
+    assert ":" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", TARGETS, ids=str)
+def test_a_target_of_make_exists(command):
+    done = subprocess.run([*command.text.split(), "--dry-run"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_files_and_pages_that_readme_links_to_exist():
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", (ROOT / "README.md").read_text())
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_continuous_integration_runs_what_readme_says_and_nothing_else():
+    lines = [line for line in (ROOT / ".ci" / "run").read_text().splitlines() if line and not line.startswith("#")]
+    assert lines == ["set -euo pipefail", 'cd "$(dirname "${BASH_SOURCE[0]}")/.."', "make test"]
+    assert "make test" in [command.text for command in COMMANDS]
+
+
+# -- as written --------------------------------------------------------------------------------------------------------
+
+BUDGET = {
+    "workflows/pretrain.py": ["--train.tokens=60k", "--train.eval_every=0", "--train.eval_rows=4"],
+    "workflows/prepare.py": [],
+    "workflows/generate.py": ["--max_tokens=4"],
+    "workflows/train_tokenizer.py": [],
+}
+PORTS = {
+    "port": 26380,
+    "ray-client-server-port": 26381,
+    "dashboard-port": 26382,
+    "dashboard-agent-listen-port": 26383,
+    "metrics-export-port": 26384,
+}
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory) -> Path:
+    """What git would give to a new user, as the files stand now."""
+    target = tmp_path_factory.mktemp("readme") / "glm-ray"
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    done = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip("the checkout is not a git repository: what belongs to it is unknown")
+    for name in filter(None, done.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target / name)
+    return target
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """An empty home, and a folder for Ray; ends what `ray start` leaves behind, known by that folder and our ports."""
+    folder = tmp_path_factory.mktemp("home")
+    ray_folder = Path("/tmp") / f"glm-readme-{os.getpid()}"  # short: Ray's sockets allow about 100 characters
+    yield folder, ray_folder
+    marks = (str(ray_folder), f"--port={PORTS['ray-client-server-port']}")
+    ours = [
+        p for p in psutil.process_iter(["cmdline"]) if any(mark in " ".join(p.info["cmdline"] or []) for mark in marks)
+    ]
+    for process in ours:
+        process.terminate()
+    for process in psutil.wait_procs(ours, timeout=10)[1]:
+        process.kill()
+    shutil.rmtree(ray_folder, ignore_errors=True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.text != "make test"], ids=str)
+def test_a_command_runs_as_written(command, clone, home):
+    folder, ray_folder = home
+    env = environment(clone, HOME=str(folder), RAY_API_SERVER_ADDRESS=f"http://127.0.0.1:{PORTS['dashboard-port']}")
+    for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        env.pop(name, None)
+    if command.text == "make mlflow":
+        serves_pages(command.text, clone, env)
+        return
+    text = command.text
+    if text.startswith("ray start"):
+        options = " ".join(f"--{name}={port}" for name, port in PORTS.items())
+        text += f" {options} --temp-dir={ray_folder} --num-cpus=4 --object-store-memory=300000000"
+    if match := PYTHON.search(text):
+        text = " ".join([text, *BUDGET[match.group(1)]])
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", "\n".join([*command.before, text])],
+        cwd=clone,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_the_python_example_runs_on_the_model_that_was_trained(clone):
+    if not (clone / "runs" / "mine" / "model").is_dir():
+        pytest.skip("the README's command that trains it did not run before this test")
+    (example,) = re.findall(r"^```python\n(.*?)^```", (clone / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    done = subprocess.run(
+        [sys.executable, "-c", example], cwd=clone, env=environment(clone), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("The paper uses")
+    assert "[MASK]" not in done.stdout
+
+
+def serves_pages(text: str, clone: Path, env: dict[str, str]) -> None:
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", 5000)) == 0:
+            pytest.skip("port 5000 is taken on this machine")
+    server = subprocess.Popen(text.split(), cwd=clone, env=env, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and server.poll() is None:
+            try:
+                with urllib.request.urlopen("http://127.0.0.1:5000/health", timeout=5) as answer:
+                    assert answer.status == 200
+                    return
+            except OSError:
+                time.sleep(0.5)  # nobody listens yet
+        pytest.fail(f"`{text}` served nothing in two minutes (exit code {server.poll()})")
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(timeout=30)
