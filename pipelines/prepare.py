@@ -254,6 +254,9 @@ def _publish(
     in_store = sum(shard["documents"] for shard in shards)
     assert read == kept + num_dropped, f"{read} documents read, {kept} kept and {num_dropped} dropped"
     assert kept == in_store, f"{kept} documents kept and {in_store} in the shards"
+    ledgers = [storage.join(text_url(config), f"{unit['path']}.ledger.parquet") for unit in units]
+    listed = text.join_ledgers(ledgers, storage.join(url, "ledger.parquet"))
+    assert listed == num_dropped, f"{num_dropped} documents dropped and {listed} in the ledger"
     store.publish(
         url,
         {

@@ -99,6 +99,21 @@ def store_ledger(url: str, rows: list[tuple[bytes, str, str, int, str, str]]) ->
     storage.write_bytes(url, sink.getvalue())
 
 
+def join_ledgers(urls: list[str], out_url: str) -> int:
+    """One ledger out of those of many units, in their order; returns its rows. Holds one unit's at a time."""
+    sink = pa.BufferOutputStream()
+    rows = 0
+    with pq.ParquetWriter(sink, LEDGER_SCHEMA, compression="zstd") as writer:
+        for url in urls:
+            fs, path = storage.filesystem(url)
+            with fs.open(path, "rb") as stream:
+                table = pq.read_table(stream, schema=LEDGER_SCHEMA)
+            writer.write_table(table)
+            rows += len(table)
+    storage.write_bytes(out_url, sink.getvalue())
+    return rows
+
+
 def piece_of(key: int) -> int:
     """The piece that a content key falls into."""
     return key * PIECES >> 64

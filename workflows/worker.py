@@ -37,8 +37,8 @@ _MASK64 = (1 << 64) - 1
 
 def train_worker(job: dict[str, Any]) -> None:
     """One worker of a run, from its last checkpoint (or the start) to its last step."""
-    # oneDNN keeps 1,024 compiled bf16 products, one per shape, and packed rows bring new shapes at every step: 2.7 GB for
-    # a tiny model after 120 steps, against 1.1 GB with 128 of them.
+    # oneDNN keeps 1,024 compiled bf16 products, one per shape, and packed rows bring new shapes at every step: 2.7 GB
+    # for a tiny model after 120 steps, against 1.1 GB with 128 of them.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
     w = Worker(job)
     try:

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 import small
 
+from pipelines import text
 from pipelines.clean import CleanConfig
 from pipelines.document import content_key, document_id
 from pipelines.sources import Source, list_inputs
@@ -225,3 +226,15 @@ def test_real_wikipedia(shared, tmp_path):
     assert record["read"] == record["kept"] + sum(record["dropped"].values()) > 50
     assert record["kept"] == len(rows) > 0.5 * record["read"]
     assert len({row["id"] for row in rows}) == len(rows)
+
+
+def test_ledgers_are_joined_in_order(tmp_path):
+    rows = [(bytes([i]) * 16, "source", f"/in/{i}", i, "too_short", "") for i in range(5)]
+    text.store_ledger(f"{tmp_path}/a.parquet", rows[2:4])
+    text.store_ledger(f"{tmp_path}/b.parquet", [])
+    text.store_ledger(f"{tmp_path}/c.parquet", rows[:2])
+    urls = [f"{tmp_path}/{name}.parquet" for name in "abc"]
+    assert text.join_ledgers(urls, f"{tmp_path}/all.parquet") == 4
+    table = pq.read_table(f"{tmp_path}/all.parquet")
+    assert table.schema.equals(text.LEDGER_SCHEMA)
+    assert table["uri"].to_pylist() == ["/in/2", "/in/3", "/in/0", "/in/1"]
