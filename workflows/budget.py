@@ -73,10 +73,6 @@ def model_config(recipe: Recipe, tokenizer: Tokenizer) -> GLMConfig:
 def make_budget(recipe: Recipe, opened: TokenStore, config: GLMConfig, vocabulary: Vocabulary) -> Budget:
     """Settle the batch and the length of the run. Raises UserError where the settings cannot work together."""
     train = recipe.train
-    if (train.tokens is None) == (train.steps is None):
-        raise UserError(
-            "give train.tokens or train.steps, and one of them only", try_="--train.tokens=20B or --train.steps=1000"
-        )
     if opened.train.rows == 0:
         raise UserError("the store has no training rows", try_="more text, or a smaller data.validation_fraction")
     row_tokens = opened.train.tokens / opened.train.rows
@@ -102,6 +98,12 @@ def make_budget(recipe: Recipe, opened: TokenStore, config: GLMConfig, vocabular
         parameters=num_parameters(config),
         flops_per_token=flops_per_token(config, segment_length=expansion * recipe.data.sequence_length) * expansion,
     )
+
+
+def check_length(recipe: Recipe) -> None:
+    """Refuse a run without a length, before anything is prepared for it."""
+    if recipe.train.tokens is None and recipe.train.steps is None:
+        raise UserError("the run has no length: give train.tokens or train.steps", try_="--train.tokens=20B")
 
 
 def batch_plan(budget: Budget, opened: TokenStore, recipe: Recipe) -> BatchPlan:

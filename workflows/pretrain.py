@@ -20,7 +20,7 @@ from pipelines.prepare import prepare
 from pipelines.store import TokenStore
 from pipelines.vocabulary import Vocabulary
 from workflows import runs
-from workflows.budget import Budget, make_budget, model_config
+from workflows.budget import Budget, check_length, make_budget, model_config
 from workflows.finish import export, fill_examples, show_examples
 from workflows.plan import show_plan
 from workflows.progress import preparation, training
@@ -36,6 +36,7 @@ def main() -> None:
     )
     settle_paths(recipe, in_job=cluster.inside_job())
     name = run_name(recipe, runs.recipe_name(sys.argv))
+    check_length(recipe)
     screen = Console(recipe.console)
     if flags["plan"]:
         show_plan(recipe, name, screen)

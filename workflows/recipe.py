@@ -31,9 +31,9 @@ class ModelConfig:
 @dataclass
 class TrainConfig(WorkersConfig):
     tokens: Count | None = None
-    """Source tokens to train on; give this or steps."""
+    """Source tokens to train on."""
     steps: int | None = None
-    """Optimizer steps."""
+    """Optimizer steps; given, they decide and not the tokens."""
     batch_tokens: Count = Count(32_768)
     """Source tokens of a step, over all workers; becomes a number of rows."""
     micro_rows: int = 1

@@ -190,7 +190,7 @@ def test_pydocs_lists_sorted_paths_within_its_budget():
         assert all(path.startswith(("stdlib/", "site-packages/")) for path in paths)
     read = [d for f in small for d in read_documents(f)]
     text_bytes = sum(len(d.text.encode()) for d in read if isinstance(d, Document))
-    assert 100_000 < text_bytes <= 500_000
+    assert 50_000 < text_bytes <= 500_000  # how much of it is used depends on what is installed
     assert len(small) < len(large)
 
 

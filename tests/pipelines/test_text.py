@@ -176,13 +176,13 @@ def test_the_digest_covers_kept_and_dropped(tmp_path):
 
 
 def test_a_unit_of_several_text_files(tmp_path):
-    for name, text in (
+    for name, content in (
         ("b.txt", "The second file holds this one text."),
         ("a.txt", "The first file holds this text."),
         ("c.txt", ""),
     ):
         (tmp_path / "raw" / name).parent.mkdir(exist_ok=True)
-        (tmp_path / "raw" / name).write_text(text)
+        (tmp_path / "raw" / name).write_text(content)
     files = list_inputs([Source("text", str(tmp_path / "raw"))])
     record = clean_unit(files, CleanConfig(), str(tmp_path / "unit"))
     assert {(row["path"], row["offset"], row["text"]) for row in kept(tmp_path / "unit")} == {
