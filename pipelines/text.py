@@ -138,7 +138,7 @@ def _write_documents(url: str, kept: list[tuple[bytes, int, str, int, int, str]]
     edges = np.append(edges, len(kept))
     sink = pa.BufferOutputStream()
     pieces = []
-    with pq.ParquetWriter(sink, _SCHEMA, compression="zstd") as writer:
+    with pq.ParquetWriter(sink, _SCHEMA, compression="lz4") as writer:
         for piece in range(PIECES):
             rows = kept[edges[piece] : edges[piece + 1]]
             if not rows:
