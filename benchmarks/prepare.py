@@ -38,7 +38,7 @@ def main() -> None:
     source = Source(options.reader, options.source)
     texts = [item.text for file in list_inputs([source]) for item in read_documents(file) if hasattr(item, "text")]
     size = sum(len(text.encode()) for text in texts)
-    # One task at a time, as the bare tokenizer runs: two busy hyper-threads of one core inflate the CPU seconds of both.
+    # One task at a time, as the bare tokenizer runs: two busy hyper-threads of a core inflate the CPU seconds of both.
     joined = cluster.connect(cluster.ClusterConfig(local_cpus=1), min_cpus=1)
     here = psutil.Process()
     before = _tree_cpu_s(here)
