@@ -50,6 +50,8 @@ class Sampling:
     top_p: float = 1.0
     """Only the most probable tokens that together reach this probability."""
     seed: int = 0
+    min_tokens: int = 0
+    """A blank may not end before it has as many tokens."""
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
@@ -79,7 +81,9 @@ def fill(
     The input is [CLS] + text + eos, without eos where the text ends in [gMASK], as in the authors' generate_samples.py.
     Raises ValueError when the text is empty, has no mask or is too long for the model.
     """
-    sampling = Sampling(max_tokens, temperature, top_k, top_p, seed)
+    # Every blank of the training data has a token; a young model still ends some at once, [eop] being its most frequent
+    # target.
+    sampling = Sampling(max_tokens, temperature, top_k, top_p, seed, min_tokens=1)
     special = tokenizer.special
     if not text.strip():
         raise ValueError("the text is empty. Write a text with [MASK] where the model should write")
@@ -137,7 +141,10 @@ def fill_tokens(
             logprob, fed, place = 0.0, sop, int(prompt.mask_positions[blank])
             while len(tokens) < sampling.max_tokens:
                 logits_V = reader.read(fed, *layout.piece_positions(place, len(tokens) + 1, 1))
-                fed = _choose(logits_V[:vocab_size], sampling, generator)
+                allowed_V = logits_V[:vocab_size].clone()
+                if len(tokens) < sampling.min_tokens:
+                    allowed_V[list(stop)] = -torch.inf
+                fed = _choose(allowed_V, sampling, generator)
                 logprob += float(torch.log_softmax(logits_V[:vocab_size], -1)[fed])
                 if fed in stop:
                     break

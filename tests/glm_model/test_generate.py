@@ -142,9 +142,19 @@ def test_the_end_token_stops_a_blank_and_counts_in_its_logprob(model):
     with torch.no_grad():
         model.final_norm.weight.zero_()
         model.final_norm.bias.copy_(model.token_embedding.weight[6] * 10)  # eop always wins
-    blank = fill(model, Letters(), "ab[MASK]", max_tokens=8).blanks[0]
-    assert (blank.text, blank.tokens) == ("", ())
-    assert blank.logprob == pytest.approx(0, abs=0.01)
+    prompt = layout.prompt(np.array([1, 10, 11, 2, 0]), masks=(2,))
+    tokens, logprob = fill_tokens(model, prompt, Sampling(max_tokens=8), sop=5, stop=(6, 0), vocab_size=36)[0]
+    assert tokens == ()
+    assert logprob == pytest.approx(0, abs=0.01)
+
+
+def test_fill_writes_at_least_one_token_as_every_blank_of_the_training_data_has(model):
+    with torch.no_grad():
+        model.final_norm.weight.zero_()
+        model.final_norm.bias.copy_(model.token_embedding.weight[6] * 10)  # eop always wins
+    for temperature in (0.0, 1.0):
+        blank = fill(model, Letters(), "ab[MASK]", max_tokens=8, temperature=temperature).blanks[0]
+        assert len(blank.tokens) == 1 and blank.tokens[0] not in (6, 0)
 
 
 def test_ids_beyond_the_vocabulary_are_never_written(model):
