@@ -154,7 +154,8 @@ def test_fill_writes_at_least_one_token_as_every_blank_of_the_training_data_has(
         model.final_norm.bias.copy_(model.token_embedding.weight[6] * 10)  # eop always wins
     for temperature in (0.0, 1.0):
         blank = fill(model, Letters(), "ab[MASK]", max_tokens=8, temperature=temperature).blanks[0]
-        assert len(blank.tokens) == 1 and blank.tokens[0] not in (6, 0)
+        assert len(blank.tokens) == 1
+        assert blank.tokens[0] not in (6, 0)
 
 
 def test_ids_beyond_the_vocabulary_are_never_written(model):
