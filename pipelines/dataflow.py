@@ -34,6 +34,7 @@ def run_tasks(
             results = [json.dumps(task(json.loads(item))) for item in batch["item"].to_pylist()]
         finally:
             gc.enable()
+            pa.default_memory_pool().release_unused()  # or a worker keeps 60 MB of what its largest task used
         return pa.table({"result": pa.array(results, pa.large_string())})
 
     blocks = [pa.table({"item": pa.array([json.dumps(item)], pa.large_string())}) for item in items]

@@ -30,7 +30,6 @@ from pipelines.data_config import (
 from pipelines.dataflow import run_tasks
 from pipelines.sources import InputFile, estimated_bytes, group_inputs, list_inputs
 from pipelines.tokenizer_training import train
-from pipelines.vocabulary import Vocabulary
 
 Progress = Callable[[str, Iterable[dict[str, Any]], int], Iterable[dict[str, Any]]]
 """progress(stage, records, total) yields the records while it shows them."""
@@ -148,7 +147,7 @@ def prepare_plans(
             split,
             item["shard"],
             blanks.resolve(blanks_config),
-            Vocabulary.of(Tokenizer.load(url)),
+            tokens.tokenizer_of(url)[1],
             key=key,
             name=item["split"],
             seed=seed,

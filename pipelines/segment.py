@@ -73,23 +73,19 @@ def segment_documents(
     document without any token gives no segment.
     """
     chunk_tokens = np.diff(token_offsets)
-    heads, tails, document, piece, size_bytes = [], [], [], [], []
-    for doc in range(len(chunks.offsets) - 1):
-        first, last = int(chunks.offsets[doc]), int(chunks.offsets[doc + 1])
-        begin, end = int(token_offsets[first]), int(token_offsets[last])
-        if end == begin:
-            continue
-        if end - begin <= length - 2:  # the usual case: [CLS], the whole text, eos
-            pieces = [(begin, end, int(chunks.num_bytes[first:last].sum()))]
-        else:
-            pieces = _pieces(begin, chunk_tokens[first:last].tolist(), chunks.num_bytes[first:last].tolist(), length)
-        for number, (head, tail, num_bytes) in enumerate(pieces):
-            heads.append(head)
-            tails.append(tail)
-            document.append(doc)
-            piece.append(number)
-            size_bytes.append(num_bytes)
-    return _assemble(flat, heads, tails, document, piece, size_bytes, document_keys, cls=cls, eos=eos)
+    begin, end = token_offsets[chunks.offsets[:-1]], token_offsets[chunks.offsets[1:]]
+    num_bytes = np.diff(np.concatenate(([0], np.cumsum(chunks.num_bytes)))[chunks.offsets])
+    fits = end - begin <= length - 2  # the usual case: [CLS], the whole text, eos
+    whole = np.flatnonzero(fits & (end > begin))
+    table = [np.stack([whole, 0 * whole, begin[whole], end[whole], num_bytes[whole]], axis=1)]
+    for doc in np.flatnonzero(~fits).tolist():
+        first, last = chunks.offsets[doc], chunks.offsets[doc + 1]
+        pieces = _pieces(
+            int(begin[doc]), chunk_tokens[first:last].tolist(), chunks.num_bytes[first:last].tolist(), length
+        )
+        table.append(np.array([(doc, number, *piece) for number, piece in enumerate(pieces)], np.int64))
+    rows = np.concatenate(table)
+    return _assemble(flat, rows[np.argsort(rows[:, 0], kind="stable")], document_keys, cls=cls, eos=eos)
 
 
 def segment_ids(document_keys: np.ndarray, pieces: np.ndarray) -> np.ndarray:
@@ -134,9 +130,9 @@ def _pieces(begin: int, sizes: list[int], num_bytes: list[int], length: int) -> 
     return pieces
 
 
-def _assemble(flat, heads, tails, document, piece, size_bytes, document_keys, *, cls: int, eos: int) -> Segments:
-    head, tail = np.array(heads, np.int64), np.array(tails, np.int64)
-    doc = np.array(document, np.int64)
+def _assemble(flat: np.ndarray, table: np.ndarray, document_keys: np.ndarray, *, cls: int, eos: int) -> Segments:
+    """table int64 [S, 5]: document, number in it, first token, one past the last, bytes."""
+    doc, number, head, tail, num_bytes = table.T
     last = np.append(doc[1:] != doc[:-1], True)[: len(doc)]
     sizes = tail - head + 1 + last
     offsets = np.concatenate(([0], np.cumsum(sizes)))
@@ -149,5 +145,4 @@ def _assemble(flat, heads, tails, document, piece, size_bytes, document_keys, *,
     tokens[body] = flat[source]
     tokens[offsets[:-1]] = cls
     tokens[offsets[1:][last] - 1] = eos
-    ids = segment_ids(document_keys[doc], np.array(piece, np.int64))
-    return Segments(tokens, offsets, ids, np.array(size_bytes, np.int64), doc)
+    return Segments(tokens, offsets, segment_ids(document_keys[doc], number), num_bytes.copy(), doc.copy())

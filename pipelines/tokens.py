@@ -77,7 +77,7 @@ def build_shard(
     Writes `<split>/<name>.parquet`, `documents/<split>-<name>.parquet` and, last, `work/<split>-<name>.json` with the
     record that it returns.
     """
-    tokenizer, vocabulary = _tokenizer(store_url)
+    tokenizer, vocabulary = tokenizer_of(store_url)
     parts: list[Segments] = []
     documents: list[pa.Table] = []
     for batch in _batches(pieces, limits, split, text_url):
@@ -102,6 +102,13 @@ def build_shard(
     record = {"split": split, "shard": asdict(shard), "documents": len(table), "without_tokens": empty}
     storage.write_json(storage.join(store_url, f"work/{split}-{name}.json"), record)
     return record
+
+
+@lru_cache(maxsize=1)  # it remembers words, tens of MB
+def tokenizer_of(store_url: str) -> tuple[Tokenizer, Vocabulary]:
+    """A store's tokenizer and vocabulary, loaded once per worker process."""
+    tokenizer = Tokenizer.load(store_url)
+    return tokenizer, Vocabulary.of(tokenizer)
 
 
 def document_keys(ids: list[bytes]) -> np.ndarray:
@@ -194,10 +201,3 @@ def _runs(values: np.ndarray) -> tuple[list[int], list[int]]:
     """(first, one past the last) index of each run of equal values."""
     edges = np.flatnonzero(np.diff(values)) + 1
     return [0, *edges.tolist()], [*edges.tolist(), len(values)]
-
-
-@lru_cache(maxsize=2)
-def _tokenizer(store_url: str) -> tuple[Tokenizer, Vocabulary]:
-    """Loaded once per worker process."""
-    tokenizer = Tokenizer.load(store_url)
-    return tokenizer, Vocabulary.of(tokenizer)

@@ -1,0 +1,76 @@
+"""Ids of texts by way of their words: every word is encoded once and then looked up.
+
+BERT's pre-tokenizer ends a word at every space, and its normalizer looks at no character across one, so the ids of a
+text are those of its words one after the other, in any script. Running English text repeats its words: 56 MB of
+Wikipedia cost less than half of the library's time (tokenizers 0.23); Chinese, with few spaces, costs the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import chain, islice
+from typing import Any
+
+import numpy as np
+
+_TEXTS = 2048  # looked up at a time
+_MAX_CHARACTERS = 1 << 21  # of remembered words: about 250,000 English ones in 40 MB
+
+EncodeBatch = Callable[[list[str]], tuple[np.ndarray, np.ndarray]]
+
+
+def words_are_independent(spec: dict[str, Any]) -> bool:
+    """Whether a tokenizer.json has the properties that `WordCache` needs."""
+    kinds = [(spec.get(part) or {}).get("type") for part in ("normalizer", "pre_tokenizer", "model")]
+    return kinds in (["BertNormalizer", "BertPreTokenizer", "WordPiece"], [None, "BertPreTokenizer", "WordPiece"])
+
+
+class WordCache:
+    """encode_batch of texts, from an encode_batch that sees each word once. Not for use by several threads at once."""
+
+    def __init__(self, encode_batch: EncodeBatch):
+        self._encode = encode_batch
+        self._forget()
+
+    def encode_batch(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """(flat uint32 ids, int64 offsets [N+1]): equal to what the given encode_batch returns for the texts."""
+        parts = [self._encode_some(texts[i : i + _TEXTS]) for i in range(0, len(texts), _TEXTS)]
+        sizes = np.concatenate([np.empty(0, np.int64), *(size for _, size in parts)])
+        flat = np.concatenate([np.empty(0, np.uint32), *(ids for ids, _ in parts)])
+        return flat, np.concatenate(([0], np.cumsum(sizes)))
+
+    def _encode_some(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Flat ids and the number of ids of each text."""
+        words = [text.replace("\n", " ").split(" ") for text in texts]
+        counts = np.fromiter(map(len, words), np.int64, len(words))
+        places = np.fromiter(map(self._place.__getitem__, chain.from_iterable(words)), np.int64, int(counts.sum()))
+        self._learn()
+        sizes = np.diff(self._offsets)[places]
+        ends = np.cumsum(sizes)
+        source = np.repeat(self._offsets[places] - (ends - sizes), sizes) + np.arange(sizes.sum())
+        flat = self._ids[source]
+        if self._characters > _MAX_CHARACTERS:
+            self._forget()
+        return flat, np.diff(np.concatenate(([0], ends))[np.concatenate(([0], np.cumsum(counts)))])
+
+    def _learn(self) -> None:
+        """Encode the words that got a place since the last time."""
+        new = list(islice(self._place, len(self._offsets) - 1, None))
+        if new:
+            ids, offsets = self._encode(new)
+            self._ids = np.concatenate((self._ids, ids))
+            self._offsets = np.concatenate((self._offsets, self._offsets[-1] + offsets[1:]))
+            self._characters += sum(map(len, new))
+
+    def _forget(self) -> None:
+        self._place = _Places()
+        self._ids, self._offsets = np.empty(0, np.uint32), np.zeros(1, np.int64)
+        self._characters = 0
+
+
+class _Places(dict[str, int]):
+    """Word -> its place in the order of first appearance."""
+
+    def __missing__(self, word: str) -> int:
+        place = self[word] = len(self)
+        return place
