@@ -117,7 +117,8 @@ def store_url(config: DataConfig, units: list[dict[str, Any]], tokenizer: Tokeni
 
 
 def trained_url(config: DataConfig, units: list[dict[str, Any]]) -> str:
-    key = _key("tokenizer", asdict(config.tokenizer.train), config.seed, [unit["digest"] for unit in units])
+    digests = [unit["digest"] for unit in units]
+    key = _key("tokenizer", text.VERSION, asdict(config.tokenizer.train), config.seed, digests)
     return storage.join(storage.absolute(config.root), "tokenizers", key)
 
 

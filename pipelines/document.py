@@ -13,7 +13,11 @@ _NO_BREAK_SPACE, _IDEOGRAPHIC_SPACE = "\u00a0".encode(), "\u3000".encode()
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One text as its reader found it. `offset`: its byte offset in the decompressed file."""
+    """One text as its reader found it. `offset`: its byte offset in the decompressed file.
+
+    meta["repaired"] names what the reader had to repair, if anything. Half a surrogate pair in the text is no matter
+    for readers: cleaning repairs it.
+    """
 
     text: str
     offset: int
@@ -59,6 +63,18 @@ def decode_utf8(data: bytes) -> tuple[str, bool] | None:
             return None
         repaired = True
     return (text.replace("\r\n", "\n") if "\r" in text else text), repaired
+
+
+def without_surrogates(text: str) -> str:
+    """The text with UTF-16 surrogates, which UTF-8 cannot hold, joined to characters or turned into U+FFFD.
+
+    Strings of JSON and of Python source may hold them ("\\ud83d"), file names too. The same object if there are none.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 def text_document(data: bytes, offset: int, meta: dict[str, Any] | None = None) -> Document | Rejected:

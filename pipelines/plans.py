@@ -21,6 +21,7 @@ from pipelines.blanks import Blanks, BlanksConfig, Mixture, RowBatch, draw_rows
 from pipelines.vocabulary import Vocabulary
 
 VERSION = 1
+_REDRAWN = b"redrawn_rows"
 _SCHEMA = pa.schema(
     [
         ("objectives", pa.large_binary()),  # uint8 per segment
@@ -64,12 +65,13 @@ def write_plan(
     for group in range(first, first + len(split.shards[shard].groups)):
         rows = split.read_group(group)
         blanks, redraws = draw_rows(mixture, rows, vocabulary, seed=seed, epoch=epoch, width=width)
-        tables.append(_encode(rows, blanks, width))
+        tables.append(_encode(rows, blanks, _wide(width)))
         redrawn += int((redraws > 0).sum())
         num_blanks += len(blanks.spans)
         num_segments += len(blanks.objective)
     url = storage.join(store_url, plan_path(key, name, epoch, split.shards[shard].path))
     table = pa.concat_tables(tables) if tables else _SCHEMA.empty_table()
+    table = table.replace_schema_metadata({"dtype": _wide(width).str, _REDRAWN: str(redrawn)})
     _write_groups(url, table, split.shards[shard].groups)
     return {"redrawn_rows": redrawn, "blanks": num_blanks, "segments": num_segments}
 
@@ -77,7 +79,7 @@ def write_plan(
 def read_plan(file: pq.ParquetFile, group: int, rows: RowBatch) -> Blanks:
     """The blanks of one row group of the shard that `file` plans for."""
     table = file.read_row_group(group)
-    wide = np.dtype("<u2") if table.schema.metadata is None else np.dtype(table.schema.metadata[b"dtype"].decode())
+    wide = np.dtype(table.schema.metadata[b"dtype"].decode())
     objective, _ = store.decode_binary(table["objectives"], np.dtype("u1"))
     count, _ = store.decode_binary(table["counts"], np.dtype("<u2"))
     start, _ = store.decode_binary(table["starts"], wide)
@@ -88,10 +90,23 @@ def read_plan(file: pq.ParquetFile, group: int, rows: RowBatch) -> Blanks:
     return Blanks(objective, spans, np.concatenate(([0], np.cumsum(count.astype(np.int64)))))
 
 
-def _encode(rows: RowBatch, blanks: Blanks, width: int) -> pa.Table:
-    wide = (
-        np.dtype("<u2") if width <= 1 << 16 else np.dtype("<u4")
-    )  # by the width: all row groups of a file have one type
+def redrawn_rows(url: str) -> int:
+    """Rows of all plans below `url` that were drawn again because their first draw did not fit."""
+    total = 0
+    for info in storage.list_files(url):
+        if info.path.endswith(".parquet"):
+            fs, path = storage.filesystem(info.url)
+            with fs.open(path, "rb") as stream:
+                total += int(pq.read_schema(stream).metadata[_REDRAWN])
+    return total
+
+
+def _wide(width: int) -> np.dtype:
+    """Type of places in a row; by the width, so that all row groups of a file have one."""
+    return np.dtype("<u2") if width <= 1 << 16 else np.dtype("<u4")
+
+
+def _encode(rows: RowBatch, blanks: Blanks, wide: np.dtype) -> pa.Table:
     count = np.diff(blanks.span_offsets).astype("<u2")
     start, size = blanks.spans[:, 0].astype(wide), (blanks.spans[:, 1] - blanks.spans[:, 0]).astype(wide)
     at_segment, at_span = rows.row_offsets, blanks.span_offsets[rows.row_offsets]
@@ -101,7 +116,7 @@ def _encode(rows: RowBatch, blanks: Blanks, width: int) -> pa.Table:
         "starts": [start[a:b].tobytes() for a, b in itertools.pairwise(at_span)],
         "sizes": [size[a:b].tobytes() for a, b in itertools.pairwise(at_span)],
     }
-    return pa.table(columns, schema=_SCHEMA.with_metadata({"dtype": wide.str}))
+    return pa.table(columns, schema=_SCHEMA)
 
 
 def _write_groups(url: str, table: pa.Table, groups: tuple[int, ...]) -> None:

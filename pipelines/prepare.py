@@ -9,14 +9,16 @@
 Names are keys of inputs and settings, so changed inputs make another store and equal ones are never made twice.
 """
 
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from glm_model.tokenizer import Tokenizer
 from infra import storage
-from infra.errors import DataError, UserError
-from pipelines import blanks, plans, store, text, tokens
+from infra.console import Console, human_bytes
+from infra.errors import UserError
+from pipelines import blanks, held_out, ledger, plans, store, text, tokens
 from pipelines.blanks import BlanksConfig
 from pipelines.data_config import (
     DataConfig,
@@ -31,6 +33,8 @@ from pipelines.dataflow import run_tasks
 from pipelines.sources import InputFile, estimated_bytes, group_inputs, list_inputs
 from pipelines.tokenizer_training import train
 
+_LARGE_UNITS = 8  # units' worth of text in one file, from which on a user is warned
+
 Progress = Callable[[str, Iterable[dict[str, Any]], int], Iterable[dict[str, Any]]]
 """progress(stage, records, total) yields the records while it shows them."""
 
@@ -44,8 +48,8 @@ def prepare(config: DataConfig, blanks_config: BlanksConfig, *, progress: Progre
     tokenizer = prepare_tokenizer(config, units)
     settings = content_settings(config, blanks_config)
     url = store_url(config, units, tokenizer, settings)
-    if not storage.exists(storage.join(url, "manifest.json")):
-        tokenizer.save(url)
+    if not store.is_whole(url):
+        _save_tokenizer(tokenizer, url)
         shards = _build_shards(config, units, url, settings, progress)
         _publish(config, units, tokenizer, settings, url, shards)
     opened = store.TokenStore.open(url)
@@ -78,7 +82,7 @@ def find_store(config: DataConfig, blanks_config: BlanksConfig) -> str | None:
     if not config.tokenizer.url and not storage.exists(storage.join(trained_url(config, units), "tokenizer.json")):
         return None
     place = store_url(config, units, prepare_tokenizer(config, units), content_settings(config, blanks_config))
-    return place if storage.exists(storage.join(place, "manifest.json")) else None
+    return place if store.is_whole(place) else None
 
 
 def estimate(config: DataConfig) -> Estimate:
@@ -90,25 +94,25 @@ def estimate(config: DataConfig) -> Estimate:
 
 def prepare_text(config: DataConfig, *, progress: Progress) -> list[dict[str, Any]]:
     """Records of all units of cleaned text, in order; units that exist are not made again. Raises DataError when
-    nothing is kept.
+    nothing is kept of a source.
     """
     units = _units(config)
     url = text_url(config)
     storage.ensure_writable(url)
-    places = [storage.join(url, unit_key(files)) for files in units]
-    done = {info.url for info in storage.list_files(url)} if storage.exists(url) else set()
-    todo = [index for index, place in enumerate(places) if f"{place}.json" not in done]
+    keys = [unit_key(files) for files in units]
+    done = {info.path for info in storage.list_files(url)} if storage.exists(url) else set()
+    todo = [index for index, key in enumerate(keys) if f"{key}.json" not in done]
+    _warn_of_large_files([file for i in todo for file in units[i]], config)
     clean_config = config.clean
 
     def task(item: dict[str, Any]) -> dict[str, Any]:
         files = [InputFile(**file) for file in item["files"]]
         return text.clean_unit(files, clean_config, item["out"])
 
-    items = [{"files": [_file_fields(f) for f in units[i]], "out": places[i]} for i in todo]
+    items = [{"files": [_file_fields(f) for f in units[i]], "out": storage.join(url, keys[i])} for i in todo]
     made = {record["path"]: record for record in progress("clean", run_tasks(task, items), len(items))}
-    records = [made.get(storage.base_name(place)) or storage.read_json(f"{place}.json") for place in places]
-    if not any(record["kept"] for record in records):
-        raise _nothing_kept(records)
+    records = [made.get(key) or storage.read_json(storage.join(url, f"{key}.json")) for key in keys]
+    ledger.check_kept(records, url)
     return records
 
 
@@ -118,7 +122,7 @@ def prepare_tokenizer(config: DataConfig, units: list[dict[str, Any]]) -> Tokeni
         return _load_tokenizer(config.tokenizer.url)
     url = trained_url(config, units)
     if not storage.exists(storage.join(url, "tokenizer.json")):
-        train(_sample(config, units), config.tokenizer.train).save(url)
+        _save_tokenizer(train(_sample(config, units), config.tokenizer.train), url)
     return Tokenizer.load(url)
 
 
@@ -155,34 +159,13 @@ def prepare_plans(
             width=width,
         )
 
-    redrawn = sum(record["redrawn_rows"] for record in progress("blanks", run_tasks(task, items), len(items)))
-    if items:
-        place = storage.join(url, "plans", key, "summary.json")
-        storage.write_json(place, {"blanks": asdict(blanks_config), "redrawn_rows": redrawn, "width": width})
+    for _ in progress("blanks", run_tasks(task, items), len(items)):
+        pass
+    summary = storage.join(url, "plans", key, "summary.json")
+    if items or not storage.exists(summary):
+        redrawn = plans.redrawn_rows(storage.join(url, "plans", key))
+        storage.write_json(summary, {"blanks": asdict(blanks_config), "redrawn_rows": redrawn, "width": width})
     return key
-
-
-def validation_limits(units: list[dict[str, Any]], *, fraction: float, min_bytes: int) -> dict[str, int]:
-    """Per source, the content key below which a document is held out.
-
-    By the fraction, and further where that holds out less than the source's share of min_bytes; at most half of a
-    source's documents, at least one where it has two.
-    """
-    if fraction == 0:
-        return {}
-    total = sum(unit["num_bytes"] for unit in units)
-    limits = {}
-    for source in dict.fromkeys(unit["source"] for unit in units):
-        mine = [unit for unit in units if unit["source"] == source]
-        documents, size = sum(u["kept"] for u in mine), sum(u["num_bytes"] for u in mine)
-        need = min_bytes * size / max(total, 1)
-        limit, held = int(fraction * 2**64), 0
-        for count, (key, num_bytes) in enumerate(sorted(s for u in mine for s in u["smallest"]), start=1):
-            if 2 * count > documents or (held >= need and count > 1):
-                break
-            limit, held = max(limit, key + 1), held + num_bytes
-        limits[source] = limit if documents > 1 else 0
-    return limits
 
 
 def _units(config: DataConfig) -> list[list[InputFile]]:
@@ -192,18 +175,20 @@ def _units(config: DataConfig) -> list[list[InputFile]]:
 def _build_shards(
     config: DataConfig, units: list[dict[str, Any]], url: str, settings: dict[str, Any], progress: Progress
 ) -> list[dict[str, Any]]:
-    limits = validation_limits(units, fraction=config.validation_fraction, min_bytes=4 * int(config.validation_tokens))
     sources, shard_settings, place = text_url(config), _shard_settings(settings), storage.absolute(url)
-    pieces = [{"unit": u["path"], "source": u["source"], **piece} for u in units for piece in u["pieces"]]
+    limits = held_out.validation_limits(
+        units,
+        fraction=config.validation_fraction,
+        min_bytes=4 * int(config.validation_tokens),
+        documents=lambda some: text.documents_by_key(sources, some),
+    )
+    pieces = {"train": _pieces(units), "validation": held_out.pieces_below(_pieces(units), limits)}
     items = [
-        {
-            "name": f"shard-{number:05d}",
-            "split": split,
-            "pieces": assigned,
-            "path": f"work/{split}-shard-{number:05d}.json",
-        }
+        {"name": f"shard-{number:05d}", "split": split, "pieces": assigned}
         for split in store.SPLITS
-        for number, assigned in enumerate(_assign(pieces, limits, split, config))
+        for number, assigned in enumerate(
+            tokens.assign_pieces(pieces[split], shard_bytes=int(config.shard_bytes), seed=config.seed)
+        )
     ]
 
     def task(item: dict[str, Any]) -> dict[str, Any]:
@@ -217,21 +202,12 @@ def _build_shards(
             settings=shard_settings,
         )
 
-    todo = [item for item in items if not storage.exists(storage.join(url, item["path"]))]
+    files = [store.shard_files(item["split"], item["name"]) for item in items]
+    there = {info.path for info in storage.list_files(url)}
+    todo = [item for item, paths in zip(items, files, strict=True) if not set(paths) <= there]
     for _ in progress("tokens", run_tasks(task, todo), len(todo)):
         pass
-    return [storage.read_json(storage.join(url, item["path"])) for item in items]
-
-
-def _assign(
-    pieces: list[dict[str, Any]], limits: dict[str, int], split: str, config: DataConfig
-) -> list[list[dict[str, Any]]]:
-    """Pieces of each shard of a split. Validation documents have the smallest keys: only the first pieces hold any."""
-    if split == "validation":
-        wanted = [p for p in pieces if p["piece"] << 64 < limits.get(p["source"], 0) * text.PIECES]
-        share = [min(1.0, limits[p["source"]] * text.PIECES / 2**64 - p["piece"]) for p in wanted]
-        pieces = [{**p, "num_bytes": max(1, int(p["num_bytes"] * part))} for p, part in zip(wanted, share, strict=True)]
-    return tokens.assign_pieces(pieces, shard_bytes=int(config.shard_bytes), seed=config.seed)
+    return [storage.read_json(storage.join(url, paths.record)) for paths in files]
 
 
 def _publish(
@@ -243,18 +219,12 @@ def _publish(
     shards: list[dict[str, Any]],
 ) -> None:
     """Write the ledger and the manifest, after checking that every document that was read is accounted for (law 11)."""
-    read, kept = sum(u["read"] for u in units), sum(u["kept"] for u in units)
-    dropped: dict[str, dict[str, int]] = {}
-    for unit in units:
-        of_source = dropped.setdefault(unit["source"], {})
-        for reason, count in unit["dropped"].items():
-            of_source[reason] = of_source.get(reason, 0) + count
-    num_dropped = sum(count for reasons in dropped.values() for count in reasons.values())
+    balance = ledger.balance(units)
+    kept, num_dropped = balance["documents"]["kept"], balance["documents"]["dropped"]
     in_store = sum(shard["documents"] for shard in shards)
-    assert read == kept + num_dropped, f"{read} documents read, {kept} kept and {num_dropped} dropped"
     assert kept == in_store, f"{kept} documents kept and {in_store} in the shards"
     ledgers = [storage.join(text_url(config), f"{unit['path']}.ledger.parquet") for unit in units]
-    listed = text.join_ledgers(ledgers, storage.join(url, "ledger.parquet"))
+    listed = ledger.join_ledgers(ledgers, storage.join(url, "ledger.parquet"))
     assert listed == num_dropped, f"{num_dropped} documents dropped and {listed} in the ledger"
     store.publish(
         url,
@@ -263,8 +233,7 @@ def _publish(
             "vocab_size": tokenizer.vocab_size,
             "dtype": store.token_dtype(tokenizer.vocab_size).str,
             "settings": settings,
-            "sources": [_source_summary(units, source, dropped) for source in dropped],
-            "documents": {"read": read, "kept": kept, "dropped": num_dropped},
+            **balance,
             "without_tokens": sum(shard["without_tokens"] for shard in shards),
             "text_digests": [unit["digest"] for unit in units],
         },
@@ -272,34 +241,24 @@ def _publish(
     )
 
 
-def _source_summary(units: list[dict[str, Any]], source: str, dropped: dict[str, dict[str, int]]) -> dict[str, Any]:
-    mine = [unit for unit in units if unit["source"] == source]
-    repaired: dict[str, int] = {}
-    for unit in mine:
-        for repair, count in unit["repaired"].items():
-            repaired[repair] = repaired.get(repair, 0) + count
-    return {
-        "name": source,
-        "read": sum(u["read"] for u in mine),
-        "kept": sum(u["kept"] for u in mine),
-        "num_bytes": sum(u["num_bytes"] for u in mine),
-        "dropped": dict(sorted(dropped[source].items())),
-        "repaired": dict(sorted(repaired.items())),
-    }
-
-
 def _sample(config: DataConfig, units: list[dict[str, Any]]) -> Iterable[str]:
     """Cleaned documents of random pieces, up to tokenizer.train.sample_bytes; the same for the same text."""
     url, left = text_url(config), int(config.tokenizer.train.sample_bytes)
-    pieces = [{"unit": u["path"], "source": u["source"], **piece} for u in units for piece in u["pieces"]]
-    shards = tokens.assign_pieces(pieces, shard_bytes=int(config.shard_bytes), seed=config.seed)
-    for piece in (piece for shard in shards for piece in shard):
+    for piece in tokens.keyed_order(_pieces(units), seed=config.seed):
         table = text.read_pieces(storage.join(url, f"{piece['unit']}.parquet"), [piece["group"]], ["text"])
         for document in table["text"].to_pylist():
             yield document
             left -= len(document.encode())
             if left <= 0:
                 return
+
+
+def _pieces(units: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {"unit": unit["path"], "digest": unit["digest"], "source": unit["source"], **piece}
+        for unit in units
+        for piece in unit["pieces"]
+    ]
 
 
 def _shard_settings(settings: dict[str, Any]) -> tokens.ShardSettings:
@@ -322,20 +281,30 @@ def _open_given(config: DataConfig) -> store.TokenStore:
 def _load_tokenizer(url: str) -> Tokenizer:
     try:
         return Tokenizer.load(url)
-    except ValueError as error:
-        raise UserError(f"data.tokenizer.url: {error}") from error
+    except Exception as error:  # `tokenizers` raises plain Exception, a file cut short or of another kind anything
+        if isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError):
+            raise UserError(f"data.tokenizer.url: {error}") from error
+        raise UserError(
+            f"data.tokenizer.url={url} holds no whole tokenizer",
+            why=f"{type(error).__name__}: {error}",
+            try_="copy or download the file again; it should be a tokenizer.json, or a vocab.json beside merges.txt",
+        ) from error
 
 
-def _nothing_kept(records: list[dict[str, Any]]) -> DataError:
-    reasons: dict[str, int] = {}
-    for record in records:
-        for reason, count in record["dropped"].items():
-            reasons[reason] = reasons.get(reason, 0) + count
-    told = ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items(), key=lambda item: -item[1]))
-    return DataError(
-        f"the corpus is empty: of {sum(r['read'] for r in records):,} documents none was kept",
-        why=f"dropped: {told}" if told else "the files hold no document",
-        try_="another reader for these files, or data.clean.preset=off to keep every document",
+def _save_tokenizer(tokenizer: Tokenizer, url: str) -> None:
+    """Whole or not at all, unlike `Tokenizer.save`: the next run takes what is there."""
+    storage.write_bytes(storage.join(url, "tokenizer.json"), tokenizer.to_json().encode())
+
+
+def _warn_of_large_files(files: list[InputFile], config: DataConfig) -> None:
+    large = [file for file in files if estimated_bytes(file) > _LARGE_UNITS * config.unit_bytes]
+    if not large:
+        return
+    largest = max(large, key=estimated_bytes)
+    more = f", and {len(large) - 1} more files are large" if len(large) > 1 else ""
+    Console().warn(
+        f"{largest.url} holds about {human_bytes(estimated_bytes(largest))} of text{more}. One task reads a file, "
+        "in about 4 times as much memory: cut it into smaller ones (lines: split -C 64m), which also use more cores"
     )
 
 

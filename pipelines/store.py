@@ -9,7 +9,9 @@ copy: about ten times the rate of `list<int32>` at the same size. A store withou
             tokenizer.json
             train/shard-00000.parquet        rows: tokens, starts, ids, num_bytes
             validation/shard-00000.parquet
-            documents/shard-00000.parquet    id, uri, offset, characters, bytes, tokens, pieces of every document
+            documents/train-shard-00000.parquet   id, source, path, offset, characters, num_bytes, tokens, pieces
+                                             of every document, `pieces` being its segments
+            work/train-shard-00000.json      record of a finished shard, from which preparation continues
             ledger.parquet                   every dropped document: id, source, uri, offset, reason
             plans/<key>/...                  blanks drawn in advance (`pipelines.plans`)
 """
@@ -18,7 +20,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -164,7 +166,8 @@ class Split:
             raise DataError(
                 f"cannot read {url}: {error}",
                 why="a shard that the manifest names is missing or damaged",
-                try_="run workflows/prepare.py again with the same recipe: it rebuilds what is missing",
+                try_="remove that file if it is there, and run workflows/prepare.py again with the recipe of this "
+                "store: it makes missing shards again; or copy the shard again where the store is a copy",
             ) from error
         return read_rows(table, self.dtype)
 
@@ -202,6 +205,27 @@ class TokenStore:
         dtype = np.dtype(manifest["dtype"])
         splits = {name: Split(url, [shard_of(entry) for entry in manifest["splits"][name]], dtype) for name in SPLITS}
         return TokenStore(url, manifest, splits["train"], splits["validation"])
+
+
+class ShardFiles(NamedTuple):
+    """Paths below the store of what the task of one shard writes, in this order."""
+
+    rows: str
+    documents: str
+    record: str
+
+
+def shard_files(split: str, name: str) -> ShardFiles:
+    return ShardFiles(f"{split}/{name}.parquet", f"documents/{split}-{name}.parquet", f"work/{split}-{name}.json")
+
+
+def is_whole(url: str) -> bool:
+    """Whether the store is published and none of its shards has gone since. Lists the folder, opens no shard."""
+    if not storage.exists(storage.join(url, "manifest.json")):
+        return False
+    opened = TokenStore.open(url)
+    there = {info.path for info in storage.list_files(url)}
+    return all(shard.path in there for split in (opened.train, opened.validation) for shard in split.shards)
 
 
 def publish(url: str, manifest: dict[str, Any], splits: dict[str, list[Shard]]) -> dict[str, Any]:

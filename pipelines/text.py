@@ -7,6 +7,7 @@ only what is new.
 """
 
 import hashlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,12 @@ import pyarrow.parquet as pq
 
 from infra import storage
 from pipelines.clean import CleanConfig, clean
-from pipelines.document import Document, Rejected, content_key, document_id
+from pipelines.document import Document, Rejected, content_key, document_id, without_surrogates
+from pipelines.ledger import write_ledger
 from pipelines.sources import InputFile, read_documents
 
-VERSION = 1
+VERSION = 2  # of the cleaned text and of the order in which it goes into shards and samples
 PIECES = 16
-SMALLEST = 64  # smallest keys that a unit reports: enough to choose validation documents of a small corpus
 
 _SCHEMA = pa.schema(
     [
@@ -30,16 +31,6 @@ _SCHEMA = pa.schema(
         ("offset", pa.int64()),
         ("num_bytes", pa.int64()),
         ("text", pa.large_string()),
-    ]
-)
-LEDGER_SCHEMA = pa.schema(
-    [
-        ("id", pa.binary(16)),
-        ("source", pa.string()),
-        ("uri", pa.string()),
-        ("offset", pa.int64()),
-        ("reason", pa.string()),
-        ("detail", pa.string()),
     ]
 )
 
@@ -55,19 +46,21 @@ def clean_unit(files: list[InputFile], config: CleanConfig, out_url: str) -> dic
     ledger: list[tuple[bytes, str, str, int, str, str]] = []
     repairs: dict[str, int] = {}
     for file in files:
+        path, uri = without_surrogates(file.path), without_surrogates(file.url)  # names need not be UTF-8
         for item in read_documents(file):
             outcome = _judge(item, config)
             identity = document_id(source, file.path, item.offset)
             if isinstance(outcome, Rejected):
-                ledger.append((identity, source, file.url, outcome.offset, outcome.reason, outcome.detail[:200]))
+                detail = without_surrogates(outcome.detail[:200])
+                ledger.append((identity, source, uri, outcome.offset, outcome.reason, detail))
                 continue
             text, repaired = outcome
             for repair in repaired:
                 repairs[repair] = repairs.get(repair, 0) + 1
-            kept.append((identity, content_key(text), file.path, item.offset, len(text.encode()), text))
+            kept.append((identity, content_key(text), path, item.offset, len(text.encode()), text))
     kept.sort(key=lambda row: (row[1], row[0]))
     pieces = _write_documents(f"{out_url}.parquet", kept)
-    store_ledger(f"{out_url}.ledger.parquet", ledger)
+    write_ledger(f"{out_url}.ledger.parquet", ledger)
     record = {
         "source": source,
         "path": out_url.rsplit("/", 1)[-1],
@@ -77,7 +70,6 @@ def clean_unit(files: list[InputFile], config: CleanConfig, out_url: str) -> dic
         "repaired": repairs,
         "num_bytes": sum(row[4] for row in kept),
         "pieces": pieces,
-        "smallest": [[row[1], row[4]] for row in kept[:SMALLEST]],
         "digest": _digest(kept, ledger),
     }
     storage.write_json(f"{out_url}.json", record)
@@ -91,27 +83,15 @@ def read_pieces(url: str, groups: list[int], columns: list[str]) -> pa.Table:
         return pq.ParquetFile(stream).read_row_groups(groups, columns=columns)
 
 
-def store_ledger(url: str, rows: list[tuple[bytes, str, str, int, str, str]]) -> None:
-    columns = list(zip(*sorted(rows), strict=True)) if rows else [[] for _ in LEDGER_SCHEMA]
-    arrays = [pa.array(column, type=field.type) for column, field in zip(columns, LEDGER_SCHEMA, strict=True)]
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(arrays, schema=LEDGER_SCHEMA), sink, compression="zstd")
-    storage.write_bytes(url, sink.getvalue())
-
-
-def join_ledgers(urls: list[str], out_url: str) -> int:
-    """One ledger out of those of many units, in their order; returns its rows. Holds one unit's at a time."""
-    sink = pa.BufferOutputStream()
-    rows = 0
-    with pq.ParquetWriter(sink, LEDGER_SCHEMA, compression="zstd") as writer:
-        for url in urls:
-            fs, path = storage.filesystem(url)
-            with fs.open(path, "rb") as stream:
-                table = pq.read_table(stream, schema=LEDGER_SCHEMA)
-            writer.write_table(table)
-            rows += len(table)
-    storage.write_bytes(out_url, sink.getvalue())
-    return rows
+def documents_by_key(text_url: str, units: list[dict[str, Any]]) -> Iterator[tuple[int, int]]:
+    """(key, bytes) of all documents of some units, by ascending key. Reads and holds one piece of each at a time."""
+    for number in range(PIECES):
+        places = [(u["path"], p["group"]) for u in units for p in u["pieces"] if p["piece"] == number]
+        urls = [(storage.join(text_url, f"{path}.parquet"), group) for path, group in places]
+        tables = [read_pieces(url, [group], ["key", "num_bytes"]) for url, group in urls]
+        if tables:
+            for batch in pa.concat_tables(tables).sort_by("key").to_batches(max_chunksize=1000):
+                yield from zip(batch["key"].to_pylist(), batch["num_bytes"].to_pylist(), strict=True)
 
 
 def piece_of(key: int) -> int:
@@ -122,13 +102,13 @@ def piece_of(key: int) -> int:
 def _judge(item: Document | Rejected, config: CleanConfig) -> tuple[str, tuple[str, ...]] | Rejected:
     if isinstance(item, Rejected):
         return item
-    result = clean(item.text, config)
+    found = without_surrogates(item.text)
+    result = clean(found, config)
     if isinstance(result, str):
         return Rejected(item.offset, result, "")
     text, repaired = result
-    if item.meta and "repaired" in item.meta:
-        repaired = (*repaired, item.meta["repaired"])
-    return text, repaired
+    before = "utf8" if found is not item.text else (item.meta or {}).get("repaired")
+    return text, (*repaired, before) if before else repaired
 
 
 def _write_documents(url: str, kept: list[tuple[bytes, int, str, int, int, str]]) -> list[dict[str, int]]:

@@ -45,20 +45,24 @@ class ShardSettings(NamedTuple):
     blanks: dict[str, Any]
 
 
+def keyed_order(pieces: list[dict[str, Any]], *, seed: int) -> list[dict[str, Any]]:
+    """Pieces in a random order that follows from what they hold. A unit's name would not do: it changes with times."""
+    digests = np.array([int(piece["digest"][:16], 16) for piece in pieces], np.uint64)
+    numbers = np.array([piece["piece"] for piece in pieces], np.uint64)
+    order = np.argsort(keyed.fold(seed, _SHARD_ORDER, digests, numbers), kind="stable")
+    return [pieces[index] for index in order]
+
+
 def assign_pieces(pieces: list[dict[str, Any]], *, shard_bytes: int, seed: int) -> list[list[dict[str, Any]]]:
-    """Spread pieces {unit, piece, group, num_bytes} over shards of about equal bytes, in a keyed random order."""
-    if not pieces:
-        return []
-    unit_key = np.array([int(p["unit"][:16], 16) for p in pieces], np.uint64)
-    order = np.argsort(keyed.fold(seed, _SHARD_ORDER, unit_key, np.array([p["piece"] for p in pieces])), kind="stable")
+    """Spread pieces {digest, piece, num_bytes, ...} over shards of about equal bytes, in their keyed order."""
     total = sum(p["num_bytes"] for p in pieces)
     # A small corpus is still cut into a few shards, so that tasks run side by side and row groups can be shuffled.
     shards = max(1, round(total / shard_bytes), min(8, total // _SMALL_SHARD_BYTES))
     assigned: list[list[dict[str, Any]]] = [[] for _ in range(shards)]
     done = 0
-    for index in order:
-        assigned[min(done * shards // max(total, 1), shards - 1)].append(pieces[index])
-        done += pieces[index]["num_bytes"]
+    for piece in keyed_order(pieces, seed=seed):
+        assigned[min(done * shards // max(total, 1), shards - 1)].append(piece)
+        done += piece["num_bytes"]
     return [shard for shard in assigned if shard]
 
 
@@ -74,8 +78,7 @@ def build_shard(
 ) -> dict[str, Any]:
     """Build one shard of one split. limits: per source, the content key below which documents are validation.
 
-    Writes `<split>/<name>.parquet`, `documents/<split>-<name>.parquet` and, last, `work/<split>-<name>.json` with the
-    record that it returns.
+    Writes the files that `store.shard_files` names, the record that it returns being the last.
     """
     tokenizer, vocabulary = tokenizer_of(store_url)
     parts: list[Segments] = []
@@ -86,21 +89,21 @@ def build_shard(
         documents.append(table)
     segments = _join(parts)
     rows, fill = _pack(segments, vocabulary, settings)
-    path = f"{split}/{name}.parquet"
+    files = store.shard_files(split, name)
     shard = store.write_shard(
-        storage.join(store_url, path),
+        storage.join(store_url, files.rows),
         segments,
         rows,
         dtype=store.token_dtype(tokenizer.vocab_size),
         rows_per_group=settings.rows_per_group,
         expected_fill=fill,
-        path=path,
+        path=files.rows,
     )
     table = pa.concat_tables(documents) if documents else DOCUMENT_SCHEMA.empty_table()
-    store.write_table(storage.join(store_url, f"documents/{split}-{name}.parquet"), table)
+    store.write_table(storage.join(store_url, files.documents), table)
     empty = int((np.asarray(table["tokens"]) == 0).sum()) if len(table) else 0
     record = {"split": split, "shard": asdict(shard), "documents": len(table), "without_tokens": empty}
-    storage.write_json(storage.join(store_url, f"work/{split}-{name}.json"), record)
+    storage.write_json(storage.join(store_url, files.record), record)
     return record
 
 

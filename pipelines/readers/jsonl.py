@@ -7,12 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from infra.errors import DataError, nearest
 from pipelines.document import Document, Rejected, decode_utf8
 
 SUFFIXES = (".jsonl", ".json", ".ndjson")
-# Lines without the field before a file is taken to use another name for it.
-_PATIENCE = 100
 
 
 @dataclass
@@ -22,30 +19,12 @@ class Options:
 
 
 def read(stream: BinaryIO, *, path: str, options: Options) -> Iterator[Document | Rejected]:
-    """A DataError names the fields that exist when a file's objects do not have `options.field`."""
-    found = False
-    without: list[Rejected] = []
-    fields: dict[str, None] = {}
+    """An object without the field is a Rejected that names its fields: files of another kind may lie among the shards.
+
+    `path` is not used.
+    """
     for offset, record in objects(stream):
-        if isinstance(record, Rejected):
-            yield record
-            continue
-        if options.field in record:
-            found = True
-            yield from without
-            without = []
-            yield field_document(record[options.field], offset, options.field)
-            continue
-        fields |= dict.fromkeys(map(str, record))
-        without.append(
-            Rejected(offset, "missing_field", f"no {options.field!r}, but {', '.join(sorted(record))}"[:200])
-        )
-        if not found and len(without) >= _PATIENCE:
-            raise _wrong_field(path, options.field, fields)
-        if found:
-            yield without.pop()
-    if without:
-        raise _wrong_field(path, options.field, fields)
+        yield record if isinstance(record, Rejected) else field_document(record, offset, options.field)
 
 
 def objects(stream: BinaryIO) -> Iterator[tuple[int, dict[str, Any] | Rejected]]:
@@ -57,15 +36,15 @@ def objects(stream: BinaryIO) -> Iterator[tuple[int, dict[str, Any] | Rejected]]
         offset += len(line)
 
 
-def field_document(text: Any, offset: int, field: str, meta: dict[str, Any] | None = None) -> Document | Rejected:
-    """The document of a JSON value."""
+def field_document(
+    record: dict[str, Any], offset: int, field: str, meta: dict[str, Any] | None = None
+) -> Document | Rejected:
+    """The document of a JSON object's field."""
+    if field not in record:
+        return Rejected(offset, "missing_field", f"no {field!r}, but {', '.join(sorted(record)) or 'nothing'}"[:200])
+    text = record[field]
     if not isinstance(text, str):
         return Rejected(offset, "not_text", f"{field!r} holds {type(text).__name__}, not a string")
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # half a surrogate pair, as in "\ud83d": legal JSON, no text
-        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        meta = {**(meta or {}), "repaired": "utf8"}
     return Document(text.replace("\r\n", "\n") if "\r" in text else text, offset, meta)
 
 
@@ -81,12 +60,4 @@ def _object(line: bytes, offset: int) -> dict[str, Any] | Rejected:
         value
         if isinstance(value, dict)
         else Rejected(offset, "not_an_object", f"{type(value).__name__}, not an object")
-    )
-
-
-def _wrong_field(path: str, field: str, fields: dict[str, None]) -> DataError:
-    return DataError(
-        f"{path} has no field {field!r}{nearest(field, fields)}",
-        why="the reader 'jsonl' takes the text of a document from one field of each line",
-        try_="set the source's options.field",
     )

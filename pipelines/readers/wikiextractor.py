@@ -91,8 +91,6 @@ def _json_lines(stream: BinaryIO) -> Iterator[Document | Rejected]:
     for offset, record in jsonl.objects(stream):
         if isinstance(record, Rejected):
             yield record
-        elif "text" not in record:
-            yield Rejected(offset, "missing_field", f"no 'text', but {', '.join(sorted(record))}"[:200])
         else:
             meta = {name: str(record[name]) for name in _JSON_META if name in record}
-            yield jsonl.field_document(record["text"], offset, "text", meta)
+            yield jsonl.field_document(record, offset, "text", meta)

@@ -50,6 +50,10 @@ def test_redrawn_rows_are_stored_as_redrawn_and_counted(tmp_path, tiny_store, ti
     online, redraws = blanks.draw_rows(mixture, rows, vocabulary, seed=3, epoch=0, width=width)
     assert redraws.any()
     assert told["redrawn_rows"] >= (redraws > 0).sum()
+    plans.write_plan(
+        str(tmp_path), split, 1, mixture, vocabulary, key="k", name="train", seed=3, epoch=0, width=10 * width
+    )
+    assert plans.redrawn_rows(f"{tmp_path}/plans/k") == told["redrawn_rows"], "the second shard's rows all fitted"
     assert same(plans.read_plan(file, 0, rows), online)
 
 

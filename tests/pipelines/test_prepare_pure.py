@@ -1,94 +1,29 @@
-"""The parts of preparation that need no Ray: refusals, names by content, what is held out, estimates."""
+"""The parts of preparation that need no Ray: refusals, names by content, stages that continue, estimates."""
 
+import errno
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import small
 
+from glm_model.tokenizer import Tokenizer
 from infra import storage
 from infra.config import Count
-from infra.errors import DataError, UserError
-from pipelines import data_config, prepare, store
+from infra.errors import DataError, InfrastructureError, UserError
+from pipelines import data_config, plans, prepare, store
 from pipelines.blanks import BlanksConfig
 from pipelines.clean import CleanConfig
 from pipelines.data_config import DataConfig, TokenizerConfig, content_settings
-from pipelines.prepare import validation_limits
 from pipelines.sources import InputFile, Source
 from pipelines.text import clean_unit
+from pipelines.tokenizer_training import TokenizerTraining
 
 
 def config(**changes) -> DataConfig:
     return DataConfig(**{"sources": [Source("text", "/nowhere")], **changes})
-
-
-def unit(source: str, keys: list[int], *, num_bytes: int = 1000, kept: int | None = None) -> dict:
-    """The record of a unit whose smallest documents have these keys."""
-    count = len(keys) if kept is None else kept
-    return {
-        "source": source,
-        "kept": count,
-        "num_bytes": count * num_bytes,
-        "smallest": [[k, num_bytes] for k in sorted(keys)],
-    }
-
-
-def held(units: list[dict], limits: dict[str, int]) -> dict[str, int]:
-    """Documents below the limit, per source."""
-    counts = {source: 0 for source in limits}
-    for u in units:
-        counts[u["source"]] += sum(key < limits[u["source"]] for key, _ in u["smallest"])
-    return counts
-
-
-KEYS = [int(k) for k in np.random.default_rng(0).integers(0, 1 << 64, 200, dtype=np.uint64)]
-
-
-def test_a_fraction_of_the_keys_is_held_out():
-    units = [unit("a", KEYS[:100]), unit("a", KEYS[100:])]
-    limits = validation_limits(units, fraction=0.1, min_bytes=0)
-    assert limits == {"a": int(0.1 * 2**64)}
-    assert held(units, limits)["a"] == sum(k < 0.1 * 2**64 for k in KEYS)
-
-
-def test_at_least_min_bytes_are_held_out_by_share_of_the_source():
-    units = [unit("a", KEYS[:100]), unit("b", KEYS[100:], num_bytes=3000)]
-    limits = validation_limits(units, fraction=0.0001, min_bytes=40_000)  # a: a quarter of 40,000 bytes, b: the rest
-    assert held(units, limits) == {"a": 10, "b": 10}
-    for source, keys in (("a", KEYS[:100]), ("b", KEYS[100:])):
-        assert limits[source] == sorted(keys)[9] + 1, "the limit is exact: the tenth document is below it"
-
-
-def test_at_most_half_of_a_sources_documents_make_up_for_min_bytes():
-    for n, expected in ((2, 1), (3, 1), (4, 2), (9, 4)):
-        units = [unit("a", KEYS[:n])]
-        assert held(units, validation_limits(units, fraction=1e-9, min_bytes=10**9)) == {"a": expected}
-
-
-def test_a_source_of_one_document_is_trained_on():
-    units = [unit("a", KEYS[:1]), unit("b", KEYS[1:40])]
-    limits = validation_limits(units, fraction=0.999, min_bytes=0)
-    assert limits["a"] == 0
-    assert limits["b"] > 0
-
-
-def test_one_document_at_least_is_held_out_where_there_are_two():
-    units = [unit("a", [1 << 63, 3 << 62])]
-    assert held(units, validation_limits(units, fraction=1e-9, min_bytes=0)) == {"a": 1}
-
-
-def test_a_fraction_of_zero_holds_nothing_out():
-    assert validation_limits([unit("a", KEYS)], fraction=0, min_bytes=10**9) == {}
-
-
-def test_limits_do_not_depend_on_how_a_source_is_cut_into_units():
-    whole = [unit("a", KEYS)]
-    parts = [unit("a", KEYS[i::7]) for i in range(7)]
-    for min_bytes in (0, 30_000):
-        assert validation_limits(whole, fraction=0.01, min_bytes=min_bytes) == validation_limits(
-            parts, fraction=0.01, min_bytes=min_bytes
-        )
 
 
 @pytest.mark.parametrize(
@@ -204,22 +139,104 @@ def test_a_store_that_is_not_there_is_not_found(tmp_path):
     assert not (tmp_path / "runs").exists(), "asking makes nothing"
 
 
-def test_a_store_is_found_once_all_its_parts_are_there(tmp_path, tiny_tokenizer):
-    files = small.corpus(tmp_path / "raw", small.documents(30))
-    vocabulary = tiny_tokenizer.save(str(tmp_path / "tokenizer"))
+@pytest.fixture
+def one_by_one(monkeypatch):
+    """Tasks run in this process, in order."""
+    monkeypatch.setattr(prepare, "run_tasks", lambda task, items: map(task, items))
+
+
+def made(folder, vocabulary: Tokenizer, **changes) -> tuple[DataConfig, store.TokenStore]:
+    small.corpus(folder / "raw", small.documents(80))
     data = config(
-        sources=[Source("jsonl", files[0].url, name="corpus")],
-        root=str(tmp_path / "runs"),
-        tokenizer=TokenizerConfig(url=vocabulary),
+        sources=[Source("jsonl", str(folder / "raw"))],
+        root=str(folder / "runs"),
+        tokenizer=TokenizerConfig(url=vocabulary.save(str(folder / "tokenizer"))),
+        **{"sequence_length": 32, "row_width": 160, "rows_per_group": 2, "validation_tokens": Count(200), **changes},
     )
-    record = clean_unit(files, CleanConfig(), storage.join(data_config.text_url(data), data_config.unit_key(files)))
-    assert prepare.find_store(data, BlanksConfig()) is None
-    settings = content_settings(data, BlanksConfig())
-    url = data_config.store_url(data, [record], tiny_tokenizer, settings)
-    manifest = {"tokenizer_digest": "t", "dtype": "<u2", "vocab_size": 1, "settings": settings}
-    store.publish(url, manifest, {"train": [], "validation": []})
-    assert prepare.find_store(data, BlanksConfig()) == url
+    return data, again(data)
+
+
+def again(data: DataConfig) -> store.TokenStore:
+    return prepare.prepare(data, BlanksConfig(), progress=lambda stage, records, total: records)
+
+
+def test_a_store_is_found_once_all_its_parts_are_there(tmp_path, tiny_tokenizer, one_by_one):
+    data, opened = made(tmp_path, tiny_tokenizer)
+    assert prepare.find_store(data, BlanksConfig()) == opened.url
     assert prepare.find_store(replace(data, sequence_length=64), BlanksConfig()) is None
+    for part in (f"{opened.url}/manifest.json", f"{opened.url}/{opened.validation.shards[0].path}"):
+        Path(part).unlink()
+        assert prepare.find_store(data, BlanksConfig()) is None
+        again(data)
+        assert prepare.find_store(data, BlanksConfig()) == opened.url
+    (record,) = Path(data_config.text_url(data)).glob("*.json")
+    record.unlink()
+    assert prepare.find_store(data, BlanksConfig()) is None
+
+
+def test_the_remedy_for_a_damaged_shard_is_one(tmp_path, tiny_tokenizer, one_by_one):
+    data, opened = made(tmp_path, tiny_tokenizer)
+    path = Path(opened.url, opened.train.shards[0].path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=f"{path}(.|\n)*remove that file(.|\n)*run workflows/prepare.py again"):
+        store.TokenStore.open(opened.url).train.read_group(0)
+    path.unlink()
+    rebuilt = again(data)
+    assert path.read_bytes() == whole
+    assert rebuilt.manifest == opened.manifest
+
+
+def test_redrawn_rows_are_counted_over_interruptions(tmp_path, tiny_tokenizer, one_by_one, monkeypatch):
+    draw = plans.draw_rows
+
+    def redraw(mixture, rows, *args, **kwargs):
+        drawn, redraws = draw(mixture, rows, *args, **kwargs)
+        return drawn, np.ones_like(redraws)
+
+    monkeypatch.setattr(plans, "draw_rows", redraw)
+    data, opened = made(tmp_path, tiny_tokenizer, plan_epochs=3)
+    (summary,) = Path(opened.url, "plans").glob("*/summary.json")
+    rows = 3 * opened.train.rows + opened.validation.rows
+    assert json.loads(summary.read_text())["redrawn_rows"] == rows
+    next(summary.parent.rglob("*.parquet")).unlink()
+    again(data)
+    assert json.loads(summary.read_text())["redrawn_rows"] == rows, "of all plans, not of those of the last call"
+    summary.unlink()
+    again(data)
+    assert json.loads(summary.read_text())["redrawn_rows"] == rows, "also where nothing was left to draw"
+
+
+def test_the_sample_for_a_tokenizer_is_a_function_of_the_text(tmp_path):
+    """Not of the size of shards, which has no part in the name of what is trained."""
+    raw = [small.corpus(tmp_path / "raw", small.documents(40, seed=i), name=f"part{i}") for i in range(3)]
+    data = config(root=str(tmp_path / "runs"))
+    url = data_config.text_url(data)
+    units = [clean_unit(files, CleanConfig(), storage.join(url, data_config.unit_key(files))) for files in raw]
+    sample = list(prepare._sample(data, units))
+    assert (len(sample), len(set(sample))) == (120, 120)
+    for changes in ({"shard_bytes": Count(500)}, {"shard_bytes": Count(4000)}):
+        assert list(prepare._sample(replace(data, **changes), units)) == sample
+    assert list(prepare._sample(replace(data, seed=5), units)) != sample
+
+
+def test_a_trained_tokenizer_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
+    files = small.corpus(tmp_path / "raw", small.documents(200))
+    training = TokenizerTraining(vocab_size=512)
+    data = config(root=str(tmp_path / "runs"), tokenizer=TokenizerConfig(train=training))
+    url = data_config.text_url(data)
+    units = [clean_unit(files, CleanConfig(), storage.join(url, data_config.unit_key(files)))]
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", full)
+        with pytest.raises(InfrastructureError, match="No space left"):
+            prepare.prepare_tokenizer(data, units)
+    assert list((tmp_path / "runs" / "tokenizers").rglob("*.json")) == []
+    trained = prepare.prepare_tokenizer(data, units)
+    assert prepare.prepare_tokenizer(data, units).to_json() == trained.to_json()
 
 
 def test_a_missing_tokenizer_names_the_setting():
@@ -227,19 +244,27 @@ def test_a_missing_tokenizer_names_the_setting():
         prepare.prepare_tokenizer(config(tokenizer=TokenizerConfig(url="/no/such/vocab.txt")), [])
 
 
-def test_validation_pieces_are_those_that_hold_documents_below_the_limit():
-    pieces = [{"unit": "00" * 12, "source": "a", "piece": p, "group": p, "num_bytes": 1000} for p in range(16)]
-    limits = {"a": (2 << 60) + (1 << 59)}  # two pieces and a half
-    (shard,) = prepare._assign(pieces, limits, "validation", config())
-    assert {p["piece"]: p["num_bytes"] for p in shard} == {0: 1000, 1: 1000, 2: 500}
-    (train,) = prepare._assign(pieces, limits, "train", config())
-    assert sorted(p["piece"] for p in train) == list(range(16))
-    assert prepare._assign(pieces, {}, "validation", config()) == []
+@pytest.mark.parametrize(
+    "content", ['{"model": {"type": "WordPiece", "voc', '{"model": {"type": "WordPiece"}}', "[]", '{"model": {}}']
+)
+def test_a_tokenizer_that_is_cut_short_names_the_file(tmp_path, content):
+    (tmp_path / "tokenizer.json").write_text(content)
+    given = config(tokenizer=TokenizerConfig(url=str(tmp_path / "tokenizer.json")))
+    with pytest.raises(UserError, match=f"data.tokenizer.url={tmp_path}/tokenizer.json holds no whole tokenizer"):
+        prepare.prepare_tokenizer(given, [])
 
 
-def test_a_corpus_of_which_nothing_is_kept_says_why():
-    records = [{"read": 3, "dropped": {"too_short": 2, "empty_file": 1}}, {"read": 1, "dropped": {"too_short": 1}}]
-    told = str(prepare._nothing_kept(records))
-    assert "of 4 documents none was kept" in told
-    assert "too_short 3, empty_file 1" in told
-    assert "data.clean.preset=off" in told
+@pytest.mark.parametrize(("unit_bytes", "told"), [(250, ""), (249, "large.txt holds about 2 kB of text. ")])
+def test_a_file_of_many_units_is_told_before_it_is_read(tmp_path, capsys, one_by_one, unit_bytes, told):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "large.txt").write_text("abcdefghi " * 200)
+    (tmp_path / "raw" / "small.txt").write_text("abcdefghi " * 199)
+    data = config(
+        sources=[Source("text", str(tmp_path / "raw"))], root=str(tmp_path / "runs"), unit_bytes=Count(unit_bytes)
+    )
+    prepare.prepare_text(data, progress=lambda stage, records, total: records)
+    shown = capsys.readouterr().out
+    assert told in shown
+    assert bool(shown) == bool(told)
+    prepare.prepare_text(data, progress=lambda stage, records, total: records)
+    assert capsys.readouterr().out == "", "it was read"

@@ -1,17 +1,17 @@
 """Cleaning a unit: every document kept or dropped with a reason, ordered by content, the same on every run."""
 
 import json
+import os
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import small
 
-from pipelines import text
 from pipelines.clean import CleanConfig
 from pipelines.document import content_key, document_id
-from pipelines.sources import Source, list_inputs
-from pipelines.text import PIECES, SMALLEST, clean_unit, piece_of, read_pieces
+from pipelines.sources import InputFile, Source, list_inputs
+from pipelines.text import PIECES, clean_unit, piece_of, read_pieces
 
 LEDGER = ["id", "source", "uri", "offset", "reason", "detail"]
 COLUMNS = ["id", "key", "path", "offset", "num_bytes", "text"]
@@ -88,7 +88,6 @@ def test_a_unit_keeps_drops_and_repairs(tmp_path):
             {"piece": piece_of(d["key"]), "group": group, "documents": 1, "num_bytes": d["num_bytes"]}
             for group, d in enumerate(documents)
         ],
-        "smallest": [[d["key"], d["num_bytes"]] for d in documents],
         "digest": record["digest"],
     }
 
@@ -126,7 +125,6 @@ def test_documents_are_ordered_by_key_in_pieces_of_equal_ranges(tmp_path):
     assert [p["piece"] for p in record["pieces"]] == list(range(PIECES))
     assert [p["group"] for p in record["pieces"]] == list(range(PIECES))
     assert sum(p["documents"] for p in record["pieces"]) == 300
-    assert record["smallest"] == [[row["key"], row["num_bytes"]] for row in rows[:SMALLEST]]
     for piece in record["pieces"]:
         held = read_pieces(str(tmp_path / "unit.parquet"), [piece["group"]], ["key", "num_bytes"]).to_pylist()
         assert {piece_of(row["key"]) for row in held} == {piece["piece"]}
@@ -140,7 +138,8 @@ def test_equal_texts_of_different_units_fall_into_the_same_piece(tmp_path):
         for name, t in (("a", f"{text} a space."), ("b", f"{text}  a\nspace. "))
     ]
     assert records[0]["pieces"][0]["piece"] == records[1]["pieces"][0]["piece"]
-    assert records[0]["smallest"][0][0] == records[1]["smallest"][0][0]
+    keys = [pq.read_table(tmp_path / name / "unit.parquet")["key"].to_pylist() for name in "ab"]
+    assert keys[0] == keys[1]
 
 
 def test_edges_of_pieces():
@@ -196,7 +195,7 @@ def test_a_unit_of_several_text_files(tmp_path):
 
 def test_a_unit_that_keeps_nothing(tmp_path):
     record = clean_unit(jsonl(tmp_path, lines(["a", "b"])), CleanConfig(), str(tmp_path / "unit"))
-    assert (record["read"], record["kept"], record["pieces"], record["smallest"]) == (2, 0, [], [])
+    assert (record["read"], record["kept"], record["pieces"]) == (2, 0, [])
     assert kept(tmp_path / "unit") == []
     assert len(ledger(tmp_path / "unit")) == 2
 
@@ -207,14 +206,36 @@ def test_a_unit_that_drops_nothing_has_an_empty_ledger(tmp_path):
     assert (table.column_names, len(table)) == (LEDGER, 0)
 
 
-def test_half_a_surrogate_pair_does_not_stop_the_unit(tmp_path):
-    record = clean_unit(
-        jsonl(tmp_path, ['{"text": "half a pair \\ud83d in a text of this length"}']),
-        CleanConfig(),
-        str(tmp_path / "unit"),
-    )
+HALF = "half a pair \\ud83d in a text of this length"
+
+
+@pytest.mark.parametrize(
+    ("reader", "content"), [("jsonl", f'{{"text": "{HALF}"}}\n'), ("pydocs", f'"""{HALF * 8}"""\n')]
+)
+@pytest.mark.parametrize("preset", ["off", "light"])
+def test_half_a_surrogate_pair_does_not_stop_the_unit(tmp_path, reader, content, preset):
+    (tmp_path / "a.py").write_text(content)
+    files = [InputFile(0, "s", reader, {}, str(tmp_path / "a.py"), "a.py", len(content), "1")]
+    record = clean_unit(files, CleanConfig(preset=preset), str(tmp_path / "unit"))
     assert (record["kept"], record["repaired"]) == (1, {"utf8": 1})
-    assert kept(tmp_path / "unit")[0]["text"] == "half a pair \ufffd in a text of this length"
+    assert kept(tmp_path / "unit")[0]["text"].startswith("half a pair \ufffd in a text of this length")
+
+
+def test_names_of_files_need_not_be_utf8(tmp_path):
+    for name, content in ((b"a\xff.txt", "A text of more than twenty characters."), (b"b\xff.txt", "short")):
+        (tmp_path / os.fsdecode(name)).write_text(content)
+    record = clean_unit(list_inputs([Source("text", str(tmp_path))]), CleanConfig(), str(tmp_path / "out" / "unit"))
+    assert (record["kept"], record["dropped"]) == (1, {"too_short": 1})
+    assert kept(tmp_path / "out" / "unit")[0]["path"] == "a\ufffd.txt"
+    assert ledger(tmp_path / "out" / "unit")[0]["uri"] == f"{tmp_path}/b\ufffd.txt"
+
+
+def test_a_file_of_another_kind_among_the_shards_does_not_stop_the_unit(tmp_path):
+    (tmp_path / "dataset_infos.json").write_text('{"splits": 1, "license": "\\ud83d"}')
+    (tmp_path / "shard.jsonl").write_text("\n".join(lines(small.documents(5))))
+    record = clean_unit(list_inputs([Source("jsonl", str(tmp_path))]), CleanConfig(), str(tmp_path / "out" / "unit"))
+    assert (record["kept"], record["dropped"]) == (5, {"missing_field": 1})
+    assert ledger(tmp_path / "out" / "unit")[0]["detail"] == "no 'text', but license, splits"
 
 
 def test_real_wikipedia(shared, tmp_path):
@@ -226,15 +247,3 @@ def test_real_wikipedia(shared, tmp_path):
     assert record["read"] == record["kept"] + sum(record["dropped"].values()) > 50
     assert record["kept"] == len(rows) > 0.5 * record["read"]
     assert len({row["id"] for row in rows}) == len(rows)
-
-
-def test_ledgers_are_joined_in_order(tmp_path):
-    rows = [(bytes([i]) * 16, "source", f"/in/{i}", i, "too_short", "") for i in range(5)]
-    text.store_ledger(f"{tmp_path}/a.parquet", rows[2:4])
-    text.store_ledger(f"{tmp_path}/b.parquet", [])
-    text.store_ledger(f"{tmp_path}/c.parquet", rows[:2])
-    urls = [f"{tmp_path}/{name}.parquet" for name in "abc"]
-    assert text.join_ledgers(urls, f"{tmp_path}/all.parquet") == 4
-    table = pq.read_table(f"{tmp_path}/all.parquet")
-    assert table.schema.equals(text.LEDGER_SCHEMA)
-    assert table["uri"].to_pylist() == ["/in/2", "/in/3", "/in/0", "/in/1"]

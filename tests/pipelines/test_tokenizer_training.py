@@ -52,25 +52,25 @@ def test_case_accents_and_cjk_are_kept():
     assert lower.encode("THE").tolist() == lower.encode("the").tolist()
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_the_same_texts_give_the_same_tokenizer_in_any_process(algorithm):
-    digest = trained(algorithm).digest
-    assert trained(algorithm).digest == digest
-    code = f"from tests.pipelines.test_tokenizer_training import trained; print(trained({algorithm!r}).digest)"
-    for seed in ("1", "2"):
-        env = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(
-            [sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=True
-        )
-        assert done.stdout.strip() == digest
+def test_the_same_texts_give_the_same_tokenizer_in_any_process():
+    pytest.importorskip("sentencepiece")
+    digests = [trained(algorithm).digest for algorithm in ALGORITHMS]
+    assert [trained(algorithm).digest for algorithm in ALGORITHMS] == digests
+    code = (
+        "from tests.pipelines.test_tokenizer_training import ALGORITHMS, trained\n"
+        "print(*(trained(algorithm).digest for algorithm in ALGORITHMS))"
+    )
+    env = {**os.environ, "PYTHONHASHSEED": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == digests
 
 
 def test_ties_on_real_text_do_not_matter():
     if not WIKI.exists():
         pytest.skip("shared/data/corpora is not there")
     texts = gzip.decompress(WIKI.read_bytes()).decode().split("</doc>\n")
-    digests = {train(texts, TokenizerTraining(algorithm="wordpiece")).digest for _ in range(3)}
-    assert len(digests) == 1
+    config = TokenizerTraining(algorithm="wordpiece", vocab_size=4096, sample_bytes=Count(300_000))
+    assert len({train(texts, config).digest for _ in range(3)}) == 1
 
 
 def test_only_the_sample_counts():

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 import small
 
-from pipelines import store, tokens
+from pipelines import store, text, tokens
 from pipelines.clean import CleanConfig
 from pipelines.segment import segment_ids
 from pipelines.text import PIECES, clean_unit
@@ -19,6 +19,7 @@ def pieces_of(units: int, *, num_bytes: int = 1000) -> list[dict]:
     return [
         {
             "unit": f"{unit:02x}" * 12,
+            "digest": f"{unit:02x}" * 16,
             "source": "s",
             "piece": piece,
             "group": piece,
@@ -49,6 +50,17 @@ def test_the_order_of_the_list_does_not_matter_and_the_seed_does():
     base = names(assign_pieces(pieces, shard_bytes=50_000, seed=1))
     assert names(assign_pieces(pieces[::-1], shard_bytes=50_000, seed=1)) == base
     assert names(assign_pieces(pieces, shard_bytes=50_000, seed=2)) != base
+
+
+def test_the_names_of_units_do_not_matter():
+    """They hold the times of files."""
+    pieces = pieces_of(10)
+    renamed = [{**piece, "unit": f"{index:024x}"} for index, piece in enumerate(pieces)]
+    places = [
+        [[(p["digest"], p["piece"]) for p in shard] for shard in assign_pieces(given, shard_bytes=50_000, seed=1)]
+        for given in (pieces, renamed)
+    ]
+    assert places[0] == places[1]
 
 
 def test_a_shard_mixes_units():
@@ -155,8 +167,8 @@ def test_the_limit_on_keys_parts_the_splits(cleaned):
     assert held_out["documents"] + trained["documents"] == 150
     assert {d["id"] for d in validation} & {d["id"] for d in train} == set()
     assert 15 < held_out["documents"] < 65
-    smallest = {key for key, _ in cleaned[2]["smallest"] if key < limit}
-    assert held_out["documents"] == len(smallest)
+    below = [key for key, _ in text.documents_by_key(cleaned[0], [cleaned[2]]) if key < limit]
+    assert held_out["documents"] == len(below)
 
 
 def test_a_shard_without_documents(cleaned):

@@ -1,0 +1,91 @@
+"""What became of every document: the ledger of those that were dropped, and sums over the records of units (law 11)."""
+
+from collections import Counter
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from infra import storage
+from infra.errors import DataError
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.binary(16)),
+        ("source", pa.string()),
+        ("uri", pa.string()),
+        ("offset", pa.int64()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+    ]
+)
+
+
+def write_ledger(url: str, rows: list[tuple[bytes, str, str, int, str, str]]) -> None:
+    columns = list(zip(*sorted(rows), strict=True)) if rows else [[] for _ in SCHEMA]
+    arrays = [pa.array(column, type=field.type) for column, field in zip(columns, SCHEMA, strict=True)]
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(arrays, schema=SCHEMA), sink, compression="zstd")
+    storage.write_bytes(url, sink.getvalue())
+
+
+def join_ledgers(urls: list[str], out_url: str) -> int:
+    """One ledger out of those of many units, in their order; returns its rows. Holds one unit's at a time."""
+    sink = pa.BufferOutputStream()
+    rows = 0
+    with pq.ParquetWriter(sink, SCHEMA, compression="zstd") as writer:
+        for url in urls:
+            table = _read(url)
+            writer.write_table(table)
+            rows += len(table)
+    storage.write_bytes(out_url, sink.getvalue())
+    return rows
+
+
+def balance(units: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the manifest says of the documents of these units: in all, and by source with reasons and repairs."""
+    sources = [_of_source(units, name) for name in dict.fromkeys(unit["source"] for unit in units)]
+    read, kept = sum(s["read"] for s in sources), sum(s["kept"] for s in sources)
+    dropped = sum(sum(s["dropped"].values()) for s in sources)
+    assert read == kept + dropped, f"{read} documents read, {kept} kept and {dropped} dropped"
+    return {"sources": sources, "documents": {"read": read, "kept": kept, "dropped": dropped}}
+
+
+def check_kept(units: list[dict[str, Any]], text_url: str) -> None:
+    """Raises DataError for a source of which no document was kept, with the reasons and the first ledger entry."""
+    for source in balance(units)["sources"]:
+        if not source["kept"]:
+            mine = [unit for unit in units if unit["source"] == source["name"]]
+            raise _nothing_kept(source, mine, text_url)
+
+
+def _of_source(units: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    mine = [unit for unit in units if unit["source"] == name]
+    sums = {count: sum(unit[count] for unit in mine) for count in ("read", "kept", "num_bytes")}
+    dropped, repaired = Counter[str](), Counter[str]()
+    for unit in mine:
+        dropped.update(unit["dropped"])
+        repaired.update(unit["repaired"])
+    return {"name": name, **sums, "dropped": dict(sorted(dropped.items())), "repaired": dict(sorted(repaired.items()))}
+
+
+def _nothing_kept(source: dict[str, Any], units: list[dict[str, Any]], text_url: str) -> DataError:
+    reasons = sorted(source["dropped"].items(), key=lambda item: -item[1])
+    told = ", ".join(f"{reason} {count:,}" for reason, count in reasons)
+    most = reasons[0][0]
+    unit = next(unit for unit in units if most in unit["dropped"])
+    entries = _read(storage.join(text_url, f"{unit['path']}.ledger.parquet")).to_pylist()
+    first = min((e for e in entries if e["reason"] == most), key=lambda e: (e["uri"], e["offset"]))
+    detail = f": {first['detail']}" if first["detail"] else ""
+    remedies = {"missing_field": "name the field that holds the text, as options: {field: ...} of the source"}
+    return DataError(
+        f"the source {source['name']!r} is empty: of {source['read']:,} documents none was kept",
+        why=f"dropped: {told}\nthe first {most}: {first['uri']} at byte {first['offset']}{detail}",
+        try_=remedies.get(most, "another reader for these files, or data.clean.preset=off to keep every document"),
+    )
+
+
+def _read(url: str) -> pa.Table:
+    fs, path = storage.filesystem(url)
+    with fs.open(path, "rb") as stream:
+        return pq.read_table(stream, schema=SCHEMA)

@@ -1,0 +1,148 @@
+"""Law 10: a store follows from the text and the settings alone, whatever happens while it is made.
+
+Not from how many tasks run at once or in which order, from interruptions, from the place and the times of the files.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small
+
+from infra import storage
+from infra.config import Count
+from pipelines import prepare
+from pipelines.blanks import BlanksConfig
+from pipelines.data_config import DataConfig, TokenizerConfig
+from pipelines.sources import Source
+from pipelines.store import TokenStore
+from pipelines.tokenizer_training import TokenizerTraining
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> Path:
+    """Two sources in seven files of unequal sizes, among them documents that are dropped."""
+    folder = tmp_path_factory.mktemp("corpus")
+    texts = small.documents(300)
+    for number, part in enumerate(np.split(np.arange(200), [20, 90, 100, 160])):
+        lines = [json.dumps({"text": texts[i]}) for i in part]
+        small_file = folder / "news" / f"{number}.jsonl"
+        small_file.parent.mkdir(exist_ok=True)
+        small_file.write_text("\n".join([*lines, '{"text": "short"}', "{broken"]))
+    (folder / "books").mkdir()
+    for number in range(2):
+        (folder / "books" / f"{number}.txt").write_text("\n".join(texts[200 + 50 * number :][:50]))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(corpus, tmp_path_factory) -> dict[str, bytes]:
+    """The files of the store that tasks make one after another."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prepare, "run_tasks", one_by_one())
+        return files_of(make(corpus, tmp_path_factory.mktemp("expected")))
+
+
+def make(corpus: Path, root: Path) -> TokenStore:
+    config = DataConfig(
+        sources=[
+            Source("jsonl", str(corpus / "news")),
+            Source("text", str(corpus / "books"), options={"per": "line"}),
+        ],
+        root=str(root),
+        tokenizer=TokenizerConfig(train=TokenizerTraining(vocab_size=512, sample_bytes=Count(10_000))),
+        sequence_length=32,
+        row_width=160,
+        rows_per_group=4,
+        validation_tokens=Count(500),
+        unit_bytes=Count(10_000),
+        shard_bytes=Count(16_000),
+    )
+    return prepare.prepare(config, BlanksConfig(), progress=lambda stage, records, total: records)
+
+
+def files_of(opened: TokenStore) -> dict[str, bytes]:
+    """Path below the store -> content, of all but the ledger, which names the places of the raw files."""
+    files = sorted(path for path in Path(opened.url).rglob("*") if path.is_file())
+    return {str(f.relative_to(opened.url)): f.read_bytes() for f in files if f.name != "ledger.parquet"}
+
+
+def one_by_one(order: Callable[[list], list] = list) -> Callable[..., Iterator[dict]]:
+    """`run_tasks` in this process, in another order of the tasks."""
+
+    def run(task, items):
+        for item in order(items):
+            yield json.loads(json.dumps(task(json.loads(json.dumps(item)))))
+
+    return run
+
+
+def test_the_store_of_this_law_has_several_of_everything(expected):
+    told = json.loads(expected["manifest.json"])
+    assert [source["name"] for source in told["sources"]] == ["news", "books"]
+    assert told["documents"] == {"read": 310, "kept": 300, "dropped": 10}
+    assert len(told["text_digests"]) >= 5
+    assert len(told["splits"]["train"]) >= 3
+    assert sum(shard["tokens"] for shard in told["splits"]["validation"]) >= 500
+    assert sum(name.startswith("plans/") for name in expected) > len(told["splits"]["train"])
+
+
+@pytest.mark.ray
+def test_parallelism_is_invisible(corpus, expected, tmp_path, local_ray):
+    """Ray runs up to four tasks at once; `expected` is from one at a time."""
+    assert files_of(make(corpus, tmp_path)) == expected
+
+
+def test_the_order_of_the_tasks_is_invisible(corpus, expected, tmp_path, monkeypatch):
+    monkeypatch.setattr(prepare, "run_tasks", one_by_one(lambda items: items[::-1]))
+    assert files_of(make(corpus, tmp_path)) == expected
+
+
+class Killed(BaseException):
+    """Nothing that a task could survive."""
+
+
+@pytest.mark.parametrize("writes", [5, 7])
+def test_interruptions_are_invisible(writes, corpus, expected, tmp_path, monkeypatch):
+    """Killed after every few writes, wherever that is, and started again until it is through."""
+    write, left = storage.write_bytes, 0
+
+    def write_and_die(url, data):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise Killed
+        write(url, data)
+
+    monkeypatch.setattr(prepare, "run_tasks", one_by_one())
+    monkeypatch.setattr(storage, "write_bytes", write_and_die)
+    opened, kills = None, 0
+    while opened is None:
+        left = writes
+        try:
+            opened = make(corpus, tmp_path)
+        except Killed:
+            kills += 1
+            assert kills < 60, "each attempt gets further"
+    assert kills > 4
+    assert files_of(opened) == expected
+
+
+def test_place_and_times_of_the_files_are_invisible(corpus, expected, tmp_path, monkeypatch):
+    shutil.copytree(corpus, tmp_path / "elsewhere")
+    for number, file in enumerate(sorted((tmp_path / "elsewhere").rglob("*.*"))):
+        os.utime(file, (number, 10**9 - 7919 * number))
+    monkeypatch.setattr(prepare, "run_tasks", one_by_one())
+    assert files_of(make(tmp_path / "elsewhere", tmp_path / "root")) == expected
+
+
+def test_lost_files_are_made_again_as_they_were(corpus, expected, tmp_path, monkeypatch):
+    monkeypatch.setattr(prepare, "run_tasks", one_by_one())
+    opened = make(corpus, tmp_path)
+    for split in (opened.train, opened.validation):
+        Path(opened.url, split.shards[-1].path).unlink()
+        assert files_of(make(corpus, tmp_path)) == expected

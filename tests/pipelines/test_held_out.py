@@ -1,0 +1,152 @@
+"""Which documents are held out: by key, enough of them, and never most of a corpus."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import small
+
+from pipelines import text
+from pipelines.clean import CleanConfig
+from pipelines.held_out import pieces_below, validation_limits
+from pipelines.text import clean_unit
+
+KEYS = [int(k) for k in np.random.default_rng(0).integers(0, 1 << 64, 200, dtype=np.uint64)]
+
+
+def unit(source: str, keys: list[int], *, num_bytes: int = 1000) -> dict:
+    """A unit whose documents have these keys."""
+    return {
+        "source": source,
+        "kept": len(keys),
+        "num_bytes": len(keys) * num_bytes,
+        "documents": [(key, num_bytes) for key in keys],
+    }
+
+
+def by_key(units: list[dict]) -> list[tuple[int, int]]:
+    return sorted(document for unit in units for document in unit["documents"])
+
+
+def limits_of(units: list[dict], *, fraction: float, min_bytes: int) -> dict[str, int]:
+    return validation_limits(units, fraction=fraction, min_bytes=min_bytes, documents=by_key)
+
+
+def held(units: list[dict], limits: dict[str, int]) -> dict[str, int]:
+    """Documents below the limit, per source."""
+    counts = {source: 0 for source in limits}
+    for u in units:
+        counts[u["source"]] += sum(key < limits[u["source"]] for key, _ in u["documents"])
+    return counts
+
+
+def test_a_fraction_of_the_keys_is_held_out():
+    units = [unit("a", KEYS[:100]), unit("a", KEYS[100:])]
+    limits = limits_of(units, fraction=0.1, min_bytes=0)
+    assert limits == {"a": int(0.1 * 2**64)}
+    assert held(units, limits)["a"] == sum(k < 0.1 * 2**64 for k in KEYS)
+
+
+def test_at_least_min_bytes_are_held_out_by_share_of_the_source():
+    units = [unit("a", KEYS[:100]), unit("b", KEYS[100:], num_bytes=3000)]
+    limits = limits_of(units, fraction=0.0001, min_bytes=40_000)  # a: a quarter of 40,000 bytes, b: the rest
+    assert held(units, limits) == {"a": 10, "b": 10}
+    for source, keys in (("a", KEYS[:100]), ("b", KEYS[100:])):
+        assert limits[source] == sorted(keys)[9] + 1, "the limit is exact: the tenth document is below it"
+
+
+def test_a_small_unit_beside_a_large_one_does_not_hold_out_the_corpus():
+    """min_bytes takes 200 of the large unit's keys; those of the small unit lie anywhere."""
+    keys = [int(k) for k in np.random.default_rng(1).integers(0, 1 << 64, 8000, dtype=np.uint64)]
+    units = [unit("a", keys), unit("a", KEYS[:50])]
+    limits = limits_of(units, fraction=0.005, min_bytes=200_000)
+    assert held(units, limits) == {"a": 200}
+    assert limits["a"] == sorted([*keys, *KEYS[:50]])[199] + 1
+
+
+def test_at_most_half_of_a_sources_documents_make_up_for_min_bytes():
+    for n, expected in ((2, 1), (3, 1), (4, 2), (9, 4)):
+        units = [unit("a", KEYS[:n])]
+        assert held(units, limits_of(units, fraction=1e-9, min_bytes=10**9)) == {"a": expected}
+
+
+def test_equal_documents_are_held_out_together_or_not_at_all():
+    few, many = [3] * 4 + KEYS[:8], [3] * 9 + KEYS[:8]
+    assert limits_of([unit("a", few)], fraction=2**-64, min_bytes=0) == {"a": 4}
+    assert limits_of([unit("a", many)], fraction=2**-64, min_bytes=10**9) == {"a": 1}, "they are more than half"
+
+
+def test_a_source_of_one_document_is_trained_on():
+    units = [unit("a", KEYS[:1]), unit("b", KEYS[1:40])]
+    limits = limits_of(units, fraction=0.999, min_bytes=0)
+    assert limits["a"] == 0
+    assert limits["b"] > 0
+
+
+def test_one_document_at_least_is_held_out_where_there_are_two():
+    units = [unit("a", [1 << 63, 3 << 62])]
+    assert held(units, limits_of(units, fraction=1e-9, min_bytes=0)) == {"a": 1}
+
+
+def test_a_fraction_of_zero_holds_nothing_out():
+    assert limits_of([unit("a", KEYS)], fraction=0, min_bytes=10**9) == {}
+
+
+def test_limits_do_not_depend_on_how_a_source_is_cut_into_units():
+    whole = [unit("a", KEYS)]
+    parts = [unit("a", KEYS[i::7]) for i in range(7)]
+    for min_bytes in (0, 30_000):
+        limits = limits_of(parts, fraction=0.01, min_bytes=min_bytes)
+        assert limits_of(whole, fraction=0.01, min_bytes=min_bytes) == limits
+
+
+@pytest.mark.parametrize(("kept", "min_bytes", "reads"), [(12_800, 32_000, 0), (12_799, 0, 1), (12_800, 32_001, 1)])
+def test_documents_are_read_only_as_far_as_needed(kept, min_bytes, reads):
+    """0.5 % of 12,800 documents are 64 documents, of 64,000 bytes."""
+    read: list[int] = []
+
+    def documents(units) -> Iterator[tuple[int, int]]:
+        for key in range(1000):
+            read.append(key)
+            yield key, 1000
+
+    record = {"source": "a", "kept": kept, "num_bytes": 1000 * kept}
+    limits = validation_limits([record], fraction=0.005, min_bytes=min_bytes, documents=documents)
+    assert limits == {"a": int(0.005 * 2**64)}
+    assert bool(read) == bool(reads)
+    assert len(read) <= 35, "33 documents to hold out, and what tells that they end"
+
+
+def test_documents_of_cleaned_units_come_by_key(tmp_path):
+    """The same limits from the files of units as from a list of all keys."""
+    texts = small.documents(400)
+    files = [small.corpus(tmp_path / name, part, name=name) for name, part in (("x", texts[:380]), ("y", texts[380:]))]
+    records = [clean_unit(f, CleanConfig(), f"{tmp_path}/text/{i}") for i, f in enumerate(files)]
+    for record in records:
+        record["source"] = "one"
+        groups = [piece["group"] for piece in record["pieces"]]
+        table = text.read_pieces(f"{tmp_path}/text/{record['path']}.parquet", groups, ["key", "num_bytes"])
+        record["documents"] = list(zip(table["key"].to_pylist(), table["num_bytes"].to_pylist(), strict=True))
+    read = list(text.documents_by_key(f"{tmp_path}/text", records))
+    assert (len(read), [key for key, _ in read]) == (400, sorted(key for key, _ in read))
+    assert sorted(read) == by_key(records)
+    limits = validation_limits(
+        records,
+        fraction=0.005,
+        min_bytes=20_000,
+        documents=lambda units: text.documents_by_key(f"{tmp_path}/text", units),
+    )
+    assert limits == limits_of(records, fraction=0.005, min_bytes=20_000)
+    below = [num_bytes for key, num_bytes in read if key < limits["one"]]
+    assert sum(below[:-1]) < 20_000 <= sum(below)
+    assert len(below) > 70
+
+
+def test_validation_pieces_are_those_that_hold_documents_below_the_limit():
+    pieces = [{"source": "a", "piece": number, "num_bytes": 1000} for number in range(16)]
+    held_out = pieces_below(pieces, {"a": (2 << 60) + (1 << 59)})  # two pieces and a half
+    assert [(p["piece"], p["num_bytes"]) for p in held_out] == [(0, 1000), (1, 1000), (2, 500)]
+    assert [p["piece"] for p in pieces_below(pieces, {"a": (2 << 60) + 1})] == [0, 1, 2], "a single key counts"
+    assert [p["piece"] for p in pieces_below(pieces, {"a": 2 << 60})] == [0, 1]
+    assert pieces_below(pieces, {"b": 1 << 63}) == []
+    assert pieces_below(pieces, {}) == []
