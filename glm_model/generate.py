@@ -125,9 +125,11 @@ def fill_tokens(
     stop: ids that end a blank; they are neither kept nor fed. vocab_size: ids from here on are never written.
     use_cache=False recomputes everything for each token: the reference for the cache. Otherwise as for `fill`.
     """
-    if sampling.max_tokens > model.config.positions:
+    count = len(prompt.mask_positions)
+    longest = model.config.positions - (count > 1)  # a blank that others follow is fed whole: [sop] and all tokens
+    if sampling.max_tokens > longest:
         raise ValueError(
-            f"max_tokens={sampling.max_tokens} is more than the model's {model.config.positions} positions inside a "
+            f"max_tokens={sampling.max_tokens} is more than the {longest} tokens that the model's positions allow in a "
             "blank. Lower max_tokens, or use a model with more positions"
         )
     generator = torch.Generator().manual_seed(sampling.seed)
@@ -136,7 +138,7 @@ def fill_tokens(
     model.eval()
     try:
         reader = _Reader(model, prompt, sampling.max_tokens, use_cache=use_cache)
-        for blank in _resolve_order(order, len(prompt.mask_positions)):
+        for blank in _resolve_order(order, count):
             tokens: list[int] = []
             logprob, fed, place = 0.0, sop, int(prompt.mask_positions[blank])
             while len(tokens) < sampling.max_tokens:
@@ -149,6 +151,9 @@ def fill_tokens(
                 if fed in stop:
                     break
                 tokens.append(fed)
+            else:  # cut: the blanks after it see its last token all the same (in the authors' generation they do not)
+                if len(written) + 1 < count:
+                    reader.read(fed, *layout.piece_positions(place, len(tokens) + 1, 1))
             written[blank] = tuple(tokens), logprob
     finally:
         model.train(was_training)
@@ -166,7 +171,7 @@ class _Reader:
         self.fed = torch.from_numpy(np.stack((prompt.tokens, *positions))).to(model.token_embedding.weight.device)
         self.cache: Cache | None = None
         if use_cache:
-            self.cache = Cache(model, 1, self.context + len(prompt.mask_positions) * max_tokens)
+            self.cache = Cache(model, 1, self.context + len(prompt.mask_positions) * (max_tokens + 1) - 1)
             model.hidden(*self.fed[:, None], cache=self.cache)
 
     def read(self, token: int, position_ids: np.ndarray, block_position_ids: np.ndarray) -> Tensor:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import math
 import struct
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal
@@ -29,6 +30,7 @@ __all__ = [
     "OptimConfig",
     "TrainStep",
     "autocast",
+    "clip_gradients",
     "learning_rate",
     "loss_scales",
     "make_optimizer",
@@ -111,6 +113,15 @@ def learning_rate(step: int, total_steps: int, config: OptimConfig) -> float:
     done = min(1.0, (step + 1 - warmup) / max(1, total_steps - warmup))
     falling = 0.5 * (1 + math.cos(math.pi * done)) if config.schedule == "cosine" else 1 - done
     return config.lr * (config.floor_ratio + (1 - config.floor_ratio) * falling)
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], limit: float) -> Tensor:
+    """Scale all gradients so that their joint norm is at most `limit` (0: leave them); returns the norm before that."""
+    parameters = list(parameters)
+    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if limit > 0:
+        nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+    return norm
 
 
 def objective_weights(counts_O: Tensor, shares_O: Tensor, weighting: LossWeighting = "objective") -> Tensor:

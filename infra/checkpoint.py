@@ -3,20 +3,21 @@
     <url>/step-00000120/model.safetensors   weights
                         optimizer.safetensors, optimizer.json   optimizer state: tensors, and everything that is none
                         state.json          step, schedule, digests, tracking run id
-                        manifest.json       files and sizes; written last
+                        manifest.json       files and sizes, score; written last
 
 No pickle. A copy of the tensors is taken at once, so training goes on while they are written and uploaded; a checkpoint
 without manifest, or whose files do not match it, is skipped for the one before.
 """
 
 import json
+import math
 import tempfile
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from infra import storage
-from infra.errors import InfrastructureError
+from infra.errors import DataError, InfrastructureError
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +41,11 @@ class Loaded(NamedTuple):
 
 
 class Checkpoints:
-    """Writer of a run's checkpoints: one at a time, in a thread; keeps the newest `keep` and the best."""
+    """Writer of a run's checkpoints: one at a time, in a thread.
+
+    Keeps the newest `keep`, and the one with the lowest score among those that were saved with one: a score belongs to
+    the weights that are saved, so the best step of a run need not be among them.
+    """
 
     def __init__(self, url: str, *, keep: int = 2) -> None:
         self.url, self.keep = storage.absolute(url), keep
@@ -54,13 +59,17 @@ class Checkpoints:
         optimizer: dict[str, Any],
         state: dict[str, Any],
         *,
-        best: int | None = None,
+        score: float | None = None,
     ) -> None:
-        """Copy now, write in the background. Waits for the write before it; raises what went wrong with that one."""
+        """Copy now, write in the background. Waits for the write before it; raises what went wrong with that one.
+
+        score: validation of exactly these weights, lower is better; None (or nan): not known.
+        """
         self.wait()
         copies = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in model.items()}
         tensors, rest = _split_optimizer(optimizer)
-        arguments = (step, copies, tensors, rest, {**state, "step": step}, best)
+        known = score if score is not None and math.isfinite(score) else None
+        arguments = (step, copies, tensors, rest, {**state, "step": step}, known)
         self._thread = threading.Thread(target=self._write, args=arguments, name="glm-checkpoint")
         self._thread.start()
 
@@ -77,11 +86,13 @@ class Checkpoints:
                 "checkpoint before",
             ) from error
 
-    def _write(self, step: int, model: Any, tensors: Any, rest: Any, state: dict[str, Any], best: int | None) -> None:
+    def _write(
+        self, step: int, model: Any, tensors: Any, rest: Any, state: dict[str, Any], score: float | None
+    ) -> None:
         from safetensors.torch import save_file
 
         try:
-            target = storage.join(self.url, f"{_PREFIX}{step:08d}")
+            target = _place(self.url, step)
             with tempfile.TemporaryDirectory(prefix="glm-checkpoint-") as folder:
                 local = Path(folder)
                 save_file(model, local / "model.safetensors")
@@ -91,25 +102,27 @@ class Checkpoints:
                 sizes = {path.name: path.stat().st_size for path in sorted(local.iterdir())}
                 storage.remove_tree(target)  # a torn one of the same step
                 storage.upload_dir(str(local), target)
-            storage.write_json(storage.join(target, "manifest.json"), {"format": FORMAT, "step": step, "files": sizes})
-            self._prune(step, best)
+            manifest = {"format": FORMAT, "step": step, "score": score, "files": sizes}
+            storage.write_json(storage.join(target, "manifest.json"), manifest)
+            self._prune(step)
         except BaseException as error:
             self._error = error
 
-    def _prune(self, newest: int, best: int | None) -> None:
-        steps = sorted(_steps(self.url), reverse=True)
-        kept = {*[step for step in steps if step <= newest][: self.keep], best}
-        for step in steps:
-            if step not in kept and step < newest:
-                storage.remove_tree(storage.join(self.url, f"{_PREFIX}{step:08d}"))
+    def _prune(self, newest: int) -> None:
+        steps = sorted((step for step in _steps(self.url) if step <= newest), reverse=True)
+        complete = {step: found for step in steps if (found := _manifest(_place(self.url, step))) is not None}
+        scores = {step: found["score"] for step, found in complete.items() if found.get("score") is not None}
+        best = min(scores, key=lambda step: scores[step], default=None)
+        for step in {*steps} - {*list(complete)[: self.keep], best, newest}:
+            storage.remove_tree(_place(self.url, step))
 
 
 def latest(url: str) -> Found | None:
     """The newest complete checkpoint of a run, or None when there is none."""
     skipped = []
     for step in sorted(_steps(url), reverse=True):
-        place = storage.join(url, f"{_PREFIX}{step:08d}")
-        if _complete(place):
+        place = _place(url, step)
+        if _manifest(place) is not None:
             return Found(place, step, skipped)
         skipped.append(place)
     return None
@@ -128,6 +141,10 @@ def load(url: str) -> Loaded:
         return Loaded(load_file(local / "model.safetensors"), optimizer, json.loads((local / "state.json").read_text()))
 
 
+def _place(url: str, step: int) -> str:
+    return storage.join(url, f"{_PREFIX}{step:08d}")
+
+
 def _steps(url: str) -> set[int]:
     if not storage.exists(url):
         return set()
@@ -137,12 +154,14 @@ def _steps(url: str) -> set[int]:
     }
 
 
-def _complete(place: str) -> bool:
-    manifest = storage.join(place, "manifest.json")
-    if not storage.exists(manifest):
-        return False
+def _manifest(place: str) -> dict[str, Any] | None:
+    """What a checkpoint says of itself; None when it is not complete."""
+    try:
+        manifest = storage.read_json(storage.join(place, "manifest.json"))
+    except (FileNotFoundError, DataError):
+        return None
     sizes = {info.path: info.size for info in storage.list_files(place)}
-    return all(sizes.get(name) == size for name, size in storage.read_json(manifest)["files"].items())
+    return manifest if all(sizes.get(name) == size for name, size in manifest["files"].items()) else None
 
 
 def _split_optimizer(optimizer: dict[str, Any]) -> "tuple[dict[str, torch.Tensor], dict[str, Any]]":

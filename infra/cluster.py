@@ -5,16 +5,17 @@ A cluster that we join is left as it is: no `num_cpus`, no shutdown. Starting a 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from infra.errors import InfrastructureError
+from infra.errors import InfrastructureError, UserError
 
 _REFRESH_S = 0.5
 _KEPT_POSTS = 1000
@@ -24,6 +25,8 @@ _KEPT_POSTS = 1000
 class ClusterConfig:
     local_cpus: int | None = None
     """CPUs of a Ray started on this machine; default: all, at least 2. A cluster that is joined has its own."""
+    wait_s: float = 600.0
+    """Longest wait for the nodes that an autoscaler adds for the workers."""
 
 
 @dataclass(frozen=True)
@@ -78,33 +81,6 @@ def quiet_ray_data() -> None:
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
 
 
-def check_fit(num_workers: int, resources_per_worker: dict[str, float] | None, use_gpu: bool) -> None:
-    """InfrastructureError when the nodes of the cluster, all idle, could not hold the workers and none can be added.
-
-    The worker's share is as Ray Train reads it: one CPU each, or one GPU with `use_gpu`, unless it is given.
-    """
-    import ray
-
-    share = {key: value for key, value in (resources_per_worker or {}).items() if value}
-    if resources_per_worker is None and not use_gpu:
-        share = {"CPU": 1}
-    if use_gpu:
-        share.setdefault("GPU", 1)
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    room = sum(_room(node, share) for node in nodes)
-    if room >= num_workers or _can_grow():
-        return
-    totals = {key: sum(node.get(key, 0.0) for node in nodes) for key in {"CPU": 0, "GPU": 0, **share}}
-    have, want = _words(totals), _words(share)
-    raise InfrastructureError(
-        f"the cluster has room for {room} of {num_workers} workers",
-        why=f"each takes {want}; {len(nodes)} node(s) have {have} together, and no autoscaler adds more",
-        try_=f"--train.num_workers={room}, or a smaller --train.resources_per_worker"
-        if room
-        else _remedy(totals, use_gpu),
-    )
-
-
 class Link:
     """Driver and workers of one job: progress goes up, a request to stop goes down. One small actor."""
 
@@ -130,6 +106,22 @@ class Link:
     def post(self, message: dict[str, Any]) -> None:
         """Leave a message for the driver, without waiting; the oldest of more than 1000 unread ones are dropped."""
         self._actor.post.remote(message)
+
+    def fail(self, error: UserError) -> None:
+        """Tell why the job cannot go on, and wait until that is known; the first one stands."""
+        import ray
+
+        with contextlib.suppress(ray.exceptions.RayActorError):
+            ray.get(self._actor.fail.remote(error))
+
+    def failure(self, timeout_s: float = 10.0) -> UserError | None:
+        """What `fail` told, or None; None too when the actor does not answer in time."""
+        import ray
+
+        try:
+            return ray.get(self._actor.failure.remote(), timeout=timeout_s)
+        except (ray.exceptions.GetTimeoutError, ray.exceptions.RayActorError):
+            return None
 
     def poll(self, timeout_s: float = 10.0) -> list[dict[str, Any]]:
         """Messages since the last poll, in order; none when the actor does not answer in time."""
@@ -170,6 +162,7 @@ class _Board:
     def __init__(self) -> None:
         self.posts: list[dict[str, Any]] = []
         self.why: str | None = None
+        self.error: UserError | None = None
 
     def post(self, message: dict[str, Any]) -> None:
         self.posts = [*self.posts[-_KEPT_POSTS + 1 :], message]
@@ -183,6 +176,12 @@ class _Board:
 
     def reason(self) -> str | None:
         return self.why
+
+    def fail(self, error: UserError) -> None:
+        self.error = self.error or error
+
+    def failure(self) -> UserError | None:
+        return self.error
 
 
 def _join() -> None:
@@ -226,28 +225,3 @@ def _start(num_cpus: int) -> None:
     except Exception as exc:
         why = f"{type(exc).__name__}: {exc}"
         raise InfrastructureError("Ray does not start on this machine", why=why, try_="free memory and /tmp") from exc
-
-
-def _room(node: Mapping[str, float], share: Mapping[str, float]) -> int:
-    # The margin is for fractions: three shares of 1/3 fit.
-    return min((math.floor(node.get(key, 0.0) / value + 1e-6) for key, value in share.items()), default=10**9)
-
-
-def _can_grow() -> bool:
-    """Whether an autoscaler told Ray what it could add."""
-    from ray._private.state import state
-
-    try:
-        return bool(state.get_max_resources_from_cluster_config())
-    except Exception:
-        return False  # not part of Ray's public interface: without it we cannot know, and refuse
-
-
-def _remedy(totals: Mapping[str, float], use_gpu: bool) -> str:
-    if use_gpu and not totals["GPU"]:
-        return "--train.use_gpu=false, or a cluster with GPUs"
-    return "a smaller --train.resources_per_worker, or larger nodes"
-
-
-def _words(resources: Mapping[str, float]) -> str:
-    return " and ".join(f"{value:g} {key}" for key, value in sorted(resources.items())) or "nothing"

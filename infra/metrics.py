@@ -14,8 +14,8 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from infra import storage
 from infra.mlflow_client import RunHandle, client_of, first_line
-from infra.storage import write_bytes
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -34,7 +34,8 @@ class MetricLog:
     def __init__(
         self, metrics_path: str, handle: RunHandle, *, resume_step: int | None = None, interval_s: float = 2.0
     ):
-        os.makedirs(os.path.dirname(os.path.abspath(metrics_path)), exist_ok=True)
+        metrics_path = storage.absolute(metrics_path)
+        os.makedirs(os.path.dirname(metrics_path), exist_ok=True)
         kept = _mend(metrics_path, resume_step)
         self.problem: str | None = None
         self._path, self._handle, self._interval_s = metrics_path, handle, interval_s
@@ -146,7 +147,7 @@ def _steps_of(client: MlflowClient, run_id: str, key: str) -> set[int]:
 
 def read_points(metrics_path: str) -> Iterator[dict[str, Any]]:
     """The lines of a metrics file as `{"step", "time", "values"}`, values as floats."""
-    with open(metrics_path, "rb") as file:
+    with open(storage.absolute(metrics_path), "rb") as file:
         for line in file:
             record = json.loads(line)
             yield {**record, "values": {key: float(value) for key, value in record["values"].items()}}
@@ -179,7 +180,7 @@ def _mend(path: str, resume_step: int | None) -> int:
         line for line in lines if _is_whole(line) and (resume_step is None or json.loads(line)["step"] <= resume_step)
     ]
     if len(kept) < len(lines):
-        write_bytes(path, b"".join(kept))
+        storage.write_bytes(path, b"".join(kept))
     return sum(map(len, kept))
 
 

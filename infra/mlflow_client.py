@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunHandle:
-    """Names one run, for any process; what takes a handle does nothing when it is not enabled."""
+    """Names one run, for any process; what takes a handle does nothing when it is not enabled.
+
+    `run_id` is the id to remember either way: that of a run which is not tracked this time stays what it was, and is ""
+    where it never was tracked.
+    """
 
     uri: str
     run_id: str

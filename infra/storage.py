@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import stat
+import tempfile
 import uuid
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -24,7 +25,9 @@ _WITHOUT_FOLDERS = {"s3", "s3a", "gs", "gcs", "http", "https", "abfs", "az"}
 
 
 class FileInfo(NamedTuple):
-    """A file that `list_files` found: `path` is below the listed root, `version` changes when the content may have."""
+    """A file that `list_files` found: `url` is as `absolute` gives it, `path` is below the listed root, `version`
+    changes when the content may have.
+    """
 
     url: str
     path: str
@@ -58,8 +61,8 @@ def is_local(url: str) -> bool:
 
 
 def absolute(url: str) -> str:
-    """A local path made absolute, `~` expanded; URLs unchanged."""
-    return url if "://" in url else os.path.abspath(os.path.expanduser(url))
+    """A local path made absolute, `~` expanded, without `file://`; other URLs unchanged."""
+    return _local(url) if is_local(url) else url
 
 
 def join(url: str, *parts: str) -> str:
@@ -111,15 +114,17 @@ def list_files(url: str) -> list[FileInfo]:
 
     Paths are relative to the directory, or to the part of a glob before its first wildcard. Hidden files and folders
     are left out. Symbolic links are followed, loops are not; a dangling link is listed, with size 0, so that a reader
-    can say so. Raises DataError when there is nothing at `url`.
+    can say so. Raises DataError when there is nothing at `url`, InfrastructureError when that cannot be known.
     """
-    found = _list_local(_local(url)) if is_local(url) else _list_remote(url)
+    if is_local(url):
+        found = _list_local(_local(url))
+    else:
+        with _told_as("read", url):
+            found = _list_remote(url)
     if found is None:
         is_glob = _magic(url)
         try_ = None if is_glob else "check the spelling; relative paths start at the current directory"
         raise DataError(f"no file matches {url}" if is_glob else f"{url} does not exist", try_=try_)
-    if is_local(url) and url.startswith("file://"):
-        found = [info._replace(url=f"file://{info.url}") for info in found]
     return sorted(found, key=lambda info: info.path)
 
 
@@ -158,6 +163,17 @@ def download_dir(url: str, local: str) -> None:
     fs.get(paths, targets)
 
 
+@contextlib.contextmanager
+def local_copy(url: str) -> Iterator[str]:
+    """A folder of this machine with the files below `url`: itself where it is local, else a copy for as long."""
+    if is_local(url):
+        yield _local(url)
+        return
+    with tempfile.TemporaryDirectory(prefix="glm-copy-") as folder:
+        download_dir(url, folder)
+        yield folder
+
+
 def ensure_writable(url: str) -> None:
     """Write and remove a small file below `url`; InfrastructureError says why that failed."""
     probe = join(url, f".write-test-{uuid.uuid4().hex}")
@@ -179,12 +195,16 @@ def _told_as(verb: str, url: str) -> Iterator[None]:
         raise
     except Exception as exc:
         why = exc.strerror if isinstance(exc, OSError) and exc.strerror else f"{type(exc).__name__}: {exc}"
-        where = (
-            "a folder that you own, with space left" if is_local(url) else "the credentials, and that the bucket exists"
-        )
-        if url.startswith(("http://", "https://")):
-            why, where = "https:// is for reading", "a local path, s3:// or gs://"
-        raise InfrastructureError(f"cannot {verb} {url}", why=why, try_=where) from exc
+        over_http = url.startswith(("http://", "https://"))
+        if is_local(url):
+            try_ = "a folder that you own, with space left"
+        elif over_http and verb == "write":
+            why, try_ = "https:// is for reading", "a local path, s3:// or gs://"
+        elif over_http:
+            try_ = "the address, and that this machine reaches it"
+        else:
+            try_ = "the credentials, and that the bucket exists"
+        raise InfrastructureError(f"cannot {verb} {url}", why=why, try_=try_) from exc
 
 
 def _local(url: str) -> str:

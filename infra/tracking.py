@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from infra import storage
@@ -35,6 +35,7 @@ __all__ = [
     "log_text",
     "open_run",
     "read_points",
+    "resolve_uri",
     "set_tags",
 ]
 
@@ -70,8 +71,9 @@ def open_run(
 
     Raises InfrastructureError when MLflow cannot be reached, unless `required` is off: then warns and tracks nothing.
     """
+    not_tracked = replace(NOT_TRACKED, run_id=run_id or "")
     if not config.enabled:
-        return NOT_TRACKED
+        return not_tracked
     warn = warn or Console().warn
     uri = _resolve(config, default_root)
     try:
@@ -87,7 +89,12 @@ def open_run(
             try_ = "start the server, correct --tracking.uri, or go on without it: --tracking.required=false"
             raise InfrastructureError(f"MLflow at {shown(uri)} does not answer", why=why, try_=try_) from exc
         warn(f"MLflow at {shown(uri)} does not answer, this run is not tracked there: {why}")
-        return NOT_TRACKED
+        return not_tracked
+
+
+def resolve_uri(config: TrackingConfig, default_root: str) -> str | None:
+    """Where `open_run` records a run, or None when tracking is off; asks no server. UserError without a place."""
+    return _resolve(config, default_root) if config.enabled else None
 
 
 def set_tags(handle: RunHandle, tags: dict[str, str]) -> None:
@@ -105,7 +112,13 @@ def log_text(handle: RunHandle, text: str, path: str) -> None:
 
 
 def log_artifact_dir(handle: RunHandle, folder: str, path: str | None = None) -> None:
-    _best_effort(handle, f"log {folder}", lambda client: client.log_artifacts(handle.run_id, folder, path))
+    """The files below `folder`, a path or URL, as artifacts below `path`."""
+
+    def send(client: MlflowClient) -> None:
+        with storage.local_copy(folder) as local:
+            client.log_artifacts(handle.run_id, local, path)
+
+    _best_effort(handle, f"log {folder}", send)
 
 
 def log_store_input(handle: RunHandle, manifest: dict[str, Any], url: str, digest: str) -> None:
@@ -132,10 +145,14 @@ def finish(handle: RunHandle, status: Literal["FINISHED", "FAILED", "KILLED"]) -
 
 
 def git_tags(folder: str) -> dict[str, str]:
-    """The commit that runs and whether files differ from it; empty outside git."""
+    """The commit that runs and whether files differ from it; empty outside git.
+
+    Ray leaves `.git` out of a job's files: there it is the commit that the submission's metadata names, if it does.
+    """
     commit, changes = _git(folder, "rev-parse", "HEAD"), _git(folder, "status", "--porcelain")
     if commit is None or changes is None:
-        return {}
+        commit = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")).get("metadata", {}).get("commit")
+        return {"mlflow.source.git.commit": commit} if commit else {}
     return {"mlflow.source.git.commit": commit, "glm.git_dirty": "true" if changes else "false"}
 
 
@@ -148,14 +165,10 @@ def _resolve(config: TrackingConfig, default_root: str) -> str:
         if not storage.is_local(default_root):
             try_ = "--tracking.uri=http://..., or MLFLOW_TRACKING_URI, or --tracking.enabled=false"
             raise UserError("tracking.uri is needed", why=f"{default_root} cannot hold an SQLite database", try_=try_)
-        uri = f"sqlite:///{os.path.join(_folder(default_root), 'mlflow.db')}"
+        uri = f"sqlite:///{os.path.join(storage.absolute(default_root), 'mlflow.db')}"
     path = _database(uri)
     # Relative to a working directory that differs between driver and workers, a path would name two databases.
     return f"sqlite:///{os.path.abspath(path)}" if path else uri
-
-
-def _folder(url: str) -> str:
-    return storage.absolute(url.removeprefix("file://"))
 
 
 def _database(uri: str) -> str | None:

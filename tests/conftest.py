@@ -74,7 +74,7 @@ def tiny_store(tmp_path_factory, tiny_tokenizer):
 
 
 @pytest.fixture(scope="session")
-def _empty_mlflow_database(tmp_path_factory):
+def empty_mlflow_database(tmp_path_factory):
     """Migrated once: making it takes seconds, copying it does not."""
     from infra.mlflow_client import client_of
 
@@ -84,10 +84,10 @@ def _empty_mlflow_database(tmp_path_factory):
 
 
 @pytest.fixture
-def mlflow_root(_empty_mlflow_database, tmp_path, monkeypatch):
+def mlflow_root(empty_mlflow_database, tmp_path, monkeypatch):
     """A folder with an empty mlflow.db, and no MLflow settings in the environment."""
     for name in ["TRACKING_URI", "EXPERIMENT_NAME", "EXPERIMENT_ID", "RUN_ID"]:
         monkeypatch.delenv(f"MLFLOW_{name}", raising=False)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # servers that are not there fail at once
-    shutil.copy(_empty_mlflow_database, tmp_path / "mlflow.db")
+    shutil.copy(empty_mlflow_database, tmp_path / "mlflow.db")
     return tmp_path

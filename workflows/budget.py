@@ -7,6 +7,8 @@ import numpy as np
 
 from glm_model.config import GLMConfig, flops_per_token, num_parameters, sized
 from glm_model.tokenizer import Tokenizer
+from glm_model.train import learning_rate
+from infra import tracking
 from infra.errors import UserError
 from pipelines import blanks
 from pipelines.batches import BatchPlan
@@ -49,19 +51,32 @@ class Budget:
         return asdict(self)
 
 
-def model_config(recipe: Recipe, tokenizer: Tokenizer) -> GLMConfig:
+def check_recipe(recipe: Recipe) -> None:
+    """Refuse what cannot be trained, before hours go into its data."""
+    if recipe.train.tokens is None and recipe.train.steps is None:
+        raise UserError("the run has no length: give train.tokens or train.steps", try_="--train.tokens=20B")
+    _shape(recipe, recipe.data.sequence_length, vocab_size=128)
+    if recipe.train.steps is not None:
+        _check_warmup(recipe, recipe.train.steps)
+    tracking.resolve_uri(recipe.tracking, recipe.run.storage_path)
+
+
+def model_config(recipe: Recipe, opened: TokenStore, tokenizer: Tokenizer) -> GLMConfig:
     """The model's shape. Raises UserError for unknown sizes and for segments beyond the position tables."""
-    positions = recipe.model.positions or recipe.data.sequence_length
-    if recipe.data.sequence_length > positions:
+    return _shape(recipe, opened.manifest["settings"]["sequence_length"], vocab_size=tokenizer.padded_vocab_size)
+
+
+def _shape(recipe: Recipe, length: int, *, vocab_size: int) -> GLMConfig:
+    positions = recipe.model.positions or length
+    if length > positions:
         raise UserError(
-            f"data.sequence_length={recipe.data.sequence_length} is beyond the position table: "
-            f"model.positions={positions}",
-            try_=f"model.positions={recipe.data.sequence_length}, or data.sequence_length={positions}",
+            f"segments of {length} tokens are beyond the position table: model.positions={positions}",
+            try_=f"model.positions={length}, or a store of data.sequence_length={positions}",
         )
     try:
         return sized(
             recipe.model.size,
-            vocab_size=tokenizer.padded_vocab_size,
+            vocab_size=vocab_size,
             positions=positions,
             dropout=recipe.model.dropout,
             attention_dropout=recipe.model.dropout,
@@ -87,7 +102,9 @@ def make_budget(recipe: Recipe, opened: TokenStore, config: GLMConfig, vocabular
         )
     step_tokens = micro_batches * train.micro_rows * row_tokens
     steps = train.steps if train.steps is not None else max(1, round((train.tokens or 0) / step_tokens))
+    _check_warmup(recipe, steps)
     expansion = _check_expansion(recipe, opened, vocabulary)
+    length = opened.manifest["settings"]["sequence_length"]
     return Budget(
         steps=steps,
         micro_rows=train.micro_rows,
@@ -96,14 +113,8 @@ def make_budget(recipe: Recipe, opened: TokenStore, config: GLMConfig, vocabular
         epoch_steps=opened.train.rows / (micro_batches * train.micro_rows),
         expansion=expansion,
         parameters=num_parameters(config),
-        flops_per_token=flops_per_token(config, segment_length=expansion * recipe.data.sequence_length) * expansion,
+        flops_per_token=flops_per_token(config, segment_length=expansion * length) * expansion,
     )
-
-
-def check_length(recipe: Recipe) -> None:
-    """Refuse a run without a length, before anything is prepared for it."""
-    if recipe.train.tokens is None and recipe.train.steps is None:
-        raise UserError("the run has no length: give train.tokens or train.steps", try_="--train.tokens=20B")
 
 
 def batch_plan(budget: Budget, opened: TokenStore, recipe: Recipe) -> BatchPlan:
@@ -114,6 +125,13 @@ def batch_plan(budget: Budget, opened: TokenStore, recipe: Recipe) -> BatchPlan:
         micro_batches=budget.micro_batches,
         window=recipe.train.window,
     )
+
+
+def _check_warmup(recipe: Recipe, steps: int) -> None:
+    try:
+        learning_rate(0, steps, recipe.optim)
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def _check_expansion(recipe: Recipe, opened: TokenStore, vocabulary: Vocabulary) -> float:

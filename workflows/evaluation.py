@@ -86,12 +86,13 @@ def _named(kind: str, totals: np.ndarray, mixture: Any) -> dict[str, float]:
     if kind == "text":
         return {"val/bits_per_byte": float(loss[0] / math.log(2) / num_bytes[0])} if num_bytes[0] else {}
     metrics = {}
-    total = 0.0
+    total = weight = 0.0
     for index, (name, share) in enumerate(zip(mixture.names, mixture.shares, strict=True)):
         if targets[index]:
             metrics[f"val/loss_{name}"] = float(loss[index] / targets[index])
             metrics[f"val/bits_per_byte_{name}"] = float(loss[index] / math.log(2) / num_bytes[index])
             total += share * metrics[f"val/loss_{name}"]
-    if metrics:
-        metrics["val/loss"] = total
+            weight += share
+    if weight:
+        metrics["val/loss"] = total / weight
     return metrics

@@ -1,5 +1,6 @@
 """Around training: show what the model is asked, export what it became, and let it fill a few blanks."""
 
+import math
 from typing import Any
 
 import torch
@@ -78,7 +79,8 @@ def _card(run: runs.Run, opened: TokenStore, state: dict[str, Any]) -> str:
         f"- {s['name']}: {s['kept']:,} of {s['read']:,} documents kept, {s['num_bytes']:,} bytes"
         for s in opened.manifest["sources"]
     )
-    best = state.get("best") or {}
+    validated = state["validated"]
+    score = validated.get("val/bits_per_byte", math.nan)
     return f"""# {run.name}
 
 A GLM (General Language Model, Du et al., ACL 2022) pretrained by autoregressive blank infilling.
@@ -86,7 +88,7 @@ A GLM (General Language Model, Du et al., ACL 2022) pretrained by autoregressive
 | | |
 |---|---|
 | step | {state["step"]:,} |
-| best validation | {best.get("bits_per_byte", float("nan")):.4f} bits per byte at step {best.get("step", 0):,} |
+| validation | {score:.4f} bits per byte at step {validated.get("step", 0):,} |
 | token store | `{opened.digest}` |
 | tokenizer | `{opened.manifest["tokenizer_digest"]}` |
 | settings | `{run.identity}` |

@@ -45,7 +45,10 @@ def main() -> None:
     )  # torch takes seconds to load: after the options are known good
     from pipelines.render import filled
 
-    model, tokenizer, screen = from_pretrained(url), Tokenizer.load(url), Console()
+    try:
+        model, tokenizer, screen = from_pretrained(url), Tokenizer.load(url), Console()
+    except ValueError as error:
+        raise DataError(str(error)) from error
     model.eval()
     for text in _texts(options):
         try:
@@ -66,11 +69,11 @@ def main() -> None:
 
 def _model_url(given: str) -> str:
     for url in (given, storage.join(given, "model")):
-        if storage.exists(storage.join(url, "model.safetensors")):
+        if storage.exists(storage.join(url, "config.json")):  # written last
             return storage.absolute(url)
     raise DataError(
         f"{given} holds no model",
-        why="there is no model.safetensors in it, nor in a folder `model` below it; a run has one when it is finished",
+        why="there is no config.json in it, nor in a folder `model` below it; a run has one when it is finished",
         try_="the folder that pretrain.py names at its end, runs/<name>/model",
     )
 

@@ -41,17 +41,19 @@ def show_plan(recipe: Recipe, name: str, screen: Console) -> None:
         screen.header(f"plan · {name}", rows)
         return
     opened = TokenStore.open(url)
+    rows += _store_rows(opened)
+    if recipe.train.tokens is None and recipe.train.steps is None:  # a recipe for prepare.py alone
+        screen.header(f"plan · {name}", rows)
+        return
     tokenizer = Tokenizer.load(url)
-    shape = model_config(recipe, tokenizer)
+    shape = model_config(recipe, opened, tokenizer)
     budget = make_budget(recipe, opened, shape, Vocabulary.of(tokenizer))
-    rows += _run_rows(recipe, opened, budget, num_parameters(shape))
+    rows += _run_rows(recipe, budget, num_parameters(shape))
     screen.header(f"plan · {name}", rows)
 
 
-def _run_rows(recipe: Recipe, opened: TokenStore, budget: Budget, parameters: int) -> list[tuple[str, str]]:
-    total = budget.tokens * budget.flops_per_token
-    hours = ", ".join(f"{duration(total / rate / recipe.train.num_workers)} ({what})" for what, rate in _RATES.items())
-    fill = sum(shard.expected_fill * shard.rows for shard in opened.train.shards) / opened.train.rows
+def _store_rows(opened: TokenStore) -> list[tuple[str, str]]:
+    fill = sum(shard.expected_fill * shard.rows for shard in opened.train.shards) / max(opened.train.rows, 1)
     return [
         ("store", f"{opened.url}"),
         (
@@ -59,6 +61,13 @@ def _run_rows(recipe: Recipe, opened: TokenStore, budget: Budget, parameters: in
             f"{opened.train.tokens:,} in {opened.train.rows:,} rows, {fill:.1%} full once laid out; "
             f"{opened.validation.tokens:,} held out",
         ),
+    ]
+
+
+def _run_rows(recipe: Recipe, budget: Budget, parameters: int) -> list[tuple[str, str]]:
+    total = budget.tokens * budget.flops_per_token
+    hours = ", ".join(f"{duration(total / rate / recipe.train.num_workers)} ({what})" for what, rate in _RATES.items())
+    return [
         (
             "model",
             f"{recipe.model.size}: {parameters:,} parameters, {human_bytes(parameters * _BYTES_PER_PARAMETER)} "

@@ -12,7 +12,7 @@ import sys
 from typing import Any
 
 from glm_model.tokenizer import Tokenizer
-from infra import checkpoint, cluster, config, storage, tracking
+from infra import checkpoint, cluster, config, fit, storage, tracking
 from infra.console import Console
 from infra.errors import Interrupted, run_main
 from infra.ray_train import run_workers
@@ -20,11 +20,11 @@ from pipelines.prepare import prepare
 from pipelines.store import TokenStore
 from pipelines.vocabulary import Vocabulary
 from workflows import runs
-from workflows.budget import Budget, check_length, make_budget, model_config
+from workflows.budget import Budget, check_recipe, make_budget, model_config
 from workflows.finish import export, fill_examples, show_examples
 from workflows.plan import show_plan
 from workflows.progress import preparation, training
-from workflows.recipe import Recipe, run_name, settle_paths
+from workflows.recipe import Recipe, check_shared, run_name, settle_paths
 from workflows.worker import train_worker
 
 
@@ -36,7 +36,7 @@ def main() -> None:
     )
     settle_paths(recipe, in_job=cluster.inside_job())
     name = run_name(recipe, runs.recipe_name(sys.argv))
-    check_length(recipe)
+    check_recipe(recipe)
     screen = Console(recipe.console)
     if flags["plan"]:
         show_plan(recipe, name, screen)
@@ -47,8 +47,11 @@ def main() -> None:
         return
     ray = cluster.connect(recipe.cluster, min_cpus=recipe.train.num_workers + 1, say=screen.line)
     try:
-        cluster.check_fit(recipe.train.num_workers, recipe.train.resources_per_worker, recipe.train.use_gpu)
-        opened = prepare(recipe.data, recipe.blanks, progress=preparation(screen))
+        workers = (recipe.train.num_workers, recipe.train.resources_per_worker, recipe.train.use_gpu)
+        fit.wait_for_fit(*workers, wait_s=recipe.cluster.wait_s, say=screen.line)
+        if fit.several_nodes(*workers[1:]):
+            check_shared(recipe)
+        opened = runs.own_store(run) or prepare(recipe.data, recipe.blanks, progress=preparation(screen))
         train(recipe, run, opened, screen)
     finally:
         cluster.shutdown(ray)
@@ -57,7 +60,7 @@ def main() -> None:
 def train(recipe: Recipe, run: runs.Run, opened: TokenStore, screen: Console) -> None:
     """Train on a finished store, export the model, show what it learned."""
     tokenizer = Tokenizer.load(opened.url)
-    shape = model_config(recipe, tokenizer)
+    shape = model_config(recipe, opened, tokenizer)
     budget = make_budget(recipe, opened, shape, Vocabulary.of(tokenizer))
     handle = runs.start(recipe, run, opened, budget, screen)
     show_examples(recipe, run, opened, tokenizer, handle)
@@ -87,21 +90,26 @@ def _run_workers(
     job = runs.worker_job(recipe, run, opened, budget, shape, handle, link_name=link_name)
     found = checkpoint.latest(run.checkpoints_url)
     with training(screen, budget, start=found.step if found else 0) as view:
-        run_workers(
-            train_worker,
-            job,
-            recipe.train,
-            name=run.attempt_name(),
-            storage_path=storage.join(run.url, "ray"),
-            poll=lambda: view.show(link.poll()),
-            stop=link.request_stop,
-        )
-        view.show(link.poll())
+        try:
+            run_workers(
+                train_worker,
+                job,
+                recipe.train,
+                name=run.attempt_name(),
+                storage_path=storage.join(run.url, "ray"),
+                poll=lambda: view.show(link.poll()),
+                stop=link.request_stop,
+            )
+        finally:
+            view.show(link.poll())
+            if failure := link.failure():
+                raise failure
     reached = checkpoint.latest(run.checkpoints_url)
     if reached is None or reached.step < budget.steps:
-        step = reached.step if reached else 0
         raise Interrupted(
-            f"stopped at step {step:,} of {budget.steps:,}; checkpoint written",
+            f"stopped at step {reached.step:,} of {budget.steps:,}; checkpoint written"
+            if reached
+            else "stopped before the first checkpoint",
             try_="the same command continues from there",
         )
 

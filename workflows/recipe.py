@@ -3,15 +3,16 @@
 So a store and the run that trains on it cannot disagree, and `--print_config` shows everything that decides a result.
 """
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from glm_model.train import OptimConfig
-from infra import storage
+from infra import fit, storage, tracking
 from infra.cluster import ClusterConfig
 from infra.config import Count, config_digest, flatten
 from infra.console import ConsoleConfig
-from infra.errors import UserError
+from infra.errors import InfrastructureError, UserError
 from infra.ray_train import WorkersConfig
 from infra.tracking import TrackingConfig
 from pipelines.blanks import BlanksConfig
@@ -55,7 +56,9 @@ class TrainConfig(WorkersConfig):
     checkpoint_every: int = 500
     """Steps between checkpoints; one at the end in any case."""
     keep_checkpoints: int = 2
-    """Newest checkpoints that are kept, besides the best."""
+    """Newest checkpoints that are kept, besides the one with the lowest validation loss. (Steps at which both a
+    validation and a checkpoint are due have one.)
+    """
 
 
 @dataclass
@@ -115,7 +118,14 @@ def identity_settings(recipe: Recipe) -> dict[str, str]:
 
 
 def run_name(recipe: Recipe, recipe_name: str) -> str:
-    return recipe.run.name or f"{recipe_name}-{identity(recipe)[:8]}"
+    """The name of the run's folder. Raises UserError for one that would be another place than a folder of its own."""
+    name = recipe.run.name or f"{recipe_name}-{identity(recipe)[:8]}"
+    if not re.fullmatch(r"\w[\w.+=-]*", name):
+        raise UserError(
+            f"run.name={name!r} cannot be a run's name",
+            why="it names a folder in run.storage_path: letters, digits and _ . + = -, a letter or digit first",
+        )
+    return name
 
 
 def settle_paths(recipe: Recipe, *, in_job: bool) -> None:
@@ -128,6 +138,13 @@ def settle_paths(recipe: Recipe, *, in_job: bool) -> None:
         places.append(("data.store", recipe.data, "store"))
     if recipe.data.tokenizer.url:
         places.append(("data.tokenizer.url", recipe.data.tokenizer, "url"))
+    uri = recipe.tracking.uri or ""
+    if in_job and uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
+        raise UserError(
+            f"tracking.uri={uri} is a relative path",
+            why="inside a Ray job it would lie in the job's own folder, which vanishes with the job",
+            try_="four slashes and an absolute path, or a tracking server",
+        )
     places += [(f"data.sources[{i}].url", s, "url") for i, s in enumerate(recipe.data.sources) if s.url]
     for key, owner, name in places:
         value = getattr(owner, name)
@@ -140,3 +157,25 @@ def settle_paths(recipe: Recipe, *, in_job: bool) -> None:
                 f"--{key.split('[')[0]}=/shared/{value.removeprefix('./')}",
             )
         setattr(owner, name, absolute)
+
+
+def check_shared(recipe: Recipe) -> None:
+    """InfrastructureError when a node of a cluster of several does not see a place that all of them need."""
+    uri = tracking.resolve_uri(recipe.tracking, recipe.run.storage_path)
+    if uri and uri.startswith("sqlite:"):
+        raise InfrastructureError(
+            f"MLflow's database {uri} is a file",
+            why="the cluster has several nodes, and SQLite is for the processes of one",
+            try_="mlflow server on one of them, and --tracking.uri=http://...; or --tracking.enabled=false",
+        )
+    written = {"run.storage_path": recipe.run.storage_path, "data.root": recipe.data.root}
+    read = {"data.store": recipe.data.store, "data.tokenizer.url": recipe.data.tokenizer.url}
+    for key, place in {**written, **read}.items():
+        if not place or not storage.is_local(place):
+            continue
+        if blind := (fit.nodes_without if key in written else fit.nodes_blind_to)(place):
+            raise InfrastructureError(
+                f"{key}={place} is a place of this machine only",
+                why=f"{len(blind)} other node(s) do not see it: {', '.join(blind[:4])}",
+                try_=f"a folder that all nodes share, or a URL: --{key}=s3://...",
+            )

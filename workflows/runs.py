@@ -16,7 +16,7 @@ from typing import Any
 
 from infra import checkpoint, config, storage, tracking
 from infra.console import Console, human
-from infra.errors import UserError
+from infra.errors import DataError, UserError
 from pipelines import blanks, plans
 from pipelines.store import TokenStore
 from workflows.budget import Budget
@@ -60,19 +60,23 @@ def recipe_name(argv: list[str]) -> str:
 
 
 def open_run(recipe: Recipe, name: str) -> Run:
-    """The run of this name: made when it is new. Raises UserError when it exists with other settings."""
+    """The run of this name, or a new one: nothing of it is written, and nothing that it replaces removed, before
+    `start`. Raises UserError when it exists with other settings, or its folder holds something else.
+    """
     url = storage.join(recipe.run.storage_path, name)
-    if recipe.run.fresh:
-        storage.remove_tree(url)
     storage.ensure_writable(url)
     place = storage.join(url, "run.json")
     mine = identity(recipe)
-    if not storage.exists(place):
-        run = Run(
-            name, url, mine, {"name": name, "identity": mine, "settings": identity_settings(recipe), "finished": False}
+    known = storage.exists(place)
+    if not known and storage.list_files(url):
+        raise UserError(
+            f"{url} is no run",
+            why="it holds files but no run.json, so something else lives there",
+            try_="another --run.name or --run.storage_path",
         )
-        run.write()
-        return run
+    if not known or recipe.run.fresh:
+        settings = identity_settings(recipe)
+        return Run(name, url, mine, {"name": name, "identity": mine, "settings": settings, "finished": False})
     record = storage.read_json(place)
     if record["identity"] != mine:
         raise UserError(
@@ -84,8 +88,32 @@ def open_run(recipe: Recipe, name: str) -> Run:
     return Run(name, url, mine, record)
 
 
+def own_store(run: Run) -> TokenStore | None:
+    """The store that an unfinished run began with, while it exists: what has happened to the corpus since, or to the
+    packages that train its tokenizer, must not change what the run sees.
+    """
+    url = run.record.get("store_url")
+    if url is None or not storage.exists(storage.join(url, "manifest.json")):
+        return None
+    return TokenStore.open(url)
+
+
 def start(recipe: Recipe, run: Run, opened: TokenStore, budget: Budget, screen: Console) -> tracking.RunHandle:
-    """Open the tracking run (the same one when continuing), log what never changes, print the header."""
+    """Open the tracking run (the same one when continuing), log what never changes, print the header.
+
+    Raises DataError when the run was trained on another store than this one.
+    """
+    if recipe.run.fresh:
+        storage.remove_tree(run.url)
+    begun = run.record.get("store_digest", opened.digest)
+    if begun != opened.digest and checkpoint.latest(run.checkpoints_url):
+        raise DataError(
+            f"the run {run.name!r} was trained on another store: {begun[:12]}, and this is {opened.digest[:12]}",
+            why=f"the corpus or its tokenizer has changed, and {run.record['store_url']} is gone",
+            try_="bring that folder back; or --run.fresh=true, to begin anew on this store",
+        )
+    run.record |= {"store_url": opened.url, "store_digest": opened.digest}
+    run.write()
     storage.write_bytes(storage.join(run.url, "config.yaml"), config.to_yaml(recipe).encode())
     mixture = blanks.resolve(recipe.blanks)
     handle = tracking.open_run(
@@ -105,8 +133,8 @@ def start(recipe: Recipe, run: Run, opened: TokenStore, budget: Budget, screen: 
         run_id=run.record.get("mlflow_run_id"),
         default_root=recipe.run.storage_path,
     )
-    if run.record.get("mlflow_run_id") != handle.run_id:
-        run.record |= {"mlflow_run_id": handle.run_id, "tracking_uri": handle.uri, "store_url": opened.url}
+    if handle.enabled and run.record.get("mlflow_run_id") != handle.run_id:
+        run.record |= {"mlflow_run_id": handle.run_id, "tracking_uri": handle.uri}
         run.write()
         tracking.log_text(handle, config.to_yaml(recipe), "config.yaml")
         tracking.log_store_input(handle, opened.manifest, opened.url, opened.digest)

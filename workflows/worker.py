@@ -17,11 +17,11 @@ from torch import nn
 
 from glm_model import GLM, GLMConfig, Tokenizer
 from glm_model.layout import Marks
-from glm_model.train import TrainStep, learning_rate, loss_scales, make_optimizer, seed_dropout
+from glm_model.train import TrainStep, clip_gradients, learning_rate, loss_scales, make_optimizer, seed_dropout
 from infra import checkpoint, config, storage
 from infra.checkpoint import Checkpoints
 from infra.cluster import Link
-from infra.errors import DivergedError
+from infra.errors import DivergedError, UserError
 from infra.metrics import MetricLog
 from infra.tracking import RunHandle
 from pipelines import blanks, feed
@@ -40,7 +40,18 @@ def train_worker(job: dict[str, Any]) -> None:
     # oneDNN keeps 1,024 compiled bf16 products, one per shape, and packed rows bring new shapes at every step: 2.7 GB
     # for a tiny model after 120 steps, against 1.1 GB with 128 of them.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
-    w = Worker(job)
+    link = Link.attach(job["link"])
+    if link.failure():  # Ray Train restarts after any error, and this one would come again
+        return
+    try:
+        _train(Worker(job))
+    except UserError as error:
+        link.fail(error)
+        if not isinstance(error, DivergedError):  # which all ranks find at the same step: they just end
+            raise
+
+
+def _train(w: "Worker") -> None:
     try:
         if w.step == 0:
             w.evaluate()
@@ -52,7 +63,7 @@ def train_worker(job: dict[str, Any]) -> None:
             last = w.step == w.budget.steps
             if last or w.step == 1 or w.every(w.recipe.train.log_every):
                 w.log(item, sums, norm, agreed)
-            if last or w.every(w.recipe.train.eval_every):
+            if last or (w.every(w.recipe.train.eval_every) and not agreed.stop):  # a stop has seconds to be saved in
                 w.evaluate()
             if last or agreed.stop or w.every(w.recipe.train.checkpoint_every):
                 w.save()
@@ -100,7 +111,7 @@ class Worker:
         self.validation["text"] = Reader(self.store.validation, text)
 
         found = checkpoint.latest(job["checkpoints_url"])
-        self.step, self.best = 0, None
+        self.step, self.validated = 0, {}
         self.model = self._model()
         self.optimizer = make_optimizer(self.model, self.recipe.optim)
         if found:
@@ -155,7 +166,7 @@ class Worker:
 
     def update(self) -> torch.Tensor:
         """One optimizer step; returns the gradient norm before clipping. Raises DivergedError when it is not finite."""
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.optim.clip)
+        norm = clip_gradients(self.model.parameters(), self.recipe.optim.clip)
         if not torch.isfinite(norm):
             raise DivergedError(
                 f"the gradient is not finite at step {self.step + 1}",
@@ -214,9 +225,7 @@ class Worker:
             world=self.world,
             device=self.device,
         )
-        score = values.get("val/bits_per_byte")
-        if score is not None and (self.best is None or score < self.best["bits_per_byte"]):
-            self.best = {"step": self.step, "bits_per_byte": score}
+        self.validated = {"step": self.step, **values}
         if self.metrics and self.link:
             self.metrics.log(self.step, values)
             self.link.post({"step": self.step, **values})
@@ -227,14 +236,14 @@ class Worker:
         if self.rank != 0:
             return
         state = {
-            "best": self.best,
+            "validated": self.validated,
             "identity": self.job["identity"],
             "store_digest": self.store.digest,
             "world_size": self.world,
             "mlflow_run_id": self.job["tracking"]["run_id"],
         }
-        best = self.best["step"] if self.best else None
-        self.checkpoints.save(self.step, self.model.state_dict(), self.optimizer.state_dict(), state, best=best)
+        score = self.validated.get("val/loss") if self.validated.get("step") == self.step else None
+        self.checkpoints.save(self.step, self.model.state_dict(), self.optimizer.state_dict(), state, score=score)
         self._publish_metrics()
         if self.link:
             self.link.post({"checkpoint": self.step})
@@ -254,7 +263,7 @@ class Worker:
         loaded = checkpoint.load(found.url)
         self.model.load_state_dict(loaded.model)
         self.optimizer.load_state_dict(loaded.optimizer)
-        self.step, self.best = loaded.state["step"], loaded.state["best"]
+        self.step, self.validated = loaded.state["step"], loaded.state["validated"]
 
     def _feed_recipe(self, split: str) -> feed.Recipe:
         special = self.tokenizer.special

@@ -59,6 +59,41 @@ def test_law_5_with_cache_equals_without(model, temperature):
     assert len(with_cache[0][0]) == 9
 
 
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1]])
+@pytest.mark.parametrize("max_tokens", [1, 2, 5])
+def test_what_was_written_is_what_training_would_have_asked(model, order, max_tokens):
+    """One forward over the finished text, laid out as a training example, gives each blank the log-probability that it
+    got while it was written; so each blank saw all of those before it, whether they ended or were cut.
+    """
+    with torch.no_grad():
+        model.token_embedding.weight[6] *= 1.5  # some blanks end by themselves
+    context = np.array([1, 20, 2, 21, 2, 22, 23, 2, 0])
+    prompt = layout.prompt(context, masks=(2,))
+    ended = []
+    for seed in range(6):
+        sampling = Sampling(max_tokens=max_tokens, temperature=1.0, seed=seed, min_tokens=1)
+        written = fill_tokens(model, prompt, sampling, sop=5, stop=(6,), order=order)
+        pieces = np.split(context, prompt.mask_positions)
+        text, spans = list(pieces[0]), []
+        for (tokens, _), after in zip(written, pieces[1:], strict=True):
+            spans.append((len(text), len(text) + len(tokens)))
+            text += [*tokens, *after[1:]]
+        marks = layout.Marks(sop=5, eop=6, pad=0)
+        example = layout.layout(np.array(text), np.array(spans)[order], mask=2, marks=marks)
+        names = ("tokens", "position_ids", "block_position_ids", "segment_ids", "context_end")
+        with torch.inference_mode():
+            logits = model(*(torch.from_numpy(getattr(example, name))[None] for name in names))[0]
+        targets = torch.from_numpy(example.targets)
+        logprobs = torch.log_softmax(logits, -1)[torch.arange(len(targets)), targets]
+        starts = np.flatnonzero(example.block_position_ids == 1)
+        for blank, start in zip(order, starts, strict=True):
+            tokens, logprob = written[blank]
+            ended.append(len(tokens) < max_tokens)
+            scored = logprobs[start : start + len(tokens) + ended[-1]]  # [eop] counts where it was written
+            assert logprob == pytest.approx(float(scored.sum()), abs=1e-4)
+    assert max_tokens == 1 or {True, False} == set(ended)
+
+
 def golden_runs():
     for name, max_tokens, count in GENERATIONS:
         for index in range(count):
@@ -202,7 +237,8 @@ def test_training_mode_is_left_as_it_was(model):
         ("abc", {}, "the text has no mask"),
         ("  ", {}, "the text is empty"),
         ("a[MASK]", {"max_tokens": 0}, "max_tokens=0"),
-        ("a[MASK]", {"max_tokens": 49}, "more than the model's 48 positions"),
+        ("a[MASK]", {"max_tokens": 49}, "max_tokens=49 is more than the 48 tokens"),
+        ("a[MASK]b[MASK]", {"max_tokens": 48}, "max_tokens=48 is more than the 47 tokens"),
         ("a[MASK]" + "b" * 60, {}, "position_ids holds 63; this model takes 0 to 48. Shorten"),
         ("a[MASK]", {"top_p": 0.0}, "top_p=0.0"),
         ("a[MASK]", {"temperature": -1.0}, "temperature=-1.0"),

@@ -10,6 +10,7 @@ from glm_model.config import GLMConfig, OptimConfig
 from glm_model.model import GLM
 from glm_model.train import (
     TrainStep,
+    clip_gradients,
     learning_rate,
     loss_scales,
     make_optimizer,
@@ -120,6 +121,16 @@ def test_linear_and_constant_schedules_and_the_warmup_fraction():
     assert [learning_rate(s, 3, constant) for s in range(4)] == [1.0] * 4
     with pytest.raises(ValueError, match="warmup_steps=10 leaves nothing of 10 steps"):
         learning_rate(0, 10, OptimConfig(warmup_steps=10))
+
+
+@pytest.mark.parametrize(("limit", "scale"), [(1.0, 1 / 13), (6.5, 0.5), (13.5, 1.0), (0.0, 1.0)])
+def test_gradients_are_clipped_to_a_joint_norm_and_left_alone_by_0(limit, scale):
+    parameters = [torch.nn.Parameter(torch.zeros(2)) for _ in range(3)]
+    parameters[0].grad, parameters[2].grad = torch.tensor([3.0, 4.0]), torch.tensor([0.0, -12.0])
+    assert clip_gradients(iter(parameters), limit).item() == 13.0
+    assert parameters[0].grad.tolist() == pytest.approx([3 * scale, 4 * scale])
+    assert parameters[1].grad is None
+    assert parameters[2].grad.tolist() == pytest.approx([0, -12 * scale])
 
 
 def test_objective_weighting_gives_each_objective_its_share_and_token_weighting_each_token():

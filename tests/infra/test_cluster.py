@@ -1,4 +1,4 @@
-"""Joining, fitting and talking, on the local Ray that the tests share."""
+"""Joining and talking, on the local Ray that the tests share."""
 
 import os
 import pickle
@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from infra.cluster import Cluster, ClusterConfig, Link, check_fit, connect, inside_job, shutdown
-from infra.errors import DataError, InfrastructureError, root_cause
+from infra.cluster import Cluster, ClusterConfig, Link, connect, inside_job, shutdown
+from infra.errors import DataError, root_cause
 
 pytestmark = pytest.mark.ray
 
@@ -22,31 +22,6 @@ def test_a_running_ray_is_joined_and_left_alone(local_ray):
     assert said == [f"joined Ray at {cluster.address}: 4 CPUs"]
     shutdown(cluster)
     assert ray.is_initialized()
-
-
-@pytest.mark.parametrize(
-    ("workers", "share", "use_gpu"),
-    [(4, None, False), (2, {"CPU": 2}, False), (12, {"CPU": 1 / 3}, False), (99, {}, False), (0, None, True)],
-)
-def test_workers_that_fit(local_ray, workers, share, use_gpu):
-    check_fit(workers, share, use_gpu)
-
-
-@pytest.mark.parametrize(
-    ("workers", "share", "use_gpu", "message", "remedy"),
-    [
-        (5, None, False, "room for 4 of 5 workers", "--train.num_workers=4"),
-        (2, {"CPU": 3}, False, "room for 1 of 2 workers", "--train.num_workers=1"),
-        (1, {"CPU": 5}, False, "room for 0 of 1 workers", "--train.resources_per_worker"),
-        (1, None, True, "room for 0 of 1 workers", "--train.use_gpu=false"),
-        (1, {"TPU": 1}, False, "room for 0 of 1 workers", "--train.resources_per_worker"),
-    ],
-)
-def test_workers_that_do_not_fit(local_ray, workers, share, use_gpu, message, remedy):
-    with pytest.raises(InfrastructureError, match=message) as caught:
-        check_fit(workers, share, use_gpu)
-    assert remedy in caught.value.try_
-    assert "4 CPU" in caught.value.why
 
 
 def test_posts_arrive_in_order_and_once(local_ray):

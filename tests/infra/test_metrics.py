@@ -39,6 +39,17 @@ def test_points_are_in_the_file_at_once_and_in_mlflow_after_a_flush(handle, path
     assert history(handle, "train/loss") == [(s, 1 / s) for s in range(1, 6)]
 
 
+def test_a_file_url_is_the_path_that_it_names(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    url = f"file://{tmp_path}/run/metrics.jsonl"
+    log = MetricLog(url, NOT_TRACKED)
+    log.log(1, {"a": 1.0})
+    assert log.close()
+    assert steps(url) == steps(str(tmp_path / "run" / "metrics.jsonl")) == [1]
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
 def test_non_finite_values_are_text_in_the_file(path, handle):
     log = MetricLog(path, handle)
     log.log(1, {"a": math.nan, "b": math.inf, "c": -math.inf})

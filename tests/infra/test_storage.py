@@ -80,6 +80,12 @@ def test_writable_folders_are_left_as_they_were(root):
     assert paths(root) == ["f"]
 
 
+def test_what_is_listed_below_a_file_url_is_named_by_its_path(tmp_path):
+    (tmp_path / "f").write_text("")
+    for url in [str(tmp_path), f"file://{tmp_path}", f"file://{tmp_path}/f", f"file://{tmp_path}/*"]:
+        assert [(info.url, info.path) for info in storage.list_files(url)] == [(f"{tmp_path}/f", "f")]
+
+
 def test_a_version_changes_with_the_file(tmp_path):
     path = tmp_path / "f"
     path.write_text("a")
@@ -163,12 +169,23 @@ def test_urls(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     assert storage.absolute("runs/x") == f"{tmp_path}/runs/x"
     assert storage.absolute("~/x") == "/home/me/x"
+    assert storage.absolute("file:///a b/x/") == storage.absolute("file:///a b/x") == "/a b/x"
     assert storage.absolute("s3://b/x") == "s3://b/x"
     assert storage.join("s3://b/x/", "y", "z/") == "s3://b/x/y/z"
     assert storage.join("memory://", "y") == "memory://y"
     assert storage.join("/", "y") == "/y"
     assert [storage.base_name(url) for url in ["a/b.c", "s3://b/k/", "file:///x y"]] == ["b.c", "k", "x y"]
     assert [storage.is_local(url) for url in ["x", "/x", "file:///x", "s3://x"]] == [True, True, True, False]
+
+
+def test_a_source_that_nobody_serves_is_named():
+    for name in ["x.txt", "*.txt", ""]:
+        url = f"http://127.0.0.1:9/{name}"
+        with pytest.raises(InfrastructureError) as caught:
+            storage.list_files(url)
+        assert caught.value.message == f"cannot read {url}"
+        assert "Connect call failed" in caught.value.why
+        assert caught.value.try_ == "the address, and that this machine reaches it"
 
 
 def test_https_reads_a_file(tmp_path):

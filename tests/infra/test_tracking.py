@@ -83,6 +83,16 @@ def test_a_dead_server_that_is_not_required_is_one_warning(mlflow_root):
     assert "secret" not in warnings[0]
 
 
+@pytest.mark.parametrize("config", [TrackingConfig(enabled=False), TrackingConfig(uri=DEAD, required=False)])
+def test_a_run_that_is_not_tracked_this_time_keeps_its_id(mlflow_root, config):
+    before = start(mlflow_root)
+    handle = start(mlflow_root, config, run_id=before.run_id, warn=lambda text: None)
+    assert (handle.enabled, handle.run_id) == (False, before.run_id)
+    assert start(mlflow_root, config, warn=lambda text: None).run_id == ""
+    assert start(mlflow_root, run_id=handle.run_id) == before
+    assert start(mlflow_root, run_id="").run_id not in ("", before.run_id)
+
+
 def test_what_is_off_does_nothing(mlflow_root):
     handle = start(mlflow_root, TrackingConfig(enabled=False, uri=DEAD))
     assert not handle.enabled
@@ -105,6 +115,17 @@ def test_the_environment_names_server_and_experiment(mlflow_root, monkeypatch):
 def test_a_relative_database_becomes_absolute(mlflow_root, monkeypatch):
     monkeypatch.chdir(mlflow_root)
     assert start(mlflow_root, TrackingConfig(uri="sqlite:///mlflow.db")).uri == f"sqlite:///{mlflow_root}/mlflow.db"
+
+
+def test_the_database_of_a_file_url_lies_at_its_path(mlflow_root):
+    handle = open_run(
+        TrackingConfig(), name="x", run_dir="x", params={}, tags={}, run_id=None, default_root=f"file://{mlflow_root}"
+    )
+    assert handle.uri == f"sqlite:///{mlflow_root}/mlflow.db"
+    (mlflow_root / "folder").mkdir()
+    (mlflow_root / "folder" / "a.txt").write_text("a")
+    log_artifact_dir(handle, f"file://{mlflow_root}/folder", "model")
+    assert [item.path for item in client_of(handle.uri).list_artifacts(handle.run_id, "model")] == ["model/a.txt"]
 
 
 def test_a_deleted_experiment_is_refused_with_the_remedy(mlflow_root):
@@ -157,3 +178,10 @@ def test_git_tags(tmp_path):
     assert tags["glm.git_dirty"] == "false"
     (tmp_path / "new").write_text("")
     assert git_tags(str(tmp_path))["glm.git_dirty"] == "true"
+
+
+def test_a_job_s_commit_is_what_its_submission_names(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", '{"metadata": {"job_name": "j", "commit": "abc"}}')
+    assert git_tags(str(tmp_path)) == {"mlflow.source.git.commit": "abc"}
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", '{"metadata": {"job_name": "j"}}')
+    assert git_tags(str(tmp_path)) == {}

@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
-from infra.errors import run_main
+from infra.errors import InfrastructureError, run_main
 from workflows import generate, prepare, pretrain, train_tokenizer
+from workflows.recipe import Recipe, check_shared
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def test_an_output_inside_the_source_is_refused(run, texts, tmp_path):
 def test_segments_beyond_the_position_table(run, texts, tmp_path, local_ray):
     code, error = run(pretrain.main, *small(texts, tmp_path, "--model.positions=32"))
     assert code == 2
-    assert "data.sequence_length=64 is beyond the position table" in error
+    assert "segments of 64 tokens are beyond the position table" in error
     assert "model.positions=64" in error
 
 
@@ -125,3 +126,17 @@ def test_a_tokenizer_cannot_be_trained_where_one_is_given(run, texts, tmp_path):
     code, error = run(train_tokenizer.main, *small(texts, tmp_path, "--data.tokenizer.url=/x/vocab.txt"))
     assert code == 2
     assert "takes its tokenizer from /x/vocab.txt" in error
+
+
+@pytest.mark.ray
+def test_places_that_other_nodes_do_not_see(tmp_path, local_ray, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    recipe = Recipe()
+    recipe.run.storage_path, recipe.data.root = str(tmp_path / "runs"), str(tmp_path / "data")
+    with pytest.raises(InfrastructureError, match=r"MLflow's database sqlite:.* is a file"):
+        check_shared(recipe)
+    recipe.tracking.uri = "http://mlflow:5000"
+    check_shared(recipe)
+    recipe.data.store = str(tmp_path / "absent")
+    with pytest.raises(InfrastructureError, match=r"data\.store=.*absent is a place of this machine only"):
+        check_shared(recipe)

@@ -13,7 +13,7 @@ from glm_model.tokenizer import Tokenizer
 from infra import checkpoint, config, storage, tracking
 from infra.cluster import Link
 from infra.console import Console, ConsoleConfig
-from infra.errors import UserError
+from infra.errors import DivergedError, UserError
 from infra.metrics import read_points
 from infra.ray_train import run_workers
 from pipelines.prepare import prepare
@@ -88,7 +88,7 @@ def trained(recipe: Recipe, name: str, *, kill_at: int | None = None) -> runs.Ru
     run = runs.open_run(recipe, name)
     opened = prepare(recipe.data, recipe.blanks, progress=preparation(QUIET))
     tokenizer = Tokenizer.load(opened.url)
-    shape = model_config(recipe, tokenizer)
+    shape = model_config(recipe, opened, tokenizer)
     budget = make_budget(recipe, opened, shape, Vocabulary.of(tokenizer))
     link = Link.create(f"link-{name}")
     job = runs.worker_job(recipe, run, opened, budget, shape.to_dict(), tracking.NOT_TRACKED, link_name=f"link-{name}")
@@ -195,3 +195,13 @@ def test_pretrain_trains_tracks_exports_and_ends(local_ray, corpus, mlflow_root,
     assert runs.open_run(recipe, "whole").finished
     with pytest.raises(UserError, match=r"optim\.lr was 0\.01, is 0\.02"):
         runs.open_run(recipe_for(corpus, mlflow_root, "--train.num_workers=1", "--optim.lr=0.02"), "whole")
+
+
+def test_a_run_that_diverges_says_so_once(local_ray, corpus, tmp_path, capsys):
+    """Ray Train restarts workers after any error; one that is the settings' fault would come again after each."""
+    recipe = recipe_for(corpus, tmp_path, "--train.num_workers=2", "--optim.lr=1e30")
+    run = runs.open_run(recipe, "diverging")
+    opened = prepare(recipe.data, recipe.blanks, progress=preparation(QUIET))
+    with pytest.raises(DivergedError, match="the gradient is not finite at step 2"):
+        pretrain.train(recipe, run, opened, Console())
+    assert capsys.readouterr().out.count("step 0: validation") == 1

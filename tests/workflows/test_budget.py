@@ -1,0 +1,55 @@
+"""What is refused before any data is prepared, and what only the store can tell."""
+
+import pytest
+
+from glm_model.train import OptimConfig
+from infra.config import Count
+from infra.errors import UserError
+from pipelines.vocabulary import Vocabulary
+from workflows.budget import check_recipe, make_budget, model_config
+from workflows.recipe import ModelConfig, Recipe, TrainConfig
+
+
+def recipe(**sections) -> Recipe:
+    made = Recipe(train=TrainConfig(steps=10))
+    made.tracking.enabled = False
+    for name, value in sections.items():
+        setattr(made, name, value)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("sections", "words"),
+    [
+        ({"train": TrainConfig()}, "no length"),
+        ({"model": ModelConfig(size="tinny")}, "tinny"),
+        ({"model": ModelConfig(positions=100)}, "segments of 512 tokens are beyond the position table"),
+        ({"optim": OptimConfig(warmup_steps=10)}, "leaves nothing of 10 steps"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_data_is_prepared(sections, words):
+    check_recipe(recipe())
+    with pytest.raises(UserError, match=words):
+        check_recipe(recipe(**sections))
+
+
+def test_runs_in_an_object_store_need_a_tracking_server(monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    made = recipe()
+    made.tracking.enabled, made.run.storage_path = True, "s3://bucket/runs"
+    with pytest.raises(UserError, match=r"tracking\.uri"):
+        check_recipe(made)
+
+
+def test_the_store_decides_how_long_segments_are(tiny_store, tiny_tokenizer):
+    """data.sequence_length (512) is the recipe's; the given store has segments of 32."""
+    assert model_config(recipe(), tiny_store, tiny_tokenizer).positions == 32
+    with pytest.raises(UserError, match="segments of 32 tokens"):
+        model_config(recipe(model=ModelConfig(positions=16)), tiny_store, tiny_tokenizer)
+
+
+def test_a_warm_up_that_takes_all_steps_is_refused(tiny_store, tiny_tokenizer):
+    made = recipe(train=TrainConfig(tokens=Count(1000), batch_tokens=Count(500)), optim=OptimConfig(warmup_steps=500))
+    shape = model_config(made, tiny_store, tiny_tokenizer)
+    with pytest.raises(UserError, match=r"warmup_steps=500 leaves nothing of 2 steps"):
+        make_budget(made, tiny_store, shape, Vocabulary.of(tiny_tokenizer))

@@ -1,0 +1,156 @@
+"""Validation figures against values computed by hand: models that give every token a known probability."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small
+import torch
+
+from glm_model import GLM, GLMConfig
+from glm_model.train import TrainStep
+from pipelines import store, tokens
+from pipelines.clean import CleanConfig
+from pipelines.feed import Reader
+from pipelines.text import clean_unit
+from workflows.evaluation import evaluate, unidirectional
+
+VOCABULARY = 64  # so a token costs log2 64 = 6 bits where all are equally probable
+# 7 text tokens in 23 bytes, and 3 in 7; [CLS] before and eos behind each.
+TEXTS = ["the cat sat on the mat.", "你好."]
+WHOLE_TEXT = {"document": {"min_ratio": 1.0, "suffix_share": 0.0}}
+
+
+@pytest.fixture(scope="module")
+def two_texts(tmp_path_factory, tiny_tokenizer) -> store.TokenStore:
+    """A store whose validation rows hold the two texts and nothing else."""
+    return held_out(tmp_path_factory.mktemp("two"), tiny_tokenizer, TEXTS)
+
+
+def held_out(folder: Path, tokenizer, texts: list[str]) -> store.TokenStore:
+    url, text_url = str(folder / "store"), str(folder / "text")
+    record = clean_unit(small.corpus(folder / "raw", texts), CleanConfig("off"), f"{text_url}/0123456789abcdef")
+    assert (record["kept"], record["dropped"]) == (len(texts), {})
+    tokenizer.save(url)
+    pieces = [{"unit": record["path"], "source": record["source"], **piece} for piece in record["pieces"]]
+    settings, shards = small.settings(), {}
+    for split in ("train", "validation"):
+        limits = {record["source"]: (1 << 64) - 1}
+        built = tokens.build_shard(
+            "shard-00000", split, pieces, limits, text_url=text_url, store_url=url, settings=settings
+        )
+        shards[split] = [store.shard_of(built["shard"])]
+    manifest = {
+        "tokenizer_digest": tokenizer.digest,
+        "vocab_size": tokenizer.vocab_size,
+        "dtype": store.token_dtype(tokenizer.vocab_size).str,
+        "settings": settings._asdict(),
+    }
+    store.publish(url, manifest, shards)
+    return store.TokenStore.open(url)
+
+
+def unigram(probabilities: dict[int, float], *, num_objectives: int = 1) -> TrainStep:
+    """A model that gives some tokens a probability wherever they stand, and shares the rest out evenly."""
+    rest = (1 - sum(probabilities.values())) / (VOCABULARY - len(probabilities))
+    p = torch.full((VOCABULARY,), rest)
+    p[list(probabilities)] = torch.tensor(list(probabilities.values()))
+    model = GLM(GLMConfig(layers=1, width=8, heads=1, vocab_size=VOCABULARY, positions=64))
+    with torch.no_grad():
+        model.token_embedding.weight.zero_()
+        model.token_embedding.weight[:, 0] = p.log()
+        model.final_norm.weight.zero_()
+        model.final_norm.bias.copy_(torch.eye(8)[0])
+    return TrainStep(model, num_objectives=num_objectives, precision="fp32")
+
+
+def readers(opened: store.TokenStore, tokenizer, **config) -> dict[str, Reader]:
+    recipe, _ = small.recipe(opened, tokenizer, split="validation", **config)
+    text = unidirectional(recipe, config.get("mask_tokens", "task"))
+    return {"blanks": Reader(opened.validation, recipe), "text": Reader(opened.validation, text)}
+
+
+def measure(step: TrainStep, given: dict[str, Reader], *, rows: int = 99, micro_rows: int = 2) -> dict[str, float]:
+    return evaluate(step, given, rows=rows, micro_rows=micro_rows, rank=0, world=1, device=torch.device("cpu"))
+
+
+def test_equal_probabilities_cost_6_bits_a_target(two_texts, tiny_tokenizer):
+    given = readers(two_texts, tiny_tokenizer, mixture={"document": 1.0}, settings=WHOLE_TEXT)
+    metrics = measure(unigram({}), given)
+    assert metrics == pytest.approx(
+        {
+            # One blank of each whole text and its [eop]: 8 + 4 targets; in the unidirectional form also eos: 9 + 5.
+            "val/bits_per_byte_document": 12 * 6 / 30,
+            "val/bits_per_byte": 14 * 6 / 30,
+            "val/loss_document": math.log(64),
+            "val/loss": math.log(64),
+        },
+        rel=1e-5,
+    )
+
+
+def test_each_target_costs_its_own_bits(two_texts, tiny_tokenizer):
+    the, eop = tiny_tokenizer.encode("the")[0], tiny_tokenizer.special.eop
+    given = readers(two_texts, tiny_tokenizer, mixture={"document": 1.0}, settings=WHOLE_TEXT)
+    metrics = measure(unigram({int(the): 1 / 2, eop: 1 / 4}), given)
+    other = math.log2(62 / (1 / 4))
+    # `the` twice, [eop] twice, and 8 others: 5 + 3 words and signs; eos makes them 10.
+    assert metrics["val/bits_per_byte_document"] == pytest.approx((2 * 1 + 2 * 2 + 8 * other) / 30, rel=1e-5)
+    assert metrics["val/bits_per_byte"] == pytest.approx((2 * 1 + 2 * 2 + 10 * other) / 30, rel=1e-5)
+
+
+def test_a_part_of_a_text_has_its_share_of_the_bytes(two_texts, tiny_tokenizer):
+    """With half of the text blanked: 4 of 7 tokens and 2 of 3, in one blank each."""
+    half = {"document": {"min_ratio": 0.5, "suffix_share": 0.0}}
+    given = readers(two_texts, tiny_tokenizer, mixture={"document": 1.0}, settings=half)
+    rows = two_texts.validation.read_group(0)
+    drawn = given["blanks"]._group(0, 0)[1]
+    sizes = {int(n): int(end - start) for n, (start, end) in zip(np.diff(rows.offsets), drawn.spans, strict=True)}
+    long, short = sizes[9], sizes[5]
+    metrics = measure(unigram({}), given)
+    expected = (long + 1 + short + 1) * 6 / (23 * long / 7 + 7 * short / 3)
+    assert metrics["val/bits_per_byte_document"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_mixture_is_told_per_objective_and_by_its_shares(tiny_store, tiny_tokenizer):
+    given = readers(tiny_store, tiny_tokenizer)
+    mixture = given["blanks"].recipe.mixture
+    targets, num_bytes, text_targets, text_bytes = dict.fromkeys(mixture.names, 0), {}, 0, 0
+    for group in range(len(tiny_store.validation.group_rows)):
+        rows, drawn = given["blanks"]._group(0, group)
+        for i in range(len(rows.ids)):
+            segment = rows.tokens[rows.offsets[i] : rows.offsets[i + 1]]
+            has_eos = segment[-1] == tiny_tokenizer.special.eos
+            length = len(segment) - 1 - has_eos
+            name = mixture.names[drawn.objective[i]]
+            spans = drawn.spans[drawn.span_offsets[i] : drawn.span_offsets[i + 1]]
+            blanked = sum(min(end, length + 1) - start for start, end in spans)
+            targets[name] += sum(end - start + 1 for start, end in spans)
+            num_bytes[name] = num_bytes.get(name, 0) + rows.num_bytes[i] * blanked / length
+            text_targets += len(segment)  # without [CLS], with [eop]
+            text_bytes += rows.num_bytes[i]
+    assert set(num_bytes) == {"token", "sentence", "document"}
+    metrics = measure(unigram({}, num_objectives=3), given)
+    assert metrics == pytest.approx(
+        {f"val/bits_per_byte_{name}": targets[name] * 6 / num_bytes[name] for name in mixture.names}
+        | {f"val/loss_{name}": math.log(64) for name in mixture.names}
+        | {"val/loss": math.log(64), "val/bits_per_byte": text_targets * 6 / text_bytes},
+        rel=1e-5,
+    )
+
+
+def test_the_figures_do_not_depend_on_how_rows_are_taken_together(tiny_store, tiny_tokenizer):
+    given = readers(tiny_store, tiny_tokenizer)
+    step = unigram({5: 0.3, 6: 0.2}, num_objectives=3)
+    whole = measure(step, given, micro_rows=99)
+    assert measure(step, given, micro_rows=1) == pytest.approx(whole, rel=1e-5)
+    assert measure(step, given, rows=1) != pytest.approx(whole, rel=1e-5)
+
+
+def test_the_model_is_left_in_the_mode_in_which_it_was(two_texts, tiny_tokenizer):
+    given = readers(two_texts, tiny_tokenizer, mixture={"document": 1.0})
+    for training in (True, False):
+        step = unigram({}).train(training)
+        measure(step, given)
+        assert step.training is training
