@@ -55,12 +55,23 @@ class Example:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
 
+class Sentinels(NamedTuple):
+    """The ablation in which a blank is known by its number: its own mask [S] and `[sop]` [S] instead of a common one,
+    and one first position for all pieces instead of their mask's place.
+    """
+
+    mask_ids: IntArray
+    sop_ids: IntArray
+    position: int
+
+
 class Ragged(NamedTuple):
     """A batch of segments and their blanks.
 
     tokens [T] and offsets [N+1] hold the segments; spans [S, 2] are half-open `(start, end)` relative to their segment,
     in the order of prediction; span_offsets [N+1]; mask_ids [N] is the mask token, objective_ids [N] the objective of
-    each segment.
+    each segment. Ablations: `sentinels`, and `piece_inputs` [P], what the model reads in place of the P blanked tokens
+    (in the order of prediction) while it predicts them.
     """
 
     tokens: IntArray
@@ -69,6 +80,8 @@ class Ragged(NamedTuple):
     span_offsets: IntArray
     mask_ids: IntArray
     objective_ids: IntArray
+    sentinels: Sentinels | None = None
+    piece_inputs: IntArray | None = None
 
 
 def layout(tokens: IntArray, spans: IntArray, *, mask: int, marks: Marks) -> Example:
@@ -92,7 +105,7 @@ def layout(tokens: IntArray, spans: IntArray, *, mask: int, marks: Marks) -> Exa
 
 
 def restore(example: Example) -> IntArray:
-    """The segment that `layout` was given: its inverse, for one unpadded example.
+    """The segment that `layout` was given: its inverse, for one unpadded example (without sentinels).
 
     A context position is a blank when a piece points to it, not when it holds a mask's id: text may hold that id too.
     """
@@ -145,7 +158,7 @@ def expand(batch: Ragged, row_offsets: IntArray, *, width: int, marks: Marks) ->
     Every intermediate is a flat array over tokens, blanks or blanked tokens: no Python loop over segments.
     Raises ValueError when a row's segments do not fit in width. Spans are trusted (`check_spans` checks them).
     """
-    tokens, offsets, spans, span_offsets, mask_ids, objective_ids = batch
+    tokens, offsets, spans, span_offsets, mask_ids, objective_ids, sentinels, piece_inputs = batch
     n, num_rows = len(offsets) - 1, len(row_offsets) - 1
     sizes = expanded_lengths(offsets, span_offsets)
     row = np.repeat(np.arange(num_rows), np.diff(row_offsets))
@@ -173,7 +186,7 @@ def expand(batch: Ragged, row_offsets: IntArray, *, width: int, marks: Marks) ->
     result.tokens[:] = marks.pad
     result.segment_ids[:] = -1
     within = np.arange(n) - row_offsets[:-1][row] if n else np.zeros(0, np.int64)
-    everywhere = _ranges(out, sizes)
+    everywhere = ranges(out, sizes)
     result.segment_ids[everywhere] = np.repeat(within, sizes)
     result.context_end[everywhere] = np.repeat(column + context_size, sizes)
     result.objective_ids[everywhere] = np.repeat(objective_ids, sizes)
@@ -184,23 +197,23 @@ def expand(batch: Ragged, row_offsets: IntArray, *, width: int, marks: Marks) ->
     result.tokens[target] = tokens[source]
     result.position_ids[target] = place
     mask_place = rank[start]
-    result.tokens[out[segment_of_span] + mask_place] = mask_ids[segment_of_span]
+    result.tokens[out[segment_of_span] + mask_place] = sentinels.mask_ids if sentinels else mask_ids[segment_of_span]
 
     # The pieces, in the order of prediction: [sop] and the blank's tokens in; the blank's tokens and [eop] out.
     used = np.cumsum(size + 1) - (size + 1)
     first_span = np.minimum(span_offsets[:-1], max(len(size) - 1, 0))
     used_in_segment = used - (used[first_span][segment_of_span] if len(size) else 0)
     piece = (out + context_size)[segment_of_span] + used_in_segment
-    positions = _ranges(piece, size + 1)
-    result.position_ids[positions] = np.repeat(mask_place, size + 1)
-    result.block_position_ids[positions] = _ranges(np.ones(len(size), np.int64), size + 1)
+    positions = ranges(piece, size + 1)
+    result.position_ids[positions] = sentinels.position if sentinels else np.repeat(mask_place, size + 1)
+    result.block_position_ids[positions] = ranges(np.ones(len(size), np.int64), size + 1)
     result.loss_mask[positions] = 1
-    blanked = tokens[_ranges(start, size)]
-    slots = _ranges(piece, size)
+    blanked = tokens[ranges(start, size)]
+    slots = ranges(piece, size)
     result.targets[slots] = blanked
     result.targets[piece + size] = marks.eop
-    result.tokens[slots + 1] = blanked
-    result.tokens[piece] = marks.sop
+    result.tokens[slots + 1] = blanked if piece_inputs is None else piece_inputs
+    result.tokens[piece] = sentinels.sop_ids if sentinels else marks.sop
     return Example(**{name: array.reshape(num_rows, width) for name, array in result.arrays().items()})
 
 
@@ -236,8 +249,8 @@ def piece_positions(mask_position: int, first: int, count: int) -> tuple[IntArra
     return np.full(count, mask_position, np.int64), np.arange(first, first + count, dtype=np.int64)
 
 
-def _ranges(starts: IntArray, sizes: IntArray) -> IntArray:
-    """Concatenated arange(start, start + size) of every pair."""
+def ranges(starts: IntArray, sizes: IntArray) -> IntArray:
+    """arange(start, start + size) of every pair, one after the other; both int64 [K]."""
     shift = starts - (np.cumsum(sizes) - sizes)
     return np.repeat(shift, sizes) + np.arange(int(sizes.sum()))
 

@@ -11,10 +11,10 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from glm_model.layout import Ragged, expanded_lengths
+from glm_model.layout import expanded_lengths
 from infra.config import dataclass_from
 from infra.errors import UserError, nearest
-from pipelines import keyed, objectives
+from pipelines import ablations, keyed, objectives
 from pipelines.objectives import SegmentBatch
 from pipelines.vocabulary import Vocabulary
 
@@ -40,9 +40,15 @@ class BlanksConfig:
     """A name (glm, glm_doc, glm_sent, glm_multi, gpt) or shares such as {token: 0.6, document: 0.4}; drawn per
     segment.
     """
-    mask_tokens: Literal["one", "task"] = "task"
-    """One [MASK] for all objectives (the paper), or one per task: [MASK], [sMASK], [gMASK] (the authors' later
-    models).
+    mask_tokens: Literal["one", "task", "sentinel"] = "task"
+    """One [MASK] for all objectives (the paper); one per task: [MASK], [sMASK], [gMASK] (the authors' later models);
+    or, an ablation of the paper, a numbered one per blank.
+    """
+    order: Literal["random", "left_to_right"] = "random"
+    """Order in which the blanks of a segment are predicted. left_to_right: an ablation of the paper."""
+    noise: float = 0.0
+    """Share of the blanked tokens that the model cannot read while it predicts the next ones (the authors use 0.1 in
+    some later models).
     """
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Settings of an objective, by its name: {token: {ratio: 0.15}, document: {min_ratio: 0.5}}."""
@@ -50,9 +56,23 @@ class BlanksConfig:
     """Decides what is blanked."""
 
 
+class Form(NamedTuple):
+    """How the blanks of a mixture are shown to the model; the defaults are GLM's."""
+
+    left_to_right: bool = False
+    sentinels: bool = False
+    noise: float = 0.0
+    in_place: bool = False
+
+    @property
+    def extra_tokens(self) -> int:
+        """Ids behind the tokenizer's own that the model needs."""
+        return ablations.extra_tokens(sentinels=self.sentinels, noise=self.noise > 0)
+
+
 class Mixture(NamedTuple):
     """A resolved mixture: parallel tuples of names, shares (they sum to 1), modules and their settings, and mask
-    kinds.
+    kinds; and the form of its blanks.
     """
 
     names: tuple[str, ...]
@@ -60,6 +80,7 @@ class Mixture(NamedTuple):
     modules: tuple[ModuleType, ...]
     configs: tuple[Any, ...]
     masks: tuple[str, ...]
+    form: Form = Form()
 
 
 class Blanks(NamedTuple):
@@ -114,7 +135,7 @@ def resolve(config: BlanksConfig) -> Mixture:
         for name, module in zip(shares, modules, strict=True)
     )
     masks = tuple(module.MASK if config.mask_tokens == "task" else "mask" for module in modules)
-    return Mixture(tuple(shares), tuple(shares.values()), modules, configs, masks)
+    return Mixture(tuple(shares), tuple(shares.values()), modules, configs, masks, _form(config, modules))
 
 
 def draw(
@@ -136,7 +157,11 @@ def draw(
             batch = SegmentBatch(tokens, offsets, keys[members], vocabulary)
         if len(members):
             parts.append((members, *module.spans(batch, config)))
-    return Blanks(objective.astype(np.uint8), *_merge(parts, len(keys)))
+    spans, span_offsets = _merge(parts, len(keys))
+    if mixture.form.left_to_right:
+        segment = np.repeat(np.arange(len(keys)), np.diff(span_offsets))
+        spans = spans[np.lexsort((spans[:, 0], segment))]
+    return Blanks(objective.astype(np.uint8), spans, span_offsets)
 
 
 def draw_rows(
@@ -152,7 +177,7 @@ def draw_rows(
     blanks = draw(mixture, rows, vocabulary, seed=seed, epoch=epoch)
     redraws = np.zeros(len(rows.row_offsets) - 1, np.int64)
     for attempt in range(1, _MAX_DRAWS):
-        sizes = expanded_lengths(rows.offsets, blanks.span_offsets)
+        sizes = positions(rows, blanks, mixture)
         filled = np.add.reduceat(sizes, rows.row_offsets[:-1]) if len(sizes) else np.zeros(0)
         over = np.flatnonzero(filled > width)
         if len(over) == 0:
@@ -167,28 +192,16 @@ def draw_rows(
     )
 
 
-def ragged(rows: RowBatch, blanks: Blanks, mixture: Mixture, vocabulary: Vocabulary) -> Ragged:
-    """What `glm_model.layout.expand` takes. Raises UserError when the tokenizer lacks a mask that the mixture uses."""
-    mask_of = mask_ids(mixture, vocabulary)
-    objective = blanks.objective.astype(np.int64)
-    return Ragged(rows.tokens, rows.offsets, blanks.spans, blanks.span_offsets, mask_of[objective], objective)
-
-
-def mask_ids(mixture: Mixture, vocabulary: Vocabulary) -> np.ndarray:
-    """The mask token of each objective of the mixture, int64 [O]."""
-    ids = np.array([vocabulary.masks[kind] for kind in mixture.masks], dtype=np.int64)
-    if (ids < 0).any():
-        kind = mixture.masks[int(np.argmin(ids))]
-        raise UserError(
-            f"the tokenizer has no {kind} token, which blanks.mask_tokens=task needs",
-            try_="blanks.mask_tokens=one, or a tokenizer with [MASK], [sMASK] and [gMASK]",
-        )
-    return ids
+def positions(rows: RowBatch, blanks: Blanks, mixture: Mixture) -> np.ndarray:
+    """Positions that each segment takes once laid out, [N]."""
+    return np.diff(rows.offsets) if mixture.form.in_place else expanded_lengths(rows.offsets, blanks.span_offsets)
 
 
 def moments(mixture: Mixture, rows: RowBatch, vocabulary: Vocabulary) -> tuple[np.ndarray, np.ndarray]:
     """(mean, variance) of the positions that each segment takes once laid out, [N], over the draws of the mixture."""
     batch = SegmentBatch(rows.tokens, rows.offsets, rows.ids, vocabulary)
+    if mixture.form.in_place:
+        return batch.lengths.astype(np.float64), np.zeros(len(batch))
     mean, square = np.zeros(len(batch)), np.zeros(len(batch))
     for module, config, share in zip(mixture.modules, mixture.configs, mixture.shares, strict=True):
         first, variance = module.blank_moments(batch, config)
@@ -203,6 +216,19 @@ def take_ragged(flat: np.ndarray, offsets: np.ndarray, members: np.ndarray) -> t
     new = np.concatenate(([0], np.cumsum(sizes)))
     index = np.repeat(offsets[:-1][members] - new[:-1], sizes) + np.arange(new[-1])
     return flat[index], new
+
+
+def _form(config: BlanksConfig, modules: tuple[ModuleType, ...]) -> Form:
+    in_place = [module for module in modules if getattr(module, "IN_PLACE", False)]
+    if in_place and len(modules) > 1:
+        raise UserError(
+            f"{in_place[0].__name__.rpartition('.')[2]} cannot be mixed with other objectives",
+            why="it predicts tokens in place, and the others append their blanks",
+            try_="blanks.mixture={masked_lm: 1.0}",
+        )
+    if not 0 <= config.noise < 1:
+        raise UserError(f"blanks.noise={config.noise:g} is outside [0, 1)", try_="the authors use 0.1")
+    return Form(config.order == "left_to_right", config.mask_tokens == "sentinel", config.noise, bool(in_place))
 
 
 def _merge(parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]], n: int) -> tuple[np.ndarray, np.ndarray]:

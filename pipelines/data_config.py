@@ -92,8 +92,8 @@ def check(config: DataConfig, blanks_config: BlanksConfig) -> None:
 
 def content_settings(config: DataConfig, blanks_config: BlanksConfig) -> dict[str, Any]:
     """The settings that decide what a store holds."""
-    packed_for = asdict(blanks_config)
-    del packed_for["seed"]  # packing reserves room for any draw
+    # Packing reserves room for any draw, and what blanks look like takes no room: one store serves all ablations.
+    packed_for = {"mixture": blanks_config.mixture, "settings": blanks_config.settings}
     names = (
         "sequence_length",
         "row_width",

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow.parquet as pq
 
-from glm_model.layout import Example, Marks, expand
+from glm_model.layout import Example, Marks
 from infra import storage
-from pipelines import blanks, keyed, plans
+from pipelines import blanks, examples, keyed, plans
 from pipelines.batches import BatchPlan, RowPlaces
 from pipelines.blanks import Blanks, Mixture, RowBatch
 from pipelines.store import Split
@@ -39,6 +39,7 @@ class Recipe:
     marks: Marks
     seed: int
     width: int
+    sequence_length: int
     plan_key: str | None
 
 
@@ -94,8 +95,16 @@ class Reader:
             for epoch, group, row in zip(places.epoch, places.group, places.row, strict=True)
         ]
         rows, drawn = _concatenate(taken)
-        ragged = blanks.ragged(rows, drawn, self.recipe.mixture, self.recipe.vocabulary)
-        example = expand(ragged, rows.row_offsets, width=self.recipe.width, marks=self.recipe.marks)
+        recipe = self.recipe
+        example = examples.lay_out(
+            rows,
+            drawn,
+            recipe.mixture,
+            recipe.vocabulary,
+            width=recipe.width,
+            marks=recipe.marks,
+            length=recipe.sequence_length,
+        )
         counts, blank_bytes = _blank_totals(rows, drawn, self.recipe)
         return MicroBatch(example, len(rows.tokens), counts, blank_bytes, fingerprint(rows, drawn))
 
@@ -188,7 +197,7 @@ def fingerprint(rows: RowBatch, drawn: Blanks) -> int:
 
 
 def _blank_totals(rows: RowBatch, drawn: Blanks, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
-    """Per objective [O]: targets (blanked tokens and one [eop] per blank), and the bytes of the text behind them.
+    """Per objective [O]: targets (blanked tokens and one [eop] per appended blank), and the bytes of their text.
 
     The bytes of a segment are shared out by the blanked share of its text tokens; eos is no text.
     """
@@ -202,7 +211,8 @@ def _blank_totals(rows: RowBatch, drawn: Blanks, recipe: Recipe) -> tuple[np.nda
     )
     share = (blanked - (has_eos & reaches_end)) / np.maximum(lengths - 1 - has_eos, 1)
     objectives = len(recipe.mixture.names)
-    counts = np.bincount(drawn.objective, weights=blanked + num_blanks, minlength=objectives)
+    targets = blanked if recipe.mixture.form.in_place else blanked + num_blanks
+    counts = np.bincount(drawn.objective, weights=targets, minlength=objectives)
     return counts.astype(np.int64), np.bincount(drawn.objective, weights=share * rows.num_bytes, minlength=objectives)
 
 

@@ -38,7 +38,7 @@ _SCHEMA = pa.schema(
 def plan_key(config: BlanksConfig, mixture: Mixture, *, seed: int, width: int) -> str:
     """Names the folder of the plans that a run with these settings may read."""
     settings = [asdict(c) for c in mixture.configs]
-    content = [VERSION, mixture.names, mixture.shares, mixture.masks, settings, config.mask_tokens, seed, width]
+    content = [VERSION, mixture.names, mixture.shares, settings, config.order, seed, width]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

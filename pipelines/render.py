@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from glm_model.layout import Example, Marks, expand
+from glm_model.layout import Example, Marks
 from glm_model.tokenizer import Tokenizer
 from pipelines import blanks
 from pipelines.blanks import Blanks, BlanksConfig, RowBatch
+from pipelines.examples import lay_out
 from pipelines.store import Split, TokenStore
 from pipelines.vocabulary import Vocabulary
 
@@ -48,18 +49,17 @@ def examples(
     """
     mixture, vocabulary = blanks.resolve(config), Vocabulary.of(tokenizer)
     rows = split.read_group(0)
-    width = opened.manifest["settings"]["row_width"]
+    width, length = (opened.manifest["settings"][name] for name in ("row_width", "sequence_length"))
     drawn, _ = blanks.draw_rows(mixture, rows, vocabulary, seed=config.seed, epoch=0, width=width)
     per_objective = -(-count // len(mixture.names))
     shown: list[Shown] = []
     for index, name in enumerate(mixture.names):
         for segment in np.flatnonzero(drawn.objective == index)[:per_objective]:
             one, its_blanks = _segment(rows, drawn, int(segment))
-            ragged = blanks.ragged(one, its_blanks, mixture, vocabulary)
             special = tokenizer.special
             marks = Marks(special.sop, special.eop, special.pad)
-            size = len(one.tokens) + 2 * len(its_blanks.spans)
-            example = expand(ragged, np.array([0, 1]), width=size, marks=marks)
+            size = int(blanks.positions(one, its_blanks, mixture)[0])
+            example = lay_out(one, its_blanks, mixture, vocabulary, width=size, marks=marks, length=length)
             shown.append(_shown(name, one, its_blanks, example, tokenizer))
     return shown[:count]
 

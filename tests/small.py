@@ -152,5 +152,6 @@ def recipe(
         marks=Marks(special.sop, special.eop, special.pad),
         seed=blanks_config.seed,
         width=opened.manifest["settings"]["row_width"],
+        sequence_length=opened.manifest["settings"]["sequence_length"],
         plan_key=plan_key,
     ), blanks_config

@@ -63,7 +63,8 @@ def check_recipe(recipe: Recipe) -> None:
 
 def model_config(recipe: Recipe, opened: TokenStore, tokenizer: Tokenizer) -> GLMConfig:
     """The model's shape. Raises UserError for unknown sizes and for segments beyond the position tables."""
-    return _shape(recipe, opened.manifest["settings"]["sequence_length"], vocab_size=tokenizer.padded_vocab_size)
+    needed = tokenizer.vocab_size + blanks.resolve(recipe.blanks).form.extra_tokens
+    return _shape(recipe, opened.manifest["settings"]["sequence_length"], vocab_size=-(-needed // 128) * 128)
 
 
 def _shape(recipe: Recipe, length: int, *, vocab_size: int) -> GLMConfig:
@@ -78,6 +79,7 @@ def _shape(recipe: Recipe, length: int, *, vocab_size: int) -> GLMConfig:
             recipe.model.size,
             vocab_size=vocab_size,
             positions=positions,
+            block_positions=recipe.model.block_positions,
             dropout=recipe.model.dropout,
             attention_dropout=recipe.model.dropout,
         )

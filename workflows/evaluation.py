@@ -21,7 +21,7 @@ from pipelines.feed import Reader, Recipe
 
 def unidirectional(recipe: Recipe, mask_tokens: str) -> Recipe:
     """The same rows as one left-to-right blank each: a plain language model's question."""
-    config = BlanksConfig(mixture="gpt", mask_tokens="one" if mask_tokens == "one" else "task")
+    config = BlanksConfig(mixture="gpt", mask_tokens="task" if mask_tokens == "task" else "one")
     return replace(recipe, mixture=blanks.resolve(config), plan_key=None)
 
 

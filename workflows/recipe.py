@@ -25,6 +25,8 @@ class ModelConfig:
     """tiny, mini, base, large, 410m, 515m, 2b or 10b."""
     positions: int | None = None
     """Rows of the position tables; default: data.sequence_length."""
+    block_positions: bool = True
+    """The second position, which counts inside a blank. false: an ablation of the paper."""
     dropout: float = 0.1
     """On embeddings, attention and the outputs of both sublayers."""
 

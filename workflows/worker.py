@@ -275,6 +275,7 @@ class Worker:
             marks=Marks(sop=special.sop, eop=special.eop, pad=special.pad),
             seed=self.recipe.blanks.seed,
             width=self.store.manifest["settings"]["row_width"],
+            sequence_length=self.store.manifest["settings"]["sequence_length"],
             plan_key=self.job["plan_key"],
         )
 

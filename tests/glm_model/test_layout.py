@@ -27,8 +27,8 @@ MARKS = Marks(sop=SOP, eop=EOP, pad=EOS)
 
 # Worked examples of the authors that show what we do otherwise, and why (DESIGN sections 3 and 6).
 NOT_OURS = {
-    "block_position_encoding=False": "an ablation without second position: block ids are 1 in all of a piece",
-    "sentinel_token, no shuffle": "an ablation with numbered masks: needs a larger vocabulary and position table",
+    "block_position_encoding=False": "ours is a model without the second table (model.block_positions), same arrays",
+    "sentinel_token, no shuffle": "met by the ablation: tests/pipelines/test_ablations.py",
     "gpt suffix (infill draw < gpt_infill_prob)": "no [eop] behind the suffix: such models never learn to stop on it",
     "gpt multi-document sample: always suffix, no infill draw": "as above; a segment of ours holds one document",
     "gpt suffix with an eos as last target": "as above",

@@ -1,7 +1,8 @@
 """Laws 1 and 2 for every objective that stands in pipelines/objectives: a new file is tested at once.
 
 Law 1: the layout loses nothing. Law 2: the loss covers exactly the blanks, each blanked token once, and each piece
-ends in [eop].
+ends in [eop]. An objective that predicts in place declares itself: there the targets stand where they were, and no
+[eop] does.
 """
 
 import numpy as np
@@ -12,13 +13,14 @@ from hypothesis import strategies as st
 
 from glm_model.layout import Example, check_spans, expand, restore
 from infra.errors import UserError
-from pipelines import blanks, objectives
+from pipelines import blanks, examples, objectives
 from pipelines.blanks import Blanks, BlanksConfig, RowBatch
 
 VOCABULARY = small.golden_vocabulary()
 EXTREMES = {
     "token": [{"ratio": 0.001}, {"ratio": 0.5}, {"ratio": 1.0}, {"mean_length": 30.0}, {"max_length": 1, "ratio": 0.9}],
     "sentence": [{"ratio": 0.001}, {"ratio": 1.0}],
+    "masked_lm": [{"ratio": 0.001}, {"ratio": 1.0}, {"random_share": 0.0, "kept_share": 0.0}, {"random_share": 0.9}],
     "document": [{"min_ratio": 0.01}, {"min_ratio": 1.0}, {"suffix_share": 0.0}, {"suffix_share": 1.0}],
 }
 CASES = [(name, extreme) for name in objectives.names() for extreme in [{}, *EXTREMES.get(name, [])]]
@@ -31,7 +33,7 @@ def draw(name: str, settings: dict, rows: RowBatch, *, seed: int) -> tuple[Blank
 
 def laid_out(rows: RowBatch, drawn: Blanks, mixture: blanks.Mixture) -> list[Example]:
     """One example per segment, without padding."""
-    ragged = blanks.ragged(rows, drawn, mixture, VOCABULARY)
+    ragged = examples.ragged(rows, drawn, mixture, VOCABULARY, sop=small.GOLDEN_MARKS.sop, length=512)
     check_spans(ragged)
     sizes = np.diff(rows.offsets) + 2 * np.diff(drawn.span_offsets)
     each = np.arange(len(sizes) + 1)
@@ -42,7 +44,10 @@ def laid_out(rows: RowBatch, drawn: Blanks, mixture: blanks.Mixture) -> list[Exa
 
 
 def assert_laws(rows: RowBatch, drawn: Blanks, mixture: blanks.Mixture) -> None:
-    mask = blanks.mask_ids(mixture, VOCABULARY)[0]
+    if mixture.form.in_place:
+        assert_laws_in_place(rows, drawn, mixture)
+        return
+    mask = examples.mask_ids(mixture, VOCABULARY)[0]
     for i, example in enumerate(laid_out(rows, drawn, mixture)):
         tokens = rows.tokens[rows.offsets[i] : rows.offsets[i + 1]]
         spans = drawn.spans[drawn.span_offsets[i] : drawn.span_offsets[i + 1]]
@@ -61,6 +66,26 @@ def assert_laws(rows: RowBatch, drawn: Blanks, mixture: blanks.Mixture) -> None:
         assert not example.targets[:end].any()
         assert end == len(tokens) - sum(map(len, blanked)) + len(spans)
         assert (example.tokens[:end] == mask).sum() == len(spans)  # the texts here hold no mask of their own
+
+
+def assert_laws_in_place(rows: RowBatch, drawn: Blanks, mixture: blanks.Mixture) -> None:
+    sizes, each = np.diff(rows.offsets), np.arange(len(rows.offsets))
+    shown = {"width": int(sizes.max()), "marks": small.GOLDEN_MARKS, "length": 512}
+    batch = examples.lay_out(rows._replace(row_offsets=each), drawn, mixture, VOCABULARY, **shown)
+    for i, size in enumerate(sizes):
+        tokens = rows.tokens[rows.offsets[i] : rows.offsets[i + 1]]
+        spans = drawn.spans[drawn.span_offsets[i] : drawn.span_offsets[i + 1]]
+        masked = np.zeros(size, bool)
+        for start, end in spans:
+            masked[start:end] = True
+        assert masked.any()
+        assert masked.sum() == (spans[:, 1] - spans[:, 0]).sum(), "each token is predicted once"
+        assert not masked[0], "[CLS] is never predicted"
+        assert not masked[len(tokens) - (tokens[-1] == VOCABULARY.eos) :].any()
+        assert np.where(masked, batch.targets[i, :size], batch.tokens[i, :size]).tolist() == tokens.tolist()  # law 1
+        assert batch.loss_mask[i, :size].tolist() == masked.tolist()  # law 2
+        assert not batch.targets[i][batch.loss_mask[i] == 0].any()
+        assert (batch.context_end[i, :size] == size).all()
 
 
 @pytest.mark.parametrize(("name", "changes"), CASES, ids=str)
@@ -131,6 +156,8 @@ def test_what_a_segment_gets_depends_on_itself_alone(name):
         ("document", {"suffix_share": -0.5}, r"suffix_share=-0.5 is outside \[0, 1\]"),
         ("document", {"suffix_share": 1.5}, "suffix_share=1.5 is outside"),
         ("document", {"min_ration": 0.5}, "min_ration"),
+        ("masked_lm", {"ratio": 0.0}, r"objective masked_lm: ratio=0.0 is outside \(0, 1\]"),
+        ("masked_lm", {"random_share": 0.8, "kept_share": 0.3}, "random_share=0.8 and kept_share=0.3 are no shares"),
     ],
 )
 def test_settings_out_of_range_are_refused_by_name(name, settings, message):

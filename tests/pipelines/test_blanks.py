@@ -7,7 +7,7 @@ import pytest
 import small
 
 from infra.errors import UserError
-from pipelines import blanks
+from pipelines import blanks, examples
 from pipelines.blanks import MIXTURES, BlanksConfig, RowBatch, resolve
 from pipelines.vocabulary import Vocabulary
 
@@ -120,15 +120,15 @@ def test_wrong_mixtures_are_refused_by_name(config, message):
 def test_a_missing_mask_is_refused_with_the_remedy():
     poor = Vocabulary(1, 0, {"mask": 2, "smask": -1, "gmask": 3}, VOCABULARY.classes)
     with pytest.raises(UserError, match=r"the tokenizer has no smask token(.|\n)*blanks.mask_tokens=one"):
-        blanks.mask_ids(resolve(BlanksConfig()), poor)
-    assert blanks.mask_ids(resolve(BlanksConfig(mask_tokens="one")), poor).tolist() == [2, 2, 2]
-    assert blanks.mask_ids(resolve(BlanksConfig()), VOCABULARY).tolist() == [2, 993, 992]
+        examples.mask_ids(resolve(BlanksConfig()), poor)
+    assert examples.mask_ids(resolve(BlanksConfig(mask_tokens="one")), poor).tolist() == [2, 2, 2]
+    assert examples.mask_ids(resolve(BlanksConfig()), VOCABULARY).tolist() == [2, 993, 992]
 
 
 def test_a_ragged_batch_carries_each_segments_mask(rows):
     mixture = resolve(BlanksConfig())
     drawn = blanks.draw(mixture, rows, VOCABULARY, seed=1, epoch=0)
-    ragged = blanks.ragged(rows, drawn, mixture, VOCABULARY)
+    ragged = examples.ragged(rows, drawn, mixture, VOCABULARY, sop=990, length=512)
     assert ragged.mask_ids.tolist() == [[2, 993, 992][o] for o in drawn.objective]
     assert ragged.objective_ids.tolist() == drawn.objective.tolist()
 

@@ -135,13 +135,14 @@ def test_a_plan_is_named_by_all_that_decides_its_blanks():
         key(BlanksConfig(mixture={"token": 0.5, "sentence": 0.2, "document": 0.3})),
         key(BlanksConfig(mixture={"sentence": 0.3, "token": 0.5, "document": 0.2})),
         key(BlanksConfig(settings={"token": {"ratio": 0.3}})),
-        key(BlanksConfig(mask_tokens="one")),
+        key(BlanksConfig(order="left_to_right")),
     ]
     assert len({base, *others}) == 8
     assert key(BlanksConfig(mixture={"token": 0.5, "sentence": 0.3, "document": 0.2})) == base, (
         "by content, not by name"
     )
     assert key(BlanksConfig(settings={"token": {"ratio": 0.15}})) == base
+    assert key(BlanksConfig(mask_tokens="sentinel", noise=0.1)) == base, "which blanks, not what they look like"
     assert (
         plans.plan_path("k", "train", 3, "train/shard-00007.parquet") == "plans/k/train/epoch-00003/shard-00007.parquet"
     )

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from pipelines import render
+from pipelines import examples, render
 from pipelines.blanks import Blanks, BlanksConfig, RowBatch
 from pipelines.render import Shown
 from pipelines.vocabulary import Vocabulary
@@ -22,7 +22,7 @@ def shown_by_hand(tokenizer, text: str, spans: list[list[int]]) -> Shown:
     rows = RowBatch(tokens, np.array([0, len(tokens)]), np.array([255], np.uint64), np.array([1]), np.array([0, 1]))
     drawn = Blanks(np.zeros(1, np.uint8), np.array(spans), np.array([0, len(spans)]))
     mixture = blanks.resolve(BlanksConfig(mixture="glm"))
-    ragged = blanks.ragged(rows, drawn, mixture, Vocabulary.of(tokenizer))
+    ragged = examples.ragged(rows, drawn, mixture, Vocabulary.of(tokenizer), sop=tokenizer.special.sop, length=512)
     marks = Marks(special.sop, special.eop, special.pad)
     example = expand(ragged, np.array([0, 1]), width=len(tokens) + 2 * len(spans), marks=marks)
     return render._shown("token", rows, drawn, example, tokenizer)
