@@ -233,6 +233,8 @@ def _form(config: BlanksConfig, modules: tuple[ModuleType, ...]) -> Form:
 
 def _merge(parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]], n: int) -> tuple[np.ndarray, np.ndarray]:
     """Spans and offsets in segment order out of (members, spans, offsets) of each objective."""
+    if len(parts) == 1:  # it has all segments
+        return parts[0][1:]
     count = np.zeros(n, np.int64)
     for members, _, offsets in parts:
         count[members] = np.diff(offsets)

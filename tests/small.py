@@ -1,9 +1,11 @@
 """Small things made without Ray: a tokenizer whose ids are known by heart, segments of plain numbers, a token store."""
 
+import itertools
 import json
 from pathlib import Path
 
 import numpy as np
+from hypothesis import strategies as st
 
 from glm_model.layout import Marks
 from glm_model.tokenizer import Tokenizer
@@ -42,6 +44,20 @@ PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, "##s", "##ing", 
 # Ids of the authors' worked examples (their table of token ids): text is any other number.
 GOLDEN_MARKS = Marks(sop=990, eop=991, pad=0)
 GOLDEN_ENDS = (10, 11, 12, 13)
+
+
+@st.composite
+def blanked_segments(draw) -> list[tuple[np.ndarray, np.ndarray, int]]:
+    """(tokens, spans, mask) of a few segments: spans of any number, none included, adjacent ones, in any order."""
+    found = []
+    for _ in range(draw(st.integers(1, 6))):
+        n = draw(st.integers(1, 12))
+        tokens = np.array(draw(st.lists(st.integers(0, 999), min_size=n, max_size=n)))
+        bounds = sorted(draw(st.lists(st.integers(0, n), max_size=6, unique=True)))
+        spans = list(itertools.pairwise(bounds))
+        kept = draw(st.permutations(spans))[: draw(st.integers(0, 5))]
+        found.append((tokens, np.array(kept, np.int64).reshape(-1, 2), draw(st.sampled_from([2, 992]))))
+    return found
 
 
 def golden_vocabulary() -> Vocabulary:

@@ -42,24 +42,29 @@ def spans(batch: SegmentBatch, config: Config) -> tuple[np.ndarray, np.ndarray]:
     room = batch.text_ends - 1
     target = _targets(batch.lengths, room, config)
     sizes, count = _draw_lengths(batch.keys, target, room, config)
-    total = sizes.sum(axis=1)
-    columns = np.arange(sizes.shape[1])
+    segments, most = sizes.shape
+    reached = np.cumsum(sizes, axis=1)
+    total = reached[:, -1]
+    columns = np.arange(most)
     valid = columns < count[:, None]
 
     # Places: k draws with replacement from the free tokens, sorted, then moved apart by the blanks before them. At high
     # ratios there may be no token left to keep two blanks apart: such segments lay their blanks without the gap.
     gap = (total + count - 1 <= room).astype(np.int64)
     free = room - total - gap * (count - 1)
-    draws = keyed.below(keyed.bits(batch.keys, sizes.shape[1], stream=_PLACES), (free + 1)[:, None])
-    draws[~valid] = np.iinfo(np.int64).max // 2
-    draws.sort(axis=1)
-    start = 1 + draws + gap[:, None] * columns + np.cumsum(sizes, axis=1) - sizes
+    start = keyed.below(keyed.bits(batch.keys, most, stream=_PLACES), (free + 1)[:, None])
+    start[~valid] = np.iinfo(np.int64).max // 2
+    start.sort(axis=1)
+    start += gap[:, None] * columns
+    start += reached
+    start -= sizes
+    start += 1
 
-    random = keyed.bits(batch.keys, sizes.shape[1], stream=_ORDER)
+    random = keyed.bits(batch.keys, most, stream=_ORDER)
     random[~valid] = np.iinfo(np.uint64).max
-    order = keyed.order(random)
-    ordered = np.take_along_axis(np.stack((start, start + sizes), axis=2), order[:, :, None], axis=1)
-    return ordered[valid], np.concatenate(([0], np.cumsum(count)))
+    picked = (keyed.order(random) + most * np.arange(segments)[:, None])[valid]
+    first = start.ravel()[picked]
+    return np.stack((first, first + sizes.ravel()[picked]), axis=1), np.concatenate(([0], np.cumsum(count)))
 
 
 def blank_moments(batch: SegmentBatch, config: Config) -> tuple[np.ndarray, np.ndarray]:

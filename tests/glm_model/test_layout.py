@@ -1,10 +1,10 @@
 """The layout function: the authors' worked examples, the paper's picture, padding and packing, and its refusals."""
 
-import itertools
 import json
 
 import numpy as np
 import pytest
+import small
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -190,21 +190,7 @@ def test_rows_without_any_segment_are_padding():
     }
 
 
-@st.composite
-def segments(draw) -> list[tuple[np.ndarray, np.ndarray, int]]:
-    """(tokens, spans, mask) of a few segments: spans of any number, none included, adjacent ones, in any order."""
-    found = []
-    for _ in range(draw(st.integers(1, 6))):
-        n = draw(st.integers(1, 12))
-        tokens = np.array(draw(st.lists(st.integers(0, 999), min_size=n, max_size=n)))
-        bounds = sorted(draw(st.lists(st.integers(0, n), max_size=6, unique=True)))
-        spans = list(itertools.pairwise(bounds))
-        kept = draw(st.permutations(spans))[: draw(st.integers(0, 5))]
-        found.append((tokens, np.array(kept, np.int64).reshape(-1, 2), draw(st.sampled_from([MASK, GMASK]))))
-    return found
-
-
-@given(segments(), st.integers(0, 5))
+@given(small.blanked_segments(), st.integers(0, 5))
 def test_packed_rows_hold_the_examples_alone(parts, slack):
     alone = [layout(tokens, spans, mask=mask, marks=MARKS) for tokens, spans, mask in parts]
     cut = len(parts) // 2
