@@ -210,6 +210,23 @@ def moments(mixture: Mixture, rows: RowBatch, vocabulary: Vocabulary) -> tuple[n
     return batch.lengths + 2 * mean, 4 * np.maximum(square - mean**2, 0)
 
 
+def concatenate_rows(parts: list[RowBatch]) -> RowBatch:
+    """The rows of several batches, one after the other."""
+    return RowBatch(
+        np.concatenate([part.tokens for part in parts]),
+        join_offsets([part.offsets for part in parts]),
+        np.concatenate([part.ids for part in parts]),
+        np.concatenate([part.num_bytes for part in parts]),
+        join_offsets([part.row_offsets for part in parts]),
+    )
+
+
+def join_offsets(parts: list[np.ndarray]) -> np.ndarray:
+    """Offsets of a concatenation of ragged arrays, each given by its own offsets from 0."""
+    sizes = np.concatenate([np.diff(part) for part in parts])
+    return np.concatenate(([0], np.cumsum(sizes)))
+
+
 def take_ragged(flat: np.ndarray, offsets: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The members' slices of a ragged array, concatenated, and their offsets."""
     sizes = np.diff(offsets)[members]

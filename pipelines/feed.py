@@ -234,21 +234,9 @@ def _take_row(rows: RowBatch, drawn: Blanks, row: int) -> tuple[RowBatch, Blanks
 
 def _concatenate(parts: list[tuple[RowBatch, Blanks]]) -> tuple[RowBatch, Blanks]:
     rows, drawn = [p[0] for p in parts], [p[1] for p in parts]
-    batch = RowBatch(
-        np.concatenate([r.tokens for r in rows]),
-        _join_offsets([r.offsets for r in rows]),
-        np.concatenate([r.ids for r in rows]),
-        np.concatenate([r.num_bytes for r in rows]),
-        _join_offsets([r.row_offsets for r in rows]),
-    )
+    batch = blanks.concatenate_rows(rows)
     return batch, Blanks(
         np.concatenate([b.objective for b in drawn]),
         np.concatenate([b.spans for b in drawn]),
-        _join_offsets([b.span_offsets for b in drawn]),
+        blanks.join_offsets([b.span_offsets for b in drawn]),
     )
-
-
-def _join_offsets(parts: list[np.ndarray]) -> np.ndarray:
-    """Offsets of a concatenation of ragged arrays, each given by its own offsets from 0."""
-    sizes = np.concatenate([np.diff(part) for part in parts])
-    return np.concatenate(([0], np.cumsum(sizes)))

@@ -6,6 +6,7 @@ The page is one self-contained HTML file: no script, nothing to fetch, readable 
 
 import html as _html
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ import numpy as np
 from glm_model.layout import Example, Marks
 from glm_model.tokenizer import Tokenizer
 from pipelines import blanks
+from pipelines.blank_statistics import Histogram
 from pipelines.blanks import Blanks, BlanksConfig, RowBatch
 from pipelines.examples import lay_out
 from pipelines.store import Split, TokenStore
@@ -42,30 +44,35 @@ class Shown:
 
 
 def examples(
-    opened: TokenStore, split: Split, tokenizer: Tokenizer, config: BlanksConfig, *, count: int
+    opened: TokenStore,
+    split: Split,
+    tokenizer: Tokenizer,
+    config: BlanksConfig,
+    *,
+    count: int,
+    epoch: int = 0,
+    objectives: Sequence[str] | None = None,
 ) -> list[Shown]:
-    """The first `count` segments of a split under their blanks of epoch 0, as evenly over the objectives as they
-    come.
-    """
-    mixture, vocabulary = blanks.resolve(config), Vocabulary.of(tokenizer)
+    """The first `count` segments of a split under their blanks of an epoch, as even over the objectives as can be."""
+    mixture, vocabulary, special = blanks.resolve(config), Vocabulary.of(tokenizer), tokenizer.special
+    marks = Marks(special.sop, special.eop, special.pad)
     rows = split.read_group(0)
     width, length = (opened.manifest["settings"][name] for name in ("row_width", "sequence_length"))
-    drawn, _ = blanks.draw_rows(mixture, rows, vocabulary, seed=config.seed, epoch=0, width=width)
-    per_objective = -(-count // len(mixture.names))
+    drawn, _ = blanks.draw_rows(mixture, rows, vocabulary, seed=config.seed, epoch=epoch, width=width)
+    wanted = [(index, name) for index, name in enumerate(mixture.names) if objectives is None or name in objectives]
     shown: list[Shown] = []
-    for index, name in enumerate(mixture.names):
-        for segment in np.flatnonzero(drawn.objective == index)[:per_objective]:
+    for place, (index, name) in enumerate(wanted):
+        share = count // len(wanted) + (place < count % len(wanted))
+        for segment in np.flatnonzero(drawn.objective == index)[:share]:
             one, its_blanks = _segment(rows, drawn, int(segment))
-            special = tokenizer.special
-            marks = Marks(special.sop, special.eop, special.pad)
             size = int(blanks.positions(one, its_blanks, mixture)[0])
             example = lay_out(one, its_blanks, mixture, vocabulary, width=size, marks=marks, length=length)
             shown.append(_shown(name, one, its_blanks, example, tokenizer))
-    return shown[:count]
+    return shown
 
 
-def html(shown: list[Shown], *, title: str) -> str:
-    """A self-contained page of examples."""
+def html(shown: list[Shown], *, title: str, histograms: Sequence[Histogram] = ()) -> str:
+    """A self-contained page of examples, and of histograms below them."""
     body = "\n".join(_card(index, example) for index, example in enumerate(shown, start=1))
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -74,8 +81,43 @@ def html(shown: list[Shown], *, title: str) -> str:
 <p>Each text is shown with its blanks numbered in the order in which the model predicts them. It reads the context as a
 whole, then writes every blank from left to right, seeing the blanks before it.</p>
 {body}
+{"".join(_chart(histogram) for histogram in histograms)}
 </body></html>
 """
+
+
+def terminal(shown: Shown) -> "Text":
+    """An example in colours: the context with its numbered blanks, then the blanks as they are predicted."""
+    from rich.text import Text
+
+    predicted = len(shown.tokens) - shown.context_end
+    sizes = f"{len(shown.pieces)} blanks, {shown.context_end} context + {predicted} predicted positions"
+    text = Text(f"{shown.objective}", style="bold")
+    text.append(f"  segment {shown.segment_id}, {sizes}\n", style="dim")
+    for part, number in shown.context:
+        style = _TERMINAL_COLOURS[number % _COLOURS] if number else ""
+        text.append(f"[{number}:{part or '∅'}]" if number else part, style=style)
+        text.append(" ")
+    text.append("\n")
+    for number, piece in enumerate(shown.pieces, start=1):
+        text.append(f"  {number} ", style=_TERMINAL_COLOURS[number % _COLOURS])
+        text.append(f"{piece or '∅'}\n")
+    return text
+
+
+def bars(histogram: Histogram, *, width: int = 40) -> "Text":
+    """A histogram for a terminal: a bar per label; `|` stands where theory expects its end."""
+    from rich.text import Text
+
+    text = Text(f"{histogram.title}", style="bold")
+    text.append(f"  ({histogram.count:,})" + ("  | theory\n" if histogram.theory is not None else "\n"), style="dim")
+    most = max(histogram.observed.max(), 0 if histogram.theory is None else histogram.theory.max(), 1e-9)
+    for i, label in enumerate(histogram.labels):
+        bar = list("█" * round(width * histogram.observed[i] / most) + " " * (width + 1))
+        if histogram.theory is not None:
+            bar[min(round(width * histogram.theory[i] / most), width)] = "|"
+        text.append(f"{label:>5} {''.join(bar[: width + 1])} {histogram.observed[i]:6.2%}\n")
+    return text
 
 
 def filled(text: str, answers: list[str]) -> "Text":
@@ -140,6 +182,19 @@ def _card(index: int, shown: Shown) -> str:
 <details><summary>tokens and positions</summary>{_positions(shown)}</details></section>"""
 
 
+def _chart(histogram: Histogram) -> str:
+    most = max(histogram.observed.max(), 0 if histogram.theory is None else histogram.theory.max(), 1e-9)
+    rows = []
+    for i, label in enumerate(histogram.labels):
+        expected = "" if histogram.theory is None else f'<i style="left:{100 * histogram.theory[i] / most:.1f}%"></i>'
+        bar = f'<b style="width:{100 * histogram.observed[i] / most:.1f}%"></b>{expected}'
+        value = f"{histogram.observed[i]:.2%}"
+        rows.append(f'<tr><th>{_html.escape(label)}</th><td class="bar">{bar}</td><td>{value}</td></tr>')
+    legend = "" if histogram.theory is None else "; the line is what theory expects"
+    return f"""<section><h2>{_html.escape(histogram.title)}</h2><p class="meta">{histogram.count:,}{legend}</p>
+<table class="chart">{"".join(rows)}</table></section>"""
+
+
 def _blank(part: str, number: int) -> str:
     text = _html.escape(part) or "∅"
     return f'<mark class="c{number % _COLOURS}" title="blank {number}"><sup>{number}</sup>{text}</mark> '
@@ -161,6 +216,7 @@ def _positions(shown: Shown) -> str:
     return "".join(tables)
 
 
+_TERMINAL_COLOURS = ("red", "blue", "green", "yellow", "magenta", "cyan", "bright_red", "bright_black")
 _STYLE = """
 :root{color-scheme:light dark;--line:#8884}
 body{font:16px/1.55 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
@@ -173,4 +229,8 @@ details{font-size:.9rem;margin:.3rem 0}summary{cursor:pointer;color:#888}
 .scroll{overflow-x:auto}table{border-collapse:collapse;font:12px/1.4 ui-monospace,monospace;margin:.4rem 0}
 caption{text-align:left;color:#888}td,th{border:1px solid var(--line);padding:.1rem
 .3rem;white-space:nowrap}th{text-align:left}
+.chart{width:100%}.chart th,.chart td{border:0;width:4rem;text-align:right}
+.chart .bar{position:relative;width:auto;text-align:left}
+.bar b{display:block;height:.8rem;background:#64b5f6aa;border-radius:.1rem}
+.bar i{position:absolute;top:0;bottom:0;border-left:2px solid #e57373}
 """

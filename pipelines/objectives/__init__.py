@@ -7,6 +7,8 @@ An objective is a module found by its name (`pipelines.objectives.token`, or a d
     spans(batch, config)            -> (spans int64 [S, 2], span_offsets int64 [N + 1])
     blank_moments(batch, config)    -> (mean, variance) of the number of blanks of each segment, float [N]
 
+    length_theory(config)           optional: P(a blank has l tokens), l from 0 on, for inspect_data.py
+
 and, if it predicts in place instead of appending its blanks, IN_PLACE = True (only `masked_lm`).
 
 Spans are half-open, relative to their segment, in the order of prediction. Each segment gets at least one non-empty

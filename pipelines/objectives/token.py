@@ -110,6 +110,11 @@ def _usual_count(target: int, config: Config) -> int:
     return int(mean[target] + 6 * math.sqrt(variance[target])) + 2
 
 
+def length_theory(config: Config) -> np.ndarray:
+    """P(a blank has l tokens), l from 0 on, of segments long enough for any length."""
+    return length_probabilities(config.mean_length, config.max_length)
+
+
 @lru_cache(maxsize=16)
 def length_probabilities(mean_length: float, max_length: int) -> np.ndarray:
     """P(length = l) for l in 0 .. max_length of the zero-truncated Poisson distribution."""

@@ -1,0 +1,101 @@
+"""See what the model is asked: examples in colours or as a page, histograms of the blanks, and laid out as Parquet.
+
+python workflows/inspect_data.py --config workflows/recipes/quickstart.yaml
+python workflows/inspect_data.py --config ... --inspect.objective=document --inspect.count=3 --inspect.epoch=7
+python workflows/inspect_data.py --config ... --inspect.html=examples.html
+python workflows/inspect_data.py --config ... --inspect.export=examples.parquet --inspect.export_rows=1000
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from glm_model.tokenizer import Tokenizer
+from infra import cluster, config, storage
+from infra.console import Console
+from infra.errors import DataError, UserError, nearest, run_main
+from pipelines import blanks, render
+from pipelines.blank_statistics import Histogram, histograms
+from pipelines.export_examples import export
+from pipelines.prepare import find_store
+from pipelines.store import Split, TokenStore
+from pipelines.vocabulary import Vocabulary
+from workflows.recipe import Recipe, settle_paths
+
+
+@dataclass
+class InspectConfig:
+    count: int = 4
+    """Examples to show."""
+    objective: str | None = None
+    """Only examples of this objective."""
+    split: Literal["train", "validation"] = "train"
+    epoch: int = 0
+    """Each epoch has other blanks."""
+    groups: int = 8
+    """Row groups that the histograms are made of."""
+    html: str | None = None
+    """Write the examples and histograms to this file instead of the screen."""
+    export: str | None = None
+    """Write laid-out rows to this Parquet file, for other trainers: a column per array, a row per packed row."""
+    export_rows: int | None = None
+    """Rows to export; default: the whole split."""
+
+
+@dataclass
+class InspectRecipe(Recipe):
+    inspect: InspectConfig = field(default_factory=InspectConfig)
+
+
+def main() -> None:
+    recipe, _ = config.parse(InspectRecipe, description="Show what a model is asked on the store of a recipe.")
+    settle_paths(recipe, in_job=cluster.inside_job())
+    url = find_store(recipe.data, recipe.blanks)
+    if url is None:
+        raise DataError(
+            "the store of this recipe is not prepared yet", try_="python workflows/prepare.py --config <recipe>"
+        )
+    opened, wanted, screen = TokenStore.open(url), recipe.inspect, Console(recipe.console)
+    split = opened.train if wanted.split == "train" else opened.validation
+    tokenizer = Tokenizer.load(url)
+    if wanted.export:
+        settings = {"epoch": wanted.epoch, "rows": wanted.export_rows}
+        rows = export(opened, split, tokenizer, recipe.blanks, wanted.export, **settings)
+        screen.line(f"wrote {rows:,} rows to {wanted.export}")
+        return
+    shown = _examples(recipe, opened, split, tokenizer)
+    charts = _histograms(recipe, opened, split, tokenizer)
+    if wanted.html:
+        page = render.html(shown, title=f"What a model is asked on {storage.base_name(url)}", histograms=charts)
+        Path(wanted.html).write_text(page, encoding="utf-8")
+        screen.line(f"wrote {wanted.html}")
+        return
+    for one in shown:
+        screen.rich.print(render.terminal(one), soft_wrap=True)
+    for chart in charts:
+        screen.rich.print(render.bars(chart))
+
+
+def _examples(recipe: InspectRecipe, opened: TokenStore, split: Split, tokenizer: Tokenizer) -> list[render.Shown]:
+    wanted, names = recipe.inspect, blanks.resolve(recipe.blanks).names
+    if wanted.objective is not None and wanted.objective not in names:
+        raise UserError(f"the mixture has no objective {wanted.objective!r}{nearest(wanted.objective, names)}")
+    only = (wanted.objective,) if wanted.objective else names
+    return render.examples(
+        opened, split, tokenizer, recipe.blanks, count=wanted.count, epoch=wanted.epoch, objectives=only
+    )
+
+
+def _histograms(recipe: InspectRecipe, opened: TokenStore, split: Split, tokenizer: Tokenizer) -> list[Histogram]:
+    mixture, vocabulary = blanks.resolve(recipe.blanks), Vocabulary.of(tokenizer)
+    width = opened.manifest["settings"]["row_width"]
+    groups = [split.read_group(group) for group in range(min(recipe.inspect.groups, len(split.group_rows)))]
+    rows = blanks.concatenate_rows(groups)
+    drawn, _ = blanks.draw_rows(
+        mixture, rows, vocabulary, seed=recipe.blanks.seed, epoch=recipe.inspect.epoch, width=width
+    )
+    return histograms(mixture, rows, drawn, vocabulary)
+
+
+if __name__ == "__main__":
+    run_main(main)
