@@ -20,7 +20,7 @@ from pipelines import store
 from pipelines.blanks import Blanks, BlanksConfig, Mixture, RowBatch, draw_rows
 from pipelines.vocabulary import Vocabulary
 
-VERSION = 1
+VERSION = 2
 _REDRAWN = b"redrawn_rows"
 _SCHEMA = pa.schema(
     [

@@ -119,6 +119,7 @@ SHORT = {
     "workflows/prepare.py": SHORT_TRAINING,
     "workflows/train_tokenizer.py": SHORT_TRAINING,
     "workflows/generate.py": ["--max_tokens=2"],
+    "workflows/inspect_data.py": SHORT_TRAINING[:-1],
 }
 # What `make pretrain` runs once it has installed.
 QUICKSTART = Command(

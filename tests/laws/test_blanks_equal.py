@@ -56,3 +56,38 @@ def test_the_fingerprint_tells_a_changed_plan(tmp_path, tiny_store, tiny_tokeniz
     for index in range(3):
         places = plan.micro_batch(0, index)
         assert wrong.micro_batch(places).fingerprint != right.micro_batch(places).fingerprint
+
+
+def test_training_on_stored_and_on_online_blanks_gives_the_same_losses(tmp_path, tiny_store, tiny_tokenizer):
+    import torch
+
+    from glm_model import GLM
+    from glm_model.config import sized
+    from glm_model.train import TrainStep
+
+    recipe, config = small.recipe(tiny_store, tiny_tokenizer)
+    key = plans.plan_key(config, recipe.mixture, seed=recipe.seed, width=recipe.width)
+    for shard in range(len(tiny_store.train.shards)):
+        plans.write_plan(
+            str(tmp_path), tiny_store.train, shard, recipe.mixture, recipe.vocabulary,
+            key=key, name="train", seed=recipe.seed, epoch=0, width=recipe.width,
+        )  # fmt: skip
+    plan = BatchPlan(tuple(tiny_store.train.group_rows.tolist()), seed=1, micro_rows=3, micro_batches=1)
+    losses = []
+    for reader in (
+        Reader(tiny_store.train, replace(recipe, plan_key=key, store_url=str(tmp_path))),
+        Reader(tiny_store.train, recipe),
+    ):
+        torch.manual_seed(0)
+        model = GLM(sized("tiny", vocab_size=tiny_tokenizer.padded_vocab_size, positions=64, dropout=0.0))
+        step, optimizer = TrainStep(model, num_objectives=3, precision="fp32"), torch.optim.SGD(model.parameters(), 0.1)
+        mine = []
+        for number in range(3):
+            sums, _ = step(reader.micro_batch(plan.micro_batch(number, 0)).tensors())
+            (sums.sum() / 100).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            mine.append(sums.detach())
+        losses.append(torch.stack(mine))
+    assert torch.equal(*losses)
+    assert (losses[0][0] != losses[0][1]).any()
