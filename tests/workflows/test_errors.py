@@ -1,6 +1,7 @@
 """What a user reads after a mistake: what, why, what to try, and the exit code in the last line."""
 
 import json
+import os
 import sys
 
 import pytest
@@ -106,6 +107,16 @@ def test_a_tokenizer_that_is_not_the_stores(run, texts, tmp_path, local_ray, tin
     code, error = run(prepare.main, f"--data.store={tmp_path}/data")
     assert code == 3
     assert "not a finished token store" in error
+
+
+@pytest.mark.ray
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="/proc, which not even root can write to, is not there")
+@pytest.mark.parametrize("key", ["data.root", "run.storage_path"])
+def test_a_folder_that_cannot_be_written(run, texts, tmp_path, local_ray, key):
+    code, error = run(pretrain.main, *small(texts, tmp_path, f"--{key}=/proc/nowhere"))
+    assert code == 5
+    assert "/proc/nowhere" in error
+    assert "Traceback" not in error
 
 
 def test_a_relative_path_inside_a_job(run, texts, tmp_path, monkeypatch):
