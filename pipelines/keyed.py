@@ -9,6 +9,7 @@ import numpy as np
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)
+_MASK = (1 << 64) - 1
 
 
 def mix(x: np.ndarray) -> np.ndarray:
@@ -23,11 +24,15 @@ def mix(x: np.ndarray) -> np.ndarray:
 
 def fold(*values: int | np.ndarray) -> np.ndarray:
     """One uint64 key [N] out of integers and uint64 arrays [N], in order: fold(a, b) differs from fold(b, a)."""
-    key = np.zeros(1, np.uint64)
+    key: int | np.ndarray = 0
     for value in values:
+        if isinstance(value, int | np.integer) and isinstance(key, int):  # ten times as fast as an array of one
+            key = _mix_int(_mix_int(key + int(_GOLDEN)) + int(value))
+            continue
         part = np.atleast_1d(np.asarray(value)).astype(np.uint64)
-        key = mix(mix(key + _GOLDEN) + part)
-    return key
+        start = np.uint64(_mix_int(key + int(_GOLDEN))) if isinstance(key, int) else mix(key + _GOLDEN)
+        key = mix(start + part)
+    return np.array([key], np.uint64) if isinstance(key, int) else key
 
 
 def bits(keys: np.ndarray, count: int, *, stream: int) -> np.ndarray:
@@ -59,3 +64,11 @@ def order(random: np.ndarray) -> np.ndarray:
     packed = (random & ~np.uint64(0xFFFF)) | np.arange(columns, dtype=np.uint64)
     packed.sort(axis=1)
     return (packed & np.uint64(0xFFFF)).astype(np.int64)
+
+
+def _mix_int(x: int) -> int:
+    """`mix` of one integer, taken modulo 2**64."""
+    x &= _MASK
+    x = ((x ^ (x >> 30)) * int(_FIRST)) & _MASK
+    x = ((x ^ (x >> 27)) * int(_SECOND)) & _MASK
+    return x ^ (x >> 31)

@@ -64,7 +64,9 @@ def spans(batch: SegmentBatch, config: Config) -> tuple[np.ndarray, np.ndarray]:
     random[~valid] = np.iinfo(np.uint64).max
     picked = (keyed.order(random) + most * np.arange(segments)[:, None])[valid]
     first = start.ravel()[picked]
-    return np.stack((first, first + sizes.ravel()[picked]), axis=1), np.concatenate(([0], np.cumsum(count)))
+    drawn = np.empty((len(picked), 2), np.int64)
+    drawn[:, 0], drawn[:, 1] = first, first + sizes.ravel()[picked]
+    return drawn, np.concatenate(([0], np.cumsum(count)))
 
 
 def blank_moments(batch: SegmentBatch, config: Config) -> tuple[np.ndarray, np.ndarray]:
@@ -88,7 +90,7 @@ def _draw_lengths(keys, target, room, config: Config) -> tuple[np.ndarray, np.nd
     columns = _usual_count(int(target.max(initial=1)), config)
     while True:
         lanes = keyed.bits(keys, -(-columns // 4), stream=_LENGTHS).astype("<u8").view("<u2")[:, :columns]
-        sizes = np.minimum(table[lanes], longest[:, None])
+        sizes = np.minimum(table[lanes].astype(np.int64), longest[:, None])
         reached = np.cumsum(sizes, axis=1)
         if len(keys) == 0 or (reached[:, -1] >= target).all():
             break
@@ -126,9 +128,10 @@ def length_probabilities(mean_length: float, max_length: int) -> np.ndarray:
 
 @lru_cache(maxsize=16)
 def _length_table(mean_length: float, max_length: int) -> np.ndarray:
-    """Inverse distribution function at 16 bits: a table look-up per length. int64 [65536]."""
+    """Inverse distribution function at 16 bits: a table look-up per length. [65536], as small as caches like it."""
     cumulative = np.cumsum(length_probabilities(mean_length, max_length)[1:])
-    return np.minimum(np.searchsorted(cumulative, (np.arange(65536) + 0.5) / 65536) + 1, max_length)
+    lengths = np.minimum(np.searchsorted(cumulative, (np.arange(65536) + 0.5) / 65536) + 1, max_length)
+    return lengths.astype(np.min_scalar_type(max_length))
 
 
 @lru_cache(maxsize=16)
