@@ -279,6 +279,27 @@ def prompt(tokens: IntArray, *, masks: tuple[int, ...]) -> Prompt:
     return Prompt(tokens, mask_positions)
 
 
+def layout_answers(asked: Prompt, answers: list[IntArray], *, marks: Marks, order: IntArray | None = None) -> Example:
+    """The example in which given answers fill the masks of a prompt: a cloze or seq2seq target, a text to be scored.
+
+    answers: tokens of each mask, from left to right, without `[eop]`; order [k]: masks in the order of prediction,
+    default from left to right. Raises ValueError when an answer is missing or empty.
+    """
+    masks = asked.mask_positions
+    if len(answers) != len(masks):
+        raise ValueError(f"{len(answers)} answers for {len(masks)} masks: give one per mask, from left to right")
+    sizes = np.array([len(answer) for answer in answers], np.int64)
+    if not sizes.all():
+        raise ValueError(f"the answer of mask {int(np.argmin(sizes))} is empty: it needs at least one token")
+    around = np.split(asked.tokens, np.sort(np.concatenate((masks, masks + 1))))
+    text = [part for pair in itertools.zip_longest(around[::2], answers, fillvalue=around[:0]) for part in pair]
+    start = masks + np.cumsum(sizes - 1) - (sizes - 1)
+    spans = np.stack((start, start + sizes), axis=1)
+    example = layout(np.concatenate(text), spans if order is None else spans[order], mask=0, marks=marks)
+    example.tokens[masks] = asked.tokens[masks]  # each its own kind of mask
+    return example
+
+
 def context_positions(length: int) -> tuple[IntArray, IntArray]:
     """(position_ids, block_position_ids), each [length], of a context."""
     return np.arange(length, dtype=np.int64), np.zeros(length, np.int64)

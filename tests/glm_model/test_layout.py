@@ -17,6 +17,7 @@ from glm_model.layout import (
     expand,
     expanded_lengths,
     layout,
+    layout_answers,
     piece_positions,
     prompt,
     restore,
@@ -281,3 +282,34 @@ def test_prompts_and_their_positions_are_those_of_training():
     ]
     step = piece_positions(2, 3, 1)  # one input at a time, with a cache
     assert [a.tolist() for a in step] == [[2], [3]]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "answers"),
+    [
+        ([ENC, MASK, 100, 101], [[200]]),  # first
+        ([ENC, 100, MASK, 101], [[200, 201, 202]]),  # in the middle, an answer of several tokens
+        ([ENC, 100, 101, GMASK], [[200, 201]]),  # last: a summary, a continuation
+        ([MASK], [[200]]),
+        ([ENC, SMASK, 100, MASK, GMASK], [[200, 201], [202], [203, 204, 205]]),
+    ],
+)
+def test_answers_are_laid_out_as_blanks_are(tokens, answers):
+    """The context stays as it was asked; each piece carries its mask's place; restored, it is the text."""
+    asked = prompt(np.array(tokens), masks=(MASK, GMASK, SMASK))
+    example = layout_answers(asked, [np.array(a) for a in answers], marks=MARKS)
+    assert as_lists(example) == expected(tokens, answers, places=asked.mask_positions.tolist())
+    answer = iter(answers)
+    assert restore(example).tolist() == [
+        t for token in tokens for t in (next(answer) if token in (MASK, GMASK, SMASK) else [token])
+    ]
+
+
+def test_answers_in_another_order_and_their_refusals():
+    asked = prompt(np.array([ENC, MASK, 100, SMASK]), masks=(MASK, SMASK))
+    example = layout_answers(asked, [np.array([200]), np.array([201, 202])], marks=MARKS, order=np.array([1, 0]))
+    assert as_lists(example) == expected([ENC, MASK, 100, SMASK], [[201, 202], [200]], places=[3, 1])
+    with pytest.raises(ValueError, match="1 answers for 2 masks"):
+        layout_answers(asked, [np.array([200])], marks=MARKS)
+    with pytest.raises(ValueError, match="answer of mask 1 is empty"):
+        layout_answers(asked, [np.array([200]), np.array([], np.int64)], marks=MARKS)
