@@ -133,6 +133,11 @@ class Live:
     first: tuple[float, float] | None = None
     """(done, time) of the first update: the time before it, when processes start, says nothing of the rate."""
 
+    @property
+    def is_narrow(self) -> bool:
+        """Whether the line is shown on a terminal that has no room for details."""
+        return self.console.is_live and self.console.rich.width < 110
+
     def update(self, done: float, text: str = "", *, total: float | None = None) -> None:
         self.done, self.text, self.total, self.pending = done, text, total or self.total, True
         self.first = self.first or (done, self.console.clock())
@@ -198,11 +203,17 @@ def _scaled(number: float, base: int, units: list[str], gap: str) -> str:
 
 
 def _bar(console: Any, live: Live) -> Progress:
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+    from rich.table import Column
 
-    shape = [BarColumn(bar_width=24), TaskProgressColumn()] if live.total else [SpinnerColumn("dots")]
-    words = [TextColumn("{task.fields[text]}", markup=False), TextColumn("{task.fields[left]}", style="dim")]
-    label = TextColumn("{task.description}", style="bold", markup=False)
-    bar = Progress(label, *shape, *words, console=console, refresh_per_second=4)
+    def words(template: str, style: str = "none", **column: Any) -> TextColumn:
+        return TextColumn(template, style=style, markup=False, table_column=Column(no_wrap=True, **column))
+
+    done = words("{task.completed:,.0f}/{task.total:,.0f}")
+    shape = [BarColumn(bar_width=8 if live.is_narrow else 24), done] if live.total else [SpinnerColumn("dots")]
+    # Only the text gives way where the terminal is narrow: step, bar and time left stay readable.
+    text = words("{task.fields[text]}", ratio=1, overflow="ellipsis")
+    label, left = words("{task.description}", "bold"), words("{task.fields[left]}", "dim")
+    bar = Progress(label, *shape, text, left, console=console, refresh_per_second=4, expand=True)
     bar.add_task(live.label, total=live.total, completed=int(live.start), text="", left="")
     return bar

@@ -12,6 +12,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from infra import errors
+from infra.errors import UserError
+
 
 def run_tasks(
     task: Callable[[dict[str, Any]], dict[str, Any]], items: list[dict[str, Any]], *, cpus: float = 1.0
@@ -31,7 +34,7 @@ def run_tasks(
     def run(batch: pa.Table) -> pa.Table:
         gc.disable()  # tasks make many small values and no cycles: collections cost 15 % of cleaning
         try:
-            results = [json.dumps(task(json.loads(item))) for item in batch["item"].to_pylist()]
+            results = [json.dumps(_outcome(task, json.loads(item))) for item in batch["item"].to_pylist()]
         finally:
             gc.enable()
             pa.default_memory_pool().release_unused()  # or a worker keeps 60 MB of what its largest task used
@@ -40,5 +43,15 @@ def run_tasks(
     blocks = [pa.table({"item": pa.array([json.dumps(item)], pa.large_string())}) for item in items]
     dataset = ray.data.from_arrow(blocks).map_batches(run, batch_format="pyarrow", batch_size=None, num_cpus=cpus)
     for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-        for result in batch["result"].to_pylist():
-            yield json.loads(result)
+        for result in map(json.loads, batch["result"].to_pylist()):
+            if "error" in result:
+                raise getattr(errors, result["error"])(result["message"], why=result["why"], try_=result["try"])
+            yield result["record"]
+
+
+def _outcome(task: Callable[[dict[str, Any]], dict[str, Any]], item: dict[str, Any]) -> dict[str, Any]:
+    """The task's record, or what the user has to know: Ray Data would wrap a UserError and lose it."""
+    try:
+        return {"record": task(item)}
+    except UserError as error:
+        return {"error": type(error).__name__, "message": error.message, "why": error.why, "try": error.try_}

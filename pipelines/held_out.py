@@ -23,7 +23,7 @@ def validation_limits(
     """Per source, the content key below which a document is held out.
 
     By the fraction, and further where that holds out less than the source's share of min_bytes or no document, as long
-    as that is at most half of the source's documents.
+    as that is at most half of the source's documents and about a quarter of its text.
     documents(units): (key, bytes) of all documents of these units, by ascending key. It is read as far as needed, and
     not at all where the fraction is sure to suffice: only small corpora are.
     """
@@ -37,7 +37,7 @@ def validation_limits(
         need = min_bytes * size / max(total, 1)
         limit = int(fraction * 2**64) if kept > 1 else 0
         if fraction * kept < _PLENTY or fraction * size < 2 * need:
-            limit = max(limit, _limit_for(need, kept, documents(mine)))
+            limit = max(limit, _limit_for(min(need, size / 4), kept, documents(mine)))
         limits[source] = limit
     return limits
 

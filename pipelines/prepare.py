@@ -30,7 +30,7 @@ from pipelines.data_config import (
     unit_key,
 )
 from pipelines.dataflow import run_tasks
-from pipelines.sources import InputFile, estimated_bytes, group_inputs, list_inputs
+from pipelines.sources import InputFile, Source, estimated_bytes, group_inputs, list_inputs, reader_module
 from pipelines.tokenizer_training import train
 
 _LARGE_UNITS = 8  # units' worth of text in one file, from which on a user is warned
@@ -96,7 +96,7 @@ def prepare_text(config: DataConfig, *, progress: Progress) -> list[dict[str, An
     """Records of all units of cleaned text, in order; units that exist are not made again. Raises DataError when
     nothing is kept of a source.
     """
-    units = _units(config)
+    units = _units(config, ignored=_warn_of_ignored_files)
     url = text_url(config)
     storage.ensure_writable(url)
     keys = [unit_key(files) for files in units]
@@ -168,8 +168,8 @@ def prepare_plans(
     return key
 
 
-def _units(config: DataConfig) -> list[list[InputFile]]:
-    return group_inputs(list_inputs(config.sources), int(config.unit_bytes))
+def _units(config: DataConfig, **listing: Any) -> list[list[InputFile]]:
+    return group_inputs(list_inputs(config.sources, **listing), int(config.unit_bytes))
 
 
 def _build_shards(
@@ -294,6 +294,15 @@ def _load_tokenizer(url: str) -> Tokenizer:
 def _save_tokenizer(tokenizer: Tokenizer, url: str) -> None:
     """Whole or not at all, unlike `Tokenizer.save`: the next run takes what is there."""
     storage.write_bytes(storage.join(url, "tokenizer.json"), tokenizer.to_json().encode())
+
+
+def _warn_of_ignored_files(source: Source, paths: list[str]) -> None:
+    shown = ", ".join(paths[:3]) + (", ..." if len(paths) > 3 else "")
+    takes = ", ".join(reader_module(source.reader).SUFFIXES)
+    Console().warn(
+        f"{len(paths):,} files of {source.url} are not read, by their names: {shown}. The reader {source.reader!r} "
+        f"takes {takes}; a file that is named itself is read whatever its name"
+    )
 
 
 def _warn_of_large_files(files: list[InputFile], config: DataConfig) -> None:

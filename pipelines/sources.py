@@ -59,8 +59,13 @@ class InputFile:
     version: str
 
 
-def list_inputs(sources: list[Source]) -> list[InputFile]:
-    """All files of all sources, in the order of the sources, then of paths."""
+def list_inputs(
+    sources: list[Source], *, ignored: Callable[[Source, list[str]], None] = lambda source, paths: None
+) -> list[InputFile]:
+    """All files of all sources, in the order of the sources, then of paths.
+
+    ignored(source, paths) hears of the files of a folder whose names its reader does not read.
+    """
     names = [source_name(source) for source in sources]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -74,7 +79,7 @@ def list_inputs(sources: list[Source]) -> list[InputFile]:
         reader = reader_module(source.reader)
         reader_options(source.reader, source.options)  # wrong options are refused before anything runs
         own_listing = getattr(reader, "list_inputs", None)
-        for found in own_listing(source) if own_listing else _list_files(source, reader):
+        for found in own_listing(source) if own_listing else _list_files(source, reader, ignored):
             place = (found.url, found.path, found.size or 0, found.version)
             files.append(InputFile(index, name, source.reader, source.options, *place))
     return files
@@ -163,7 +168,9 @@ def open_input(file: InputFile) -> _TextBytes:
 # --- listing ----------------------------------------------------------------------------------------------------------
 
 
-def _list_files(source: Source, reader: ModuleType) -> list[storage.FileInfo]:
+def _list_files(
+    source: Source, reader: ModuleType, ignored: Callable[[Source, list[str]], None]
+) -> list[storage.FileInfo]:
     if not source.url:
         raise UserError(
             f"the source with reader {source.reader!r} has no url", try_="set url to a file, folder or glob"
@@ -182,6 +189,9 @@ def _list_files(source: Source, reader: ModuleType) -> list[storage.FileInfo]:
             why=f"the reader {source.reader!r} reads {kinds}, also compressed ({', '.join(_CODECS)}); "
             f"{len(found)} other files are there",
         )
+    if len(readable) < len(found):
+        read = {info.path for info in readable}
+        ignored(source, [info.path for info in found if info.path not in read])
     return readable
 
 

@@ -4,6 +4,8 @@ python workflows/generate.py --model runs/<run>/model --text "Ray is a [MASK] fo
 python workflows/generate.py --model runs/<run>/model          # asks for texts until an empty line
 """
 
+import glob
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,7 @@ from infra.errors import DataError, UserError, run_main
 @dataclass
 class GenerateConfig:
     model: str
-    """Folder or URL of an exported model, or of a run that has one."""
+    """Folder or URL of an exported model, or of a run that has one; of several (`runs/a-*`) the newest."""
     text: str | None = None
     """A text with [MASK], [sMASK] or [gMASK] where the model should write. None: read texts from `file`, or ask for
     them.
@@ -68,7 +70,8 @@ def main() -> None:
 
 
 def _model_url(given: str) -> str:
-    for url in (given, storage.join(given, "model")):
+    newest = sorted(glob.glob(given), key=os.path.getmtime)[-1:]
+    for url in (*newest, *(storage.join(place, "model") for place in newest), given, storage.join(given, "model")):
         if storage.exists(storage.join(url, "config.json")):  # written last
             return storage.absolute(url)
     raise DataError(

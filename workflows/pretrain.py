@@ -89,6 +89,11 @@ def _run_workers(
     link = cluster.Link.create(link_name)
     job = runs.worker_job(recipe, run, opened, budget, shape, handle, link_name=link_name)
     found = checkpoint.latest(run.checkpoints_url)
+
+    def stop(reason: str) -> None:
+        screen.line(f"{reason}: stopping after this step and writing a checkpoint (Ctrl-C again: at once, without one)")
+        link.request_stop(reason)
+
     with training(screen, budget, start=found.step if found else 0) as view:
         try:
             run_workers(
@@ -98,7 +103,7 @@ def _run_workers(
                 name=run.attempt_name(),
                 storage_path=storage.join(run.url, "ray"),
                 poll=lambda: view.show(link.poll()),
-                stop=link.request_stop,
+                stop=stop,
             )
         finally:
             view.show(link.poll())

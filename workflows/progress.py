@@ -63,10 +63,8 @@ class TrainingView:
 
     def show(self, posts: list[dict[str, Any]]) -> None:
         for post in posts:
-            if "resumed_from" in post:
-                self._screen.line(f"continues from step {post['resumed_from']:,}")
-            elif "train/loss" in post:
-                self._live.update(post["step"], _step_line(post))
+            if "train/loss" in post:
+                self._live.update(post["step"], _step_line(post, brief=self._live.is_narrow))
             elif "val/bits_per_byte" in post:
                 self._screen.line(_validation_line(post))
 
@@ -77,7 +75,9 @@ def training(screen: Console, budget: Budget, *, start: int) -> Iterator[Trainin
         yield TrainingView(screen, live)
 
 
-def _step_line(post: dict[str, Any]) -> str:
+def _step_line(post: dict[str, Any], *, brief: bool) -> str:
+    if brief:
+        return f"loss {post['train/loss']:.3f}  {human(post['perf/tokens_per_second'])} tok/s"
     parts = [
         f"{key.removeprefix('train/loss_')} {value:.2f}" for key, value in post.items() if key.startswith("train/loss_")
     ]

@@ -9,6 +9,9 @@
 """
 
 import json
+import os
+import shutil
+import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -134,7 +137,11 @@ def start(recipe: Recipe, run: Run, opened: TokenStore, budget: Budget, screen: 
         default_root=recipe.run.storage_path,
     )
     if handle.enabled and run.record.get("mlflow_run_id") != handle.run_id:
-        run.record |= {"mlflow_run_id": handle.run_id, "tracking_uri": handle.uri}
+        run.record |= {
+            "mlflow_run_id": handle.run_id,
+            "tracking_uri": handle.uri,
+            "experiment_id": handle.experiment_id,
+        }
         run.write()
         tracking.log_text(handle, config.to_yaml(recipe), "config.yaml")
         tracking.log_store_input(handle, opened.manifest, opened.url, opened.digest)
@@ -194,13 +201,25 @@ def show_next(run: Run, handle: tracking.RunHandle | None, screen: Console) -> N
         first, last = validation["first"], validation["last"]
         screen.line(f"validation: {first:.3f} -> {last:.3f} bits per byte of the held-out text")
     uri = handle.uri if handle else run.record.get("tracking_uri", "")
-    steps = [("generate", f'python workflows/generate.py --model {run.model_url} --text "Ray is a [MASK] for [MASK]."')]
+    python, mlflow = _command("python"), _command("mlflow")
+    generate = f'{python} workflows/generate.py --model {run.model_url} --text "Ray is a [MASK] for [MASK]."'
+    steps = [("generate", generate)]
     if uri:
-        steps.append(("compare runs", f"mlflow ui --backend-store-uri {uri}"))
-    steps.append(
-        ("train longer", "the same command with a larger --train.tokens starts a longer run on the same store")
-    )
+        steps.append(("compare runs", f"{mlflow} ui --backend-store-uri {uri}"))
+        if experiment := run.record.get("experiment_id"):
+            page = f"http://127.0.0.1:5000/#/experiments/{experiment}?workflowType=machine_learning"
+            steps.append(("", f"then {page}"))
+    longer = "a larger --train.tokens is a new run, from the start, on the same store; give it a --run.name of its own"
+    steps.append(("train longer", longer))
     screen.next_steps(steps)
+
+
+def _command(name: str) -> str:
+    """How to call a program of this environment from here: by its path where it is not active."""
+    ours = Path(sys.executable).parent / name
+    if shutil.which(name) == str(ours) or not ours.exists():
+        return name
+    return os.path.relpath(ours) if ours.is_relative_to(Path.cwd()) else str(ours)
 
 
 def _header(

@@ -1,6 +1,7 @@
 """What is printed, word for word, where the output is not a terminal; and that a terminal is used as one."""
 
 import io
+import re
 
 import pytest
 
@@ -115,6 +116,24 @@ def test_a_terminal_gets_one_updating_line(monkeypatch):
     assert "\r" in text
     assert "loss [MASK] 3.2" in text
     assert "between" in text
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_step_bar_and_time_left_stay_on_a_narrow_terminal(monkeypatch, clock, columns):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    console = Console(file=Terminal(), clock=clock)
+    with console.progress("train", 362) as live:
+        assert live.is_narrow == (columns == 80)
+        for step in (100, 145):
+            clock.now += 30
+            live.update(step, "loss 5.818 and a long story " * 4)
+    last = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", console.rich.file.getvalue()).replace("\r", "\n").splitlines()
+    line = next(line for line in reversed(last) if "145/362" in line)
+    assert line.startswith("train ")
+    assert "eta 2m25s" in line
+    assert "loss 5.818" in line
+    assert len(line) <= columns
 
 
 def test_no_color_and_dumb_terminals_are_respected(monkeypatch):

@@ -151,3 +151,23 @@ def test_places_that_other_nodes_do_not_see(tmp_path, local_ray, monkeypatch):
     recipe.data.store = str(tmp_path / "absent")
     with pytest.raises(InfrastructureError, match=r"data\.store=.*absent is a place of this machine only"):
         check_shared(recipe)
+
+
+@pytest.mark.ray
+def test_files_that_no_reader_reads_are_told(run, texts, tmp_path, local_ray, capsys):
+    for name in ("a.py", "b.rst"):
+        (texts / name).write_text("unread")
+    sys.argv = ["prepare.py", *small(texts, tmp_path)]
+    prepare.main()
+    told = " ".join("".join(capsys.readouterr()).split())
+    assert "2 files of" in told
+    assert "are not read, by their names: a.py, b.rst" in told
+
+
+def test_a_pattern_names_the_newest_run(run, tmp_path):
+    for age, name in ((20, "quickstart-a"), (10, "quickstart-b")):
+        (tmp_path / name / "model").mkdir(parents=True)
+        (tmp_path / name / "model" / "config.json").write_text("{}")
+        os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
+    assert generate._model_url(f"{tmp_path}/quickstart-*") == f"{tmp_path}/quickstart-b/model"
+    assert generate._model_url(f"{tmp_path}/quickstart-a") == f"{tmp_path}/quickstart-a/model"
