@@ -128,7 +128,7 @@ def log_store_input(handle: RunHandle, manifest: dict[str, Any], url: str, diges
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         dataset = Dataset(
-            name=storage.base_name(url),
+            name=" + ".join(source["name"] for source in manifest.get("sources", [])) or storage.base_name(url),
             digest=digest[:_DIGEST_CHARACTERS],
             source_type="local" if storage.is_local(url) else url.split("://")[0],
             source=json.dumps({"uri": url}),

@@ -120,14 +120,14 @@ def bars(histogram: Histogram, *, width: int = 40) -> "Text":
     return text
 
 
-def filled(text: str, answers: list[str]) -> "Text":
-    """A text with the answers in the places of its masks, highlighted for a terminal."""
+def filled(text: str, answers: list[str], *, around: tuple[str, str] = ("", "")) -> "Text":
+    """A text with the answers in the places of its masks, highlighted for a terminal, and put between two marks."""
     from rich.text import Text
 
     parts = re.split(r"\[(?:MASK|sMASK|gMASK)\]", text)
     shown = Text(parts[0])
     for answer, part in zip(answers, parts[1:], strict=True):
-        shown.append(answer.strip() or "∅", style="bold green")
+        shown.append(f"{around[0]}{answer.strip() or '∅'}{around[1]}", style="bold green")
         shown.append(part)
     return shown
 

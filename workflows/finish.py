@@ -54,7 +54,8 @@ def fill_examples(model_url: str, opened: TokenStore, screen: Console) -> None:
     for text in _prompts(opened, tokenizer):
         with torch.no_grad():
             filled = fill(model, tokenizer, text, max_tokens=12)
-        screen.rich.print(render.filled(text, [blank.text for blank in filled.blanks]), soft_wrap=True)
+        answers = [blank.text for blank in filled.blanks]
+        screen.rich.print(render.filled(text, answers, around=("[", "]")), soft_wrap=True)
 
 
 def _prompts(opened: TokenStore, tokenizer: Tokenizer) -> list[str]:
@@ -66,7 +67,7 @@ def _prompts(opened: TokenStore, tokenizer: Tokenizer) -> list[str]:
     for index in range(len(rows.ids)):
         text = tokenizer.decode(rows.tokens[rows.offsets[index] : rows.offsets[index + 1]])
         words = text.split()[:24]
-        if len(words) == 24:
+        if len(words) == 24 and sum(word.strip(".,;:!?()'\"").isalpha() for word in words) > 20:  # prose, no table
             prompts.append(" ".join([*words[:12], "[MASK]", *words[14:]]))
         if len(prompts) == _PROMPTS:
             break

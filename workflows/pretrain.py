@@ -8,6 +8,7 @@
 The same command continues an unfinished run from its last checkpoint.
 """
 
+import os
 import sys
 from typing import Any
 
@@ -47,6 +48,10 @@ def main() -> None:
         return
     ray = cluster.connect(recipe.cluster, min_cpus=recipe.train.num_workers + 1, say=screen.line)
     try:
+        if ray.started_here and recipe.train.num_workers > (os.cpu_count() or 1):
+            screen.warn(
+                f"{recipe.train.num_workers} workers share {os.cpu_count()} cores of this machine, and its memory"
+            )
         workers = (recipe.train.num_workers, recipe.train.resources_per_worker, recipe.train.use_gpu)
         fit.wait_for_fit(*workers, wait_s=recipe.cluster.wait_s, say=screen.line)
         if fit.several_nodes(*workers[1:]):

@@ -67,11 +67,11 @@ def open_run(recipe: Recipe, name: str) -> Run:
     `start`. Raises UserError when it exists with other settings, or its folder holds something else.
     """
     url = storage.join(recipe.run.storage_path, name)
-    storage.ensure_writable(url)
+    storage.ensure_writable(recipe.run.storage_path)
     place = storage.join(url, "run.json")
     mine = identity(recipe)
     known = storage.exists(place)
-    if not known and storage.list_files(url):
+    if not known and storage.exists(url) and storage.list_files(url):
         raise UserError(
             f"{url} is no run",
             why="it holds files but no run.json, so something else lives there",
@@ -130,7 +130,6 @@ def start(recipe: Recipe, run: Run, opened: TokenStore, budget: Budget, screen: 
             "glm.objectives": ",".join(mixture.names),
             "glm.store_digest": opened.digest,
             "glm.tokenizer_digest": opened.manifest["tokenizer_digest"],
-            "glm.run_url": run.url,
             **tracking.git_tags(str(Path(__file__).resolve().parent)),
         },
         run_id=run.record.get("mlflow_run_id"),
