@@ -20,7 +20,7 @@ from infra.errors import DataError, InfrastructureError, UserError, nearest
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-_EXTRAS = {"s3": "glm-ray[s3]", "s3a": "glm-ray[s3]", "gs": "glm-ray[gcs]", "gcs": "glm-ray[gcs]"}
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 _WITHOUT_FOLDERS = {"s3", "s3a", "gs", "gcs", "http", "https", "abfs", "az"}
 
 
@@ -46,8 +46,12 @@ def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
         # A cached listing would hide what another process wrote.
         return fsspec.url_to_fs(url, use_listings_cache=False)
     except ImportError as exc:
-        package = _EXTRAS.get(protocol)
-        try_ = f"pip install '{package}'" if package else "install the package that the message names"
+        extra = _EXTRAS.get(protocol)
+        try_ = (
+            f"pip install -c constraints.txt -e '.[{extra}]'   # in the checkout"
+            if extra
+            else "install the package that the message names"
+        )
         raise InfrastructureError(f"no driver for {protocol}:// ({url})", why=str(exc), try_=try_) from None
     except ValueError as exc:
         if protocol in fsspec.available_protocols():

@@ -147,7 +147,7 @@ def test_a_missing_driver_names_the_command_that_installs_it(monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "s3fs", None)
-    with pytest.raises(InfrastructureError, match=r"pip install 'glm-ray\[s3\]'"):
+    with pytest.raises(InfrastructureError, match=r"pip install -c constraints.txt -e '\.\[s3\]'"):
         storage.filesystem("s3://bucket/key")
 
 
