@@ -1,5 +1,6 @@
 """Laws of the tokenizer: the authors' special ids, no control token from text, one id sequence whatever the route."""
 
+import functools
 import gzip
 import json
 import pickle
@@ -41,6 +42,7 @@ UNIGRAM = {
 }
 
 
+@functools.cache  # a tokenizer does not change
 def load(name: str) -> Tokenizer:
     if not VOCAB.exists():
         pytest.skip("shared/data/vocab is not there")

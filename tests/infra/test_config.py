@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.config import Count, config_digest, dataclass_from, flatten, from_yaml, parse, to_yaml
@@ -303,7 +303,6 @@ def test_recipes_read_as_people_mean_them(write):
     assert config.data.settings["x"] == expected | {"i": float("-inf"), "j": "0", "k": "0x10"}
 
 
-@settings(max_examples=50, deadline=None)
 @given(
     name=st.one_of(
         st.none(),

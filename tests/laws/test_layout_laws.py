@@ -8,7 +8,7 @@ ends in [eop]. An objective that predicts in place declares itself: there the ta
 import numpy as np
 import pytest
 import small
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from glm_model.layout import Example, check_spans, expand, restore
@@ -97,7 +97,6 @@ def test_laws_1_and_2_for_every_length(name, changes):
 
 
 @pytest.mark.parametrize("name", objectives.names())
-@settings(max_examples=50)
 @given(
     lengths=st.lists(st.integers(1, 40), min_size=1, max_size=5),
     eos=st.integers(0, 31),
