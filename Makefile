@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# Tests side by side; those that use Ray stay with one process, which starts one Ray for all of them.
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses=4 --dist=loadgroup
 
 .DEFAULT_GOAL := help
 .PHONY: help install pretrain test test-all check format mlflow
@@ -17,16 +19,16 @@ pretrain: install  ## a trained tiny GLM and its first filled blanks, in minutes
 	@$(BIN)/python workflows/pretrain.py --config workflows/recipes/quickstart.yaml
 
 test: install  ## all tests but the slow ones
-	@$(BIN)/python -m pytest
+	@$(PYTEST)
 
 test-all: install  ## every test, the README's commands as written among them
-	@$(BIN)/python -m pytest --run-slow
+	@$(PYTEST) --run-slow
 
 check: install  ## lint, formatting, types, and the tests that need no Ray
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright
-	@$(BIN)/python -m pytest -m "not ray and not slow"
+	@$(PYTEST) -m "not ray and not slow"
 
 format: install  ## rewrite the sources as ruff formats them
 	@$(BIN)/ruff check --fix .

@@ -1,7 +1,7 @@
 """The paper's ablations that change what the model reads, and not which tokens are blanked (section 4.4 of the paper).
 
-All draws are keyed by the segment and its blanks, so they are the same wherever and with whatever they are made, and
-others in another epoch.
+All draws are keyed by the segment and its blanks, so they are the same wherever and with whatever they are made;
+another epoch draws others because its blanks are others.
 """
 
 import numpy as np

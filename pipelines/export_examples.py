@@ -1,4 +1,4 @@
-"""Laid-out examples as Parquet, for trainers that do not lay them out themselves. Costs 30 times the store's room."""
+"""Laid-out examples as Parquet, for trainers that do not lay them out themselves."""
 
 import numpy as np
 import pyarrow as pa

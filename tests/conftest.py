@@ -28,6 +28,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if "ray" in item.keywords or "slow" in item.keywords:
+            item.add_marker(pytest.mark.xdist_group("ray"))
     if config.getoption("--run-slow"):
         return
     for item in items:

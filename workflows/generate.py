@@ -40,11 +40,8 @@ class GenerateConfig:
 def main() -> None:
     options, _ = config.parse(GenerateConfig, description="Fill the blanks of a text with a trained GLM.")
     url = _model_url(options.model)
-    from glm_model import (
-        Tokenizer,
-        fill,
-        from_pretrained,
-    )  # torch takes seconds to load: after the options are known good
+    # torch takes seconds to load: after the options are known good.
+    from glm_model import Tokenizer, fill, from_pretrained
     from pipelines.render import filled
 
     try:
@@ -70,8 +67,8 @@ def main() -> None:
 
 
 def _model_url(given: str) -> str:
-    newest = sorted(glob.glob(given), key=os.path.getmtime)[-1:]
-    for url in (*newest, *(storage.join(place, "model") for place in newest), given, storage.join(given, "model")):
+    place = max(glob.glob(given), key=os.path.getmtime, default=given)
+    for url in (place, storage.join(place, "model")):
         if storage.exists(storage.join(url, "config.json")):  # written last
             return storage.absolute(url)
     raise DataError(

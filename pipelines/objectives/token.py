@@ -2,7 +2,7 @@
 section 2.1).
 
 The authors' lengths are zero-truncated (mean 3.157 for Poisson(3)) and at most 39; blanks have at least one token
-between them; each set of places is equally likely. About 2 us for a 512-token segment.
+between them; each set of places is equally likely. About 1.5 us for a 512-token segment.
 """
 
 import math

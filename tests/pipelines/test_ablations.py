@@ -6,7 +6,7 @@ import small
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glm_model.layout import Marks, Ragged, layout
+from glm_model.layout import Ragged, expand
 from infra.errors import UserError
 from pipelines import ablations, blanks, examples
 from pipelines.blanks import Blanks, BlanksConfig, RowBatch, resolve
@@ -40,7 +40,7 @@ def test_left_to_right_sorts_the_blanks_and_keeps_them(rows):
     assert ordered.spans.tolist() != free.spans.tolist()
 
 
-def test_sentinels_are_the_authors(shared):
+def test_sentinels_are_the_authors():
     """Their worked example `sentinel_token, no shuffle`: the first blank plain, the others numbered."""
     tokens = np.array([1, 100, 101, 102, 103, 104, 10, 106, 107, 108, 109, 110, 111, 112, 10, 114])
     spans = np.array([[2, 4], [6, 7], [10, 13]])
@@ -48,8 +48,6 @@ def test_sentinels_are_the_authors(shared):
     assert numbered.mask_ids.tolist() == [2, 995, 997]
     assert numbered.sop_ids.tolist() == [990, 996, 998]
     one = Ragged(tokens, np.array([0, 16]), spans, np.array([0, 3]), np.array([2]), np.array([0]), numbered)
-    from glm_model.layout import expand
-
     example = expand(one, np.array([0, 1]), width=22, marks=MARKS)
     assert example.tokens[0].tolist() == [1, 100, 2, 103, 104, 995, 106, 107, 108, 997, 112, 10, 114,
                                           990, 101, 102, 996, 10, 998, 109, 110, 111]  # fmt: skip
@@ -76,7 +74,7 @@ def test_sentinels_change_masks_sops_and_places_alone(rows):
     assert set(numbered.position_ids[plain.loss_mask == 1]) == {512}
 
 
-def test_noise_hides_its_share_of_what_is_read_and_nothing_that_is_predicted(rows):
+def test_noise_hides_its_share_of_what_is_read_and_nothing_that_is_predicted():
     many = small.numbers([400] * 200, [False] * 200)
     plain, noisy = (shown(many, *drawn_with(many, noise=noise)) for noise in (0.0, 0.1))
     assert np.array_equal(plain.targets, noisy.targets)
@@ -140,8 +138,3 @@ def test_the_vocabulary_grows_by_what_the_form_needs():
     assert resolve(BlanksConfig(noise=0.1)).form.extra_tokens == 1
     assert resolve(BlanksConfig(mask_tokens="sentinel")).form.extra_tokens == 254
     assert resolve(BlanksConfig(mask_tokens="sentinel", noise=0.1)).form.extra_tokens == 255
-
-
-def test_layout_without_ablations_is_untouched():
-    example = layout(np.array([1, 100, 101, 102]), np.array([[2, 4]]), mask=2, marks=Marks(sop=5, eop=6, pad=0))
-    assert example.tokens.tolist() == [1, 100, 2, 5, 101, 102]
