@@ -18,6 +18,11 @@ class Options:
     """The field that holds the text."""
 
 
+def splittable(options: Options) -> bool:
+    """A line is an object: ranges of lines can be read apart."""
+    return True
+
+
 def read(stream: BinaryIO, *, path: str, options: Options) -> Iterator[Document | Rejected]:
     """An object without the field is a Rejected that names its fields: files of another kind may lie among the shards.
 
@@ -54,7 +59,9 @@ def _object(line: bytes, offset: int) -> dict[str, Any] | Rejected:
         return Rejected(offset, "not_utf8", f"more than 1 % of the characters of {line[:40]!r}... do not decode")
     try:
         value = json.loads(decoded[0])
-    except (ValueError, RecursionError) as error:
+    except RecursionError:  # its own words depend on the depth of the call
+        return Rejected(offset, "malformed_json", f"nested too deeply: {decoded[0][:80]!r}")
+    except ValueError as error:
         return Rejected(offset, "malformed_json", f"{error}: {decoded[0][:80]!r}")
     return (
         value

@@ -130,7 +130,9 @@ def _docstrings(source: str) -> Document | Rejected:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # invalid escapes in other people's strings
             tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError) as error:
+    except (RecursionError, MemoryError):  # Python's parser says MemoryError of too many brackets
+        return Rejected(0, "syntax_error", "nested too deeply")
+    except (SyntaxError, ValueError) as error:
         return Rejected(0, "syntax_error", str(error))
     texts = [text for text in _walk(tree) if len(text) >= _MIN_DOCSTRING]
     return (

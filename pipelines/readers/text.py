@@ -17,6 +17,11 @@ class Options:
     """What a document is. Blank lines are not documents."""
 
 
+def splittable(options: Options) -> bool:
+    """Whether ranges of lines can be read apart: not where a document may have several lines."""
+    return options.per == "line"
+
+
 def read(stream: BinaryIO, *, path: str, options: Options) -> Iterator[Document | Rejected]:
     """`path` is not used: the text has no other name."""
     if options.per == "file":

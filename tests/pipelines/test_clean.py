@@ -1,9 +1,11 @@
 """Whole expected values of the cleaning rules."""
 
+import sys
+
 import pytest
 
 from infra.errors import UserError
-from pipelines.clean import CleanConfig, clean, repair
+from pipelines.clean import CleanConfig, _identifier, clean, repair
 
 LIGHT = CleanConfig(min_characters=3)
 STRICT = CleanConfig(preset="strict", min_characters=3)
@@ -73,3 +75,41 @@ def test_rules_of_the_user():
 def test_unknown_rule(name, word):
     with pytest.raises(UserError, match=word):
         clean("some text", CleanConfig(rules=[name], min_characters=1))
+
+
+ENGLISH = "He sat at the window and watched the rain, which had not stopped since the morning."
+GERMAN = "Er saß am Fenster und sah dem Regen zu, der seit dem Morgen nicht aufgehört hatte."
+CHINESE = "他坐在窗边看着雨，从早上开始雨就没有停过。" * 3
+
+
+@pytest.mark.parametrize(
+    ("languages", "kept"),
+    [
+        ([], [ENGLISH, GERMAN, CHINESE]),
+        (["en"], [ENGLISH]),
+        (["de"], [GERMAN]),
+        (["zh", "en"], [ENGLISH, CHINESE]),
+    ],
+)
+@pytest.mark.parametrize("preset", ["off", "light"])
+def test_languages(preset, languages, kept):
+    config = CleanConfig(preset=preset, languages=languages)
+    assert [text for text in (ENGLISH, GERMAN, CHINESE) if clean(text, config) == (text, ())] == kept
+    assert {clean(text, config) for text in (ENGLISH, GERMAN, CHINESE) if text not in kept} <= {"language"}
+
+
+def test_languages_are_told_by_the_start_of_texts_that_are_long_enough():
+    config = CleanConfig(languages=["de"])
+    assert clean("This is English, but short.", config) == ("This is English, but short.", ())
+    assert clean(ENGLISH + GERMAN * 100, config) != "language"
+    assert clean(ENGLISH * 30 + GERMAN * 100, config) == "language"
+    with pytest.raises(UserError, match="unknown language 'german'"):
+        clean(GERMAN, CleanConfig(languages=["german"]))
+
+
+def test_languages_without_the_extra(monkeypatch):
+    _identifier.cache_clear()
+    monkeypatch.setitem(sys.modules, "py3langid.langid", None)
+    with pytest.raises(UserError, match=r"\.\[lang\]"):
+        clean(GERMAN, CleanConfig(languages=["de"]))
+    _identifier.cache_clear()
