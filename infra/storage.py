@@ -1,12 +1,14 @@
 """Files under one notion of URL: a local path, file://, s3://, gs://, https:// or memory://, by way of fsspec.
 
-Writes are atomic: a local file is replaced by rename after fsync, a remote one is a single put. Errors of reading are
-Python's own (FileNotFoundError, ...), for callers to judge; drivers retry transient errors themselves.
+Writes are atomic: a local file is replaced by rename after fsync, a remote one is a single put. Errors of reading local
+files are Python's own (FileNotFoundError, ...), for callers to judge; what fails on the way to others is repeated, then
+an InfrastructureError (`infra.remote`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import stat
@@ -15,6 +17,7 @@ import uuid
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from infra import remote
 from infra.errors import DataError, InfrastructureError, UserError, nearest
 
 if TYPE_CHECKING:
@@ -43,8 +46,7 @@ def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
         return fsspec.filesystem("file"), _local(url)
     protocol = url.split("://")[0]
     try:
-        # A cached listing would hide what another process wrote.
-        return fsspec.url_to_fs(url, use_listings_cache=False)
+        return fsspec.url_to_fs(url, **remote.driver_options(protocol))
     except ImportError as exc:
         extra = _EXTRAS.get(protocol)
         try_ = (
@@ -83,12 +85,32 @@ def exists(url: str) -> bool:
     if is_local(url):
         return os.path.exists(_local(url))
     fs, path = filesystem(url)
-    return fs.exists(path)
+    try:
+        with remote.told_as("read", url, absent_is_told=False):
+            fs.info(path)  # fs.exists takes any error for a no
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def open_file(url: str, *, block_bytes: int | None = None) -> io.BufferedReader:
+    """The file as a seekable stream of bytes, fetched block_bytes at a time when it is not local.
+
+    Raises OSError for a local file; for others FileNotFoundError, and InfrastructureError for all else.
+    """
+    if is_local(url):
+        return open(_local(url), "rb")
+    fs, path = filesystem(url)
+    return remote.open_remote(fs, path, url, block_bytes=block_bytes)
 
 
 def read_bytes(url: str) -> bytes:
+    if is_local(url):
+        with open(_local(url), "rb") as file:
+            return file.read()
     fs, path = filesystem(url)
-    return cast(bytes, fs.cat_file(path))
+    with remote.told_as("read", url, absent_is_told=False):
+        return remote.again(lambda: cast(bytes, fs.cat_file(path)))
 
 
 def read_json(url: str) -> Any:
@@ -100,13 +122,13 @@ def read_json(url: str) -> Any:
 
 def write_bytes(url: str, data: bytes) -> None:
     """Whole or not at all; folders are made as needed."""
-    with _told_as("write", url):
+    with remote.told_as("write", url):
         if is_local(url):
             _write_local(_local(url), data)
             return
         fs, path = filesystem(url)
         _make_parent(fs, url, path)
-        fs.pipe_file(path, data)
+        fs.pipe_file(path, bytes(data))  # pyarrow's buffers are no bytes to every driver
 
 
 def write_json(url: str, value: Any) -> None:
@@ -123,11 +145,12 @@ def list_files(url: str) -> list[FileInfo]:
     if is_local(url):
         found = _list_local(_local(url))
     else:
-        with _told_as("read", url):
+        with remote.told_as("read", url):
             found = _list_remote(url)
     if found is None:
         is_glob = _magic(url)
-        try_ = None if is_glob else "check the spelling; relative paths start at the current directory"
+        hint = "; relative paths start at the current directory" if is_local(url) else ""
+        try_ = None if is_glob else f"check the spelling{hint}"
         raise DataError(f"no file matches {url}" if is_glob else f"{url} does not exist", try_=try_)
     return sorted(found, key=lambda info: info.path)
 
@@ -135,14 +158,14 @@ def list_files(url: str) -> list[FileInfo]:
 def remove_tree(url: str) -> None:
     """Remove a file or a directory with all in it; nothing there is fine."""
     fs, path = filesystem(url)
-    with contextlib.suppress(FileNotFoundError):
+    with remote.told_as("remove", url), contextlib.suppress(FileNotFoundError):
         fs.rm(path, recursive=True)
 
 
 def upload_dir(local: str, url: str) -> None:
     """Copy the files below `local` to `url`, remote ones concurrently. Publish a manifest afterwards."""
     names = [os.path.relpath(path, local) for path, _ in _walk(local, hidden=True)]
-    with _told_as("write", url):
+    with remote.told_as("write", url):
         fs, root = filesystem(url)
         targets = [join(root, *name.split(os.sep)) for name in names]
         if is_local(url):
@@ -158,13 +181,15 @@ def upload_dir(local: str, url: str) -> None:
 def download_dir(url: str, local: str) -> None:
     """Copy the files below `url` to the directory `local`."""
     fs, root = filesystem(url)
-    paths = [path for path, _ in _walk(root, hidden=True)] if is_local(url) else sorted(fs.find(root))
+    with remote.told_as("read", url):
+        paths = [path for path, _ in _walk(root, hidden=True)] if is_local(url) else sorted(fs.find(root))
     if not paths:
         raise DataError(f"{url} holds no files")
     targets = [os.path.join(local, *_below(path, root).split("/")) for path in paths]
     for parent in {os.path.dirname(path) for path in targets}:
         os.makedirs(parent, exist_ok=True)
-    fs.get(paths, targets)
+    with remote.told_as("read", url):
+        remote.again(lambda: fs.get(paths, targets))
 
 
 @contextlib.contextmanager
@@ -182,33 +207,12 @@ def ensure_writable(url: str) -> None:
     """Write and remove a small file below `url`; InfrastructureError says why that failed."""
     probe = join(url, f".write-test-{uuid.uuid4().hex}")
     write_bytes(probe, b"")
-    with _told_as("write", url):
+    with remote.told_as("write", url):
         fs, path = filesystem(probe)
         fs.rm_file(path)
 
 
 # -- below: one level down ---------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _told_as(verb: str, url: str) -> Iterator[None]:
-    """Turn what a driver raises into an InfrastructureError that names the URL."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as exc:
-        why = exc.strerror if isinstance(exc, OSError) and exc.strerror else f"{type(exc).__name__}: {exc}"
-        over_http = url.startswith(("http://", "https://"))
-        if is_local(url):
-            try_ = "a folder that you own, with space left"
-        elif over_http and verb == "write":
-            why, try_ = "https:// is for reading", "a local path, s3:// or gs://"
-        elif over_http:
-            try_ = "the address, and that this machine reaches it"
-        else:
-            try_ = "the credentials, and that the bucket exists"
-        raise InfrastructureError(f"cannot {verb} {url}", why=why, try_=try_) from exc
 
 
 def _local(url: str) -> str:
@@ -252,8 +256,8 @@ def _list_local(path: str) -> list[FileInfo] | None:
     import glob
 
     root = _before_magic(path)
-    files = [file for file in glob.glob(path, recursive=True) if not os.path.isdir(file)]
-    return [_local_info(file, _below(file, root), _status(file)) for file in files] or None
+    files = [(file, _status(file)) for file in glob.glob(path, recursive=True)]
+    return [_local_info(file, _below(file, root), status) for file, status in files if _is_listed(status)] or None
 
 
 def _local_info(path: str, below: str, status: os.stat_result | None) -> FileInfo:
@@ -277,8 +281,12 @@ def _walk(root: str, *, hidden: bool, inside: tuple[str, ...] = ()) -> Iterator[
             continue
         if status and stat.S_ISDIR(status.st_mode):
             yield from _walk(path, hidden=hidden, inside=(*inside, real))
-        elif status is None or stat.S_ISREG(status.st_mode):  # a pipe or socket would block its reader
+        elif _is_listed(status):
             yield path, status
+
+
+def _is_listed(status: os.stat_result | None) -> bool:
+    return status is None or stat.S_ISREG(status.st_mode)  # a pipe or socket would block its reader
 
 
 def _status(path: str) -> os.stat_result | None:
@@ -299,8 +307,16 @@ def _list_remote(url: str) -> list[FileInfo] | None:
         entries, root = fs.glob(path, detail=True), _before_magic(path)
     else:
         return [] if fs.isdir(path) else None
+    # fsspec's chained URLs: zip://*.txt::s3://bucket/texts.zip is as old as the archive.
+    _, chain, outer = url.partition("::")
+    age = _version(filesystem(outer)[0].info(filesystem(outer)[1])) if chain else ""
     infos = [
-        FileInfo(fs.unstrip_protocol(name), _below(name, root), int(info.get("size") or 0), _version(info))
+        FileInfo(
+            fs.unstrip_protocol(name) + chain + outer,
+            _below(name, root),
+            int(info.get("size") or 0),
+            _version(info) or age,
+        )
         for name, info in entries.items()
         if info.get("type") != "directory"
     ]

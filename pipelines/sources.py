@@ -5,29 +5,26 @@ Listing asks the file system once per source. Reading streams; a reader may hold
 
 from __future__ import annotations
 
-import bz2
 import functools
 import importlib
 import io
 import json
-import lzma
 import pkgutil
-import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import ModuleType
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 from infra import storage
 from infra.config import dataclass_from
 from infra.errors import DataError, UserError, nearest
-from pipelines import readers
-from pipelines.document import Document, Rejected, decode_utf8
+from pipelines import ranges, readers
+from pipelines.decompress import CODECS, TextStream, codec_of, decompressed, without_codec
+from pipelines.document import Document, Rejected, decode_utf8, without_surrogates
 
 __all__ = ["InputFile", "Source", "decode_utf8", "group_inputs", "list_inputs", "open_input", "read_documents"]
 
 _COMPRESSION_RATIO = 3  # of text under gzip -6, to estimate sizes before reading
-_CHUNK = 1 << 18
 _HEAD = 4096
 
 
@@ -47,7 +44,10 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """One file of a source. `path` is below the source's root and part of document ids; `size` in bytes as stored."""
+    """One file of a source, or a range of a large one: the lines that begin at a byte in [start, stop).
+
+    `path` is below the source's root and part of document ids; `size` in bytes as stored; stop None: to the end.
+    """
 
     source_index: int
     source: str
@@ -57,6 +57,8 @@ class InputFile:
     path: str
     size: int
     version: str
+    start: int = 0
+    stop: int | None = None
 
 
 def list_inputs(
@@ -87,7 +89,7 @@ def list_inputs(
 
 def source_name(source: Source) -> str:
     """The source's name: given, or the last component of its URL, or its reader."""
-    return source.name or source.url.rstrip("/").rsplit("/", 1)[-1] or source.reader
+    return without_surrogates(source.name or source.url.rstrip("/").rsplit("/", 1)[-1] or source.reader)
 
 
 def reader_module(name: str) -> ModuleType:
@@ -121,10 +123,18 @@ def reader_options(name: str, options: dict[str, Any]) -> Any:
 
 
 def group_inputs(files: list[InputFile], unit_bytes: int) -> list[list[InputFile]]:
-    """Cut the list into units of about `unit_bytes` of text, in order, never across sources; a function of the list."""
+    """Cut the list into units of about `unit_bytes` of text, in order, never across sources; a function of the list.
+
+    A large file of lines becomes several units, a range of it each, if its reader is `splittable`.
+    """
     units: list[list[InputFile]] = []
     filled = 0
     for file in files:
+        cut = _cut(file, unit_bytes)
+        if len(cut) > 1:
+            units += [[part] for part in cut]
+            filled = unit_bytes
+            continue
         estimate = estimated_bytes(file)
         if not units or units[-1][0].source_index != file.source_index or filled + estimate > unit_bytes:
             units.append([])
@@ -135,34 +145,46 @@ def group_inputs(files: list[InputFile], unit_bytes: int) -> list[list[InputFile
 
 
 def estimated_bytes(file: InputFile) -> int:
-    """Bytes of a file once decompressed, guessed from its size and its ending."""
-    return file.size * (_COMPRESSION_RATIO if _codec(file.path) else 1)
+    """Bytes of a file, or of its range, once decompressed: guessed from its size and its ending."""
+    stored = (file.size if file.stop is None else file.stop) - file.start
+    return stored * (_COMPRESSION_RATIO if codec_of(file.path) else 1)
 
 
 def read_documents(file: InputFile) -> Iterator[Document | Rejected]:
     """Every document of a file, and a Rejected for everything in it that is none; a file never yields nothing.
 
-    Raises UserError only where the recipe is wrong (unknown option, wrong field name).
+    Only a range behind the first (`start` > 0) may own no line. Offsets are those in the whole file. Raises UserError
+    where the recipe is wrong (unknown option, wrong field name), InfrastructureError where a file of another machine
+    cannot be had: what it holds is not known then.
     """
     reader = reader_module(file.reader)
     options = _cached_options(file.reader, json.dumps(file.options, sort_keys=True))
+    seekable = getattr(reader, "SEEKABLE", False)
+    if seekable and (codec := codec_of(file.path)):
+        why = f"the reader {file.reader!r} goes to and fro in its file, which {codec} does not allow: decompress it"
+        yield Rejected(0, "unreadable", why)
+        return
     try:
-        stream = open_input(file)
+        stream = storage.open_file(file.url) if seekable else open_input(file)
+        with stream:
+            yield from _records(reader, options, file, stream)
     except FileNotFoundError as error:
-        yield Rejected(0, "vanished", f"listed, but gone when it was to be read: {error}")
-        return
+        yield Rejected(file.start, "vanished", f"listed, but gone when it was to be read: {error}")
     except OSError as error:
-        yield Rejected(0, "unreadable", f"{type(error).__name__}: {error}")
-        return
-    with stream:
-        yield from _records(reader, options, file, stream)
+        yield Rejected(file.start, "unreadable", f"{type(error).__name__}: {error}")
 
 
-def open_input(file: InputFile) -> _TextBytes:
-    """The decompressed bytes of a file as a buffered binary stream."""
-    fs, path = storage.filesystem(file.url)
-    raw = cast(BinaryIO, fs.open(path, "rb"))
-    return _TextBytes(_ChunkStream(_decompressed(raw, _codec(file.path)), raw.close))
+def open_input(file: InputFile) -> TextStream:
+    """The decompressed bytes of a file, or of the lines of its range, as a buffered binary stream."""
+    raw = storage.open_file(file.url)
+    try:
+        if _is_range(file):
+            origin, chunks = ranges.owned_lines(raw, file.start, file.stop)
+            return TextStream(chunks, raw.close, origin=origin)
+        return TextStream(decompressed(raw, codec_of(file.path)), raw.close)
+    except BaseException:
+        raw.close()
+        raise
 
 
 # --- listing ----------------------------------------------------------------------------------------------------------
@@ -181,12 +203,12 @@ def _list_files(
     if suffixes is None or named_itself:
         readable = found
     else:
-        readable = [info for info in found if _without_codec(info.path).lower().endswith(suffixes)]
+        readable = [info for info in found if without_codec(info.path).lower().endswith(suffixes)]
     if not readable:
         kinds = "any file" if suffixes is None else f"files named {', '.join('*' + s for s in suffixes)}"
         raise DataError(
             f"{source.url} holds no file to read",
-            why=f"the reader {source.reader!r} reads {kinds}, also compressed ({', '.join(_CODECS)}); "
+            why=f"the reader {source.reader!r} reads {kinds}, also compressed ({', '.join(CODECS)}); "
             f"{len(found)} other files are there",
         )
     if len(readable) < len(found):
@@ -195,105 +217,17 @@ def _list_files(
     return readable
 
 
-# --- decompression ----------------------------------------------------------------------------------------------------
-
-_CODECS: dict[str, Callable[[], Any] | None] = {
-    ".gz": lambda: zlib.decompressobj(wbits=31),
-    ".bz2": bz2.BZ2Decompressor,
-    ".xz": lzma.LZMADecompressor,
-    ".zst": None,  # by pyarrow
-}
-
-
-def _codec(path: str) -> str | None:
-    return next((suffix for suffix in _CODECS if path.lower().endswith(suffix)), None)
+def _cut(file: InputFile, unit_bytes: int) -> list[InputFile]:
+    """A large file of lines as ranges of about unit_bytes, any other as it is."""
+    parts = ranges.bounds(file.size, unit_bytes)
+    splittable = getattr(reader_module(file.reader), "splittable", None) if len(parts) > 1 else None
+    if codec_of(file.path) or splittable is None or not splittable(reader_options(file.reader, file.options)):
+        return [file]
+    return [replace(file, start=start, stop=stop) for start, stop in parts]
 
 
-def _without_codec(path: str) -> str:
-    suffix = _codec(path)
-    return path[: -len(suffix)] if suffix else path
-
-
-def _decompressed(raw: BinaryIO, codec: str | None) -> Iterator[bytes]:
-    if codec is None:
-        while chunk := raw.read(_CHUNK):
-            yield chunk
-    elif codec == ".zst":
-        import pyarrow as pa
-
-        with pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd") as stream:
-            while chunk := stream.read(_CHUNK):
-                yield chunk
-    else:
-        make = _CODECS[codec]
-        assert make is not None
-        yield from _members(raw, make)
-
-
-def _members(raw: BinaryIO, make: Callable[[], Any]) -> Iterator[bytes]:
-    """Decompress one member after another (pigz, bgzip and `cat a.gz b.gz` write several)."""
-    decompressor = None
-    while data := raw.read(_CHUNK):
-        while data:
-            if decompressor is None or decompressor.eof:
-                data = data.lstrip(b"\0")  # padding between and after members
-                if not data:
-                    break
-                decompressor = make()
-            yield decompressor.decompress(data)
-            data = decompressor.unused_data if decompressor.eof else b""
-    if decompressor is not None and not decompressor.eof:
-        raise EOFError("the compressed data ends before its end mark")
-
-
-class _ChunkStream(io.RawIOBase):
-    """An iterator of chunks as a raw stream that ends, instead of raising, where the data breaks off.
-
-    What came before the break stays readable; `failure` then holds (reason, detail).
-    """
-
-    def __init__(self, chunks: Iterator[bytes], close: Callable[[], None]):
-        self.failure: tuple[str, str] | None = None
-        self._chunks, self._close, self._rest = chunks, close, memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        if not self._rest:
-            self._rest = memoryview(self._next())
-        count = min(len(buffer), len(self._rest))
-        buffer[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
-        return count
-
-    def readall(self) -> bytes:
-        first, self._rest = bytes(self._rest), memoryview(b"")
-        return b"".join([first, *iter(self._next, b"")])
-
-    def close(self) -> None:
-        if not self.closed:
-            self._close()
-        super().close()
-
-    def _next(self) -> bytes:
-        try:
-            return next((chunk for chunk in self._chunks if chunk), b"")
-        except EOFError as error:
-            self.failure = ("truncated_archive", str(error))
-        except (OSError, ValueError, zlib.error, lzma.LZMAError) as error:
-            cut_off = "truncated" in str(error).lower()  # pyarrow has no exception type of its own for this
-            self.failure = ("truncated_archive" if cut_off else "unreadable", f"{type(error).__name__}: {error}")
-        return b""
-
-
-class _TextBytes(io.BufferedReader):
-    def __init__(self, raw: _ChunkStream):
-        super().__init__(raw, buffer_size=_CHUNK)
-
-    @property
-    def failure(self) -> tuple[str, str] | None:
-        return cast(_ChunkStream, self.raw).failure
+def _is_range(file: InputFile) -> bool:
+    return file.start > 0 or file.stop is not None
 
 
 @functools.lru_cache(maxsize=64)
@@ -305,19 +239,35 @@ def _cached_options(reader: str, options: str) -> Any:
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def _records(reader: ModuleType, options: Any, file: InputFile, stream: _TextBytes) -> Iterator[Document | Rejected]:
-    head = stream.peek(_HEAD)[:_HEAD]
+def _records(
+    reader: ModuleType, options: Any, file: InputFile, stream: io.BufferedReader
+) -> Iterator[Document | Rejected]:
+    head = _head(file) if _is_range(file) else stream.peek(_HEAD)[:_HEAD]
     if not head:
-        yield Rejected(0, *(stream.failure or ("empty_file", "0 bytes")))
+        if file.start == 0:
+            yield Rejected(0, *(_failure(stream) or ("empty_file", "0 bytes")))
         return
-    if not getattr(reader, "BINARY", False) and (why := _binary(head)):
-        yield Rejected(0, "binary_file", why)
+    binary = getattr(reader, "BINARY", False) or getattr(reader, "SEEKABLE", False)
+    if not binary and (why := _binary(head)):
+        if file.start == 0:
+            yield Rejected(0, "binary_file", why)
         return
+    origin = getattr(stream, "origin", 0)
+    found = False
+    for record in _unbroken(reader.read(stream, path=file.path, options=options), stream):
+        found = True
+        yield replace(record, offset=origin + record.offset) if origin else record
+    if not found and file.start == 0:
+        yield Rejected(0, "no_documents", f"the reader {file.reader!r} found nothing in it")
+
+
+def _unbroken(records: Iterator[Document | Rejected], stream: io.BufferedReader) -> Iterator[Document | Rejected]:
+    """The records of a reader; a Rejected in place of the last where the file breaks off, or where the reader fails."""
     # One record is held back: where an archive breaks off, its last record is cut and must not pass for a document.
     held: Document | Rejected | None = None
     error: tuple[str, str] | None = None
     try:
-        for record in reader.read(stream, path=file.path, options=options):
+        for record in records:
             if held is not None:
                 yield held
             held = record
@@ -326,15 +276,21 @@ def _records(reader: ModuleType, options: Any, file: InputFile, stream: _TextByt
     except Exception as exc:  # a user's reader may raise anything; one bad file must not end the job
         error = ("reader_error", f"{type(exc).__name__}: {exc}")
     offset = 0 if held is None else held.offset
-    if stream.failure:
-        yield Rejected(offset, *stream.failure)
-        return
-    if held is not None:
+    failure = _failure(stream)
+    if held is not None and not failure:
         yield held
-    if error:
-        yield Rejected(offset, *error)
-    elif held is None:
-        yield Rejected(0, "no_documents", f"the reader {file.reader!r} found nothing in it")
+    if failure or error:
+        yield Rejected(offset, *(failure or error or ("", "")))
+
+
+def _failure(stream: io.BufferedReader) -> tuple[str, str] | None:
+    return getattr(stream, "failure", None)
+
+
+def _head(file: InputFile) -> bytes:
+    """Of the whole file, whose encoding is judged once: its documents must not depend on where it was cut."""
+    with storage.open_file(file.url, block_bytes=_HEAD) as stream:
+        return stream.read(_HEAD)
 
 
 def _binary(head: bytes) -> str | None:

@@ -5,6 +5,7 @@ import os
 import stat
 import threading
 import uuid
+import zipfile
 
 import pytest
 
@@ -106,6 +107,7 @@ def test_links_are_followed_but_not_in_circles(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     listed = storage.list_files(str(tmp_path))
     assert [(i.path, i.size) for i in listed] == [("a/f", 1), ("dangling", 0), ("self", 0), ("side/f", 1)]
+    assert [i.path for i in storage.list_files(f"{tmp_path}/*")] == ["dangling", "self"]
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_trace(tmp_path, monkeypatch):
@@ -146,7 +148,10 @@ def test_an_unwritable_place_is_named(tmp_path):
 def test_a_missing_driver_names_the_command_that_installs_it(monkeypatch):
     import sys
 
+    from fsspec.registry import _registry
+
     monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.delitem(_registry, "s3", raising=False)  # there once any test has used it
     with pytest.raises(InfrastructureError, match=r"pip install -c constraints.txt -e '\.\[s3\]'"):
         storage.filesystem("s3://bucket/key")
 
@@ -204,3 +209,16 @@ def test_https_reads_a_file(tmp_path):
         assert storage.read_bytes(url) == b"hello"
         assert [(i.url, i.path, i.size) for i in storage.list_files(url)] == [(url, "a%20b.txt", 5)]
         server.shutdown()
+
+
+def test_the_files_of_an_archive_have_chained_urls_and_its_age(tmp_path):
+    with zipfile.ZipFile(tmp_path / "texts.zip", "w") as archive:
+        archive.writestr("news/a.txt", "one")
+        archive.writestr("news/b.md", "two")
+    place = f"{tmp_path}/texts.zip"
+    found = storage.list_files(f"zip://news/*.txt::{place}")
+    assert [(info.url, info.path, info.size) for info in found] == [(f"zip://news/a.txt::{place}", "a.txt", 3)]
+    assert storage.read_bytes(found[0].url) == b"one"
+    assert [info.path for info in storage.list_files(f"zip://::{place}")] == ["news/a.txt", "news/b.md"]
+    os.utime(place, (1, 1))
+    assert storage.list_files(f"zip://news/*.txt::{place}")[0].version != found[0].version

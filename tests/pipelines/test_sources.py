@@ -8,8 +8,10 @@ from functools import partial
 
 import pyarrow as pa
 import pytest
+from small import clean_unit
 
 from infra.errors import DataError, UserError
+from pipelines.clean import CleanConfig
 from pipelines.document import Document, Rejected
 from pipelines.sources import InputFile, Source, group_inputs, list_inputs, open_input, read_documents
 
@@ -146,3 +148,88 @@ def test_groups_are_in_order_of_about_one_size_and_of_one_source():
     units = group_inputs(files, 110)
     assert [[f.path for f in unit] for unit in units] == [["a.txt", "b.txt.gz"], ["c.txt"], ["d.txt"], ["e.txt"]]
     assert group_inputs([], 110) == []
+
+
+NAMES = ["a b.txt", "100%.txt", "50%20x.txt", "größe 中文.txt", "two\nlines.txt", "br[a]c*et?.txt", "#h;&'\".txt"]
+
+
+def test_any_name_is_listed_read_and_written_down(tmp_path):
+    folder = os.fsencode(tmp_path / "c")
+    os.mkdir(folder)
+    names = [*(name.encode() for name in NAMES), b"latin \xe9\xff.txt", b"\xff"]  # bytes that are no UTF-8
+    for name in names:
+        with open(os.path.join(folder, name), "wb") as file:
+            file.write(b"text of " + name.hex().encode())
+    source = Source("text", str(tmp_path / "c"))
+    files = list_inputs([source])
+    assert sorted(os.fsencode(f.path) for f in files) == sorted(n for n in names if n.endswith(b".txt"))
+    for file in files:
+        assert list(read_documents(file)) == [Document(f"text of {os.fsencode(file.path).hex()}", 0)]
+        assert list_inputs([Source("text", file.url)])[0].url == file.url  # named by itself, wildcards and all
+    record = clean_unit(files, CleanConfig(min_characters=1), str(tmp_path / "out" / "unit"))
+    assert record["read"] == record["kept"] == len(files)
+
+
+def test_a_source_whose_own_name_is_no_utf_8_has_a_name(tmp_path):
+    folder = os.fsencode(tmp_path) + b"/corpus \xe9"
+    os.mkdir(folder)
+    with open(folder + b"/a.txt", "wb") as file:
+        file.write(b"some text")
+    files = list_inputs([Source("text", os.fsdecode(folder))])
+    assert [f.source for f in files] == ["corpus \ufffd"]
+    record = clean_unit(files, CleanConfig(min_characters=1), str(tmp_path / "unit"))
+    assert record["source"] == "corpus \ufffd"
+
+
+def test_links_and_files_that_go_are_told(tmp_path):
+    write(tmp_path, {"c/a.txt": b"a", "c/d/b.txt": b"b", "c/d/e/c.txt": b"c"})
+    (tmp_path / "c" / "circle.txt").symlink_to("circle.txt")
+    (tmp_path / "c" / "d" / "up").symlink_to(tmp_path / "c")
+    (tmp_path / "c" / "nowhere.txt").symlink_to(tmp_path / "gone")
+    (tmp_path / "c" / "other.txt").symlink_to(tmp_path / "c" / "a.txt")
+    files = list_inputs([Source("text", str(tmp_path / "c"))])
+    (tmp_path / "c" / "d" / "b.txt").unlink()
+    os.remove(tmp_path / "c" / "d" / "e" / "c.txt")
+    os.rmdir(tmp_path / "c" / "d" / "e")
+    read = {f.path: [getattr(r, "reason", None) or r.text for r in read_documents(f)] for f in files}
+    assert read == {
+        "a.txt": ["a"],
+        "circle.txt": ["unreadable"],
+        "d/b.txt": ["vanished"],
+        "d/e/c.txt": ["vanished"],
+        "nowhere.txt": ["vanished"],
+        "other.txt": ["a"],
+    }
+
+
+def test_a_disk_that_fails_while_a_file_is_read_is_told(tmp_path):
+    """/proc/self/mem opens, and reading its first page is an input/output error."""
+    file = InputFile(0, "s", "text", {"per": "line"}, "/proc/self/mem", "mem", 0, "")
+    (rejected,) = read_documents(file)
+    assert isinstance(rejected, Rejected)
+    assert rejected.reason == "unreadable"
+    assert "Input/output error" in rejected.detail
+
+
+SEEKING = """
+from pipelines.document import Document
+SUFFIXES = (".cards",)
+SEEKABLE = True
+def read(stream, *, path, options):
+    stream.seek(-5, 2)
+    yield Document(stream.read().decode(), stream.seek(0))
+    yield Document(stream.read(5).decode(), 0)
+"""
+
+
+def test_a_reader_may_seek_in_a_plain_file(tmp_path, monkeypatch):
+    write(tmp_path, {"my_seeking_reader/cards.py": SEEKING.encode(), "my_seeking_reader/__init__.py": b""})
+    write(tmp_path, {"c/a.cards": b"first\0\0\0last.", "c/b.cards.gz": gzip.compress(b"first last."), "c/e.cards": b""})
+    monkeypatch.syspath_prepend(str(tmp_path))
+    plain, packed, empty = list_inputs([Source("my_seeking_reader.cards", str(tmp_path / "c"))])
+    assert list(read_documents(plain)) == [Document("last.", 0), Document("first", 0)]
+    (rejected,) = read_documents(packed)
+    assert isinstance(rejected, Rejected)
+    assert rejected.reason == "unreadable"
+    assert "goes to and fro in its file, which .gz does not allow: decompress it" in rejected.detail
+    assert [r.reason for r in read_documents(empty)] == ["empty_file"]

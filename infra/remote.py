@@ -1,0 +1,205 @@
+"""Files on other machines: which errors pass by themselves, how often to try again, and what to say at the end.
+
+S3 and GCS drivers repeat requests themselves; https:// is repeated here. What still fails is an InfrastructureError
+(the command can be repeated), never a verdict on the data. Only FileNotFoundError is passed on, for callers to judge.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from infra.errors import InfrastructureError, UserError
+
+# Waits of 1/4 s to 8 s between them: a restart of a server, or a bucket that asks for fewer requests.
+ATTEMPTS = 7
+_REFUSED_ATTEMPTS = 3  # nobody listens, no such host: more often a wrong address than a server that comes back
+_BUSY = {408, 429, 500, 502, 503, 504}
+_BLOCK = 1 << 22  # bytes of a request: a range of a file costs little more than its size, and 4 MiB hide a round trip
+_STALLED_SECONDS = 60
+
+T = TypeVar("T")
+
+
+class Unreachable(Exception):
+    """A server that did not answer as often as it was asked. No OSError and no error of aiohttp: fsspec takes those
+    for "there is no such file".
+    """
+
+
+def driver_options(protocol: str) -> dict[str, Any]:
+    """Settings of fsspec's filesystem for this kind of URL."""
+    options: dict[str, Any] = {"use_listings_cache": False}  # a cached listing would hide what another process wrote
+    if protocol in ("http", "https"):
+        import aiohttp
+
+        # Its own limit is 5 minutes for a whole download, and none for a connection on which nothing comes.
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_STALLED_SECONDS, sock_read=_STALLED_SECONDS)
+        options["client_kwargs"] = {"middlewares": (_persistent,), "timeout": timeout}
+    return options
+
+
+def again(call: Callable[[], T]) -> T:
+    """The result of `call`, which is repeated after errors that pass by themselves."""
+    import tenacity
+
+    return tenacity.Retrying(**_policy())(call)
+
+
+@contextlib.contextmanager
+def told_as(verb: str, url: str, *, absent_is_told: bool = True) -> Iterator[None]:
+    """Turn what a driver raises into an InfrastructureError that names the URL.
+
+    absent_is_told=False lets FileNotFoundError through where nothing is there. (https:// raises it for any failure.)
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as exc:
+        if not absent_is_told and _is_absent(exc):
+            raise
+        cause = exc.__cause__ if isinstance(exc, FileNotFoundError) and isinstance(exc.__cause__, Unreachable) else exc
+        why = str(cause) if isinstance(cause, Unreachable) else f"{type(cause).__name__}: {cause}"
+        if isinstance(cause, OSError) and cause.strerror:
+            why = cause.strerror
+        if url.startswith(("http://", "https://")) and verb == "write":
+            why = "https:// is for reading"
+        raise InfrastructureError(f"cannot {verb} {url}", why=why, try_=_remedy(cause, verb, url)) from exc
+
+
+def open_remote(fs: Any, path: str, url: str, *, block_bytes: int | None = None) -> io.BufferedReader:
+    """A seekable stream of a file, fetched block_bytes at a time (4 MiB); errors are told after trying again."""
+    with told_as("read", url, absent_is_told=False):
+        return io.BufferedReader(_RemoteFile(fs, path, url, block_bytes or _BLOCK), buffer_size=1 << 18)
+
+
+class _RemoteFile(io.RawIOBase):
+    """A file of fsspec, read again where a connection broke, and from its beginning where a server has no ranges."""
+
+    def __init__(self, fs: Any, path: str, url: str, block_bytes: int):
+        self._fs, self._path, self._url = fs, path, url
+        self._file = fs.open(path, "rb", block_size=block_bytes)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if self._size is not None:
+            return self._file.seek(offset, whence)
+        if whence != io.SEEK_SET or offset < self.tell():
+            raise io.UnsupportedOperation(f"the server of {self._url} sends whole files only: download it first")
+        self._skip_to(offset)
+        return offset
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def readinto(self, buffer: Any) -> int:
+        with told_as("read", self._url, absent_is_told=False):
+            data = self._read(len(buffer))
+            if not data and self._size is not None and self.tell() < self._size:
+                raise OSError(f"it ends at byte {self.tell():,} of {self._size:,}: it changed while it was read")
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
+
+    @property
+    def _size(self) -> int | None:
+        """None of a stream that cannot go back: what it lost on the way cannot be asked for again."""
+        return getattr(self._file, "size", None)
+
+    def _read(self, count: int) -> bytes:
+        if self._size is None:
+            return self._file.read(count)
+        try:
+            return again(lambda: self._file.read(count))
+        except ValueError:  # of fsspec's HTTPFile, where the server answers a range with the whole file
+            if not self._url.startswith("http"):
+                raise
+            offset = self.tell()
+            self._file.close()
+            self._file = self._fs.open(self._path, "rb", block_size=0)
+            self._skip_to(offset)
+            return self._file.read(count)
+
+    def _skip_to(self, offset: int) -> None:
+        while (left := offset - self.tell()) > 0 and self._file.read(min(left, _BLOCK)):
+            pass
+
+
+async def _persistent(request: Any, handler: Any) -> Any:
+    """A middleware of aiohttp: the answer to a request, asked again while the server is busy or away."""
+    import tenacity
+
+    try:
+        async for attempt in tenacity.AsyncRetrying(**_policy()):
+            with attempt:
+                answer = await handler(request)
+                if answer.status in _BUSY:
+                    answer.close()
+                    raise ConnectionError(f"{answer.status} {answer.reason}")
+                return answer
+    except Exception as exc:
+        if not _is_transient(exc):
+            raise
+        raise Unreachable(f"{exc} (asked {ATTEMPTS} times)" if type(exc) is ConnectionError else f"{exc}") from exc
+
+
+def _policy() -> dict[str, Any]:
+    import aiohttp
+    import tenacity
+
+    def enough(state: tenacity.RetryCallState) -> bool:
+        error = state.outcome.exception() if state.outcome else None
+        refused = isinstance(error, aiohttp.ClientConnectorError)
+        return state.attempt_number >= (min(_REFUSED_ATTEMPTS, ATTEMPTS) if refused else ATTEMPTS)
+
+    return {
+        "retry": tenacity.retry_if_exception(_is_transient),
+        "stop": enough,
+        "wait": tenacity.wait_exponential_jitter(multiplier=0.25, max=20, jitter=0.25),
+        "reraise": True,
+    }
+
+
+def _is_transient(error: BaseException) -> bool:
+    import aiohttp
+
+    if isinstance(error, aiohttp.ClientResponseError):
+        return error.status in _BUSY
+    kinds = (ConnectionError, TimeoutError, aiohttp.ClientConnectionError, aiohttp.ClientPayloadError)
+    return isinstance(error, kinds)
+
+
+def _is_absent(error: BaseException) -> bool:
+    """fsspec says FileNotFoundError over https:// for every failure of a first request, with its cause."""
+    if not isinstance(error, FileNotFoundError) or isinstance(error.__cause__, Unreachable):
+        return False
+    return getattr(error.__cause__, "status", 404) in (404, 410)
+
+
+def _remedy(error: BaseException, verb: str, url: str) -> str:
+    over_http = url.startswith(("http://", "https://"))
+    if over_http and verb == "write":
+        return "a local path, s3:// or gs://"
+    if over_http:
+        return "the address, and that this machine reaches it"
+    if "://" not in url or url.startswith("file://"):
+        return "a folder that you own, with space left"
+    if "redentials" in type(error).__name__ and url.startswith("s3"):
+        return "export AWS_ACCESS_KEY_ID=... AWS_SECRET_ACCESS_KEY=..., on every node of the cluster"
+    if isinstance(error, PermissionError):
+        return "other credentials, or rights of these to the bucket"
+    if isinstance(error, FileNotFoundError):
+        return "the name of the bucket: it must exist"
+    return "the credentials, and that the bucket exists; then the same command again"
