@@ -9,10 +9,11 @@ nothing is dropped. Cost of an epoch's order: one hash per row group; of a windo
     micro-batch i                     positions i * b .. (i + 1) * b
     step k                            micro-batches k * M .. (k + 1) * M; rank r of W takes every W-th from r on
 
-M does not depend on W, so the examples of a step are the same for any number of workers.
+M does not depend on W, so the examples of a step are the same for any number of workers. In a mix of stores position p
+belongs to the member that a fixed pattern of the weights gives it, and each member goes through epochs of its own.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ import numpy as np
 from pipelines import keyed
 
 _GROUPS, _ROWS = 201, 202  # streams of draws
+_PATTERN = 1000  # positions: weights count to a thousandth
 
 
 class RowPlaces(NamedTuple):
@@ -31,10 +33,17 @@ class RowPlaces(NamedTuple):
     row: np.ndarray
 
 
+class Part(NamedTuple):
+    """A store of a mix: its row groups, which are consecutive, and its share of the rows of a run."""
+
+    groups: int
+    weight: float
+
+
 @dataclass(frozen=True)
 class BatchPlan:
     """group_rows: rows of each row group of the split; micro_rows: rows of a micro-batch (b); micro_batches: of a step
-    (M).
+    (M); parts: the stores of a mix, none of a single store.
     """
 
     group_rows: tuple[int, ...]
@@ -42,6 +51,7 @@ class BatchPlan:
     micro_rows: int
     micro_batches: int
     window: int = 8
+    parts: tuple[Part, ...] = ()
 
     def __post_init__(self) -> None:
         if min(self.micro_rows, self.micro_batches, self.window) < 1 or sum(self.group_rows) < 1:
@@ -62,6 +72,25 @@ class BatchPlan:
 
     def places(self, first: int, count: int) -> RowPlaces:
         """Rows at positions first .. first + count - 1 of the run."""
+        return self._mixed_places(first, count) if self.parts else self._own_places(first, count)
+
+    def _mixed_places(self, first: int, count: int) -> RowPlaces:
+        pattern, before = _pattern(tuple(part.weight for part in self.parts))
+        turn, place = np.divmod(np.arange(first, first + count), len(pattern))
+        member, found = pattern[place], np.zeros((3, count), np.int64)
+        start = 0
+        for index, (groups, _) in enumerate(self.parts):
+            mine = np.flatnonzero(member == index)
+            if len(mine):  # consecutive positions take consecutive rows of a member
+                each = (pattern == index).sum()
+                row = int(turn[mine[0]] * each + before[place[mine[0]]])
+                alone = replace(self, group_rows=self.group_rows[start : start + groups], parts=())
+                epoch, group, rows = alone.places(row, len(mine))
+                found[:, mine] = epoch, group + start, rows
+            start += groups
+        return RowPlaces(*found)
+
+    def _own_places(self, first: int, count: int) -> RowPlaces:
         parts = []
         while count > 0:
             epoch, offset = divmod(first, self.epoch_rows)
@@ -106,6 +135,22 @@ def _window_order(
     row = np.concatenate([np.arange(n) for n in rows])
     order = _permutation(len(group), keyed.fold(seed, epoch, _ROWS, index))
     return group[order], row[order]
+
+
+@lru_cache(maxsize=4)
+def _pattern(weights: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """(member of each of _PATTERN positions, how many of that member come before it), spread evenly.
+
+    Each position goes to the member that is furthest behind its share; one with any weight gets a position at least.
+    """
+    share = np.maximum(np.array(weights) / sum(weights), 1 / _PATTERN)
+    share /= share.sum()
+    given, member, before = np.zeros(len(share), np.int64), np.empty(_PATTERN, np.int64), np.empty(_PATTERN, np.int64)
+    for position in range(_PATTERN):
+        index = int(np.argmax(share * (position + 1) - given))
+        member[position], before[position] = index, given[index]
+        given[index] += 1
+    return member, before
 
 
 def _permutation(n: int, key: np.ndarray) -> np.ndarray:

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 class Recipe:
     """What decides how rows become examples. plan_key: folder of stored plans to use where they exist, or None."""
 
-    store_url: str
     split_name: str
     mixture: Mixture
     vocabulary: Vocabulary
@@ -137,10 +136,9 @@ class Reader:
                 path = plans.plan_path(
                     self.recipe.plan_key, self.recipe.split_name, epoch, self.split.shards[shard].path
                 )
-                url = storage.join(self.recipe.store_url, path)
+                url = storage.join(self.split.base(shard), path)
                 if storage.exists(url):
-                    fs, where = storage.filesystem(url)
-                    self._plan_files[key] = pq.ParquetFile(fs.open(where, "rb"))
+                    self._plan_files[key] = pq.ParquetFile(storage.open_file(url))
         return self._plan_files[key]
 
 

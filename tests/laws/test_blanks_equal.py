@@ -1,6 +1,8 @@
 """Law 13: stored and online blanks are byte-equal, and the fingerprint of each micro-batch proves it afterwards."""
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -9,23 +11,31 @@ import small
 from pipelines import blanks, objectives, plans
 from pipelines.batches import BatchPlan
 from pipelines.feed import Reader
+from pipelines.store import TokenStore
 
 MIXTURES = [*blanks.MIXTURES, *({name: 1.0} for name in objectives.names())]
 
 
+@pytest.fixture
+def own_store(tmp_path, tiny_store) -> TokenStore:
+    """A copy, for plans that no other test shall find."""
+    shutil.copytree(tiny_store.url, tmp_path / "store")
+    return TokenStore.open(str(tmp_path / "store"))
+
+
 @pytest.mark.parametrize("mixture", MIXTURES, ids=str)
-def test_stored_and_online_blanks_are_equal(tmp_path, tiny_store, tiny_tokenizer, mixture):
-    recipe, config = small.recipe(tiny_store, tiny_tokenizer, mixture=mixture)
-    split, key = tiny_store.train, plans.plan_key(config, recipe.mixture, seed=recipe.seed, width=recipe.width)
-    stored_at = replace(recipe, plan_key=key, store_url=str(tmp_path))
+def test_stored_and_online_blanks_are_equal(own_store, tiny_tokenizer, mixture):
+    recipe, config = small.recipe(own_store, tiny_tokenizer, mixture=mixture)
+    split, key = own_store.train, plans.plan_key(config, recipe.mixture, seed=recipe.seed, width=recipe.width)
+    stored_at = replace(recipe, plan_key=key)
     for shard in range(len(split.shards)):
         plans.write_plan(
-            str(tmp_path), split, shard, recipe.mixture, recipe.vocabulary,
+            own_store.url, split, shard, recipe.mixture, recipe.vocabulary,
             key=key, name="train", seed=recipe.seed, epoch=0, width=recipe.width,
         )  # fmt: skip
     group = 0
     for entry in split.shards:
-        file = pq.ParquetFile(tmp_path / plans.plan_path(key, "train", 0, entry.path))
+        file = pq.ParquetFile(Path(own_store.url) / plans.plan_path(key, "train", 0, entry.path))
         for index in range(len(entry.groups)):
             rows = split.read_group(group)
             online, _ = blanks.draw_rows(
@@ -42,41 +52,41 @@ def test_stored_and_online_blanks_are_equal(tmp_path, tiny_store, tiny_tokenizer
     assert any(stored._plan_files.values())
 
 
-def test_the_fingerprint_tells_a_changed_plan(tmp_path, tiny_store, tiny_tokenizer):
+def test_the_fingerprint_tells_a_changed_plan(own_store, tiny_tokenizer):
     """The proof is worth something: a plan drawn with another seed is seen."""
-    recipe, _ = small.recipe(tiny_store, tiny_tokenizer)
-    for shard in range(len(tiny_store.train.shards)):
+    recipe, _ = small.recipe(own_store, tiny_tokenizer)
+    for shard in range(len(own_store.train.shards)):
         plans.write_plan(
-            str(tmp_path), tiny_store.train, shard, recipe.mixture, recipe.vocabulary,
+            own_store.url, own_store.train, shard, recipe.mixture, recipe.vocabulary,
             key="other", name="train", seed=recipe.seed + 1, epoch=0, width=recipe.width,
         )  # fmt: skip
-    plan = BatchPlan(tuple(tiny_store.train.group_rows.tolist()), seed=1, micro_rows=3, micro_batches=3)
-    wrong = Reader(tiny_store.train, replace(recipe, plan_key="other", store_url=str(tmp_path)))
-    right = Reader(tiny_store.train, recipe)
+    plan = BatchPlan(tuple(own_store.train.group_rows.tolist()), seed=1, micro_rows=3, micro_batches=3)
+    wrong = Reader(own_store.train, replace(recipe, plan_key="other"))
+    right = Reader(own_store.train, recipe)
     for index in range(3):
         places = plan.micro_batch(0, index)
         assert wrong.micro_batch(places).fingerprint != right.micro_batch(places).fingerprint
 
 
-def test_training_on_stored_and_on_online_blanks_gives_the_same_losses(tmp_path, tiny_store, tiny_tokenizer):
+def test_training_on_stored_and_on_online_blanks_gives_the_same_losses(own_store, tiny_tokenizer):
     import torch
 
     from glm_model import GLM
     from glm_model.config import sized
     from glm_model.train import TrainStep
 
-    recipe, config = small.recipe(tiny_store, tiny_tokenizer)
+    recipe, config = small.recipe(own_store, tiny_tokenizer)
     key = plans.plan_key(config, recipe.mixture, seed=recipe.seed, width=recipe.width)
-    for shard in range(len(tiny_store.train.shards)):
+    for shard in range(len(own_store.train.shards)):
         plans.write_plan(
-            str(tmp_path), tiny_store.train, shard, recipe.mixture, recipe.vocabulary,
+            own_store.url, own_store.train, shard, recipe.mixture, recipe.vocabulary,
             key=key, name="train", seed=recipe.seed, epoch=0, width=recipe.width,
         )  # fmt: skip
-    plan = BatchPlan(tuple(tiny_store.train.group_rows.tolist()), seed=1, micro_rows=3, micro_batches=1)
+    plan = BatchPlan(tuple(own_store.train.group_rows.tolist()), seed=1, micro_rows=3, micro_batches=1)
     losses = []
     for reader in (
-        Reader(tiny_store.train, replace(recipe, plan_key=key, store_url=str(tmp_path))),
-        Reader(tiny_store.train, recipe),
+        Reader(own_store.train, replace(recipe, plan_key=key)),
+        Reader(own_store.train, recipe),
     ):
         torch.manual_seed(0)
         model = GLM(sized("tiny", vocab_size=tiny_tokenizer.padded_vocab_size, positions=64, dropout=0.0))

@@ -201,7 +201,7 @@ def two_segments(spans, objective=(0, 1)) -> tuple[RowBatch, Blanks]:
 def recipe_of(mixture) -> feed.Recipe:
     resolved = blanks.resolve(blanks.BlanksConfig(mixture=mixture))
     vocabulary = Vocabulary(1, 0, {"mask": 2, "smask": 3, "gmask": 4}, np.zeros(40, np.uint8))
-    return feed.Recipe("", "train", resolved, vocabulary, Marks(38, 39, 0), 0, 40, 40, None)
+    return feed.Recipe("train", resolved, vocabulary, Marks(38, 39, 0), 0, 40, 40, None)
 
 
 def test_targets_and_bytes_of_blanks():
