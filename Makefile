@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# Tests side by side; those that use Ray stay with one process, which starts one Ray for all of them.
-PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses=4 --dist=loadgroup
+# Files of tests side by side, in the order that tests/conftest.py gives them; at most two, as each may start a Ray.
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help install pretrain test test-all check format mlflow

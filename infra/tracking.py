@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -33,6 +34,7 @@ __all__ = [
     "log_artifact_dir",
     "log_store_input",
     "log_text",
+    "log_values",
     "open_run",
     "read_points",
     "resolve_uri",
@@ -104,6 +106,18 @@ def set_tags(handle: RunHandle, tags: dict[str, str]) -> None:
         client.log_batch(handle.run_id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
 
     _best_effort(handle, "set tags", send)
+
+
+def log_values(handle: RunHandle, values: dict[str, float]) -> None:
+    """Metrics that have no steps, of a run that is no training."""
+
+    def send(client: MlflowClient) -> None:
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        client.log_batch(handle.run_id, metrics=[Metric(key, float(value), now, 0) for key, value in values.items()])
+
+    _best_effort(handle, "log metrics", send)
 
 
 def log_text(handle: RunHandle, text: str, path: str) -> None:

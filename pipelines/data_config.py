@@ -11,9 +11,11 @@ from glm_model.tokenizer import Tokenizer
 from infra import storage
 from infra.config import Count
 from infra.errors import UserError
-from pipelines import blanks, store, text
+from pipelines import blanks, selection, store, text
 from pipelines.blanks import BlanksConfig
 from pipelines.clean import CleanConfig
+from pipelines.mix import Member
+from pipelines.selection import SelectConfig
 from pipelines.sources import InputFile, Source
 from pipelines.tokenizer_training import TokenizerTraining
 
@@ -36,8 +38,12 @@ class DataConfig:
     """Folder or URL for everything that preparation makes: cleaned text, tokenizers, stores."""
     store: str | None = None
     """An existing token store to train on; sources are ignored then."""
+    mix: list[Member] = field(default_factory=list)
+    """Existing token stores to train on together, as {store, weight}; sources are ignored then."""
     clean: CleanConfig = field(default_factory=CleanConfig)
     """Which documents are repaired or dropped."""
+    select: SelectConfig = field(default_factory=SelectConfig)
+    """Which documents are left out: duplicates, evaluation sets, your list."""
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     sequence_length: int = 512
     """Longest segment in tokens, [CLS] and eos included. It needs position tables of at least this size."""
@@ -46,11 +52,15 @@ class DataConfig:
     rows_per_group: int = 64
     """Rows of a Parquet row group: what is read and decoded at once."""
     validation_fraction: float = 0.005
-    """Share of the documents that is held out, chosen by a hash of their content."""
+    """Share of the documents that is held out to watch training, chosen by a hash of their content."""
+    test_fraction: float = 0.005
+    """Share of the documents that is held out for good; of sources of 64 documents and more."""
     validation_tokens: Count = Count(50_000)
     """Held out at least, by estimate, where the corpus allows."""
     unit_bytes: Count = Count(16_000_000)
     """Raw text that one task reads and cleans."""
+    max_malformed: float = 0.01
+    """Share of a source's records that may be malformed (broken lines, not text); more end the preparation."""
     shard_bytes: Count = Count(64_000_000)
     """Cleaned text that one shard holds."""
     plan_epochs: int = 1
@@ -61,7 +71,9 @@ class DataConfig:
 
 def check(config: DataConfig, blanks_config: BlanksConfig) -> None:
     """Refuse settings that cannot work, before anything runs."""
-    if not config.store and not config.sources:
+    if config.store and config.mix:
+        raise UserError("data.store and data.mix are both given", try_="name the store in data.mix, with its weight")
+    if not config.store and not config.mix and not config.sources:
         raise UserError(
             "there is nothing to prepare: data.sources is empty",
             try_="--data.sources='[{reader: text, url: /path/to/texts}]', or data.store=<an existing store>",
@@ -85,13 +97,16 @@ def check(config: DataConfig, blanks_config: BlanksConfig) -> None:
             f"data.row_width={config.row_width} cannot hold a segment of data.sequence_length={config.sequence_length}",
             try_=f"data.row_width={4 * config.sequence_length}",
         )
-    if not 0 <= config.validation_fraction < 1:
-        raise UserError(f"data.validation_fraction={config.validation_fraction} is outside [0, 1)")
+    for name in ("validation_fraction", "test_fraction"):
+        if not 0 <= getattr(config, name) < 1:
+            raise UserError(f"data.{name}={getattr(config, name)} is outside [0, 1)")
+    if config.validation_fraction + config.test_fraction >= 1:
+        raise UserError("data.validation_fraction and data.test_fraction leave nothing to train on")
     blanks.resolve(blanks_config)
 
 
-def content_settings(config: DataConfig, blanks_config: BlanksConfig) -> dict[str, Any]:
-    """The settings that decide what a store holds."""
+def content_settings(config: DataConfig, blanks_config: BlanksConfig, selected: dict[str, Any]) -> dict[str, Any]:
+    """The settings that decide what a store holds; selected: those of the selection."""
     # Packing reserves room for any draw, and what blanks look like takes no room: one store serves all ablations.
     packed_for = {"mixture": blanks_config.mixture, "settings": blanks_config.settings}
     names = (
@@ -99,15 +114,22 @@ def content_settings(config: DataConfig, blanks_config: BlanksConfig) -> dict[st
         "row_width",
         "rows_per_group",
         "validation_fraction",
+        "test_fraction",
         "validation_tokens",
         "shard_bytes",
         "seed",
     )
-    return {name: getattr(config, name) for name in names} | {"blanks": packed_for, "text": text.VERSION}
+    values = {name: getattr(config, name) for name in names}
+    return values | {"blanks": packed_for, "text": text.VERSION, "select": selected}
 
 
 def text_url(config: DataConfig) -> str:
     return storage.join(storage.absolute(config.root), "text", _key("text", text.VERSION, asdict(config.clean)))
+
+
+def selection_url(config: DataConfig, units: list[dict[str, Any]], selected: dict[str, Any]) -> str:
+    digests = [[unit["source"], unit["path"], unit["digest"]] for unit in units]
+    return storage.join(storage.absolute(config.root), "selections", _key(selection.VERSION, selected, digests))
 
 
 def store_url(config: DataConfig, units: list[dict[str, Any]], tokenizer: Tokenizer, settings: dict[str, Any]) -> str:
@@ -125,7 +147,8 @@ def trained_url(config: DataConfig, units: list[dict[str, Any]]) -> str:
 def unit_key(files: list[InputFile]) -> str:
     """Names a unit's outputs: its source, reader and options, and each file's path, size and version."""
     head = files[0]
-    return _key(head.source, head.reader, head.options, [[f.path, f.size, f.version] for f in files])
+    places = [[f.path, f.size, f.version, f.start, f.stop] for f in files]
+    return _key(head.source, head.reader, head.options, places)
 
 
 def _key(*parts: Any) -> str:

@@ -11,6 +11,12 @@ _MAX_REPLACED_SHARE = 0.01
 _NO_BREAK_SPACE, _IDEOGRAPHIC_SPACE = "\u00a0".encode(), "\u3000".encode()
 
 
+# Reasons that say nothing against the records of a file: left out on purpose, or the file as a whole.
+_LEFT_OUT = {"redirect", "namespace", "no_documentation", "syntax_error", "no_text", "not_wikitext"}
+_WHOLE_FILE = {"empty_file", "no_documents", "binary_file", "vanished", "unreadable", "truncated_archive"}
+NOT_MALFORMED = frozenset(_LEFT_OUT | _WHOLE_FILE | {"compression_ratio"})
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
     """One text as its reader found it. `offset`: its byte offset in the decompressed file.

@@ -1,6 +1,7 @@
 """What became of every document: the ledger of those that were dropped, and sums over the records of units (law 11)."""
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
@@ -51,12 +52,35 @@ def balance(units: list[dict[str, Any]]) -> dict[str, Any]:
     return {"sources": sources, "documents": {"read": read, "kept": kept, "dropped": dropped}}
 
 
+def check_malformed(units: list[dict[str, Any]], text_url: str, *, limit: float) -> None:
+    """Raises DataError for a source of which more than this share of the records is malformed, with examples."""
+    for name in dict.fromkeys(unit["source"] for unit in units):
+        mine = [unit for unit in units if unit["source"] == name]
+        malformed, read = sum(sum(unit["malformed"].values()) for unit in mine), sum(unit["read"] for unit in mine)
+        if malformed > limit * read:
+            shown = []
+            for unit in mine:
+                if unit["malformed"] and len(shown) < 3:
+                    shown += _examples(storage.join(text_url, f"{unit['path']}.ledger.parquet"), unit["malformed"])
+            raise DataError(
+                f"the source {name!r} is damaged: {malformed:,} of {read:,} records are malformed, more than "
+                f"data.max_malformed={limit:g}",
+                why="\n".join(shown[:3]),
+                try_="mend or remove these files, or accept the loss: --data.max_malformed=1 (what was read is kept)",
+            )
+
+
 def check_kept(units: list[dict[str, Any]], text_url: str) -> None:
     """Raises DataError for a source of which no document was kept, with the reasons and the first ledger entry."""
     for source in balance(units)["sources"]:
         if not source["kept"]:
             mine = [unit for unit in units if unit["source"] == source["name"]]
             raise _nothing_kept(source, mine, text_url)
+
+
+def _examples(url: str, reasons: Iterable[str]) -> list[str]:
+    entries = [entry for entry in _read(url).to_pylist() if entry["reason"] in reasons]
+    return [f"{e['uri']} at byte {e['offset']}: {e['reason']}, {e['detail'][:100]}" for e in entries[:3]]
 
 
 def _of_source(units: list[dict[str, Any]], name: str) -> dict[str, Any]:
@@ -86,6 +110,5 @@ def _nothing_kept(source: dict[str, Any], units: list[dict[str, Any]], text_url:
 
 
 def _read(url: str) -> pa.Table:
-    fs, path = storage.filesystem(url)
-    with fs.open(path, "rb") as stream:
-        return pq.read_table(stream, schema=SCHEMA)
+    with storage.open_file(url) as stream:
+        return pq.read_table(stream, columns=SCHEMA.names).cast(SCHEMA)

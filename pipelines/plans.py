@@ -95,8 +95,7 @@ def redrawn_rows(url: str) -> int:
     total = 0
     for info in storage.list_files(url):
         if info.path.endswith(".parquet"):
-            fs, path = storage.filesystem(info.url)
-            with fs.open(path, "rb") as stream:
+            with storage.open_file(info.url) as stream:
                 total += int(pq.read_schema(stream).metadata[_REDRAWN])
     return total
 

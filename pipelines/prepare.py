@@ -1,6 +1,7 @@
 """Prepare a token store: the stages in order, each a Ray Data job over independent tasks, each resumable.
 
     text       units of raw files -> cleaned text, ledger             <root>/text/<settings>/<unit>.*
+    selection  duplicates, evaluation sets, exclusions                <root>/selections/<key>/
     tokenizer  loaded, or trained on a sample of the cleaned text     <root>/tokenizers/<key>/
     shards     pieces of text -> tokens -> segments -> packed rows    <root>/stores/<key>/train, validation, documents
     blanks     plans of the validation split and the first epochs     <root>/stores/<key>/plans
@@ -9,6 +10,7 @@
 Names are keys of inputs and settings, so changed inputs make another store and equal ones are never made twice.
 """
 
+import functools
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
@@ -17,13 +19,14 @@ from typing import Any, NamedTuple
 from glm_model.tokenizer import Tokenizer
 from infra import storage
 from infra.console import Console, human_bytes
-from infra.errors import UserError
-from pipelines import blanks, held_out, ledger, plans, store, text, tokens
+from infra.errors import DataError, UserError
+from pipelines import blanks, drops, held_out, ledger, mix, plans, selection, store, text, tokens
 from pipelines.blanks import BlanksConfig
 from pipelines.data_config import (
     DataConfig,
     check,
     content_settings,
+    selection_url,
     store_url,
     text_url,
     trained_url,
@@ -33,6 +36,7 @@ from pipelines.dataflow import run_tasks
 from pipelines.sources import InputFile, Source, estimated_bytes, group_inputs, list_inputs, reader_module
 from pipelines.tokenizer_training import train
 
+_UNIT_PARTS = 4  # times data.unit_bytes: the text that a unit holds at most
 _LARGE_UNITS = 8  # units' worth of text in one file, from which on a user is warned
 
 Progress = Callable[[str, Iterable[dict[str, Any]], int], Iterable[dict[str, Any]]]
@@ -42,29 +46,44 @@ Progress = Callable[[str, Iterable[dict[str, Any]], int], Iterable[dict[str, Any
 def prepare(config: DataConfig, blanks_config: BlanksConfig, *, progress: Progress) -> store.TokenStore:
     """The finished store of this configuration: opened when it exists, completed or made when it does not."""
     check(config, blanks_config)
-    if config.store:
+    if config.store or config.mix:
         return _open_given(config)
-    units = prepare_text(config, progress=progress)
-    tokenizer = prepare_tokenizer(config, units)
-    settings = content_settings(config, blanks_config)
-    url = store_url(config, units, tokenizer, settings)
+    plan = selection.resolve(config.select, preset=config.clean.preset)
+    read = prepare_text(config, progress=progress)
+    tokenizer = prepare_tokenizer(config, read)
+    settings = content_settings(config, blanks_config, plan.settings)
+    url = store_url(config, read, tokenizer, settings)
     if not store.is_whole(url):
+        selected = selection_url(config, read, plan.settings)
+        units = selection.select(plan, read, text_url(config), selected, progress=progress)
         _save_tokenizer(tokenizer, url)
-        shards = _build_shards(config, units, url, settings, progress)
-        _publish(config, units, tokenizer, settings, url, shards)
+        cuts = _held_out(config, units)
+        shards = _build_shards(config, units, cuts, url, settings, progress)
+        _publish(config, units, cuts, tokenizer, settings, url, shards)
     opened = store.TokenStore.open(url)
     prepare_plans(opened, config, blanks_config, progress=progress)
     return opened
 
 
-class Estimate(NamedTuple):
-    """What a preparation would take, from file sizes alone."""
+def verify(opened: store.TokenStore, *, progress: Progress) -> None:
+    """Compare the content of every shard with its digest. Raises DataError naming those that differ."""
+    items = [
+        {"url": storage.join(split.base(number), shard.path), "digest": shard.digest}
+        for split in opened.splits
+        for number, shard in enumerate(split.shards)
+    ]
 
-    files: int
-    stored_bytes: int
-    tokens: float
-    core_seconds: float
-    store_bytes: float
+    def task(item: dict[str, Any]) -> dict[str, Any]:
+        return {**item, "wrong": store.verify_shard(item["url"], item["digest"])}
+
+    wrong = [record for record in progress("verify", run_tasks(task, items), len(items)) if record["wrong"]]
+    if wrong:
+        raise DataError(
+            f"{len(wrong)} of {len(items)} shards of {opened.url} are damaged",
+            why="\n".join(f"{record['url']}: {record['wrong']}" for record in wrong[:5]),
+            try_="remove these files and run workflows/prepare.py again: it makes missing shards again; or copy them "
+            "again where the store is a copy",
+        )
 
 
 def find_store(config: DataConfig, blanks_config: BlanksConfig) -> str | None:
@@ -72,29 +91,24 @@ def find_store(config: DataConfig, blanks_config: BlanksConfig) -> str | None:
     records.
     """
     check(config, blanks_config)
-    if config.store:
-        return store.TokenStore.open(config.store).url
+    if config.store or config.mix:
+        return _open_given(config).url
     url = text_url(config)
     records = [storage.join(url, f"{unit_key(files)}.json") for files in _units(config)]
     if not all(storage.exists(record) for record in records):
         return None
-    units = [storage.read_json(record) for record in records]
+    units = [unit for record in records for unit in storage.read_json(record)]
     if not config.tokenizer.url and not storage.exists(storage.join(trained_url(config, units), "tokenizer.json")):
         return None
-    place = store_url(config, units, prepare_tokenizer(config, units), content_settings(config, blanks_config))
+    plan = selection.resolve(config.select, preset=config.clean.preset)
+    settings = content_settings(config, blanks_config, plan.settings)
+    place = store_url(config, units, prepare_tokenizer(config, units), settings)
     return place if store.is_whole(place) else None
-
-
-def estimate(config: DataConfig) -> Estimate:
-    """Tokens, core time and size, at the usual 4.1 bytes per token and 3 MB/s of a core."""
-    files = list_inputs(config.sources)
-    text_bytes = sum(estimated_bytes(file) for file in files)
-    return Estimate(len(files), sum(f.size for f in files), text_bytes / 4.1, text_bytes / 3e6, text_bytes / 4.1 * 1.8)
 
 
 def prepare_text(config: DataConfig, *, progress: Progress) -> list[dict[str, Any]]:
     """Records of all units of cleaned text, in order; units that exist are not made again. Raises DataError when
-    nothing is kept of a source.
+    nothing is kept of a source, or too much of it is malformed.
     """
     units = _units(config, ignored=_warn_of_ignored_files)
     url = text_url(config)
@@ -103,17 +117,21 @@ def prepare_text(config: DataConfig, *, progress: Progress) -> list[dict[str, An
     done = {info.path for info in storage.list_files(url)} if storage.exists(url) else set()
     todo = [index for index, key in enumerate(keys) if f"{key}.json" not in done]
     _warn_of_large_files([file for i in todo for file in units[i]], config)
-    clean_config = config.clean
+    clean_config, most = config.clean, _UNIT_PARTS * int(config.unit_bytes)
 
     def task(item: dict[str, Any]) -> dict[str, Any]:
         files = [InputFile(**file) for file in item["files"]]
-        return text.clean_unit(files, clean_config, item["out"])
+        return {"key": item["key"], "units": text.clean_files(files, clean_config, item["out"], unit_bytes=most)}
 
-    items = [{"files": [_file_fields(f) for f in units[i]], "out": storage.join(url, keys[i])} for i in todo]
-    made = {record["path"]: record for record in progress("clean", run_tasks(task, items), len(items))}
+    items = [
+        {"key": keys[i], "files": [_file_fields(f) for f in units[i]], "out": storage.join(url, keys[i])} for i in todo
+    ]
+    made = {record["key"]: record["units"] for record in progress("clean", run_tasks(task, items), len(items))}
     records = [made.get(key) or storage.read_json(storage.join(url, f"{key}.json")) for key in keys]
-    ledger.check_kept(records, url)
-    return records
+    found = [unit for of_task in records for unit in of_task]
+    ledger.check_kept(found, url)
+    ledger.check_malformed(found, url, limit=config.max_malformed)
+    return found
 
 
 def prepare_tokenizer(config: DataConfig, units: list[dict[str, Any]]) -> Tokenizer:
@@ -172,17 +190,34 @@ def _units(config: DataConfig, **listing: Any) -> list[list[InputFile]]:
     return group_inputs(list_inputs(config.sources, **listing), int(config.unit_bytes))
 
 
+class Cuts(NamedTuple):
+    """How documents are split: content keys per split and source, and the documents of which a part is held out."""
+
+    ranges: dict[str, dict[str, tuple[int, int]]]
+    tails: dict[int, float]
+
+
+def _held_out(config: DataConfig, units: list[dict[str, Any]]) -> Cuts:
+    min_bytes = 4 * int(config.validation_tokens)
+    documents = functools.partial(drops.documents_by_key, text_url(config))
+    limits = held_out.validation_limits(
+        units, fraction=config.validation_fraction, min_bytes=min_bytes, documents=documents
+    )
+    tails = held_out.tails(units, limits, min_bytes=min_bytes, documents=documents)
+    return Cuts(held_out.key_ranges(units, limits, test_fraction=config.test_fraction), tails)
+
+
 def _build_shards(
-    config: DataConfig, units: list[dict[str, Any]], url: str, settings: dict[str, Any], progress: Progress
+    config: DataConfig,
+    units: list[dict[str, Any]],
+    cuts: Cuts,
+    url: str,
+    settings: dict[str, Any],
+    progress: Progress,
 ) -> list[dict[str, Any]]:
     sources, shard_settings, place = text_url(config), _shard_settings(settings), storage.absolute(url)
-    limits = held_out.validation_limits(
-        units,
-        fraction=config.validation_fraction,
-        min_bytes=4 * int(config.validation_tokens),
-        documents=lambda some: text.documents_by_key(sources, some),
-    )
-    pieces = {"train": _pieces(units), "validation": held_out.pieces_below(_pieces(units), limits)}
+    pieces = {split: held_out.pieces_within(_pieces(units), cuts.ranges[split]) for split in store.SPLITS}
+    pieces["validation"] += held_out.pieces_of(_pieces(units), cuts.tails, but=pieces["validation"])
     items = [
         {"name": f"shard-{number:05d}", "split": split, "pieces": assigned}
         for split in store.SPLITS
@@ -196,7 +231,8 @@ def _build_shards(
             item["name"],
             item["split"],
             item["pieces"],
-            limits,
+            cuts.ranges[item["split"]],
+            tails=cuts.tails,
             text_url=sources,
             store_url=place,
             settings=shard_settings,
@@ -213,6 +249,7 @@ def _build_shards(
 def _publish(
     config: DataConfig,
     units: list[dict[str, Any]],
+    cuts: Cuts,
     tokenizer: Tokenizer,
     settings: dict[str, Any],
     url: str,
@@ -224,6 +261,12 @@ def _publish(
     in_store = sum(shard["documents"] for shard in shards)
     assert kept == in_store, f"{kept} documents kept and {in_store} in the shards"
     ledgers = [storage.join(text_url(config), f"{unit['path']}.ledger.parquet") for unit in units]
+    chosen = units[0].get("selection") if units else None
+    ledgers += drops.drop_files(chosen) if chosen else []
+    contamination = storage.read_json(storage.join(chosen, "record.json"))["contamination"] if chosen else []
+    if contamination:
+        report = storage.read_bytes(storage.join(str(chosen), "contamination.parquet"))
+        storage.write_bytes(storage.join(url, "contamination.parquet"), report)
     listed = ledger.join_ledgers(ledgers, storage.join(url, "ledger.parquet"))
     assert listed == num_dropped, f"{num_dropped} documents dropped and {listed} in the ledger"
     store.publish(
@@ -236,6 +279,8 @@ def _publish(
             **balance,
             "without_tokens": sum(shard["without_tokens"] for shard in shards),
             "text_digests": [unit["digest"] for unit in units],
+            "contamination": contamination,
+            "held_out_ends": len(cuts.tails),
         },
         {name: [store.shard_of(s["shard"]) for s in shards if s["split"] == name] for name in store.SPLITS},
     )
@@ -255,7 +300,13 @@ def _sample(config: DataConfig, units: list[dict[str, Any]]) -> Iterable[str]:
 
 def _pieces(units: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
-        {"unit": unit["path"], "digest": unit["digest"], "source": unit["source"], **piece}
+        {
+            "unit": unit["path"],
+            "digest": unit["digest"],
+            "source": unit["source"],
+            "selection": unit.get("selection"),
+            **piece,
+        }
         for unit in units
         for piece in unit["pieces"]
     ]
@@ -266,12 +317,12 @@ def _shard_settings(settings: dict[str, Any]) -> tokens.ShardSettings:
 
 
 def _open_given(config: DataConfig) -> store.TokenStore:
-    """data.store as it is. Raises UserError when data.tokenizer.url is another tokenizer than the store's."""
-    assert config.store is not None
-    opened = store.TokenStore.open(config.store)
+    """data.store or data.mix as it is. Raises UserError when data.tokenizer.url is another tokenizer than its own."""
+    opened = mix.mix(config.mix, config.root) if config.mix else store.TokenStore.open(str(config.store))
     if config.tokenizer.url and _load_tokenizer(config.tokenizer.url).digest != opened.manifest["tokenizer_digest"]:
         raise UserError(
-            f"data.tokenizer.url={config.tokenizer.url} is not the tokenizer of data.store={config.store}",
+            f"data.tokenizer.url={config.tokenizer.url} is not the tokenizer of "
+            f"{'data.mix' if config.mix else f'data.store={config.store}'}",
             why="the store holds ids of its own tokenizer, which mean other text to this one",
             try_="leave out data.tokenizer.url: a store brings its tokenizer; or prepare a store with this one",
         )
@@ -312,8 +363,8 @@ def _warn_of_large_files(files: list[InputFile], config: DataConfig) -> None:
     largest = max(large, key=estimated_bytes)
     more = f", and {len(large) - 1} more files are large" if len(large) > 1 else ""
     Console().warn(
-        f"{largest.url} holds about {human_bytes(estimated_bytes(largest))} of text{more}. One task reads a file, "
-        "in about 4 times as much memory: cut it into smaller ones (lines: split -C 64m), which also use more cores"
+        f"{largest.url} holds about {human_bytes(estimated_bytes(largest))} of text{more}. One task reads it, on one "
+        "core; smaller files are read side by side, and so are uncompressed files of lines, whatever their size"
     )
 
 

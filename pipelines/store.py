@@ -8,7 +8,7 @@ copy: about ten times the rate of `list<int32>` at the same size. A store withou
     <store>/manifest.json               what it holds, how it was made, digests; readers trust nothing else
             tokenizer.json
             train/shard-00000.parquet        rows: tokens, starts, ids, num_bytes
-            validation/shard-00000.parquet
+            validation/..., test/...
             documents/train-shard-00000.parquet   id, source, path, offset, characters, num_bytes, tokens, pieces
                                              of every document, `pieces` being its segments
             work/train-shard-00000.json      record of a finished shard, from which preparation continues
@@ -18,6 +18,8 @@ copy: about ten times the rate of `list<int32>` at the same size. A store withou
 
 import hashlib
 import json
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -28,11 +30,12 @@ import pyarrow.parquet as pq
 
 from infra import storage
 from infra.errors import DataError
+from pipelines.batches import Part
 from pipelines.blanks import RowBatch
 from pipelines.segment import Segments
 
-FORMAT = 1
-SPLITS = ("train", "validation")
+FORMAT = 2
+SPLITS = ("train", "validation", "test")
 _ROW_SCHEMA = pa.schema(
     [
         ("tokens", pa.large_binary()),
@@ -45,7 +48,9 @@ _ROW_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Shard:
-    """A shard of a split. groups: rows of each row group; digest: of the decoded content, not of the file's bytes."""
+    """A shard of a split. groups: rows of each row group; digest: of the decoded content, not of the file's bytes;
+    store: URL of the store that has it, in a mix of stores.
+    """
 
     path: str
     groups: tuple[int, ...]
@@ -54,6 +59,7 @@ class Shard:
     num_bytes: int
     expected_fill: float
     digest: str
+    store: str | None = None
 
     @property
     def rows(self) -> int:
@@ -78,7 +84,6 @@ def write_shard(
     tokens = segments.tokens.astype(dtype, copy=False)
     sizes = np.diff(segments.offsets)
     columns: dict[str, list[bytes]] = {name: [] for name in _ROW_SCHEMA.names}
-    digest = hashlib.blake2b(digest_size=16)
     for row in rows:
         index = np.repeat(segments.offsets[row] - (np.cumsum(sizes[row]) - sizes[row]), sizes[row]) + np.arange(
             sizes[row].sum()
@@ -86,10 +91,7 @@ def write_shard(
         starts = (np.cumsum(sizes[row]) - sizes[row]).astype("<i4")
         values = (tokens[index], starts, segments.ids[row].astype("<u8"), segments.num_bytes[row].astype("<i4"))
         for name, value in zip(columns, values, strict=True):
-            data = value.tobytes()
-            digest.update(len(data).to_bytes(8, "little"))
-            digest.update(data)
-            columns[name].append(data)
+            columns[name].append(value.tobytes())
     table = pa.table(columns, schema=_ROW_SCHEMA)
     write_table(url, table, rows_per_group=rows_per_group, compression="lz4")
     groups = tuple(min(rows_per_group, len(rows) - first) for first in range(0, len(rows), rows_per_group))
@@ -100,8 +102,36 @@ def write_shard(
         tokens=len(tokens),
         num_bytes=int(segments.num_bytes.sum()),
         expected_fill=expected_fill,
-        digest=digest.hexdigest(),
+        digest=_digest(columns.values()),
     )
+
+
+def verify_shard(url: str, digest: str) -> str | None:
+    """What is wrong with a shard, or None: its content is compared with the digest that the manifest has of it."""
+    content = hashlib.blake2b(digest_size=16)
+    try:
+        with storage.open_file(url) as stream:
+            file = pq.ParquetFile(stream)
+            for group in range(file.num_row_groups):
+                table = file.read_row_group(group, columns=_ROW_SCHEMA.names)
+                _update(content, (column.to_pylist() for column in table.columns))
+    except (OSError, pa.ArrowException) as error:
+        return f"{type(error).__name__}: {error}"
+    return None if content.hexdigest() == digest else f"its content has digest {content.hexdigest()}, not {digest}"
+
+
+def _digest(columns: Iterable[list[bytes]]) -> str:
+    content = hashlib.blake2b(digest_size=16)
+    _update(content, columns)
+    return content.hexdigest()
+
+
+def _update(content: "hashlib.blake2b", columns: Iterable[list[bytes]]) -> None:
+    """Row by row, so that row groups do not matter."""
+    for row in zip(*columns, strict=True):
+        for data in row:
+            content.update(len(data).to_bytes(8, "little"))
+            content.update(data)
 
 
 def write_table(url: str, table: pa.Table, *, rows_per_group: int | None = None, compression: str = "zstd") -> None:
@@ -153,14 +183,22 @@ class Split:
     def segments(self) -> int:
         return sum(shard.segments for shard in self.shards)
 
+    @property
+    def expected_fill(self) -> float:
+        """Share of the rows' positions that is used once they are laid out, as packing expects it."""
+        return sum(shard.expected_fill * shard.rows for shard in self.shards) / max(self.rows, 1)
+
+    def base(self, shard: int) -> str:
+        """URL of the store that has this shard and the plans of its blanks."""
+        return self.shards[shard].store or self.url
+
     def read_group(self, group: int) -> RowBatch:
         """Rows of one row group. Raises DataError when the file is gone or damaged."""
         shard, index = self.group_places[group]
-        url = storage.join(self.url, self.shards[shard].path)
+        url = storage.join(self.base(shard), self.shards[shard].path)
         try:
             if shard not in self._files:
-                fs, path = storage.filesystem(url)
-                self._files[shard] = pq.ParquetFile(fs.open(path, "rb"), memory_map=False)
+                self._files[shard] = pq.ParquetFile(storage.open_file(url), memory_map=False)
             table = self._files[shard].read_row_group(index, columns=_ROW_SCHEMA.names)
         except (OSError, pa.ArrowException) as error:
             raise DataError(
@@ -180,10 +218,31 @@ class TokenStore:
     manifest: dict[str, Any]
     train: Split
     validation: Split
+    test: Split
 
     @property
     def digest(self) -> str:
         return self.manifest["digest"]
+
+    @property
+    def splits(self) -> tuple[Split, Split, Split]:
+        return self.train, self.validation, self.test
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The stores that a mix trains on; of an ordinary one none."""
+        groups = Counter(shard.store for shard in self.train.shards for _ in shard.groups)
+        return tuple(Part(groups[entry["url"]], entry["weight"]) for entry in self.manifest.get("members", []))
+
+    @property
+    def row_tokens(self) -> float:
+        """Source tokens of a training row, on average over a run."""
+        tokens, rows = Counter(), Counter()
+        for shard in self.train.shards:
+            tokens[shard.store] += shard.tokens
+            rows[shard.store] += shard.rows
+        shares = {entry["url"]: entry["weight"] for entry in self.manifest.get("members", [])} or {None: 1.0}
+        return sum(share * tokens[url] / rows[url] for url, share in shares.items())
 
     @staticmethod
     def open(url: str) -> "TokenStore":
@@ -204,7 +263,7 @@ class TokenStore:
             )
         dtype = np.dtype(manifest["dtype"])
         splits = {name: Split(url, [shard_of(entry) for entry in manifest["splits"][name]], dtype) for name in SPLITS}
-        return TokenStore(url, manifest, splits["train"], splits["validation"])
+        return TokenStore(url, manifest, *(splits[name] for name in SPLITS))
 
 
 class ShardFiles(NamedTuple):
@@ -225,7 +284,7 @@ def is_whole(url: str) -> bool:
         return False
     opened = TokenStore.open(url)
     there = {info.path for info in storage.list_files(url)}
-    return all(shard.path in there for split in (opened.train, opened.validation) for shard in split.shards)
+    return all(shard.path in there for split in opened.splits for shard in split.shards)
 
 
 def publish(url: str, manifest: dict[str, Any], splits: dict[str, list[Shard]]) -> dict[str, Any]:
@@ -242,7 +301,8 @@ def publish(url: str, manifest: dict[str, Any], splits: dict[str, list[Shard]]) 
         "shards": {name: [entry["digest"] for entry in entries[name]] for name in SPLITS},
     }
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    manifest = {"format": FORMAT, "digest": digest, **manifest, "splits": entries}
+    utilisation = Split(url, splits["train"], np.dtype(np.uint16)).expected_fill
+    manifest = {"format": FORMAT, "digest": digest, "utilisation": utilisation, **manifest, "splits": entries}
     storage.write_json(storage.join(url, "manifest.json"), manifest)
     return manifest
 

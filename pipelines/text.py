@@ -3,10 +3,11 @@
 Documents of a unit are ordered by a hash of their content and cut into PIECES equal ranges of that hash, one row group
 each. The one hash shuffles the documents, decides their split, and puts equal documents of all units into the same
 piece. A unit's outputs are named by its inputs and settings, so a second run, or a run after files were added, redoes
-only what is new.
+only what is new. One file may make several units: a dump of 100 GB is read in one go, in bounded memory.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,12 +17,13 @@ import pyarrow.parquet as pq
 
 from infra import storage
 from pipelines.clean import CleanConfig, clean
-from pipelines.document import Document, Rejected, content_key, document_id, without_surrogates
+from pipelines.document import NOT_MALFORMED, Document, Rejected, content_key, document_id, without_surrogates
 from pipelines.ledger import write_ledger
 from pipelines.sources import InputFile, read_documents
 
-VERSION = 2  # of the cleaned text and of the order in which it goes into shards and samples
+VERSION = 3  # of the cleaned text and of the order in which it goes into shards and samples
 PIECES = 16
+_BATCH_BYTES = 1 << 19
 
 _SCHEMA = pa.schema(
     [
@@ -35,63 +37,91 @@ _SCHEMA = pa.schema(
 )
 
 
-def clean_unit(files: list[InputFile], config: CleanConfig, out_url: str) -> dict[str, Any]:
-    """Read and clean the files of one unit, write `<out_url>.parquet` and `<out_url>.ledger.parquet`; returns its
-    record.
+class _Part:
+    """What one unit collects while its files are read."""
 
-    The record, also written as `<out_url>.json` after the files, is what later stages trust: counts, pieces, digest.
+    def __init__(self) -> None:
+        self.kept: list[tuple[bytes, int, str, int, int, str]] = []
+        self.ledger: list[tuple[bytes, str, str, int, str, str]] = []
+        self.repairs: Counter[str] = Counter()
+        self.malformed: Counter[str] = Counter()
+        self.num_bytes = 0
+
+
+def clean_files(
+    files: list[InputFile], config: CleanConfig, out_url: str, *, unit_bytes: int = 1 << 62
+) -> list[dict[str, Any]]:
+    """Read and clean some files of one source; returns the records of the units that they make, one nearly always.
+
+    A unit ends behind the document that fills unit_bytes of text: that bounds memory. Writes `<out_url>.parquet` and
+    `<out_url>.ledger.parquet`, for the second unit `<out_url>-1.parquet` and so on, and after them `<out_url>.json`
+    with the records, which is what later stages trust: counts, pieces, digests.
     """
-    source = files[0].source
-    kept: list[tuple[bytes, int, str, int, int, str]] = []
-    ledger: list[tuple[bytes, str, str, int, str, str]] = []
-    repairs: dict[str, int] = {}
+    source, records, part = files[0].source, [], _Part()
+    root = _root(files[0])
     for file in files:
         path, uri = without_surrogates(file.path), without_surrogates(file.url)  # names need not be UTF-8
         for item in read_documents(file):
+            if part.num_bytes >= unit_bytes:
+                records.append(_write_unit(part, source, root, f"{out_url}-{len(records)}" if records else out_url))
+                part = _Part()
             outcome = _judge(item, config)
             identity = document_id(source, file.path, item.offset)
             if isinstance(outcome, Rejected):
                 detail = without_surrogates(outcome.detail[:200])
-                ledger.append((identity, source, uri, outcome.offset, outcome.reason, detail))
+                part.ledger.append((identity, source, uri, outcome.offset, outcome.reason, detail))
+                if outcome is item and item.reason not in NOT_MALFORMED:
+                    part.malformed[item.reason] += 1
                 continue
             text, repaired = outcome
-            for repair in repaired:
-                repairs[repair] = repairs.get(repair, 0) + 1
-            kept.append((identity, content_key(text), path, item.offset, len(text.encode()), text))
-    kept.sort(key=lambda row: (row[1], row[0]))
-    pieces = _write_documents(f"{out_url}.parquet", kept)
-    write_ledger(f"{out_url}.ledger.parquet", ledger)
-    record = {
+            part.repairs.update(repaired)
+            size = len(text.encode())
+            part.num_bytes += size
+            part.kept.append((identity, content_key(text), path, item.offset, size, text))
+    records.append(_write_unit(part, source, root, f"{out_url}-{len(records)}" if records else out_url))
+    storage.write_json(f"{out_url}.json", records)
+    return records
+
+
+def _write_unit(part: _Part, source: str, root: str, url: str) -> dict[str, Any]:
+    kept = sorted(part.kept, key=lambda row: (row[1], row[0]))
+    pieces = _write_documents(f"{url}.parquet", kept)
+    write_ledger(f"{url}.ledger.parquet", part.ledger)
+    return {
         "source": source,
-        "path": out_url.rsplit("/", 1)[-1],
-        "read": len(kept) + len(ledger),
+        "root": root,
+        "path": storage.base_name(url),
+        "read": len(kept) + len(part.ledger),
         "kept": len(kept),
-        "dropped": _count(row[4] for row in ledger),
-        "repaired": repairs,
-        "num_bytes": sum(row[4] for row in kept),
+        "dropped": dict(sorted(Counter(row[4] for row in part.ledger).items())),
+        "malformed": dict(part.malformed),
+        "repaired": dict(part.repairs),
+        "num_bytes": part.num_bytes,
         "pieces": pieces,
-        "digest": _digest(kept, ledger),
+        "digest": _digest(kept, part.ledger),
     }
-    storage.write_json(f"{out_url}.json", record)
-    return record
 
 
 def read_pieces(url: str, groups: list[int], columns: list[str]) -> pa.Table:
     """Documents of some row groups of a unit, in their order."""
-    fs, path = storage.filesystem(url)
-    with fs.open(path, "rb") as stream:
+    with storage.open_file(url) as stream:
         return pq.ParquetFile(stream).read_row_groups(groups, columns=columns)
 
 
-def documents_by_key(text_url: str, units: list[dict[str, Any]]) -> Iterator[tuple[int, int]]:
-    """(key, bytes) of all documents of some units, by ascending key. Reads and holds one piece of each at a time."""
-    for number in range(PIECES):
-        places = [(u["path"], p["group"]) for u in units for p in u["pieces"] if p["piece"] == number]
-        urls = [(storage.join(text_url, f"{path}.parquet"), group) for path, group in places]
-        tables = [read_pieces(url, [group], ["key", "num_bytes"]) for url, group in urls]
-        if tables:
-            for batch in pa.concat_tables(tables).sort_by("key").to_batches(max_chunksize=1000):
-                yield from zip(batch["key"].to_pylist(), batch["num_bytes"].to_pylist(), strict=True)
+def read_texts(url: str) -> Iterator[list[str]]:
+    """The texts of all documents of a unit in their order, as lists of about half a MB and at most 1,000 texts."""
+    with storage.open_file(url) as stream:
+        for batch in pq.ParquetFile(stream).iter_batches(batch_size=1000, columns=["num_bytes", "text"]):
+            held: list[str] = []
+            filled = 0
+            for size, document in zip(batch["num_bytes"].to_pylist(), batch["text"], strict=True):
+                held.append(document.as_py())
+                filled += size
+                if filled >= _BATCH_BYTES:
+                    yield held
+                    held, filled = [], 0
+            if held:
+                yield held
 
 
 def piece_of(key: int) -> int:
@@ -146,8 +176,6 @@ def _digest(kept: list[tuple], ledger: list[tuple]) -> str:
     return digest.hexdigest()
 
 
-def _count(values) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for value in values:
-        counts[value] = counts.get(value, 0) + 1
-    return dict(sorted(counts.items()))
+def _root(file: InputFile) -> str:
+    """What stands before a file's path in its URL; nothing where a reader names its files by itself."""
+    return without_surrogates(file.url.removesuffix(file.path)) if file.url.endswith(file.path) else ""

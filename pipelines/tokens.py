@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from glm_model.tokenizer import Tokenizer
 from infra import storage
-from pipelines import blanks, keyed, pack, store, text
+from pipelines import blanks, drops, keyed, pack, store
 from pipelines.blanks import BlanksConfig, RowBatch
 from pipelines.segment import Segments, chunk_documents, segment_documents
 from pipelines.vocabulary import Vocabulary
@@ -70,23 +70,30 @@ def build_shard(
     name: str,
     split: str,
     pieces: list[dict[str, Any]],
-    limits: dict[str, int],
+    ranges: dict[str, tuple[int, int]],
     *,
+    tails: dict[int, float],
     text_url: str,
     store_url: str,
     settings: ShardSettings,
 ) -> dict[str, Any]:
-    """Build one shard of one split. limits: per source, the content key below which documents are validation.
+    """Build one shard of one split. ranges: per source, the content keys (first, last) of the split's documents; tails:
+    per key, the share at the end of that document that goes from training to validation.
 
     Writes the files that `store.shard_files` names, the record that it returns being the last.
     """
     tokenizer, vocabulary = tokenizer_of(store_url)
     parts: list[Segments] = []
     documents: list[pa.Table] = []
-    for batch in _batches(pieces, limits, split, text_url):
+    for batch in _batches(pieces, ranges, tails if split == "validation" else {}, text_url):
         segments, table = _tokenise(batch, tokenizer, settings.sequence_length)
+        keys = batch.table["key"].to_pylist()
+        if tails and split != "test":
+            segments = _cut(segments, np.array([tails.get(key, 0.0) for key in keys]), split)
         parts.append(segments)
-        documents.append(table)
+        first, last = ranges.get(batch.source, (1, 0))
+        mine = [first <= key <= last for key in keys]  # a document that is cut is listed once, with training
+        documents.append(table.filter(pa.array(mine)))
     segments = _join(parts)
     rows, fill = _pack(segments, vocabulary, settings)
     files = store.shard_files(split, name)
@@ -125,13 +132,18 @@ class _Batch(NamedTuple):
     table: pa.Table
 
 
-def _batches(pieces: list[dict[str, Any]], limits: dict[str, int], split: str, text_url: str) -> Iterator[_Batch]:
+def _batches(
+    pieces: list[dict[str, Any]], ranges: dict[str, tuple[int, int]], tails: dict[int, float], text_url: str
+) -> Iterator[_Batch]:
     """Documents of the split, a few MB at a time, from the row groups of the shard's pieces."""
     columns = ["id", "key", "path", "offset", "num_bytes", "text"]
+    also = np.array(sorted(tails), np.uint64)
     for piece in pieces:
-        table = text.read_pieces(storage.join(text_url, f"{piece['unit']}.parquet"), [piece["group"]], columns)
-        held_out = np.asarray(table["key"]) < np.uint64(limits.get(piece["source"], 0))
-        table = table.filter(pa.array(held_out if split == "validation" else ~held_out))
+        table = drops.read_kept(text_url, piece["unit"], piece, piece.get("selection"), columns)
+        first, last = ranges.get(piece["source"], (1, 0))
+        keys = table["key"].to_numpy()
+        mine = (keys >= np.uint64(first)) & (keys <= np.uint64(last)) | np.isin(keys, also)
+        table = table.filter(pa.array(mine))
         if len(table) == 0:
             continue
         batch = np.cumsum(np.asarray(table["num_bytes"])) // _BATCH_BYTES
@@ -169,6 +181,17 @@ def _tokenise(batch: _Batch, tokenizer: Tokenizer, length: int) -> tuple[Segment
         schema=DOCUMENT_SCHEMA,
     )
     return segments, table
+
+
+def _cut(segments: Segments, shares: np.ndarray, split: str) -> Segments:
+    """The segments of this split where the last ones of some documents, by shares [N], are held out."""
+    counts = np.bincount(segments.document, minlength=len(shares))
+    held = np.where(shares > 0, np.minimum(np.maximum(np.rint(shares * counts), 1), counts - 1), 0).astype(np.int64)
+    number = np.arange(len(segments.document)) - (np.cumsum(counts) - counts)[segments.document]
+    at_end = number >= (counts - held)[segments.document]
+    members = np.flatnonzero((at_end | (shares == 0)[segments.document]) if split == "validation" else ~at_end)
+    tokens, offsets = blanks.take_ragged(segments.tokens, segments.offsets, members)
+    return Segments(tokens, offsets, *(values[members] for values in segments[2:]))
 
 
 def _pack(segments: Segments, vocabulary: Vocabulary, settings: ShardSettings) -> tuple[list[np.ndarray], float]:

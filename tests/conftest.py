@@ -28,9 +28,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # Files that take long first: tests run side by side, a file in one process, and the last one should be short.
+    longest: dict[str, float] = {}
     for item in items:
-        if "ray" in item.keywords or "slow" in item.keywords:
-            item.add_marker(pytest.mark.xdist_group("ray"))
+        limit = item.get_closest_marker("timeout")
+        seconds = limit.args[0] if limit else (1 if "ray" in item.keywords else 0)
+        longest[item.nodeid.partition("::")[0]] = max(seconds, longest.get(item.nodeid.partition("::")[0], 0))
+    items.sort(key=lambda item: -longest[item.nodeid.partition("::")[0]])
     if config.getoption("--run-slow"):
         return
     for item in items:
@@ -55,6 +59,25 @@ def local_ray() -> Iterator[None]:
     )
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """An empty bucket of an S3 that this process starts, by way of AWS_* variables: processes started later see it."""
+    pytest.importorskip("moto", reason="needs the extra dev")
+    s3fs = pytest.importorskip("s3fs", reason="needs the extra s3")
+    import servers
+
+    with servers.s3_server() as address, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ENDPOINT_URL", address)
+        environment.setenv("AWS_ACCESS_KEY_ID", "tests")
+        environment.setenv("AWS_SECRET_ACCESS_KEY", "tests")
+        environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        environment.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        s3fs.S3FileSystem.clear_instance_cache()
+        s3fs.S3FileSystem().mkdir("tests-bucket")
+        yield "s3://tests-bucket"
+        s3fs.S3FileSystem.clear_instance_cache()
 
 
 @pytest.fixture(scope="session")

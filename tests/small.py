@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from glm_model.layout import Marks
 from glm_model.tokenizer import Tokenizer
 from infra import storage
-from pipelines import blanks, tokens
+from pipelines import blanks, ledger, tokens
 from pipelines import store as stores
 from pipelines.blanks import BlanksConfig, RowBatch
 from pipelines.clean import CleanConfig
-from pipelines.sources import Source, list_inputs
-from pipelines.text import clean_unit
+from pipelines.sources import InputFile, Source, list_inputs
+from pipelines.text import clean_files
 from pipelines.vocabulary import Vocabulary
 
 WORDS = [
@@ -116,13 +116,16 @@ def settings(**changes) -> tokens.ShardSettings:
     return tokens.ShardSettings(**{**values, **changes})
 
 
-def store(folder: Path, tokenizer: Tokenizer, **changes) -> stores.TokenStore:
-    """A finished token store of 120 short documents, built by the functions that Ray Data tasks call."""
-    url, text_url = str(folder / "store"), str(folder / "text")
+def store(folder: Path, tokenizer: Tokenizer, *, root: str | None = None, **changes) -> stores.TokenStore:
+    """A finished token store of 120 short documents below `root` (default: folder), built by the functions that Ray
+    Data tasks call.
+    """
+    url, text_url = f"{root or folder}/store", f"{root or folder}/text"
     record = clean_unit(corpus(folder / "raw", documents(120)), CleanConfig(), f"{text_url}/0123456789abcdef")
     tokenizer.save(url)
     pieces = [{"unit": record["path"], "source": record["source"], **piece} for piece in record["pieces"]]
-    limits = {record["source"]: 1 << 61}  # an eighth of the documents is held out
+    limit = 1 << 61  # an eighth of the documents is held out
+    ranges = {"train": (limit, 2**64 - 1), "validation": (0, limit - 1)}
     shard_settings = settings(**changes)
     split_shards = {"train": [pieces[:9], pieces[9:]], "validation": [pieces]}
     entries = {
@@ -131,7 +134,8 @@ def store(folder: Path, tokenizer: Tokenizer, **changes) -> stores.TokenStore:
                 f"shard-{number:05d}",
                 split,
                 assigned,
-                limits,
+                {record["source"]: ranges[split]},
+                tails={},
                 text_url=text_url,
                 store_url=url,
                 settings=shard_settings,
@@ -145,9 +149,12 @@ def store(folder: Path, tokenizer: Tokenizer, **changes) -> stores.TokenStore:
         "vocab_size": tokenizer.vocab_size,
         "dtype": stores.token_dtype(tokenizer.vocab_size).str,
         "settings": shard_settings._asdict(),
+        **ledger.balance([record]),
+        "contamination": [],
+        "held_out_ends": 0,
     }
     shards = {split: [stores.shard_of(e["shard"]) for e in records] for split, records in entries.items()}
-    stores.publish(url, manifest, shards)
+    stores.publish(url, manifest, {**shards, "test": []})
     assert storage.exists(f"{url}/manifest.json")
     return stores.TokenStore.open(url)
 
@@ -161,7 +168,6 @@ def recipe(
     blanks_config = BlanksConfig(**{"mixture": "glm_multi", "seed": 7, **config})
     special = tokenizer.special
     return feed.Recipe(
-        store_url=opened.url,
         split_name=split,
         mixture=blanks.resolve(blanks_config),
         vocabulary=Vocabulary.of(tokenizer),
@@ -171,3 +177,9 @@ def recipe(
         sequence_length=opened.manifest["settings"]["sequence_length"],
         plan_key=plan_key,
     ), blanks_config
+
+
+def clean_unit(files: list[InputFile], config: CleanConfig, out_url: str) -> dict:
+    """The record of the one unit that these files make."""
+    (record,) = clean_files(files, config, out_url)
+    return record

@@ -1,11 +1,16 @@
-"""What benchmarks compare with does what it stands for: the per-sample construction gives the authors' arrays."""
+"""What benchmarks compare with does what it stands for: the per-sample construction gives the authors' arrays. And
+benchmarks run.
+"""
 
 import importlib.util
 import json
 import random
+import runpy
+import sys
 from pathlib import Path
 
 import pytest
+import small
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -68,3 +73,34 @@ def test_the_per_sample_blanks_have_the_statistics_of_ours(objective):
         masked += int(arrays["loss_mask"].sum())
     assert abs(blanks / 300 - 24.6) < 0.6  # the authors' mean number of blanks
     assert abs((masked - blanks) / 300 - 77.5) < 0.5  # and of blanked tokens
+
+
+def test_the_store_benchmark_runs_without_its_peers(tmp_path, monkeypatch, capsys):
+    """At a small size; each document is one segment: its tokens, [CLS] and eos."""
+    texts = small.documents(120)
+    tokenizer = small.tokenizer(tmp_path)
+    small.corpus(tmp_path / "raw", texts)
+    report = tmp_path / "report.json"
+    script = str(ROOT / "benchmarks" / "store.py")
+    sizes = ["--rounds", "1", "--scan-mtok", "1", "--stages"]
+    files = ["--source", f"{tmp_path}/raw", "--vocabulary", f"{tmp_path}/vocab.txt", "--json", str(report)]
+    bare_python = tmp_path / "python"
+    bare_python.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')  # -S: without site-packages
+    bare_python.chmod(0o755)
+    for name in ("RAYON_NUM_THREADS", "TOKENIZERS_PARALLELISM"):  # which the script sets: put back afterwards
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setattr(sys, "argv", [script, "--reader", "jsonl", "--peers", str(bare_python), *files, *sizes])
+    runpy.run_path(script, run_name="__main__")
+    found = json.loads(report.read_text())
+    values = found["values"]
+    tokens = sum(len(tokenizer.encode(text)) + 2 for text in texts)
+    assert values["tokens"] == tokens
+    assert values["text_mb"] == pytest.approx(sum(len(text.encode()) for text in texts) / 1e6)
+    assert values["padding_unpacked"] == pytest.approx(1 - tokens / (120 * 512))
+    assert 0 < values["utilisation"] <= 1
+    assert values["read_mtok_per_cpu_s"] > 0
+    assert list(found["ratios"]) == ["write_vs_tokenizer"], "what is not installed has no ratio"
+    assert {"stage_clean_light_cpu_s_per_gb", "stage_near_duplicates_cpu_s_per_gb"} < set(values)
+    printed = capsys.readouterr().out
+    assert "datatrove left out: No module named 'datatrove'" in printed
+    assert "mosaicml-streaming left out: No module named 'streaming'" in printed

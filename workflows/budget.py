@@ -92,7 +92,7 @@ def make_budget(recipe: Recipe, opened: TokenStore, config: GLMConfig, vocabular
     train = recipe.train
     if opened.train.rows == 0:
         raise UserError("the store has no training rows", try_="more text, or a smaller data.validation_fraction")
-    row_tokens = opened.train.tokens / opened.train.rows
+    row_tokens = opened.row_tokens
     micro_batches = max(1, round(train.batch_tokens / row_tokens / train.micro_rows))
     if train.num_workers > micro_batches:
         raise UserError(
@@ -126,6 +126,7 @@ def batch_plan(budget: Budget, opened: TokenStore, recipe: Recipe) -> BatchPlan:
         micro_rows=budget.micro_rows,
         micro_batches=budget.micro_batches,
         window=recipe.train.window,
+        parts=opened.parts,
     )
 
 

@@ -5,7 +5,8 @@ from glm_model.tokenizer import Tokenizer
 from infra import storage
 from infra.console import Console, duration, human, human_bytes
 from pipelines import blanks
-from pipelines.prepare import estimate, find_store
+from pipelines.estimate import estimate
+from pipelines.prepare import find_store
 from pipelines.store import TokenStore
 from pipelines.vocabulary import Vocabulary
 from workflows.budget import Budget, make_budget, model_config
@@ -26,15 +27,20 @@ def show_plan(recipe: Recipe, name: str, screen: Console) -> None:
     url = find_store(recipe.data, recipe.blanks)
     if url is None:
         guess = estimate(recipe.data)
+        by = "" if guess.measured else ", at 4.1 bytes a token (the tokenizer is to be trained yet)"
         rows += [
+            ("store", "not prepared yet; the following is extended from a sample"),
+            ("sources", f"{guess.files:,} files, {human_bytes(guess.stored_bytes)} as stored"),
             (
-                "store",
-                f"not prepared yet; about {human(guess.tokens)} tokens, guessed from {guess.files:,} files of "
-                f"{human_bytes(guess.stored_bytes)}",
+                "documents",
+                f"about {human(guess.documents)}, {guess.kept_share:.1%} kept by cleaning "
+                f"(duplicates not counted); {human_bytes(guess.text_bytes)} of text",
             ),
+            ("tokens", f"about {human(guess.tokens)}{by}"),
             (
                 "preparation",
-                f"about {duration(guess.core_seconds)} of one core, {human_bytes(guess.store_bytes)} of tokens",
+                f"about {duration(guess.core_seconds)} of one core as fast as this one, "
+                f"{human_bytes(guess.task_bytes)} of memory a task, {human_bytes(guess.disk_bytes)} of disk",
             ),
             ("next", "python workflows/prepare.py --config <recipe>   # then --plan is exact"),
         ]
@@ -53,13 +59,12 @@ def show_plan(recipe: Recipe, name: str, screen: Console) -> None:
 
 
 def _store_rows(opened: TokenStore) -> list[tuple[str, str]]:
-    fill = sum(shard.expected_fill * shard.rows for shard in opened.train.shards) / max(opened.train.rows, 1)
     return [
         ("store", f"{opened.url}"),
         (
             "tokens",
-            f"{opened.train.tokens:,} in {opened.train.rows:,} rows, {fill:.1%} full once laid out; "
-            f"{opened.validation.tokens:,} held out",
+            f"{opened.train.tokens:,} in {opened.train.rows:,} rows, {opened.train.expected_fill:.1%} full once laid "
+            f"out; {opened.validation.tokens:,} held out",
         ),
     ]
 

@@ -24,8 +24,9 @@ from workflows import runs
 from workflows.budget import Budget, check_recipe, make_budget, model_config
 from workflows.finish import export, fill_examples, show_examples
 from workflows.plan import show_plan
-from workflows.progress import preparation, training
+from workflows.progress import Stages, preparation, training
 from workflows.recipe import Recipe, check_shared, run_name, settle_paths
+from workflows.store_report import track
 from workflows.worker import train_worker
 
 
@@ -56,10 +57,18 @@ def main() -> None:
         fit.wait_for_fit(*workers, wait_s=recipe.cluster.wait_s, say=screen.line)
         if fit.several_nodes(*workers[1:]):
             check_shared(recipe)
-        opened = runs.own_store(run) or prepare(recipe.data, recipe.blanks, progress=preparation(screen))
+        opened = runs.own_store(run) or _prepared(recipe, screen)
         train(recipe, run, opened, screen)
     finally:
         cluster.shutdown(ray)
+
+
+def _prepared(recipe: Recipe, screen: Console) -> TokenStore:
+    stages: Stages = {}
+    opened = prepare(recipe.data, recipe.blanks, progress=preparation(screen, stages))
+    if stages:
+        track(opened, stages, recipe)
+    return opened
 
 
 def train(recipe: Recipe, run: runs.Run, opened: TokenStore, screen: Console) -> None:

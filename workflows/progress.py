@@ -3,16 +3,41 @@
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from infra.console import Console, Live, human
 from workflows.budget import Budget
 
-_STAGES = {"clean": "read and clean", "tokens": "tokenise and pack", "blanks": "draw blanks"}
+_STAGES = {
+    "clean": "read and clean",
+    "decontaminate": "decontaminate",
+    "select": "find duplicates",
+    "sign": "sign documents",
+    "compare": "near duplicates",
+    "tokens": "tokenise and pack",
+    "blanks": "draw blanks",
+    "verify": "verify",
+}
 
 
-def preparation(screen: Console) -> Callable[[str, Iterable[dict[str, Any]], int], Iterator[dict[str, Any]]]:
-    """The progress of `pipelines.prepare`: a line per stage, with what its finished tasks add up to."""
+class Stage(NamedTuple):
+    """What came of a stage of the preparation."""
+
+    seconds: float
+    text: str
+
+
+Stages = dict[str, Stage]
+"""By the name that the screen shows, in the order in which they ran."""
+
+
+def preparation(
+    screen: Console, stages: Stages | None = None
+) -> Callable[[str, Iterable[dict[str, Any]], int], Iterator[dict[str, Any]]]:
+    """The progress of `pipelines.prepare`: a line per stage, with what its finished tasks add up to.
+
+    Fills `stages`, if given.
+    """
 
     def show(stage: str, records: Iterable[dict[str, Any]], total: int) -> Iterator[dict[str, Any]]:
         if total == 0:
@@ -24,8 +49,11 @@ def preparation(screen: Console) -> Callable[[str, Iterable[dict[str, Any]], int
             for done, record in enumerate(records, start=1):
                 for key, value in _figures(stage, record).items():
                     sums[key] = sums.get(key, 0) + value
-                live.update(done, _told(stage, sums, time.perf_counter() - started_at))
+                told = _told(stage, sums, time.perf_counter() - started_at)
+                live.update(done, told)
                 yield record
+                if stages is not None:
+                    stages[_STAGES[stage]] = Stage(time.perf_counter() - started_at, told)
 
     return show
 
@@ -33,10 +61,16 @@ def preparation(screen: Console) -> Callable[[str, Iterable[dict[str, Any]], int
 def _figures(stage: str, record: dict[str, Any]) -> dict[str, float]:
     if stage == "clean":
         return {
-            "documents": record["kept"],
-            "dropped": sum(record["dropped"].values()),
-            "num_bytes": record["num_bytes"],
+            "documents": sum(unit["kept"] for unit in record["units"]),
+            "dropped": sum(sum(unit["dropped"].values()) for unit in record["units"]),
+            "num_bytes": sum(unit["num_bytes"] for unit in record["units"]),
         }
+    if stage == "select":
+        return {"documents": record["documents"], "dropped": record["dropped"]}
+    if stage == "verify":
+        return {"shards": 1, "damaged": bool(record["wrong"])}
+    if stage in ("decontaminate", "sign", "compare"):
+        return dict(record)
     if stage == "tokens":
         return {
             "tokens": record["shard"]["tokens"],
@@ -47,6 +81,16 @@ def _figures(stage: str, record: dict[str, Any]) -> dict[str, float]:
 
 
 def _told(stage: str, sums: dict[str, float], elapsed_s: float) -> str:
+    if stage == "select":
+        return f"{human(sums['dropped'])} of {human(sums['documents'])} documents left out"
+    if stage == "verify":
+        return f"{human(sums['shards'])} shards, {human(sums['damaged'])} damaged"
+    if stage == "sign":
+        return f"{human(sums['documents'])} documents"
+    if stage == "compare":
+        return f"{human(sums['links'])} similar pairs"
+    if stage == "decontaminate":
+        return f"{human(sums['matches'])} matches in {human(sums['documents'])} documents"
     if stage == "blanks":
         return f"{human(sums['blanks'])} blanks in {human(sums['segments'])} segments"
     rate = f"{sums['num_bytes'] / 1e6 / max(elapsed_s, 1e-9):.1f} MB/s"

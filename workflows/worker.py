@@ -105,7 +105,10 @@ class Worker:
         self.tokenizer = Tokenizer.load(job["store_url"])
         self.mixture = blanks.resolve(self.recipe.blanks)
         self.plan = batch_plan(self.budget, self.store, self.recipe)
-        self.reader = Reader(self.store.train, self._feed_recipe("train"), cached_groups=2 * self.recipe.train.window)
+        windows = 2 * max(len(self.store.parts), 1)  # the one being read and the next, of each store
+        self.reader = Reader(
+            self.store.train, self._feed_recipe("train"), cached_groups=windows * self.recipe.train.window
+        )
         self.validation = {"blanks": Reader(self.store.validation, self._feed_recipe("validation"))}
         text = evaluation.unidirectional(self.validation["blanks"].recipe, self.recipe.blanks.mask_tokens)
         self.validation["text"] = Reader(self.store.validation, text)
@@ -268,7 +271,6 @@ class Worker:
     def _feed_recipe(self, split: str) -> feed.Recipe:
         special = self.tokenizer.special
         return feed.Recipe(
-            store_url=self.store.url,
             split_name=split,
             mixture=self.mixture,
             vocabulary=Vocabulary.of(self.tokenizer),

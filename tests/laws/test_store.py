@@ -15,17 +15,23 @@ import small
 
 from infra import storage
 from infra.config import Count
-from pipelines import prepare
+from pipelines import prepare, selection
 from pipelines.blanks import BlanksConfig
 from pipelines.data_config import DataConfig, TokenizerConfig
+from pipelines.decontaminate import EvaluationSet
+from pipelines.selection import SelectConfig
 from pipelines.sources import Source
 from pipelines.store import TokenStore
 from pipelines.tokenizer_training import TokenizerTraining
 
+STAGES = (prepare, selection)  # the modules that run tasks
+
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory) -> Path:
-    """Two sources in seven files of unequal sizes, among them documents that are dropped."""
+    """Two sources in seven files of unequal sizes, with documents that are malformed, short, repeated, similar to
+    another, or in an evaluation set.
+    """
     folder = tmp_path_factory.mktemp("corpus")
     texts = small.documents(300)
     for number, part in enumerate(np.split(np.arange(200), [20, 90, 100, 160])):
@@ -35,7 +41,9 @@ def corpus(tmp_path_factory) -> Path:
         small_file.write_text("\n".join([*lines, '{"text": "short"}', "{broken"]))
     (folder / "books").mkdir()
     for number in range(2):
-        (folder / "books" / f"{number}.txt").write_text("\n".join(texts[200 + 50 * number :][:50]))
+        again = [texts[7 * number], texts[205], texts[30 + number] + " More."]
+        (folder / "books" / f"{number}.txt").write_text("\n".join([*texts[200 + 50 * number :][:50], *again]))
+    (folder / "exam.jsonl").write_text(json.dumps({"text": "Question: " + texts[77][10:]}))
     return folder
 
 
@@ -43,7 +51,8 @@ def corpus(tmp_path_factory) -> Path:
 def expected(corpus, tmp_path_factory) -> dict[str, bytes]:
     """The files of the store that tasks make one after another."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prepare, "run_tasks", one_by_one())
+        for stage in STAGES:
+            patch.setattr(stage, "run_tasks", one_by_one())
         return files_of(make(corpus, tmp_path_factory.mktemp("expected")))
 
 
@@ -59,6 +68,9 @@ def make(corpus: Path, root: Path) -> TokenStore:
         row_width=160,
         rows_per_group=4,
         validation_tokens=Count(500),
+        test_fraction=0.05,
+        max_malformed=0.1,
+        select=SelectConfig(duplicates="near", decontaminate=[EvaluationSet("jsonl", str(corpus / "exam.jsonl"))]),
         unit_bytes=Count(10_000),
         shard_bytes=Count(16_000),
     )
@@ -84,10 +96,18 @@ def one_by_one(order: Callable[[list], list] = list) -> Callable[..., Iterator[d
 def test_the_store_of_this_law_has_several_of_everything(expected):
     told = json.loads(expected["manifest.json"])
     assert [source["name"] for source in told["sources"]] == ["news", "books"]
-    assert told["documents"] == {"read": 310, "kept": 300, "dropped": 10}
+    assert told["documents"] == {"read": 316, "kept": 299, "dropped": 17}
+    assert [source["dropped"] for source in told["sources"]] == [
+        {"contaminated": 1, "malformed_json": 5, "too_short": 5},
+        {"duplicate": 4, "near_duplicate": 2},
+    ]
+    assert told["contamination"] == [
+        {"name": "exam.jsonl", "entries": 1, "too_short": 0, "found": 1, "documents": 1},
+    ]
     assert len(told["text_digests"]) >= 5
     assert len(told["splits"]["train"]) >= 3
     assert sum(shard["tokens"] for shard in told["splits"]["validation"]) >= 500
+    assert sum(shard["segments"] for shard in told["splits"]["test"]) > 1
     assert sum(name.startswith("plans/") for name in expected) > len(told["splits"]["train"])
 
 
@@ -98,7 +118,8 @@ def test_parallelism_is_invisible(corpus, expected, tmp_path, local_ray):
 
 
 def test_the_order_of_the_tasks_is_invisible(corpus, expected, tmp_path, monkeypatch):
-    monkeypatch.setattr(prepare, "run_tasks", one_by_one(lambda items: items[::-1]))
+    for stage in STAGES:
+        monkeypatch.setattr(stage, "run_tasks", one_by_one(lambda items: items[::-1]))
     assert files_of(make(corpus, tmp_path)) == expected
 
 
@@ -118,7 +139,8 @@ def test_interruptions_are_invisible(writes, corpus, expected, tmp_path, monkeyp
             raise Killed
         write(url, data)
 
-    monkeypatch.setattr(prepare, "run_tasks", one_by_one())
+    for stage in STAGES:
+        monkeypatch.setattr(stage, "run_tasks", one_by_one())
     monkeypatch.setattr(storage, "write_bytes", write_and_die)
     opened, kills = None, 0
     while opened is None:
@@ -136,13 +158,15 @@ def test_place_and_times_of_the_files_are_invisible(corpus, expected, tmp_path, 
     shutil.copytree(corpus, tmp_path / "elsewhere")
     for number, file in enumerate(sorted((tmp_path / "elsewhere").rglob("*.*"))):
         os.utime(file, (number, 10**9 - 7919 * number))
-    monkeypatch.setattr(prepare, "run_tasks", one_by_one())
+    for stage in STAGES:
+        monkeypatch.setattr(stage, "run_tasks", one_by_one())
     assert files_of(make(tmp_path / "elsewhere", tmp_path / "root")) == expected
 
 
 def test_lost_files_are_made_again_as_they_were(corpus, expected, tmp_path, monkeypatch):
-    monkeypatch.setattr(prepare, "run_tasks", one_by_one())
+    for stage in STAGES:
+        monkeypatch.setattr(stage, "run_tasks", one_by_one())
     opened = make(corpus, tmp_path)
-    for split in (opened.train, opened.validation):
+    for split in (opened.train, opened.validation, opened.test):
         Path(opened.url, split.shards[-1].path).unlink()
         assert files_of(make(corpus, tmp_path)) == expected

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import small
 
-from pipelines import text
+from pipelines import drops, text
 from pipelines.clean import CleanConfig
-from pipelines.held_out import pieces_below, validation_limits
-from pipelines.text import clean_unit
+from pipelines.held_out import key_ranges, pieces_of, pieces_within, tails, validation_limits
 
 KEYS = [int(k) for k in np.random.default_rng(0).integers(0, 1 << 64, 200, dtype=np.uint64)]
 
@@ -121,20 +120,20 @@ def test_documents_of_cleaned_units_come_by_key(tmp_path):
     """The same limits from the files of units as from a list of all keys."""
     texts = small.documents(400)
     files = [small.corpus(tmp_path / name, part, name=name) for name, part in (("x", texts[:380]), ("y", texts[380:]))]
-    records = [clean_unit(f, CleanConfig(), f"{tmp_path}/text/{i}") for i, f in enumerate(files)]
+    records = [small.clean_unit(f, CleanConfig(), f"{tmp_path}/text/{i}") for i, f in enumerate(files)]
     for record in records:
         record["source"] = "one"
         groups = [piece["group"] for piece in record["pieces"]]
         table = text.read_pieces(f"{tmp_path}/text/{record['path']}.parquet", groups, ["key", "num_bytes"])
         record["documents"] = list(zip(table["key"].to_pylist(), table["num_bytes"].to_pylist(), strict=True))
-    read = list(text.documents_by_key(f"{tmp_path}/text", records))
+    read = list(drops.documents_by_key(f"{tmp_path}/text", records))
     assert (len(read), [key for key, _ in read]) == (400, sorted(key for key, _ in read))
     assert sorted(read) == by_key(records)
     limits = validation_limits(
         records,
         fraction=0.005,
         min_bytes=15_000,
-        documents=lambda units: text.documents_by_key(f"{tmp_path}/text", units),
+        documents=lambda units: drops.documents_by_key(f"{tmp_path}/text", units),
     )
     assert limits == limits_of(records, fraction=0.005, min_bytes=15_000)
     below = [num_bytes for key, num_bytes in read if key < limits["one"]]
@@ -142,11 +141,47 @@ def test_documents_of_cleaned_units_come_by_key(tmp_path):
     assert len(below) > 70
 
 
-def test_validation_pieces_are_those_that_hold_documents_below_the_limit():
+def test_pieces_of_a_split_are_those_that_hold_its_documents():
     pieces = [{"source": "a", "piece": number, "num_bytes": 1000} for number in range(16)]
-    held_out = pieces_below(pieces, {"a": (2 << 60) + (1 << 59)})  # two pieces and a half
-    assert [(p["piece"], p["num_bytes"]) for p in held_out] == [(0, 1000), (1, 1000), (2, 500)]
-    assert [p["piece"] for p in pieces_below(pieces, {"a": (2 << 60) + 1})] == [0, 1, 2], "a single key counts"
-    assert [p["piece"] for p in pieces_below(pieces, {"a": 2 << 60})] == [0, 1]
-    assert pieces_below(pieces, {"b": 1 << 63}) == []
-    assert pieces_below(pieces, {}) == []
+
+    def within(first: int, last: int, source: str = "a") -> list[tuple[int, int]]:
+        return [(p["piece"], p["num_bytes"]) for p in pieces_within(pieces, {source: (first, last)})]
+
+    limit = (2 << 60) + (1 << 59)  # two pieces and a half
+    assert within(0, limit - 1) == [(0, 1000), (1, 1000), (2, 500)]
+    assert within(limit, 2**64 - 1)[:2] == [(2, 500), (3, 1000)]
+    assert len(within(limit, 2**64 - 1)) == 14
+    assert [p for p, _ in within(0, 2 << 60)] == [0, 1, 2], "a single key counts"
+    assert [p for p, _ in within(0, (2 << 60) - 1)] == [0, 1]
+    assert within(2**64 - 1, 2**64 - 1) == [(15, 1)]
+    assert within(0, 2**64 - 1, "b") == pieces_within(pieces, {}) == []
+
+
+def test_each_key_belongs_to_one_split_and_few_documents_give_no_test():
+    units = [unit("a", KEYS[:100]), unit("b", KEYS[100:110]), unit("c", KEYS[:1])]
+    top = 2**64 - int(0.25 * 2**64)
+    assert key_ranges(units, {"a": 1 << 62, "b": 1 << 63}, test_fraction=0.25) == {
+        "train": {"a": (1 << 62, top - 1), "b": (1 << 63, 2**64 - 1), "c": (0, 2**64 - 1)},
+        "validation": {"a": (0, (1 << 62) - 1), "b": (0, (1 << 63) - 1)},
+        "test": {"a": (top, 2**64 - 1)},
+    }
+    assert key_ranges(units, {}, test_fraction=0.0)["train"] == dict.fromkeys("abc", (0, 2**64 - 1))
+
+
+def test_one_book_holds_out_its_end():
+    book = [unit("a", KEYS[:1], num_bytes=1_000_000)]
+    limits = limits_of(book, fraction=0.005, min_bytes=20_000)
+    assert limits == {"a": 0}
+    assert tails(book, limits, min_bytes=20_000, documents=by_key) == {KEYS[0]: 0.02}
+    assert tails(book, limits, min_bytes=10**9, documents=by_key) == {KEYS[0]: 0.05}, "a twentieth of the text will do"
+    assert tails(book, {}, min_bytes=20_000, documents=by_key) == {}, "nothing is to be held out"
+
+
+def test_ends_are_taken_from_the_longest_documents_and_only_where_whole_ones_are_too_little():
+    units = [unit("a", [10, 20, 30]), unit("b", KEYS[:1], num_bytes=9_000)]
+    assert tails(units, {"a": 11, "b": 0}, min_bytes=600, documents=by_key) == {}, "1,000 bytes lie below the limit"
+    cut = tails(units, {"a": 0, "b": 0}, min_bytes=600, documents=by_key)
+    assert cut == {KEYS[0]: 600 / 9_000}
+    pieces = [{"unit": "u", "piece": number, "num_bytes": 1} for number in range(16)]
+    assert [p["piece"] for p in pieces_of(pieces, cut, but=[])] == [KEYS[0] >> 60]
+    assert pieces_of(pieces, cut, but=pieces) == []

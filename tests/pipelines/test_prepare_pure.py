@@ -18,7 +18,6 @@ from pipelines.blanks import BlanksConfig
 from pipelines.clean import CleanConfig
 from pipelines.data_config import DataConfig, TokenizerConfig, content_settings
 from pipelines.sources import InputFile, Source
-from pipelines.text import clean_unit
 from pipelines.tokenizer_training import TokenizerTraining
 
 
@@ -68,33 +67,37 @@ def test_a_unit_is_named_by_source_reader_and_the_state_of_its_files():
         [file(path="y.txt")],
         [file(size=11)],
         [file(version="2")],
+        [file(start=5)],
+        [file(stop=5)],
         [file(), file(path="y.txt")],
     ]
-    assert len({base, *map(data_config.unit_key, changed)}) == 8
+    assert len({base, *map(data_config.unit_key, changed)}) == 10
 
 
 def test_what_decides_a_stores_content():
-    base = content_settings(config(), BlanksConfig())
+    base = content_settings(config(), BlanksConfig(), {})
     same = content_settings(
-        config(unit_bytes=Count(1), plan_epochs=5, root="/elsewhere", sources=[]), BlanksConfig(seed=99)
+        config(unit_bytes=Count(1), plan_epochs=5, root="/elsewhere", sources=[]), BlanksConfig(seed=99), {}
     )
     assert same == base, "neither parallelism nor place nor the seed of the blanks"
     for changes in (
         {"sequence_length": 256},
         {"row_width": 4096},
         {"validation_fraction": 0.1},
+        {"test_fraction": 0.1},
         {"validation_tokens": Count(1)},
         {"shard_bytes": Count(10)},
         {"seed": 2},
     ):
-        assert content_settings(config(**changes), BlanksConfig()) != base, changes
-    assert content_settings(config(), BlanksConfig(mixture="glm")) != base
+        assert content_settings(config(**changes), BlanksConfig(), {}) != base, changes
+    assert content_settings(config(), BlanksConfig(mixture="glm"), {}) != base
+    assert content_settings(config(), BlanksConfig(), {"duplicates": "near"}) != base
     assert json.loads(json.dumps(base)) == base, "it goes into the manifest"
 
 
 def test_a_store_is_named_by_text_tokenizer_and_settings(tiny_tokenizer):
     units = [{"source": "a", "digest": "1"}, {"source": "b", "digest": "2"}]
-    settings = content_settings(config(), BlanksConfig())
+    settings = content_settings(config(), BlanksConfig(), {})
 
     def name(data=None, the_units=units, tokenizer=tiny_tokenizer, the_settings=settings) -> str:
         url = data_config.store_url(data or config(root="/r"), the_units, tokenizer, the_settings)
@@ -113,15 +116,6 @@ def test_a_store_is_named_by_text_tokenizer_and_settings(tiny_tokenizer):
 def test_cleaned_text_is_named_by_the_cleaning():
     assert data_config.text_url(config()) == data_config.text_url(config(seed=9, sequence_length=64))
     assert data_config.text_url(config(clean=CleanConfig(preset="off"))) != data_config.text_url(config())
-
-
-def test_an_estimate_from_file_sizes(tmp_path):
-    (tmp_path / "a.txt").write_bytes(b"x" * 4100)
-    (tmp_path / "b.txt.gz").write_bytes(b"x" * 1000)
-    told = prepare.estimate(config(sources=[Source("text", str(tmp_path))]))
-    assert (told.files, told.stored_bytes) == (2, 5100)
-    assert told.tokens == pytest.approx(7100 / 4.1)
-    assert told.core_seconds == pytest.approx(7100 / 3e6)
 
 
 def test_an_existing_store_is_found_and_opened_as_it_is(tiny_store, tmp_path):
@@ -212,7 +206,7 @@ def test_the_sample_for_a_tokenizer_is_a_function_of_the_text(tmp_path):
     raw = [small.corpus(tmp_path / "raw", small.documents(40, seed=i), name=f"part{i}") for i in range(3)]
     data = config(root=str(tmp_path / "runs"))
     url = data_config.text_url(data)
-    units = [clean_unit(files, CleanConfig(), storage.join(url, data_config.unit_key(files))) for files in raw]
+    units = [small.clean_unit(files, CleanConfig(), storage.join(url, data_config.unit_key(files))) for files in raw]
     sample = list(prepare._sample(data, units))
     assert (len(sample), len(set(sample))) == (120, 120)
     for changes in ({"shard_bytes": Count(500)}, {"shard_bytes": Count(4000)}):
@@ -225,7 +219,7 @@ def test_a_trained_tokenizer_is_there_whole_or_not_at_all(tmp_path, monkeypatch)
     training = TokenizerTraining(vocab_size=512)
     data = config(root=str(tmp_path / "runs"), tokenizer=TokenizerConfig(train=training))
     url = data_config.text_url(data)
-    units = [clean_unit(files, CleanConfig(), storage.join(url, data_config.unit_key(files)))]
+    units = [small.clean_unit(files, CleanConfig(), storage.join(url, data_config.unit_key(files)))]
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")

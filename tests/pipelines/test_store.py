@@ -5,6 +5,7 @@ covers.
 import itertools
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -137,7 +138,7 @@ MANIFEST = {"tokenizer_digest": "t", "dtype": "<u2", "vocab_size": 100, "setting
 
 
 def publish(folder, manifest, shards) -> str:
-    return store.publish(str(folder), manifest, {"train": shards, "validation": []})["digest"]
+    return store.publish(str(folder), manifest, {"train": shards, "validation": [], "test": []})["digest"]
 
 
 def test_a_stores_digest_covers_tokenizer_settings_and_shards_and_nothing_else(tmp_path):
@@ -179,7 +180,7 @@ def test_a_store_without_its_manifest_does_not_exist(tmp_path):
 def test_a_store_of_another_format_is_refused(tmp_path):
     for manifest, told in (({"format": 99}, "99"), ({}, "None")):
         (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-        with pytest.raises(DataError, match=f"has store format {told}, and this version reads format 1"):
+        with pytest.raises(DataError, match=f"has store format {told}, and this version reads format 2"):
             TokenStore.open(str(tmp_path))
     (tmp_path / "manifest.json").write_text('{"format": 1')
     with pytest.raises(DataError, match="is not valid JSON"):
@@ -217,3 +218,18 @@ def test_the_tiny_store_holds_what_its_documents_table_says(tiny_store):
         assert sum(table["pieces"].to_pylist()) == rows.segments
         assert sum(table["num_bytes"].to_pylist()) == sum(shard.num_bytes for shard in rows.shards)
     assert small.settings().row_width == tiny_store.manifest["settings"]["row_width"]
+
+
+def test_a_damaged_shard_is_found_by_its_digest(tiny_store, tmp_path):
+    shard = tiny_store.train.shards[0]
+    url = f"{tiny_store.url}/{shard.path}"
+    assert store.verify_shard(url, shard.digest) is None
+    table = pq.read_table(url)
+    changed = table.slice(1).append_column("x", pa.array(range(len(table) - 1)))
+    pq.write_table(changed, tmp_path / "changed.parquet")
+    assert "has digest" in str(store.verify_shard(f"{tmp_path}/changed.parquet", shard.digest))
+    pq.write_table(table, tmp_path / "same.parquet", row_group_size=1, compression="zstd")
+    assert store.verify_shard(f"{tmp_path}/same.parquet", shard.digest) is None, "of the content, not of the file"
+    (tmp_path / "cut.parquet").write_bytes(Path(url).read_bytes()[:-100])
+    assert "ArrowInvalid" in str(store.verify_shard(f"{tmp_path}/cut.parquet", shard.digest))
+    assert "FileNotFoundError" in str(store.verify_shard(f"{tmp_path}/gone.parquet", shard.digest))

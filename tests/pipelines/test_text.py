@@ -2,16 +2,19 @@
 
 import json
 import os
+from collections import Counter
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import small
 
+from infra import storage
+from pipelines import text
 from pipelines.clean import CleanConfig
 from pipelines.document import content_key, document_id
 from pipelines.sources import InputFile, Source, list_inputs
-from pipelines.text import PIECES, clean_unit, piece_of, read_pieces
+from pipelines.text import PIECES, clean_files, piece_of, read_pieces
 
 LEDGER = ["id", "source", "uri", "offset", "reason", "detail"]
 COLUMNS = ["id", "key", "path", "offset", "num_bytes", "text"]
@@ -47,7 +50,7 @@ def test_a_unit_keeps_drops_and_repairs(tmp_path):
     ]
     files = jsonl(tmp_path, corpus)
     out = str(tmp_path / "unit")
-    record = clean_unit(files, CleanConfig(), out)
+    record = small.clean_unit(files, CleanConfig(), out)
 
     starts = np.cumsum([0, *(len(line.encode()) + 1 for line in corpus)]).tolist()
     expected = [(0, good), (4, second + "\n")]
@@ -75,13 +78,15 @@ def test_a_unit_keeps_drops_and_repairs(tmp_path):
     }
     assert [row["id"] for row in dropped] == sorted(row["id"] for row in dropped)
 
-    assert record == json.loads((tmp_path / "unit.json").read_text())
+    assert [record] == json.loads((tmp_path / "unit.json").read_text())
     assert record == {
         "source": "corpus",
+        "root": url.removesuffix("corpus.jsonl"),
         "path": "unit",
         "read": 5,
         "kept": 2,
         "dropped": {"malformed_json": 1, "not_text": 1, "too_short": 1},
+        "malformed": {"malformed_json": 1, "not_text": 1},
         "repaired": {"trailing_space": 1},
         "num_bytes": sum(d["num_bytes"] for d in documents),
         "pieces": [
@@ -103,7 +108,7 @@ def test_every_document_is_accounted_for(tmp_path, preset):
         "\x00\x01 " * 20,
     ]
     files = jsonl(tmp_path, [*lines(texts), "[1]", b"\xff\xfe\xff not utf-8 \xff\xff", json.dumps({"other": 1})])
-    record = clean_unit(files, CleanConfig(preset=preset), str(tmp_path / "unit"))
+    record = small.clean_unit(files, CleanConfig(preset=preset), str(tmp_path / "unit"))
     assert record["read"] == len(texts) + 3
     assert record["kept"] + sum(record["dropped"].values()) == record["read"]
     assert (len(kept(tmp_path / "unit")), len(ledger(tmp_path / "unit"))) == (
@@ -118,7 +123,7 @@ def test_every_document_is_accounted_for(tmp_path, preset):
 
 
 def test_documents_are_ordered_by_key_in_pieces_of_equal_ranges(tmp_path):
-    record = clean_unit(jsonl(tmp_path, lines(small.documents(300))), CleanConfig(), str(tmp_path / "unit"))
+    record = small.clean_unit(jsonl(tmp_path, lines(small.documents(300))), CleanConfig(), str(tmp_path / "unit"))
     rows = kept(tmp_path / "unit")
     keys = [row["key"] for row in rows]
     assert keys == sorted(keys)
@@ -134,7 +139,7 @@ def test_documents_are_ordered_by_key_in_pieces_of_equal_ranges(tmp_path):
 def test_equal_texts_of_different_units_fall_into_the_same_piece(tmp_path):
     text = "The same text in two places of the corpus, give or take"
     records = [
-        clean_unit(jsonl(tmp_path / name, lines([t]), name), CleanConfig(), str(tmp_path / name / "unit"))
+        small.clean_unit(jsonl(tmp_path / name, lines([t]), name), CleanConfig(), str(tmp_path / name / "unit"))
         for name, t in (("a", f"{text} a space."), ("b", f"{text}  a\nspace. "))
     ]
     assert records[0]["pieces"][0]["piece"] == records[1]["pieces"][0]["piece"]
@@ -150,11 +155,11 @@ def test_edges_of_pieces():
 def test_a_unit_is_a_function_of_its_inputs(tmp_path):
     corpus = [*lines(small.documents(50)), "{broken", json.dumps({"text": "short"})]
     outs = [tmp_path / "a" / "unit", tmp_path / "b" / "unit"]
-    records = [clean_unit(jsonl(tmp_path / "raw", corpus), CleanConfig(), str(out)) for out in outs]
+    records = [small.clean_unit(jsonl(tmp_path / "raw", corpus), CleanConfig(), str(out)) for out in outs]
     assert records[0] == records[1]
     for ending in (".parquet", ".ledger.parquet", ".json"):
         assert outs[0].with_suffix(ending).read_bytes() == outs[1].with_suffix(ending).read_bytes()
-    moved = clean_unit(jsonl(tmp_path / "elsewhere", corpus), CleanConfig(), str(tmp_path / "c"))
+    moved = small.clean_unit(jsonl(tmp_path / "elsewhere", corpus), CleanConfig(), str(tmp_path / "c"))
     assert moved["digest"] == records[0]["digest"], "the corpus may lie in another folder"
 
 
@@ -168,7 +173,7 @@ def test_the_digest_covers_kept_and_dropped(tmp_path):
         [base[0].replace("dog", "cat"), *base[1:]],
     ]
     digests = [
-        clean_unit(jsonl(tmp_path / str(i), corpus), CleanConfig(), str(tmp_path / f"u{i}"))["digest"]
+        small.clean_unit(jsonl(tmp_path / str(i), corpus), CleanConfig(), str(tmp_path / f"u{i}"))["digest"]
         for i, corpus in enumerate(changed)
     ]
     assert len(set(digests)) == len(changed)
@@ -183,7 +188,7 @@ def test_a_unit_of_several_text_files(tmp_path):
         (tmp_path / "raw" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "raw" / name).write_text(content)
     files = list_inputs([Source("text", str(tmp_path / "raw"))])
-    record = clean_unit(files, CleanConfig(), str(tmp_path / "unit"))
+    record = small.clean_unit(files, CleanConfig(), str(tmp_path / "unit"))
     assert {(row["path"], row["offset"], row["text"]) for row in kept(tmp_path / "unit")} == {
         ("a.txt", 0, "The first file holds this text."),
         ("b.txt", 0, "The second file holds this one text."),
@@ -194,14 +199,14 @@ def test_a_unit_of_several_text_files(tmp_path):
 
 
 def test_a_unit_that_keeps_nothing(tmp_path):
-    record = clean_unit(jsonl(tmp_path, lines(["a", "b"])), CleanConfig(), str(tmp_path / "unit"))
+    record = small.clean_unit(jsonl(tmp_path, lines(["a", "b"])), CleanConfig(), str(tmp_path / "unit"))
     assert (record["read"], record["kept"], record["pieces"]) == (2, 0, [])
     assert kept(tmp_path / "unit") == []
     assert len(ledger(tmp_path / "unit")) == 2
 
 
 def test_a_unit_that_drops_nothing_has_an_empty_ledger(tmp_path):
-    clean_unit(jsonl(tmp_path, lines(small.documents(3))), CleanConfig(), str(tmp_path / "unit"))
+    small.clean_unit(jsonl(tmp_path, lines(small.documents(3))), CleanConfig(), str(tmp_path / "unit"))
     table = pq.read_table(tmp_path / "unit.ledger.parquet")
     assert (table.column_names, len(table)) == (LEDGER, 0)
 
@@ -216,7 +221,7 @@ HALF = "half a pair \\ud83d in a text of this length"
 def test_half_a_surrogate_pair_does_not_stop_the_unit(tmp_path, reader, content, preset):
     (tmp_path / "a.py").write_text(content)
     files = [InputFile(0, "s", reader, {}, str(tmp_path / "a.py"), "a.py", len(content), "1")]
-    record = clean_unit(files, CleanConfig(preset=preset), str(tmp_path / "unit"))
+    record = small.clean_unit(files, CleanConfig(preset=preset), str(tmp_path / "unit"))
     assert (record["kept"], record["repaired"]) == (1, {"utf8": 1})
     assert kept(tmp_path / "unit")[0]["text"].startswith("half a pair \ufffd in a text of this length")
 
@@ -224,7 +229,9 @@ def test_half_a_surrogate_pair_does_not_stop_the_unit(tmp_path, reader, content,
 def test_names_of_files_need_not_be_utf8(tmp_path):
     for name, content in ((b"a\xff.txt", "A text of more than twenty characters."), (b"b\xff.txt", "short")):
         (tmp_path / os.fsdecode(name)).write_text(content)
-    record = clean_unit(list_inputs([Source("text", str(tmp_path))]), CleanConfig(), str(tmp_path / "out" / "unit"))
+    record = small.clean_unit(
+        list_inputs([Source("text", str(tmp_path))]), CleanConfig(), str(tmp_path / "out" / "unit")
+    )
     assert (record["kept"], record["dropped"]) == (1, {"too_short": 1})
     assert kept(tmp_path / "out" / "unit")[0]["path"] == "a\ufffd.txt"
     assert ledger(tmp_path / "out" / "unit")[0]["uri"] == f"{tmp_path}/b\ufffd.txt"
@@ -233,7 +240,9 @@ def test_names_of_files_need_not_be_utf8(tmp_path):
 def test_a_file_of_another_kind_among_the_shards_does_not_stop_the_unit(tmp_path):
     (tmp_path / "dataset_infos.json").write_text('{"splits": 1, "license": "\\ud83d"}')
     (tmp_path / "shard.jsonl").write_text("\n".join(lines(small.documents(5))))
-    record = clean_unit(list_inputs([Source("jsonl", str(tmp_path))]), CleanConfig(), str(tmp_path / "out" / "unit"))
+    record = small.clean_unit(
+        list_inputs([Source("jsonl", str(tmp_path))]), CleanConfig(), str(tmp_path / "out" / "unit")
+    )
     assert (record["kept"], record["dropped"]) == (5, {"missing_field": 1})
     assert ledger(tmp_path / "out" / "unit")[0]["detail"] == "no 'text', but license, splits"
 
@@ -242,8 +251,93 @@ def test_real_wikipedia(shared, tmp_path):
     path = shared / "data" / "corpora" / "enwiki_wikiextractor" / "AA" / "wiki_05.gz"
     if not path.exists():
         pytest.skip("shared/data/corpora/enwiki_wikiextractor is not there")
-    record = clean_unit(list_inputs([Source("wikiextractor", str(path))]), CleanConfig(), str(tmp_path / "unit"))
+    record = small.clean_unit(list_inputs([Source("wikiextractor", str(path))]), CleanConfig(), str(tmp_path / "unit"))
     rows = kept(tmp_path / "unit")
     assert record["read"] == record["kept"] + sum(record["dropped"].values()) > 50
     assert record["kept"] == len(rows) > 0.5 * record["read"]
     assert len({row["id"] for row in rows}) == len(rows)
+
+
+# --- several units out of one file ------------------------------------------------------------------------------------
+
+
+def large_file(folder) -> list[InputFile]:
+    """Documents, broken lines and short texts in turn."""
+    texts = small.documents(60)
+    mixed = [line for i, text in enumerate(lines(texts)) for line in ([text, "{broken"] if i % 7 == 0 else [text])]
+    return jsonl(folder / "raw", [*mixed, json.dumps({"text": "short"})])
+
+
+def test_a_large_file_makes_several_units_of_the_same_documents(tmp_path):
+    files = large_file(tmp_path)
+    whole = small.clean_unit(files, CleanConfig(), f"{tmp_path}/whole/unit")
+    records = clean_files(files, CleanConfig(), f"{tmp_path}/parts/unit", unit_bytes=2000)
+    assert len(records) > 3
+    assert [r["path"] for r in records] == ["unit", *(f"unit-{i}" for i in range(1, len(records)))]
+    assert sorted(f.name for f in (tmp_path / "parts").iterdir()) == sorted(
+        ["unit.json", *(r["path"] + ending for r in records for ending in (".parquet", ".ledger.parquet"))]
+    )
+    assert json.loads((tmp_path / "parts" / "unit.json").read_text()) == records
+
+    by_id = lambda rows: sorted(rows, key=lambda row: row["id"])  # noqa: E731
+    parts = [f"{tmp_path}/parts/{r['path']}" for r in records]
+    assert by_id(row for part in parts for row in kept(part)) == by_id(kept(tmp_path / "whole" / "unit"))
+    assert by_id(row for part in parts for row in ledger(part)) == by_id(ledger(tmp_path / "whole" / "unit"))
+    for name in ("read", "kept", "num_bytes"):
+        assert sum(r[name] for r in records) == whole[name]
+    for name in ("dropped", "malformed"):
+        sums = sum((Counter(r[name]) for r in records), Counter())
+        assert sums == whole[name]
+    assert whole["dropped"] == {"malformed_json": 9, "too_short": 1}
+    longest = max(row["num_bytes"] for row in kept(tmp_path / "whole" / "unit"))
+    assert all(2000 <= r["num_bytes"] < 2000 + longest for r in records[:-1]), "a unit ends where it is full"
+    for record, part in zip(records, parts, strict=True):
+        keys = [row["key"] for row in kept(part)]
+        assert keys == sorted(keys)
+        assert (record["kept"], record["read"]) == (len(keys), len(keys) + len(ledger(part)))
+
+
+def test_a_unit_that_is_just_full_is_the_only_one(tmp_path):
+    files = jsonl(tmp_path / "raw", lines(small.documents(10)))
+    size = small.clean_unit(files, CleanConfig(), f"{tmp_path}/whole")["num_bytes"]
+    assert [len(clean_files(files, CleanConfig(), f"{tmp_path}/u{b}", unit_bytes=b)) for b in (size, size - 1, 1)] == [
+        1,
+        1,
+        10,
+    ]
+    first = len(small.documents(10)[0].encode())
+    records = clean_files(files, CleanConfig(), f"{tmp_path}/first", unit_bytes=first)
+    assert (records[0]["kept"], records[0]["num_bytes"]) == (1, first)
+
+
+@pytest.mark.parametrize("writes", [0, 1, 3, 4])
+def test_a_task_that_was_killed_between_its_units_makes_them_again_as_they_were(tmp_path, monkeypatch, writes):
+    files = large_file(tmp_path)
+    expected = clean_files(files, CleanConfig(), f"{tmp_path}/a/unit", unit_bytes=2000)
+    write, left = storage.write_bytes, writes
+
+    def write_and_die(url, data):
+        nonlocal left
+        if left == 0:
+            raise KeyboardInterrupt
+        left -= 1
+        write(url, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "write_bytes", write_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            clean_files(files, CleanConfig(), f"{tmp_path}/b/unit", unit_bytes=2000)
+    assert not (tmp_path / "b" / "unit.json").exists(), "the records, which later stages trust, are written last"
+    assert clean_files(files, CleanConfig(), f"{tmp_path}/b/unit", unit_bytes=2000) == expected
+    a, b = ({f.name: f.read_bytes() for f in (tmp_path / name).iterdir()} for name in "ab")
+    assert a == b
+
+
+def test_texts_are_read_in_order_a_few_at_a_time(tmp_path, monkeypatch):
+    small.clean_unit(jsonl(tmp_path, lines(small.documents(80))), CleanConfig(), f"{tmp_path}/unit")
+    monkeypatch.setattr(text, "_BATCH_BYTES", 1000)
+    batches = list(text.read_texts(f"{tmp_path}/unit.parquet"))
+    assert [one for batch in batches for one in batch] == [row["text"] for row in kept(tmp_path / "unit")]
+    sizes = [sum(len(one.encode()) for one in batch) for batch in batches]
+    assert len(batches) > 5
+    assert all(1000 <= size < 1500 for size in sizes[:-1])

@@ -7,10 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 import small
 
-from pipelines import store, text, tokens
+from pipelines import drops, store, text, tokens
 from pipelines.clean import CleanConfig
 from pipelines.segment import segment_ids
-from pipelines.text import PIECES, clean_unit
+from pipelines.text import PIECES
 from pipelines.tokens import assign_pieces, build_shard, document_keys
 
 
@@ -98,19 +98,26 @@ def cleaned(tmp_path_factory, tiny_tokenizer):
     """(text url, store url with a tokenizer, record of a unit of 150 documents, the documents)."""
     folder = tmp_path_factory.mktemp("cleaned")
     texts = [*small.documents(149), "☃" * 30]  # the last one has a single unknown token
-    record = clean_unit(small.corpus(folder / "raw", texts), CleanConfig(), f"{folder}/text/00112233445566778899")
+    record = small.clean_unit(small.corpus(folder / "raw", texts), CleanConfig(), f"{folder}/text/00112233445566778899")
     tiny_tokenizer.save(f"{folder}/store")
     return f"{folder}/text", f"{folder}/store", record, texts
 
 
-def build(cleaned, split: str, limit: int, *, name: str = "shard-00000", pieces=None, url=None, **changes) -> dict:
+def build(
+    cleaned, split: str, limit: int, *, name: str = "shard-00000", pieces=None, url=None, tails=None, **changes
+) -> dict:
     text_url, store_url, record, _ = cleaned
     held = [{"unit": record["path"], "source": record["source"], **p} for p in record["pieces"]]
     return build_shard(
         name,
         split,
         held if pieces is None else [held[i] for i in pieces],
-        {record["source"]: limit},
+        {record["source"]: (limit, 2**64 - 1)}
+        if split == "train"
+        else {record["source"]: (0, limit - 1)}
+        if limit
+        else {},
+        tails=tails or {},
         text_url=text_url,
         store_url=url or store_url,
         settings=small.settings(**changes),
@@ -167,7 +174,7 @@ def test_the_limit_on_keys_parts_the_splits(cleaned):
     assert held_out["documents"] + trained["documents"] == 150
     assert {d["id"] for d in validation} & {d["id"] for d in train} == set()
     assert 15 < held_out["documents"] < 65
-    below = [key for key, _ in text.documents_by_key(cleaned[0], [cleaned[2]]) if key < limit]
+    below = [key for key, _ in drops.documents_by_key(cleaned[0], [cleaned[2]]) if key < limit]
     assert held_out["documents"] == len(below)
 
 
@@ -195,3 +202,25 @@ def test_the_record_is_written_last_and_is_what_is_returned(cleaned, tmp_path):
     assert store.shard_of(read["shard"]) == store.shard_of(record["shard"])
     assert {k: v for k, v in read.items() if k != "shard"} == {k: v for k, v in record.items() if k != "shard"}
     assert (tmp_path / "store" / record["shard"]["path"]).exists()
+
+
+def test_the_end_of_a_document_is_held_out(cleaned):
+    keys = [key for key, _ in drops.documents_by_key(cleaned[0], [cleaned[2]])]
+    whole = build(cleaned, "train", 0)
+    pieces = {d["id"]: d["pieces"] for d in documents_of(cleaned, "train")}
+    tails = {keys[5]: 0.3, keys[77]: 0.5}
+    trained, held_out = (build(cleaned, split, 0, tails=tails) for split in ("train", "validation"))
+    assert trained["shard"]["tokens"] + held_out["shard"]["tokens"] == whole["shard"]["tokens"]
+    assert trained["shard"]["segments"] + held_out["shard"]["segments"] == whole["shard"]["segments"]
+    assert (trained["documents"], held_out["documents"]) == (whole["documents"], 0), "each is listed once"
+    assert {d["id"]: d["pieces"] for d in documents_of(cleaned, "train")} == pieces
+    ids = {"train": rows_of(cleaned, trained).ids, "validation": rows_of(cleaned, held_out).ids}
+    table = text.read_pieces(
+        f"{cleaned[0]}/{cleaned[2]['path']}.parquet", list(range(len(cleaned[2]["pieces"]))), ["id", "key"]
+    )
+    for key, share in tails.items():
+        (identity,) = [row["id"] for row in table.to_pylist() if row["key"] == key]
+        its = segment_ids(np.repeat(document_keys([identity]), pieces[identity]), np.arange(pieces[identity]))
+        held = min(max(round(share * pieces[identity]), 1), pieces[identity] - 1)
+        assert set(its[: len(its) - held]) <= set(ids["train"])
+        assert set(its[len(its) - held :]) <= set(ids["validation"])

@@ -13,7 +13,6 @@ from glm_model.train import TrainStep
 from pipelines import store, tokens
 from pipelines.clean import CleanConfig
 from pipelines.feed import Reader
-from pipelines.text import clean_unit
 from workflows.evaluation import evaluate, unidirectional
 
 VOCABULARY = 64  # so a token costs log2 64 = 6 bits where all are equally probable
@@ -30,17 +29,17 @@ def two_texts(tmp_path_factory, tiny_tokenizer) -> store.TokenStore:
 
 def held_out(folder: Path, tokenizer, texts: list[str]) -> store.TokenStore:
     url, text_url = str(folder / "store"), str(folder / "text")
-    record = clean_unit(small.corpus(folder / "raw", texts), CleanConfig("off"), f"{text_url}/0123456789abcdef")
+    record = small.clean_unit(small.corpus(folder / "raw", texts), CleanConfig("off"), f"{text_url}/0123456789abcdef")
     assert (record["kept"], record["dropped"]) == (len(texts), {})
     tokenizer.save(url)
     pieces = [{"unit": record["path"], "source": record["source"], **piece} for piece in record["pieces"]]
     settings, shards = small.settings(), {}
-    for split in ("train", "validation"):
-        limits = {record["source"]: (1 << 64) - 1}
+    for split, ranges in (("train", {}), ("validation", {record["source"]: (0, 2**64 - 1)})):
         built = tokens.build_shard(
-            "shard-00000", split, pieces, limits, text_url=text_url, store_url=url, settings=settings
+            "shard-00000", split, pieces, ranges, tails={}, text_url=text_url, store_url=url, settings=settings
         )
         shards[split] = [store.shard_of(built["shard"])]
+    shards["test"] = []
     manifest = {
         "tokenizer_digest": tokenizer.digest,
         "vocab_size": tokenizer.vocab_size,

@@ -86,7 +86,7 @@ def test_wiki_mini_is_what_its_heading_says():
 
 def test_glm_base_trains_on_the_store_that_wiki_books_prepares():
     prepared, trained = read("wiki_books"), read("wiki_books", "glm_base")
-    assert content_settings(trained.data, trained.blanks) == content_settings(prepared.data, prepared.blanks)
+    assert content_settings(trained.data, trained.blanks, {}) == content_settings(prepared.data, prepared.blanks, {})
     assert trained.data == prepared.data
 
 

@@ -1,0 +1,136 @@
+"""What a preparation would take, from a small sample: its documents are read, cleaned and tokenised, and timed.
+
+A few files of each source are read up to a fixed amount of text, and what they show is extended by the sizes of all
+files. Compressed ones are probed for how much text their bytes hold. Seconds, whatever the size of the corpus.
+"""
+
+import io
+import time
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+
+from glm_model.tokenizer import Tokenizer
+from infra import storage
+from pipelines.clean import clean
+from pipelines.data_config import DataConfig
+from pipelines.decompress import codec_of, decompressed
+from pipelines.document import Document, without_surrogates
+from pipelines.segment import chunk_documents
+from pipelines.sources import InputFile, list_inputs, read_documents
+
+_FILES = 4  # of a source
+_TEXT_BYTES = 1_000_000  # of a file
+_PROBE_BYTES = 1 << 18
+_USUAL_TOKEN_BYTES = 4.1  # of English text and a vocabulary of 30,000, where there is no tokenizer yet
+_USUAL_TOKENISER_BYTES_PER_S = 4e6
+# Bytes of the store per token: uint16, compressed by lz4 to about nothing less, plans and document table beside it.
+_STORE_TOKEN_BYTES = 2.3
+_TASK_UNITS = 6  # units of text that a task holds at its peak: documents, columns, Parquet buffers
+_TASK_BYTES = 150_000_000  # and what a worker process takes by itself
+
+
+class Estimate(NamedTuple):
+    """What there is (files, bytes as stored), what it would become, and what that takes: CPU seconds of one core as
+    measured here, bytes on disk, bytes of memory of a task. `measured`: with the tokenizer itself.
+    """
+
+    files: int
+    stored_bytes: int
+    documents: float
+    kept_share: float
+    text_bytes: float
+    tokens: float
+    core_seconds: float
+    disk_bytes: float
+    task_bytes: float
+    measured: bool
+
+
+class _Sample(NamedTuple):
+    """Of one source: raw bytes behind it, documents read and kept, bytes kept, tokens, CPU seconds."""
+
+    raw_bytes: float
+    read: float
+    kept: float
+    text_bytes: float
+    tokens: float
+    seconds: float
+
+
+def estimate(config: DataConfig) -> Estimate:
+    """Read a sample of every source and extend it to all files. Raises as listing and reading do."""
+    files = list_inputs(config.sources)
+    tokenizer = Tokenizer.load(config.tokenizer.url) if config.tokenizer.url else None
+    documents = kept = text_bytes = tokens = seconds = 0.0
+    for source in dict.fromkeys(file.source for file in files):
+        mine = [file for file in files if file.source == source]
+        sample = _sampled(mine, config, tokenizer)
+        ratio = sum(file.size for file in mine) / max(sample.raw_bytes, 1)
+        documents += sample.read * ratio
+        kept += sample.kept * ratio
+        text_bytes += sample.text_bytes * ratio
+        tokens += sample.tokens * ratio
+        seconds += sample.seconds * ratio
+    return Estimate(
+        files=len(files),
+        stored_bytes=sum(file.size for file in files),
+        documents=documents,
+        kept_share=kept / max(documents, 1),
+        text_bytes=text_bytes,
+        tokens=tokens,
+        core_seconds=seconds,
+        disk_bytes=0.6 * text_bytes + _STORE_TOKEN_BYTES * tokens,  # the cleaned text under lz4, and the store
+        task_bytes=_TASK_BYTES + _TASK_UNITS * float(config.unit_bytes),
+        measured=tokenizer is not None,
+    )
+
+
+def _sampled(files: list[InputFile], config: DataConfig, tokenizer: Tokenizer | None) -> _Sample:
+    chosen = [files[i * len(files) // min(_FILES, len(files))] for i in range(min(_FILES, len(files)))]
+    total = _Sample(0, 0, 0, 0, 0, 0)
+    for file in chosen:
+        total = _Sample(*(a + b for a, b in zip(total, _of_file(file, config, tokenizer), strict=True)))
+    return total
+
+
+def _of_file(file: InputFile, config: DataConfig, tokenizer: Tokenizer | None) -> _Sample:
+    started = time.process_time()
+    texts: list[str] = []
+    read, size, end, complete = 0, 0, 0, True
+    for item in read_documents(file):
+        read += 1
+        end = item.offset
+        if not isinstance(item, Document):
+            continue
+        result = clean(without_surrogates(item.text), config.clean)
+        if not isinstance(result, str):
+            texts.append(result[0])
+            size += len(result[0].encode())
+        end += len(item.text.encode(errors="replace"))
+        if size >= _TEXT_BYTES:
+            complete = False
+            break
+    tokens = size / _USUAL_TOKEN_BYTES
+    if tokenizer and texts:
+        tokens = float(len(tokenizer.encode_batch(chunk_documents(texts).texts)[0]))
+    seconds = time.process_time() - started + (0 if tokenizer else size / _USUAL_TOKENISER_BYTES_PER_S)
+    raw = file.size if complete else min(end / _swelling(file), file.size)
+    return _Sample(raw, read, len(texts), size, tokens, seconds)
+
+
+def _swelling(file: InputFile) -> float:
+    """Decompressed bytes per stored byte at the beginning of a file."""
+    codec = codec_of(file.path)
+    if codec is None:
+        return 1.0
+    with storage.open_file(file.url) as raw:
+        probe = raw.read(_PROBE_BYTES)
+    return max(sum(len(chunk) for chunk in _whole_chunks(io.BytesIO(probe), codec)) / max(len(probe), 1), 0.1)
+
+
+def _whole_chunks(raw: BinaryIO, codec: str) -> Iterator[bytes]:
+    """Up to where the probe breaks off."""
+    try:
+        yield from decompressed(raw, codec)
+    except (EOFError, OSError, ValueError):
+        return
