@@ -24,11 +24,11 @@ test: install  ## all tests but the slow ones
 test-all: install  ## every test, the README's commands as written among them
 	@$(PYTEST) --run-slow
 
-check: install  ## lint, formatting, types, and the tests that need no Ray
+check: install  ## lint, formatting, types, and the unit tests
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright
-	@$(PYTEST) -m "not ray and not slow"
+	@$(PYTEST) -m "not ray and not integration and not slow"
 
 format: install  ## rewrite the sources as ruff formats them
 	@$(BIN)/ruff check --fix .

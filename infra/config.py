@@ -8,7 +8,6 @@ recipes, wherever `--config` stands. Imports nothing heavy: data workers load mo
 
 from __future__ import annotations
 
-import copy
 import functools
 import hashlib
 import json
@@ -260,7 +259,7 @@ def _build(root: type[T], merged: dict[str, Any], places: dict[str, str]) -> T:
     parser = _parser()
     parser.add_class_arguments(root, "config")
     try:
-        parsed = parser.parse_object({"config": copy.deepcopy(merged)} if merged else {})
+        parsed = parser.parse_object({"config": tree.to_parse(root, merged)} if merged else {})
     except (Exception, SystemExit) as exc:
         raise tree.blame(root, merged, "", places) or UserError("invalid settings", why=str(exc)) from exc
     try:

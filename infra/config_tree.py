@@ -7,6 +7,7 @@ A *section* is a nested dataclass. A key is dotted; items of lists and dicts are
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import types
@@ -40,6 +41,23 @@ def blame(kind: Any, value: Any, key: str, places: dict[str, str]) -> UserError 
         return None if _accepts(kind, value) else _wrong(kind, value, key, places)
     errors = (blame(type_, item, dotted(key, name), places) for type_, item, name in below)
     return next((error for error in errors if error), None)
+
+
+def to_parse(kind: Any, value: Any) -> Any:
+    """What jsonargparse is given of plain values: no text where Any is allowed, since it would try to read YAML there
+    and fails on some ("0:"). `make` takes that text as it was said.
+    """
+    if kind is Any:
+        return None
+    section = section_of(kind)
+    if section and isinstance(value, dict):
+        return {name: to_parse(below(kind, name), item) for name, item in value.items()}
+    container, inner = typing.get_origin(bare(kind)), typing.get_args(bare(kind))
+    if container is list and isinstance(value, list):
+        return [to_parse(inner[0], item) for item in value]
+    if container is dict and isinstance(value, dict):
+        return {name: to_parse(inner[1], item) for name, item in value.items()}
+    return copy.deepcopy(value)
 
 
 def make(kind: Any, said: Any, parsed: Any) -> Any:

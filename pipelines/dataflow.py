@@ -26,6 +26,7 @@ def run_tasks(
 
     from infra.cluster import quiet_ray_data
 
+    assert ray.is_initialized(), "Ray Data would start a Ray of its own"
     quiet_ray_data()
     # Ray Data reserves half of the resources for other operators; there is one, whose blocks are a few hundred bytes.
     # With the reservation two cores run one task at a time.

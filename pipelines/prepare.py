@@ -20,7 +20,7 @@ from glm_model.tokenizer import Tokenizer
 from infra import storage
 from infra.console import Console, human_bytes
 from infra.errors import DataError, UserError
-from pipelines import blanks, drops, held_out, ledger, mix, plans, selection, store, text, tokens
+from pipelines import blanks, dataflow, drops, held_out, ledger, mix, plans, selection, store, text, tokens
 from pipelines.blanks import BlanksConfig
 from pipelines.data_config import (
     DataConfig,
@@ -32,7 +32,6 @@ from pipelines.data_config import (
     trained_url,
     unit_key,
 )
-from pipelines.dataflow import run_tasks
 from pipelines.sources import InputFile, Source, estimated_bytes, group_inputs, list_inputs, reader_module
 from pipelines.tokenizer_training import train
 
@@ -76,7 +75,7 @@ def verify(opened: store.TokenStore, *, progress: Progress) -> None:
     def task(item: dict[str, Any]) -> dict[str, Any]:
         return {**item, "wrong": store.verify_shard(item["url"], item["digest"])}
 
-    wrong = [record for record in progress("verify", run_tasks(task, items), len(items)) if record["wrong"]]
+    wrong = [record for record in progress("verify", dataflow.run_tasks(task, items), len(items)) if record["wrong"]]
     if wrong:
         raise DataError(
             f"{len(wrong)} of {len(items)} shards of {opened.url} are damaged",
@@ -126,7 +125,7 @@ def prepare_text(config: DataConfig, *, progress: Progress) -> list[dict[str, An
     items = [
         {"key": keys[i], "files": [_file_fields(f) for f in units[i]], "out": storage.join(url, keys[i])} for i in todo
     ]
-    made = {record["key"]: record["units"] for record in progress("clean", run_tasks(task, items), len(items))}
+    made = {record["key"]: record["units"] for record in progress("clean", dataflow.run_tasks(task, items), len(items))}
     records = [made.get(key) or storage.read_json(storage.join(url, f"{key}.json")) for key in keys]
     found = [unit for of_task in records for unit in of_task]
     ledger.check_kept(found, url)
@@ -177,7 +176,7 @@ def prepare_plans(
             width=width,
         )
 
-    for _ in progress("blanks", run_tasks(task, items), len(items)):
+    for _ in progress("blanks", dataflow.run_tasks(task, items), len(items)):
         pass
     summary = storage.join(url, "plans", key, "summary.json")
     if items or not storage.exists(summary):
@@ -241,7 +240,7 @@ def _build_shards(
     files = [store.shard_files(item["split"], item["name"]) for item in items]
     there = {info.path for info in storage.list_files(url)}
     todo = [item for item, paths in zip(items, files, strict=True) if not set(paths) <= there]
-    for _ in progress("tokens", run_tasks(task, todo), len(todo)):
+    for _ in progress("tokens", dataflow.run_tasks(task, todo), len(todo)):
         pass
     return [storage.read_json(storage.join(url, paths.record)) for paths in files]
 

@@ -26,8 +26,7 @@ import pyarrow as pa
 
 from infra import storage
 from infra.errors import DataError, UserError
-from pipelines import decontaminate, drops, near_duplicates
-from pipelines.dataflow import run_tasks
+from pipelines import dataflow, decontaminate, drops, near_duplicates
 from pipelines.decontaminate import Entries, EvaluationSet
 
 VERSION = 1
@@ -315,7 +314,7 @@ def _missing(units: Units, place: str) -> Units:
 
 
 def _run(stage: str, task: Callable, items: Units, progress: Progress) -> None:
-    for _ in progress(stage, run_tasks(task, items), len(items)):
+    for _ in progress(stage, dataflow.run_tasks(task, items), len(items)):
         pass
 
 

@@ -12,7 +12,7 @@ from infra import cluster, config
 from infra.console import Console
 from infra.errors import run_main
 from pipelines.data_config import check
-from pipelines.prepare import prepare, verify
+from pipelines.prepare import find_store, prepare, verify
 from workflows import runs
 from workflows.plan import show_plan
 from workflows.progress import Stages, preparation
@@ -35,6 +35,7 @@ def main() -> None:
         show_plan(recipe, run_name(recipe, runs.recipe_name(sys.argv)), screen)
         return
     check(recipe.data, recipe.blanks)
+    find_store(recipe.data, recipe.blanks)  # what is wrong with sources is said before Ray starts
     ray = cluster.connect(recipe.cluster, say=screen.line)
     stages: Stages = {}
     try:

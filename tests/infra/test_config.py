@@ -320,6 +320,12 @@ def test_yaml_round_trip(name, lr, tokens, options):
     assert from_yaml(Root, to_yaml(config)) == config
 
 
+@pytest.mark.parametrize("text", ["0:", "a: b", "[1", "{", "1: 2", "- x", "&a", "!!int 3", "'"])
+def test_text_that_looks_like_yaml_stays_text(text):
+    config = Root(Data([Source("r", options={"a": text})]), Optim(), text)
+    assert from_yaml(Root, to_yaml(config)) == config
+
+
 def test_flatten():
     config = Root(Data([Source("text", options={"a": 1})], settings={}, tokens=Count(5)), Optim(), None)
     assert flatten(config) == {

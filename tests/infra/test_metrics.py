@@ -9,6 +9,8 @@ import pytest
 from infra.mlflow_client import NOT_TRACKED, RunHandle, client_of
 from infra.tracking import MetricLog, TrackingConfig, open_run, read_points
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def handle(mlflow_root) -> RunHandle:

@@ -27,7 +27,7 @@ from pipelines.sources import Source, group_inputs, list_inputs, read_documents
 pytest.importorskip("s3fs", reason="needs the extra s3")
 pytest.importorskip("moto", reason="needs the extra dev")
 
-pytestmark = pytest.mark.timeout(180)  # busy servers are waited for
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]  # busy servers are waited for
 
 LINES = b"".join(b'{"text": "document number %d has some words"}\n' % i for i in range(4000))
 

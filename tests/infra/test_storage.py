@@ -183,6 +183,7 @@ def test_urls(tmp_path, monkeypatch):
     assert [storage.is_local(url) for url in ["x", "/x", "file:///x", "s3://x"]] == [True, True, True, False]
 
 
+@pytest.mark.integration
 def test_a_source_that_nobody_serves_is_named():
     for name in ["x.txt", "*.txt", ""]:
         url = f"http://127.0.0.1:9/{name}"
@@ -193,6 +194,7 @@ def test_a_source_that_nobody_serves_is_named():
         assert caught.value.try_ == "the address, and that this machine reaches it"
 
 
+@pytest.mark.integration
 def test_https_reads_a_file(tmp_path):
     (tmp_path / "a b.txt").write_text("hello")
 

@@ -19,6 +19,8 @@ from infra.tracking import (
     set_tags,
 )
 
+pytestmark = pytest.mark.integration
+
 DEAD = "http://me:secret@127.0.0.1:9"
 
 

@@ -110,6 +110,7 @@ print([name for name in ("torch", "ray", "mlflow") if name in sys.modules])
     return set(ast.literal_eval(done.stdout.strip()))
 
 
+@pytest.mark.integration
 def test_what_data_workers_import_loads_no_torch():
     everything = [name_of(p) for p in MODULES if p.relative_to(ROOT).parts[0] == "pipelines"]
     assert {"pipelines.tokens", "pipelines.text", "pipelines.plans", "pipelines.prepare", "pipelines.feed"} <= set(
@@ -118,5 +119,6 @@ def test_what_data_workers_import_loads_no_torch():
     assert loaded_by("glm_model", *(f"glm_model.{name}" for name in WITHOUT_TORCH), *everything) == set()
 
 
+@pytest.mark.integration
 def test_the_model_and_the_feed_load_neither_ray_nor_mlflow():
     assert loaded_by("glm_model", "glm_model.model", "glm_model.train", "pipelines.feed") == {"torch"}

@@ -15,7 +15,7 @@ import small
 
 from infra import storage
 from infra.config import Count
-from pipelines import prepare, selection
+from pipelines import dataflow, prepare
 from pipelines.blanks import BlanksConfig
 from pipelines.data_config import DataConfig, TokenizerConfig
 from pipelines.decontaminate import EvaluationSet
@@ -24,7 +24,7 @@ from pipelines.sources import Source
 from pipelines.store import TokenStore
 from pipelines.tokenizer_training import TokenizerTraining
 
-STAGES = (prepare, selection)  # the modules that run tasks
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +51,7 @@ def corpus(tmp_path_factory) -> Path:
 def expected(corpus, tmp_path_factory) -> dict[str, bytes]:
     """The files of the store that tasks make one after another."""
     with pytest.MonkeyPatch.context() as patch:
-        for stage in STAGES:
-            patch.setattr(stage, "run_tasks", one_by_one())
+        patch.setattr(dataflow, "run_tasks", one_by_one())
         return files_of(make(corpus, tmp_path_factory.mktemp("expected")))
 
 
@@ -118,8 +117,7 @@ def test_parallelism_is_invisible(corpus, expected, tmp_path, local_ray):
 
 
 def test_the_order_of_the_tasks_is_invisible(corpus, expected, tmp_path, monkeypatch):
-    for stage in STAGES:
-        monkeypatch.setattr(stage, "run_tasks", one_by_one(lambda items: items[::-1]))
+    monkeypatch.setattr(dataflow, "run_tasks", one_by_one(lambda items: items[::-1]))
     assert files_of(make(corpus, tmp_path)) == expected
 
 
@@ -127,7 +125,7 @@ class Killed(BaseException):
     """Nothing that a task could survive."""
 
 
-@pytest.mark.parametrize("writes", [5, 7])
+@pytest.mark.parametrize("writes", [pytest.param(5, marks=pytest.mark.slow), 7])
 def test_interruptions_are_invisible(writes, corpus, expected, tmp_path, monkeypatch):
     """Killed after every few writes, wherever that is, and started again until it is through."""
     write, left = storage.write_bytes, 0
@@ -139,8 +137,7 @@ def test_interruptions_are_invisible(writes, corpus, expected, tmp_path, monkeyp
             raise Killed
         write(url, data)
 
-    for stage in STAGES:
-        monkeypatch.setattr(stage, "run_tasks", one_by_one())
+    monkeypatch.setattr(dataflow, "run_tasks", one_by_one())
     monkeypatch.setattr(storage, "write_bytes", write_and_die)
     opened, kills = None, 0
     while opened is None:
@@ -158,14 +155,12 @@ def test_place_and_times_of_the_files_are_invisible(corpus, expected, tmp_path, 
     shutil.copytree(corpus, tmp_path / "elsewhere")
     for number, file in enumerate(sorted((tmp_path / "elsewhere").rglob("*.*"))):
         os.utime(file, (number, 10**9 - 7919 * number))
-    for stage in STAGES:
-        monkeypatch.setattr(stage, "run_tasks", one_by_one())
+    monkeypatch.setattr(dataflow, "run_tasks", one_by_one())
     assert files_of(make(tmp_path / "elsewhere", tmp_path / "root")) == expected
 
 
 def test_lost_files_are_made_again_as_they_were(corpus, expected, tmp_path, monkeypatch):
-    for stage in STAGES:
-        monkeypatch.setattr(stage, "run_tasks", one_by_one())
+    monkeypatch.setattr(dataflow, "run_tasks", one_by_one())
     opened = make(corpus, tmp_path)
     for split in (opened.train, opened.validation, opened.test):
         Path(opened.url, split.shards[-1].path).unlink()

@@ -13,7 +13,7 @@ from glm_model.tokenizer import Tokenizer
 from infra import storage
 from infra.config import Count
 from infra.errors import DataError, InfrastructureError, UserError
-from pipelines import data_config, plans, prepare, store
+from pipelines import data_config, dataflow, plans, prepare, store
 from pipelines.blanks import BlanksConfig
 from pipelines.clean import CleanConfig
 from pipelines.data_config import DataConfig, TokenizerConfig, content_settings
@@ -136,7 +136,7 @@ def test_a_store_that_is_not_there_is_not_found(tmp_path):
 @pytest.fixture
 def one_by_one(monkeypatch):
     """Tasks run in this process, in order."""
-    monkeypatch.setattr(prepare, "run_tasks", lambda task, items: map(task, items))
+    monkeypatch.setattr(dataflow, "run_tasks", lambda task, items: map(task, items))
 
 
 def made(folder, vocabulary: Tokenizer, **changes) -> tuple[DataConfig, store.TokenStore]:

@@ -13,7 +13,7 @@ import small
 
 from infra import storage
 from infra.errors import DataError, UserError
-from pipelines import drops, ledger, near_duplicates, prepare, selection, text
+from pipelines import dataflow, drops, ledger, near_duplicates, prepare, selection, text
 from pipelines.blanks import BlanksConfig
 from pipelines.clean import CleanConfig
 from pipelines.data_config import DataConfig, TokenizerConfig
@@ -47,7 +47,7 @@ def one_by_one(order: Callable[[list], list] = list, ran: list | None = None) ->
 def ran(monkeypatch) -> list[dict]:
     """Items of the tasks that ran."""
     items: list[dict] = []
-    monkeypatch.setattr(selection, "run_tasks", one_by_one(ran=items))
+    monkeypatch.setattr(dataflow, "run_tasks", one_by_one(ran=items))
     return items
 
 
@@ -274,7 +274,7 @@ def done(busy, tmp_path_factory) -> tuple[Path, list[dict]]:
     folder = tmp_path_factory.mktemp("done")
     shutil.copytree(busy / "text", folder / "text")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(selection, "run_tasks", one_by_one())
+        patch.setattr(dataflow, "run_tasks", one_by_one())
         return folder, select_busy(busy, folder)
 
 
@@ -330,7 +330,7 @@ def test_no_near_duplicates_are_left_to_straddle_splits(done):
 
 
 def test_the_order_of_the_tasks_is_invisible(busy, done, tmp_path, monkeypatch):
-    monkeypatch.setattr(selection, "run_tasks", one_by_one(lambda items: items[1::2] + items[::2]))
+    monkeypatch.setattr(dataflow, "run_tasks", one_by_one(lambda items: items[1::2] + items[::2]))
     shutil.copytree(busy / "text", tmp_path / "text")
     assert without_place(select_busy(busy, tmp_path)) == without_place(done[1])
     assert files_of(tmp_path) == files_of(done[0])
@@ -438,7 +438,7 @@ def test_a_store_without_some_documents_is_made_without_reading_the_sources(tmp_
     (tmp_path / "taken.txt").write_text("A text that is to be taken down, of more than twenty characters.")
     calls = []
     clean_files = text.clean_files
-    monkeypatch.setattr(prepare, "run_tasks", one_by_one())
+    monkeypatch.setattr(dataflow, "run_tasks", one_by_one())
     monkeypatch.setattr(text, "clean_files", lambda *args, **more: calls.append(args) or clean_files(*args, **more))
 
     def make(**settings):

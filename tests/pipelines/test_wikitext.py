@@ -66,14 +66,14 @@ CLOSERS = {
 
 
 @pytest.mark.parametrize("opener", OPENERS)
-def test_ten_thousand_levels_take_no_longer_than_as_many_characters(opener):
-    pages = [opener * 10_000, "x" + opener * 10_000 + "\n", "\n".join([opener] * 10_000)]
+def test_thousands_of_levels_take_no_longer_than_as_many_characters(opener):
+    pages = [opener * 3_000, "x" + opener * 3_000 + "\n", "\n".join([opener] * 3_000)]
     if closer := CLOSERS.get(opener):
-        pages += [opener * 10_000 + "x" + closer * 10_000, (opener + "x" + closer) * 10_000]
+        pages += [opener * 3_000 + "x" + closer * 3_000, (opener + "x" + closer) * 3_000]
     started_at = time.process_time()
     for page in pages:
         assert not re.search(r"\{\{|\[\[|\n\{\|", text(page))
-    assert time.process_time() - started_at < 10  # 0.1 to 1 s; without the guards minutes
+    assert time.process_time() - started_at < 5  # 0.03 to 0.3 s; without the guards far more
 
 
 def test_any_mixture_of_marks_becomes_text():

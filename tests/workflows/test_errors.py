@@ -10,6 +10,8 @@ from infra.errors import InfrastructureError, run_main
 from workflows import generate, prepare, pretrain, train_tokenizer
 from workflows.recipe import Recipe, check_shared
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def run(monkeypatch, capsys):
