@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# Files of tests side by side, in the order that tests/conftest.py gives them; at most two, as each may start a Ray.
-PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses=2 --dist=loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n logical
+# Two files of tests side by side, as each may start a Ray, in the order that tests/conftest.py gives them.
+TWO_FILES := --maxprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help install pretrain test test-all check format mlflow
@@ -19,16 +20,16 @@ pretrain: install  ## a trained tiny GLM and its first filled blanks, in minutes
 	@$(BIN)/python workflows/pretrain.py --config workflows/recipes/quickstart.yaml
 
 test: install  ## all tests but the slow ones
-	@$(PYTEST)
+	@$(PYTEST) $(TWO_FILES)
 
 test-all: install  ## every test, the README's commands as written among them
-	@$(PYTEST) --run-slow
+	@$(PYTEST) $(TWO_FILES) --run-slow
 
 check: install  ## lint, formatting, types, and the unit tests
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright
-	@$(PYTEST) -m "not ray and not integration and not slow"
+	@$(PYTEST) --maxprocesses=4 --dist=worksteal -m "not ray and not integration and not slow"
 
 format: install  ## rewrite the sources as ruff formats them
 	@$(BIN)/ruff check --fix .
