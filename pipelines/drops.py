@@ -102,6 +102,15 @@ def drop_files(selection_url: str, *kinds: str) -> list[str]:
     return [info.url for info in storage.list_files(selection_url) if info.path.startswith(starts)]
 
 
+def details(selection_url: str, reason: str) -> set[str]:
+    """What the documents that were dropped for this reason have for their detail."""
+    found: set[str] = set()
+    for url in drop_files(selection_url):
+        table = read_table(url, ["reason", "detail"])
+        found.update(table.filter(pc.equal(table["reason"], reason))["detail"].to_pylist())
+    return found
+
+
 def dropped_rows(selection_url: str | None, piece: int, unit: str) -> np.ndarray:
     """Rows of a unit's piece that are dropped."""
     nothing = np.empty(0, np.int64)

@@ -11,7 +11,6 @@ Names are keys of inputs and settings, so changed inputs make another store and 
 """
 
 import functools
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any, NamedTuple
@@ -22,6 +21,7 @@ from infra.console import Console, human_bytes
 from infra.errors import DataError, UserError
 from pipelines import blanks, dataflow, drops, held_out, ledger, mix, plans, selection, store, text, tokens
 from pipelines.blanks import BlanksConfig
+from pipelines.corpus_tokenizer import load_tokenizer, prepare_tokenizer, save_tokenizer
 from pipelines.data_config import (
     DataConfig,
     check,
@@ -33,7 +33,6 @@ from pipelines.data_config import (
     unit_key,
 )
 from pipelines.sources import InputFile, Source, estimated_bytes, group_inputs, list_inputs, reader_module
-from pipelines.tokenizer_training import train
 
 _UNIT_PARTS = 4  # times data.unit_bytes: the text that a unit holds at most
 _LARGE_UNITS = 8  # units' worth of text in one file, from which on a user is warned
@@ -55,7 +54,9 @@ def prepare(config: DataConfig, blanks_config: BlanksConfig, *, progress: Progre
     if not store.is_whole(url):
         selected = selection_url(config, read, plan.settings)
         units = selection.select(plan, read, text_url(config), selected, progress=progress)
-        _save_tokenizer(tokenizer, url)
+        if unknown := selection.unmatched(plan, units):
+            Console().warn(f"data.select.exclude names no document: {', '.join(unknown)}")
+        save_tokenizer(tokenizer, url)
         cuts = _held_out(config, units)
         shards = _build_shards(config, units, cuts, url, settings, progress)
         _publish(config, units, cuts, tokenizer, settings, url, shards)
@@ -133,16 +134,6 @@ def prepare_text(config: DataConfig, *, progress: Progress) -> list[dict[str, An
     return found
 
 
-def prepare_tokenizer(config: DataConfig, units: list[dict[str, Any]]) -> Tokenizer:
-    """Load the tokenizer, or train it on a sample of the cleaned text (once per text and settings)."""
-    if config.tokenizer.url:
-        return _load_tokenizer(config.tokenizer.url)
-    url = trained_url(config, units)
-    if not storage.exists(storage.join(url, "tokenizer.json")):
-        _save_tokenizer(train(_sample(config, units), config.tokenizer.train), url)
-    return Tokenizer.load(url)
-
-
 def prepare_plans(
     opened: store.TokenStore, config: DataConfig, blanks_config: BlanksConfig, *, progress: Progress
 ) -> str:
@@ -215,8 +206,8 @@ def _build_shards(
     progress: Progress,
 ) -> list[dict[str, Any]]:
     sources, shard_settings, place = text_url(config), _shard_settings(settings), storage.absolute(url)
-    pieces = {split: held_out.pieces_within(_pieces(units), cuts.ranges[split]) for split in store.SPLITS}
-    pieces["validation"] += held_out.pieces_of(_pieces(units), cuts.tails, but=pieces["validation"])
+    pieces = {split: held_out.pieces_within(text.pieces(units), cuts.ranges[split]) for split in store.SPLITS}
+    pieces["validation"] += held_out.pieces_of(text.pieces(units), cuts.tails, but=pieces["validation"])
     items = [
         {"name": f"shard-{number:05d}", "split": split, "pieces": assigned}
         for split in store.SPLITS
@@ -285,32 +276,6 @@ def _publish(
     )
 
 
-def _sample(config: DataConfig, units: list[dict[str, Any]]) -> Iterable[str]:
-    """Cleaned documents of random pieces, up to tokenizer.train.sample_bytes; the same for the same text."""
-    url, left = text_url(config), int(config.tokenizer.train.sample_bytes)
-    for piece in tokens.keyed_order(_pieces(units), seed=config.seed):
-        table = text.read_pieces(storage.join(url, f"{piece['unit']}.parquet"), [piece["group"]], ["text"])
-        for document in table["text"].to_pylist():
-            yield document
-            left -= len(document.encode())
-            if left <= 0:
-                return
-
-
-def _pieces(units: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [
-        {
-            "unit": unit["path"],
-            "digest": unit["digest"],
-            "source": unit["source"],
-            "selection": unit.get("selection"),
-            **piece,
-        }
-        for unit in units
-        for piece in unit["pieces"]
-    ]
-
-
 def _shard_settings(settings: dict[str, Any]) -> tokens.ShardSettings:
     return tokens.ShardSettings(**{name: settings[name] for name in tokens.ShardSettings._fields})
 
@@ -318,7 +283,7 @@ def _shard_settings(settings: dict[str, Any]) -> tokens.ShardSettings:
 def _open_given(config: DataConfig) -> store.TokenStore:
     """data.store or data.mix as it is. Raises UserError when data.tokenizer.url is another tokenizer than its own."""
     opened = mix.mix(config.mix, config.root) if config.mix else store.TokenStore.open(str(config.store))
-    if config.tokenizer.url and _load_tokenizer(config.tokenizer.url).digest != opened.manifest["tokenizer_digest"]:
+    if config.tokenizer.url and load_tokenizer(config.tokenizer.url).digest != opened.manifest["tokenizer_digest"]:
         raise UserError(
             f"data.tokenizer.url={config.tokenizer.url} is not the tokenizer of "
             f"{'data.mix' if config.mix else f'data.store={config.store}'}",
@@ -326,24 +291,6 @@ def _open_given(config: DataConfig) -> store.TokenStore:
             try_="leave out data.tokenizer.url: a store brings its tokenizer; or prepare a store with this one",
         )
     return opened
-
-
-def _load_tokenizer(url: str) -> Tokenizer:
-    try:
-        return Tokenizer.load(url)
-    except Exception as error:  # `tokenizers` raises plain Exception, a file cut short or of another kind anything
-        if isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError):
-            raise UserError(f"data.tokenizer.url: {error}") from error
-        raise UserError(
-            f"data.tokenizer.url={url} holds no whole tokenizer",
-            why=f"{type(error).__name__}: {error}",
-            try_="copy or download the file again; it should be a tokenizer.json, or a vocab.json beside merges.txt",
-        ) from error
-
-
-def _save_tokenizer(tokenizer: Tokenizer, url: str) -> None:
-    """Whole or not at all, unlike `Tokenizer.save`: the next run takes what is there."""
-    storage.write_bytes(storage.join(url, "tokenizer.json"), tokenizer.to_json().encode())
 
 
 def _warn_of_ignored_files(source: Source, paths: list[str]) -> None:

@@ -123,6 +123,15 @@ def select(plan: Plan, units: Units, text_url: str, out_url: str, *, progress: P
     return left
 
 
+def unmatched(plan: Plan, units: Units) -> list[str]:
+    """Entries of `exclude` that name no document: misspelt, or gone from the sources."""
+    if not plan.settings["exclude"] or not units:
+        return []
+    found = tuple(drops.details(units[0]["selection"], "excluded"))
+    names = {entry: entry.lower() if _ID.fullmatch(entry) else entry for entry in plan.settings["exclude"]}
+    return [entry for entry, name in names.items() if not name.startswith(found)]
+
+
 # --- exclusion, contamination and exact duplicates: a task per piece --------------------------------------------------
 
 
@@ -183,7 +192,7 @@ def _excluded(table: pa.Table, exclude: list[str]) -> Iterator[tuple[int, str]]:
         zip(*(table[name].to_pylist() for name in ("id", "uri", "path")), strict=True)
     ):
         if identity in ids:
-            yield row, "by its id"
+            yield row, identity.hex()
         elif starts:
             uri, path = place
             if (uri, path) not in named:

@@ -124,6 +124,21 @@ def read_texts(url: str) -> Iterator[list[str]]:
                 yield held
 
 
+def pieces(units: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """All pieces of these units, each with what tells where it is and what it holds."""
+    return [
+        {
+            "unit": unit["path"],
+            "digest": unit["digest"],
+            "source": unit["source"],
+            "selection": unit.get("selection"),
+            **piece,
+        }
+        for unit in units
+        for piece in unit["pieces"]
+    ]
+
+
 def piece_of(key: int) -> int:
     """The piece that a content key falls into."""
     return key * PIECES >> 64

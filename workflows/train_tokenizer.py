@@ -8,8 +8,9 @@
 from infra import cluster, config, storage
 from infra.console import Console
 from infra.errors import UserError, run_main
+from pipelines.corpus_tokenizer import prepare_tokenizer
 from pipelines.data_config import trained_url
-from pipelines.prepare import prepare_text, prepare_tokenizer
+from pipelines.prepare import prepare_text
 from workflows.progress import preparation
 from workflows.recipe import Recipe, settle_paths
 

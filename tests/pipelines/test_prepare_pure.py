@@ -13,7 +13,7 @@ from glm_model.tokenizer import Tokenizer
 from infra import storage
 from infra.config import Count
 from infra.errors import DataError, InfrastructureError, UserError
-from pipelines import data_config, dataflow, plans, prepare, store
+from pipelines import corpus_tokenizer, data_config, dataflow, plans, prepare, store
 from pipelines.blanks import BlanksConfig
 from pipelines.clean import CleanConfig
 from pipelines.data_config import DataConfig, TokenizerConfig, content_settings
@@ -207,11 +207,11 @@ def test_the_sample_for_a_tokenizer_is_a_function_of_the_text(tmp_path):
     data = config(root=str(tmp_path / "runs"))
     url = data_config.text_url(data)
     units = [small.clean_unit(files, CleanConfig(), storage.join(url, data_config.unit_key(files))) for files in raw]
-    sample = list(prepare._sample(data, units))
+    sample = list(corpus_tokenizer._sample(data, units))
     assert (len(sample), len(set(sample))) == (120, 120)
     for changes in ({"shard_bytes": Count(500)}, {"shard_bytes": Count(4000)}):
-        assert list(prepare._sample(replace(data, **changes), units)) == sample
-    assert list(prepare._sample(replace(data, seed=5), units)) != sample
+        assert list(corpus_tokenizer._sample(replace(data, **changes), units)) == sample
+    assert list(corpus_tokenizer._sample(replace(data, seed=5), units)) != sample
 
 
 def test_a_trained_tokenizer_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
@@ -227,15 +227,15 @@ def test_a_trained_tokenizer_is_there_whole_or_not_at_all(tmp_path, monkeypatch)
     with monkeypatch.context() as patch:
         patch.setattr("os.replace", full)
         with pytest.raises(InfrastructureError, match="No space left"):
-            prepare.prepare_tokenizer(data, units)
+            corpus_tokenizer.prepare_tokenizer(data, units)
     assert list((tmp_path / "runs" / "tokenizers").rglob("*.json")) == []
-    trained = prepare.prepare_tokenizer(data, units)
-    assert prepare.prepare_tokenizer(data, units).to_json() == trained.to_json()
+    trained = corpus_tokenizer.prepare_tokenizer(data, units)
+    assert corpus_tokenizer.prepare_tokenizer(data, units).to_json() == trained.to_json()
 
 
 def test_a_missing_tokenizer_names_the_setting():
     with pytest.raises(UserError, match=r"data.tokenizer.url: (.|\n)*vocab"):
-        prepare.prepare_tokenizer(config(tokenizer=TokenizerConfig(url="/no/such/vocab.txt")), [])
+        corpus_tokenizer.prepare_tokenizer(config(tokenizer=TokenizerConfig(url="/no/such/vocab.txt")), [])
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_a_tokenizer_that_is_cut_short_names_the_file(tmp_path, content):
     (tmp_path / "tokenizer.json").write_text(content)
     given = config(tokenizer=TokenizerConfig(url=str(tmp_path / "tokenizer.json")))
     with pytest.raises(UserError, match=f"data.tokenizer.url={tmp_path}/tokenizer.json holds no whole tokenizer"):
-        prepare.prepare_tokenizer(given, [])
+        corpus_tokenizer.prepare_tokenizer(given, [])
 
 
 @pytest.mark.parametrize(("unit_bytes", "told"), [(250, ""), (249, "large.txt holds about 2 kB of text. ")])

@@ -163,10 +163,12 @@ def test_exclusion_by_id_by_url_and_by_path(tmp_path):
     selected = select(tmp_path, units, duplicates="off", exclude=exclude)
     assert left(tmp_path, selected) == {texts[0], *texts[6:]}
     assert told(tmp_path) == {
-        ("a", "0.jsonl", offsets(texts)[1]): ("excluded", "by its id"),
+        ("a", "0.jsonl", offsets(texts)[1]): ("excluded", chosen),
         **{("a", "1.jsonl", offset): ("excluded", url) for offset in offsets(texts[2:3])},
         **{("a", "2.jsonl", offset): ("excluded", "2.j") for offset in offsets(texts[4:5])},
     }
+    plan = selection.resolve(SelectConfig(duplicates="off", exclude=exclude), preset="off")
+    assert set(selection.unmatched(plan, selected)) == {"nothing", "0" * 32, f"{tmp_path}/raw/b/1"}
 
 
 def test_many_prefixes_are_looked_up_as_each_would_be():

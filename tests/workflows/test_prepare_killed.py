@@ -1,5 +1,6 @@
 """Law 10 with real processes: `prepare.py` is killed (SIGKILL) at several points, and ends with the same store."""
 
+import hashlib
 import json
 import os
 import signal
@@ -34,6 +35,7 @@ def prepare(corpus: Path, root: Path, *, cpus: int) -> subprocess.Popen:
         "data.unit_bytes": 8_000,
         "data.shard_bytes": 16_000,
         "data.validation_tokens": 500,
+        "data.test_fraction": 0.05,
         "data.tokenizer.train": "{vocab_size: 512, sample_bytes: 10000}",
         "data.select.duplicates": "near",
         "cluster.local_cpus": cpus,
@@ -44,17 +46,23 @@ def prepare(corpus: Path, root: Path, *, cpus: int) -> subprocess.Popen:
     return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def finished(process: subprocess.Popen) -> str:
-    """The digest of the store that it made."""
+def finished(process: subprocess.Popen, root: Path) -> dict[str, str]:
+    """Digests of the files of the store that it made, plans of blanks included, by their paths."""
     told, _ = process.communicate(timeout=200)
     assert process.returncode == 0, told[-3000:]
-    (line,) = [line for line in told.splitlines() if line.strip().startswith("digest")]
-    return line.split()[1]
+    (store,) = (root / "stores").iterdir()
+    found = {path: path.relative_to(store).as_posix() for path in store.rglob("*.parquet")}
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for path, name in found.items()}
 
 
 @pytest.fixture(scope="module")
-def expected(corpus, tmp_path_factory) -> str:
-    return finished(prepare(corpus, tmp_path_factory.mktemp("expected"), cpus=1))
+def expected(corpus, tmp_path_factory) -> dict[str, str]:
+    root = tmp_path_factory.mktemp("expected")
+    made = finished(prepare(corpus, root, cpus=1), root)
+    assert {name.partition("/")[0] for name in made} == {
+        *("train", "validation", "test", "documents", "plans", "ledger.parquet")
+    }
+    return made
 
 
 def files(root: Path) -> int:
@@ -75,4 +83,4 @@ def test_a_killed_preparation_ends_with_the_same_store(cpus, corpus, expected, t
             killed += 1
         process.communicate(timeout=60)
     assert killed >= 3
-    assert finished(prepare(corpus, tmp_path, cpus=cpus)) == expected
+    assert finished(prepare(corpus, tmp_path, cpus=cpus), tmp_path) == expected
