@@ -67,9 +67,12 @@ def open_run(
     tags: dict[str, str],
     run_id: str | None,
     default_root: str,
+    take_over: bool = True,
     warn: Callable[[str], None] | None = None,
 ) -> RunHandle:
     """Create a run, or continue `run_id`; params are logged at creation only, MLflow refuses to change them.
+
+    With `take_over` a run that MLFLOW_RUN_ID names is continued too.
 
     Raises InfrastructureError when MLflow cannot be reached, unless `required` is off: then warns and tracks nothing.
     """
@@ -81,7 +84,9 @@ def open_run(
     try:
         with _one_at_a_time(uri):
             client = client_of(uri)
-            resumed = _resume(client, uri, run_id or os.environ.get("MLFLOW_RUN_ID"), tags, warn)
+            resumed = _resume(
+                client, uri, run_id or (os.environ.get("MLFLOW_RUN_ID") if take_over else None), tags, warn
+            )
             return resumed or _create(client, uri, config, name, {**tags, "glm.run_dir": run_dir}, params)
     except UserError:
         raise

@@ -87,6 +87,11 @@ def check(config: DataConfig, blanks_config: BlanksConfig) -> None:
                 why="what preparation writes there would be read as text the next time",
                 try_="a data.root beside the source",
             )
+    for name, least in (("unit_bytes", 1), ("shard_bytes", 1), ("rows_per_group", 1), ("plan_epochs", 0)):
+        if getattr(config, name) < least:
+            raise UserError(f"data.{name}={getattr(config, name)} is below {least}")
+    if not 0 <= config.max_malformed <= 1:
+        raise UserError(f"data.max_malformed={config.max_malformed:g} is outside [0, 1]")
     if config.sequence_length < 8:
         raise UserError(
             f"data.sequence_length={config.sequence_length} leaves no room for text",
@@ -120,7 +125,7 @@ def content_settings(config: DataConfig, blanks_config: BlanksConfig, selected: 
         "seed",
     )
     values = {name: getattr(config, name) for name in names}
-    return values | {"blanks": packed_for, "text": text.VERSION, "select": selected}
+    return values | {"blanks": packed_for, "text": text.VERSION, "select": {"version": selection.VERSION, **selected}}
 
 
 def text_url(config: DataConfig) -> str:
@@ -144,11 +149,18 @@ def trained_url(config: DataConfig, units: list[dict[str, Any]]) -> str:
     return storage.join(storage.absolute(config.root), "tokenizers", key)
 
 
-def unit_key(files: list[InputFile]) -> str:
-    """Names a unit's outputs: its source, reader and options, and each file's path, size and version."""
+def unit_limit(config: DataConfig) -> int:
+    """Bytes of text that a unit holds at most; a task that finds more makes several."""
+    return 4 * int(config.unit_bytes)
+
+
+def unit_key(files: list[InputFile], *, most: int) -> str:
+    """Names the outputs of a task: source, reader and options, each file's path, size and version, and the bytes of
+    text from which on it begins another unit.
+    """
     head = files[0]
     places = [[f.path, f.size, f.version, f.start, f.stop] for f in files]
-    return _key(head.source, head.reader, head.options, places)
+    return _key(head.source, head.reader, head.options, places, most)
 
 
 def _key(*parts: Any) -> str:

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from infra import storage
 from infra.errors import DataError, UserError
+from pipelines.clean import repair
 from pipelines.document import Document, without_surrogates
 from pipelines.shingles import normalise, window_hashes
 from pipelines.sources import Source, list_inputs, read_documents, source_name
@@ -195,7 +196,10 @@ def _texts(one: EvaluationSet) -> Iterator[tuple[tuple[str, int], str]]:
             for item in read_documents(file):
                 if isinstance(item, Document) and item.text.strip():
                     found = True
-                    yield (without_surrogates(file.path), item.offset), item.text
+                    yield (
+                        (without_surrogates(file.path), item.offset),
+                        repair(without_surrogates(item.text))[0],
+                    )  # as documents are
         if not found:
             where = f" in the field {name!r}" if name else ""
             raise DataError(

@@ -4,23 +4,23 @@ A few files of each source are read up to a fixed amount of text, and what they 
 files. Compressed ones are probed for how much text their bytes hold. Seconds, whatever the size of the corpus.
 """
 
-import io
 import time
-from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 from glm_model.tokenizer import Tokenizer
 from infra import storage
 from pipelines.clean import clean
+from pipelines.corpus_tokenizer import load_tokenizer
 from pipelines.data_config import DataConfig
 from pipelines.decompress import codec_of, decompressed
 from pipelines.document import Document, without_surrogates
 from pipelines.segment import chunk_documents
-from pipelines.sources import InputFile, list_inputs, read_documents
+from pipelines.sources import InputFile, list_inputs, read_documents, reader_module
 
 _FILES = 4  # of a source
 _TEXT_BYTES = 1_000_000  # of a file
-_PROBE_BYTES = 1 << 18
+_RECORDS = 20_000  # of a file, kept or not
+_PROBE_BYTES = 1 << 23  # bzip2 gives a block of 900 kB at a time
 _USUAL_TOKEN_BYTES = 4.1  # of English text and a vocabulary of 30,000, where there is no tokenizer yet
 _USUAL_TOKENISER_BYTES_PER_S = 4e6
 # Bytes of the store per token: uint16, compressed by lz4 to about nothing less, plans and document table beside it.
@@ -60,7 +60,7 @@ class _Sample(NamedTuple):
 def estimate(config: DataConfig) -> Estimate:
     """Read a sample of every source and extend it to all files. Raises as listing and reading do."""
     files = list_inputs(config.sources)
-    tokenizer = Tokenizer.load(config.tokenizer.url) if config.tokenizer.url else None
+    tokenizer = load_tokenizer(config.tokenizer.url) if config.tokenizer.url else None
     documents = kept = text_bytes = tokens = seconds = 0.0
     for source in dict.fromkeys(file.source for file in files):
         mine = [file for file in files if file.source == source]
@@ -94,43 +94,47 @@ def _sampled(files: list[InputFile], config: DataConfig, tokenizer: Tokenizer | 
 
 
 def _of_file(file: InputFile, config: DataConfig, tokenizer: Tokenizer | None) -> _Sample:
+    clean("The first text loads what cleaning needs, once per process.", config.clean)
     started = time.process_time()
     texts: list[str] = []
     read, size, end, complete = 0, 0, 0, True
     for item in read_documents(file):
         read += 1
         end = item.offset
-        if not isinstance(item, Document):
-            continue
-        result = clean(without_surrogates(item.text), config.clean)
-        if not isinstance(result, str):
-            texts.append(result[0])
-            size += len(result[0].encode())
-        end += len(item.text.encode(errors="replace"))
-        if size >= _TEXT_BYTES:
+        if isinstance(item, Document):
+            result = clean(without_surrogates(item.text), config.clean)
+            if not isinstance(result, str):
+                texts.append(result[0])
+                size += len(result[0].encode())
+            end += len(item.text.encode(errors="replace"))
+        if size >= _TEXT_BYTES or read >= _RECORDS:
             complete = False
             break
     tokens = size / _USUAL_TOKEN_BYTES
     if tokenizer and texts:
         tokens = float(len(tokenizer.encode_batch(chunk_documents(texts).texts)[0]))
     seconds = time.process_time() - started + (0 if tokenizer else size / _USUAL_TOKENISER_BYTES_PER_S)
-    raw = file.size if complete else min(end / _swelling(file), file.size)
+    raw = file.size if complete else min(_raw_bytes(file, read, end), file.size)
     return _Sample(raw, read, len(texts), size, tokens, seconds)
 
 
-def _swelling(file: InputFile) -> float:
+def _raw_bytes(file: InputFile, read: int, end: int) -> float:
+    """Stored bytes behind the first `read` records, which end at decompressed byte `end`, or are rows of a table."""
+    count = getattr(reader_module(file.reader), "count", None)
+    with storage.open_file(file.url) as raw:
+        return file.size * read / max(count(raw), 1) if count else end / _swelling(raw, codec_of(file.path))
+
+
+def _swelling(raw: BinaryIO, codec: str | None) -> float:
     """Decompressed bytes per stored byte at the beginning of a file."""
-    codec = codec_of(file.path)
     if codec is None:
         return 1.0
-    with storage.open_file(file.url) as raw:
-        probe = raw.read(_PROBE_BYTES)
-    return max(sum(len(chunk) for chunk in _whole_chunks(io.BytesIO(probe), codec)) / max(len(probe), 1), 0.1)
-
-
-def _whole_chunks(raw: BinaryIO, codec: str) -> Iterator[bytes]:
-    """Up to where the probe breaks off."""
+    found = 0
     try:
-        yield from decompressed(raw, codec)
+        for chunk in decompressed(raw, codec):
+            found += len(chunk)
+            if found >= _PROBE_BYTES:
+                break
     except (EOFError, OSError, ValueError):
-        return
+        pass  # the sample has told of it
+    return found / max(raw.tell(), 1) or 1.0

@@ -38,6 +38,13 @@ def mix(members: list[Member], root: str) -> TokenStore:
             f"data.mix gives {wrong[0].store} the weight {wrong[0].weight:g}", try_="positive weights; leave it out"
         )
     stores = [TokenStore.open(member.store) for member in members]
+    for number, opened in enumerate(stores):
+        if opened.url in [other.url for other in stores[:number]]:
+            raise UserError(f"data.mix names {opened.url} twice", try_="once, with the sum of both weights")
+        if "members" in opened.manifest:
+            raise UserError(f"{opened.url} is a mix itself", try_="its members, each with its weight")
+        if opened.train.rows == 0:
+            raise UserError(f"{opened.url} has no training rows", try_="leave it out of data.mix")
     for other in stores[1:]:
         _check_fit(stores[0], other)
     total = sum(member.weight for member in members)

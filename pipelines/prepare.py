@@ -31,10 +31,10 @@ from pipelines.data_config import (
     text_url,
     trained_url,
     unit_key,
+    unit_limit,
 )
 from pipelines.sources import InputFile, Source, estimated_bytes, group_inputs, list_inputs, reader_module
 
-_UNIT_PARTS = 4  # times data.unit_bytes: the text that a unit holds at most
 _LARGE_UNITS = 8  # units' worth of text in one file, from which on a user is warned
 
 Progress = Callable[[str, Iterable[dict[str, Any]], int], Iterable[dict[str, Any]]]
@@ -94,7 +94,7 @@ def find_store(config: DataConfig, blanks_config: BlanksConfig) -> str | None:
     if config.store or config.mix:
         return _open_given(config).url
     url = text_url(config)
-    records = [storage.join(url, f"{unit_key(files)}.json") for files in _units(config)]
+    records = [storage.join(url, f"{unit_key(files, most=unit_limit(config))}.json") for files in _units(config)]
     if not all(storage.exists(record) for record in records):
         return None
     units = [unit for record in records for unit in storage.read_json(record)]
@@ -113,11 +113,11 @@ def prepare_text(config: DataConfig, *, progress: Progress) -> list[dict[str, An
     units = _units(config, ignored=_warn_of_ignored_files)
     url = text_url(config)
     storage.ensure_writable(url)
-    keys = [unit_key(files) for files in units]
+    clean_config, most = config.clean, unit_limit(config)
+    keys = [unit_key(files, most=most) for files in units]
     done = {info.path for info in storage.list_files(url)} if storage.exists(url) else set()
     todo = [index for index, key in enumerate(keys) if f"{key}.json" not in done]
     _warn_of_large_files([file for i in todo for file in units[i]], config)
-    clean_config, most = config.clean, _UNIT_PARTS * int(config.unit_bytes)
 
     def task(item: dict[str, Any]) -> dict[str, Any]:
         files = [InputFile(**file) for file in item["files"]]
@@ -128,7 +128,9 @@ def prepare_text(config: DataConfig, *, progress: Progress) -> list[dict[str, An
     ]
     made = {record["key"]: record["units"] for record in progress("clean", dataflow.run_tasks(task, items), len(items))}
     records = [made.get(key) or storage.read_json(storage.join(url, f"{key}.json")) for key in keys]
-    found = [unit for of_task in records for unit in of_task]
+    # The files may have moved since a unit was made, which is no reason to make it again.
+    roots = [text.root_of(files[0]) for files in units]
+    found = [unit | {"root": root} for root, of_task in zip(roots, records, strict=True) for unit in of_task]
     ledger.check_kept(found, url)
     ledger.check_malformed(found, url, limit=config.max_malformed)
     return found

@@ -21,7 +21,7 @@ from pipelines.document import NOT_MALFORMED, Document, Rejected, content_key, d
 from pipelines.ledger import write_ledger
 from pipelines.sources import InputFile, read_documents
 
-VERSION = 3  # of the cleaned text and of the order in which it goes into shards and samples
+VERSION = 4  # of the cleaned text and of the order in which it goes into shards and samples
 PIECES = 16
 _BATCH_BYTES = 1 << 19
 
@@ -37,6 +37,9 @@ _SCHEMA = pa.schema(
 )
 
 
+_RECORD_BYTES = 300  # what a record takes in memory besides its text, in the ledger too
+
+
 class _Part:
     """What one unit collects while its files are read."""
 
@@ -46,6 +49,7 @@ class _Part:
         self.repairs: Counter[str] = Counter()
         self.malformed: Counter[str] = Counter()
         self.num_bytes = 0
+        self.weight = 0  # what bounds memory: text, and what is kept of any record
 
 
 def clean_files(
@@ -58,13 +62,14 @@ def clean_files(
     with the records, which is what later stages trust: counts, pieces, digests.
     """
     source, records, part = files[0].source, [], _Part()
-    root = _root(files[0])
+    root = root_of(files[0])
     for file in files:
         path, uri = without_surrogates(file.path), without_surrogates(file.url)  # names need not be UTF-8
         for item in read_documents(file):
-            if part.num_bytes >= unit_bytes:
+            if part.weight >= unit_bytes:
                 records.append(_write_unit(part, source, root, f"{out_url}-{len(records)}" if records else out_url))
                 part = _Part()
+            part.weight += _RECORD_BYTES
             outcome = _judge(item, config)
             identity = document_id(source, file.path, item.offset)
             if isinstance(outcome, Rejected):
@@ -77,6 +82,7 @@ def clean_files(
             part.repairs.update(repaired)
             size = len(text.encode())
             part.num_bytes += size
+            part.weight += size
             part.kept.append((identity, content_key(text), path, item.offset, size, text))
     records.append(_write_unit(part, source, root, f"{out_url}-{len(records)}" if records else out_url))
     storage.write_json(f"{out_url}.json", records)
@@ -180,17 +186,18 @@ def _write_documents(url: str, kept: list[tuple[bytes, int, str, int, int, str]]
 
 
 def _digest(kept: list[tuple], ledger: list[tuple]) -> str:
-    """Of what the unit holds: documents by identity and content, and drops by identity and reason."""
+    """Of what the unit holds: documents by identity and text, and drops by identity and reason.
+
+    By the text itself: content keys are the same for texts that differ in white space.
+    """
     digest = hashlib.blake2b(digest_size=16)
-    for row in kept:
-        digest.update(
-            row[0] + row[1].to_bytes(8, "little") + row[3].to_bytes(8, "little") + row[4].to_bytes(8, "little")
-        )
+    for identity, _, _, offset, size, text in kept:
+        digest.update(identity + offset.to_bytes(8, "little") + size.to_bytes(8, "little") + text.encode())
     for row in sorted(ledger):
         digest.update(row[0] + row[4].encode())
     return digest.hexdigest()
 
 
-def _root(file: InputFile) -> str:
+def root_of(file: InputFile) -> str:
     """What stands before a file's path in its URL; nothing where a reader names its files by itself."""
     return without_surrogates(file.url.removesuffix(file.path)) if file.url.endswith(file.path) else ""

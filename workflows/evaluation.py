@@ -68,10 +68,17 @@ def _totals(
 
 
 def _places(reader: Reader, rows: int, micro_rows: int) -> list[RowPlaces]:
-    """The first `rows` validation rows in store order, micro_rows at a time."""
+    """The first `rows` validation rows in store order, of a mix from each member in turn, micro_rows at a time."""
     group_rows = reader.split.group_rows
-    group = np.repeat(np.arange(len(group_rows)), group_rows)[:rows]
-    row = np.concatenate([np.arange(n) for n in group_rows])[:rows] if len(group_rows) else np.zeros(0, np.int64)
+    group = np.repeat(np.arange(len(group_rows)), group_rows)
+    row = np.concatenate([np.arange(n) for n in group_rows]) if len(group_rows) else np.zeros(0, np.int64)
+    stores = [reader.split.base(shard) for shard, _ in reader.split.group_places]
+    turn = np.zeros(len(group), np.int64)
+    for store in dict.fromkeys(stores):
+        mine = np.isin(group, [index for index, other in enumerate(stores) if other == store])
+        turn[mine] = np.arange(mine.sum())
+    order = np.argsort(turn, kind="stable")[:rows]
+    group, row = group[order], row[order]
     starts = range(0, len(group), micro_rows)
     return [
         RowPlaces(

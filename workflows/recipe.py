@@ -101,6 +101,7 @@ _NOT_IDENTITY = (
     "data.root",
     "data.unit_bytes",
     "data.plan_epochs",
+    "data.max_malformed",
 )
 
 
@@ -148,6 +149,9 @@ def settle_paths(recipe: Recipe, *, in_job: bool) -> None:
             try_="four slashes and an absolute path, or a tracking server",
         )
     places += [(f"data.sources[{i}].url", s, "url") for i, s in enumerate(recipe.data.sources) if s.url]
+    places += [(f"data.mix[{i}].store", member, "store") for i, member in enumerate(recipe.data.mix)]
+    exams = recipe.data.select.decontaminate
+    places += [(f"data.select.decontaminate[{i}].url", exam, "url") for i, exam in enumerate(exams)]
     for key, owner, name in places:
         value = getattr(owner, name)
         absolute = storage.absolute(value)
@@ -172,6 +176,7 @@ def check_shared(recipe: Recipe) -> None:
         )
     written = {"run.storage_path": recipe.run.storage_path, "data.root": recipe.data.root}
     read = {"data.store": recipe.data.store, "data.tokenizer.url": recipe.data.tokenizer.url}
+    read |= {f"data.mix[{i}].store": member.store for i, member in enumerate(recipe.data.mix)}
     for key, place in {**written, **read}.items():
         if not place or not storage.is_local(place):
             continue

@@ -1,6 +1,8 @@
 """What a preparation made: shown at its end, and kept as a run in MLflow."""
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 from glm_model.tokenizer import Tokenizer
@@ -58,7 +60,7 @@ def track(opened: TokenStore, stages: Stages, recipe: Recipe) -> None:
     """The preparation as a run in MLflow; nothing where tracking is off."""
     manifest = opened.manifest
     handle = tracking.open_run(
-        recipe.tracking,
+        replace(recipe.tracking, required=False),  # what is prepared is not lost for want of a record
         name=f"prepare-{opened.digest[:8]}",
         run_dir=opened.url,
         params={
@@ -71,12 +73,14 @@ def track(opened: TokenStore, stages: Stages, recipe: Recipe) -> None:
             **tracking.git_tags(str(Path(__file__).resolve().parent)),
         },
         run_id=None,
+        take_over=False,
         default_root=recipe.run.storage_path,
     )
     metrics: dict[str, float] = {f"data/documents_{name}": count for name, count in manifest["documents"].items()}
     for source in manifest["sources"]:
         for reason, count in source["dropped"].items():
-            metrics[f"data/dropped_{reason}"] = metrics.get(f"data/dropped_{reason}", 0) + count
+            name = f"data/dropped_{re.sub(r'[^A-Za-z0-9_./ -]', '_', reason)}"  # a rule of the user's may say anything
+            metrics[name] = metrics.get(name, 0) + count
     for name, split in (("train", opened.train), ("validation", opened.validation), ("test", opened.test)):
         metrics[f"data/tokens_{name}"] = split.tokens
     metrics["data/utilisation"] = opened.train.expected_fill

@@ -52,6 +52,14 @@ def read(stream: BinaryIO, *, path: str, options: Options) -> Iterator[Document 
         yield Rejected(row, "unreadable", f"{type(error).__name__}: {error}"[:200])
 
 
+def count(stream: BinaryIO) -> int:
+    """Rows of the file, 0 of one that is damaged."""
+    try:
+        return pq.ParquetFile(stream).metadata.num_rows
+    except (OSError, pa.ArrowException):
+        return 0
+
+
 def _document(value: bytes | None, row: int, field: str) -> Document | Rejected:
     return Rejected(row, "not_text", f"{field!r} is null") if value is None else text_document(value, row)
 

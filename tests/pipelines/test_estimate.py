@@ -1,8 +1,13 @@
 """Plans from a sample: exact where the sample is everything, close where it is not."""
 
+import bz2
 import gzip
 import json
+import lzma
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import small
 
@@ -34,15 +39,35 @@ def test_a_small_corpus_is_read_whole(tmp_path, tiny_tokenizer):
     assert told.core_seconds > 0
 
 
-@pytest.mark.parametrize("suffix", ["", ".gz"])
-def test_a_large_corpus_is_sampled(tmp_path, suffix):
-    """Three files of 6 MB: a sixth of each is read."""
-    text = " ".join(f"word{i} of a text" for i in range(1000))  # about 18 kB
-    for number in range(3):
-        data = lines([f"{number}-{i} {text}" for i in range(340)])
-        (tmp_path / f"{number}.jsonl{suffix}").write_bytes(gzip.compress(data) if suffix else data)
-    told = estimate(DataConfig([Source("jsonl", str(tmp_path))], clean=CleanConfig("off")))
+PACK = {"": bytes, ".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
+WORDS = np.random.default_rng(0).integers(0, 1 << 40, 1000)  # so that text shrinks about as much as prose does
+TEXT = " ".join(f"word{i:x} of a text" for i in WORDS)  # 26 kB
+
+
+def check_large(told, count: int) -> None:
     assert not told.measured
-    assert told.documents == pytest.approx(1020, rel=0.1)
-    assert told.text_bytes == pytest.approx(1020 * len(text), rel=0.1)
+    assert told.documents == pytest.approx(count, rel=0.1)
+    assert told.text_bytes == pytest.approx(count * len(TEXT), rel=0.1)
     assert told.tokens == pytest.approx(told.text_bytes / 4.1)
+
+
+@pytest.mark.parametrize("suffix", PACK)
+def test_a_large_corpus_is_sampled(tmp_path, suffix):
+    """Two files of 9 MB: a ninth of each is read."""
+    for number in range(2):
+        texts = [f"{number}-{i} {TEXT[7 * i :]}{TEXT[: 7 * i]}" for i in range(340)]
+        (tmp_path / f"{number}.jsonl{suffix}").write_bytes(PACK[suffix](lines(texts)))
+    check_large(estimate(DataConfig([Source("jsonl", str(tmp_path))], clean=CleanConfig("off"))), 680)
+
+
+def test_a_large_table_is_sampled_by_its_rows(tmp_path):
+    pq.write_table(pa.table({"text": [f"{i} {TEXT}" for i in range(300)]}), tmp_path / "a.parquet", row_group_size=20)
+    check_large(estimate(DataConfig([Source("parquet", str(tmp_path))], clean=CleanConfig("off"))), 300)
+
+
+def test_records_that_are_no_documents_end_the_sample_too(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipelines.estimate._RECORDS", 50)
+    (tmp_path / "a.jsonl").write_bytes(b'{"body": "x"}\n' * 1000)
+    told = estimate(DataConfig([Source("jsonl", str(tmp_path / "a.jsonl"))]))
+    assert told.documents == pytest.approx(1000, rel=0.05)
+    assert told.kept_share == 0

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import small
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipelines import drops, text
 from pipelines.clean import CleanConfig
@@ -166,6 +168,15 @@ def test_each_key_belongs_to_one_split_and_few_documents_give_no_test():
         "test": {"a": (top, 2**64 - 1)},
     }
     assert key_ranges(units, {}, test_fraction=0.0)["train"] == dict.fromkeys("abc", (0, 2**64 - 1))
+
+
+@given(st.floats(0, 0.99), st.integers(0, 2**64), st.integers(1, 200))
+def test_splits_tile_the_keys_and_leave_something_to_train_on(test_fraction, limit, count):
+    ranges = key_ranges([unit("a", KEYS[:count])], {"a": limit}, test_fraction=test_fraction)
+    spans = sorted(its["a"] for its in ranges.values() if "a" in its)
+    assert [first for first, _ in spans] == [0, *(last + 1 for _, last in spans[:-1])]
+    assert spans[-1][1] == 2**64 - 1
+    assert "a" in ranges["train"]
 
 
 def test_one_book_holds_out_its_end():

@@ -8,7 +8,7 @@ import small
 
 from infra.errors import UserError
 from pipelines import feed
-from pipelines.batches import BatchPlan, Part
+from pipelines.batches import BatchPlan, Part, RowPlaces
 from pipelines.mix import Member, mix
 from pipelines.store import TokenStore
 
@@ -69,17 +69,35 @@ def test_a_mix_is_a_store_that_reads_its_members_rows(stores, tmp_path, tiny_tok
         tuple(both.train.group_rows.tolist()), seed=5, micro_rows=2, micro_batches=2, window=2, parts=both.parts
     )
     reader = feed.Reader(both.train, recipe)
+    alone = [feed.Reader(one.train, recipe) for one in stores]
+    seen = set()
     for step in range(4):
         for index in range(2):
             places = plan.micro_batch(step, index)
-            ids = []
-            for group, row in zip(places.group.tolist(), places.row.tolist(), strict=True):
-                of = int(group >= both.parts[0].groups)
-                rows = stores[of].train.read_group(group - of * both.parts[0].groups)
-                ids += rows.ids[rows.row_offsets[row] : rows.row_offsets[row + 1]].tolist()
-            batch = reader.micro_batch(places)
-            assert batch.tokens > 0
-            assert len(ids) == batch.example.segment_ids.max(axis=1).sum() + len(batch.example.segment_ids)
+            for at in range(2):
+                place = RowPlaces(*(array[at : at + 1] for array in places))
+                of = int(place.group[0] >= both.parts[0].groups)
+                its = place._replace(group=place.group - of * both.parts[0].groups)
+                assert reader.micro_batch(place).fingerprint == alone[of].micro_batch(its).fingerprint
+                seen.add(of)
+    assert seen == {0, 1}
+
+
+def test_validation_takes_rows_of_each_member_in_turn(stores, tmp_path, tiny_tokenizer):
+    from workflows.evaluation import _places
+
+    both = mixed(stores, tmp_path, 3, 1)
+    recipe, _ = small.recipe(both, tiny_tokenizer, split="validation")
+    reader = feed.Reader(both.validation, recipe)
+    (places,) = _places(reader, 4, 4)
+    of = [both.validation.base(both.validation.group_places[group][0]) for group in places.group]
+    assert of == [stores[0].url, stores[1].url] * 2
+
+
+def test_a_mix_of_a_mix_is_refused(stores, tmp_path):
+    both = mixed(stores, tmp_path, 1, 1)
+    with pytest.raises(UserError, match="is a mix itself"):
+        mixed([stores[0], both], tmp_path, 1, 1)
 
 
 def test_the_same_members_and_weights_give_the_same_store(stores, tmp_path):
@@ -95,3 +113,8 @@ def test_what_does_not_fit_is_refused(stores, tmp_path, tiny_tokenizer):
     longer = small.store(tmp_path / "longer", tiny_tokenizer, sequence_length=48)
     with pytest.raises(UserError, match="their sequence_length differ, 32 and 48"):
         mixed([stores[0], longer], tmp_path, 1, 1)
+
+
+def test_a_store_twice_is_refused(stores, tmp_path):
+    with pytest.raises(UserError, match="twice"):
+        mixed([stores[0], stores[0]], tmp_path, 1, 1)

@@ -57,9 +57,9 @@ def file(**changes) -> InputFile:
 
 
 def test_a_unit_is_named_by_source_reader_and_the_state_of_its_files():
-    base = data_config.unit_key([file()])
+    base = data_config.unit_key([file()], most=9)
     assert len(base) == 24
-    assert data_config.unit_key([file(url="/elsewhere/x.txt", source_index=3)]) == base, "not by where it lies"
+    assert data_config.unit_key([file(url="/elsewhere/x.txt", source_index=3)], most=9) == base, "not by where it lies"
     changed = [
         [file(source="t")],
         [file(reader="jsonl")],
@@ -71,7 +71,8 @@ def test_a_unit_is_named_by_source_reader_and_the_state_of_its_files():
         [file(stop=5)],
         [file(), file(path="y.txt")],
     ]
-    assert len({base, *map(data_config.unit_key, changed)}) == 10
+    assert len({base, *(data_config.unit_key(files, most=9) for files in changed)}) == 10
+    assert data_config.unit_key([file()], most=10) != base
 
 
 def test_what_decides_a_stores_content():
@@ -206,7 +207,12 @@ def test_the_sample_for_a_tokenizer_is_a_function_of_the_text(tmp_path):
     raw = [small.corpus(tmp_path / "raw", small.documents(40, seed=i), name=f"part{i}") for i in range(3)]
     data = config(root=str(tmp_path / "runs"))
     url = data_config.text_url(data)
-    units = [small.clean_unit(files, CleanConfig(), storage.join(url, data_config.unit_key(files))) for files in raw]
+    units = [
+        small.clean_unit(
+            files, CleanConfig(), storage.join(url, data_config.unit_key(files, most=data_config.unit_limit(data)))
+        )
+        for files in raw
+    ]
     sample = list(corpus_tokenizer._sample(data, units))
     assert (len(sample), len(set(sample))) == (120, 120)
     for changes in ({"shard_bytes": Count(500)}, {"shard_bytes": Count(4000)}):
@@ -219,7 +225,11 @@ def test_a_trained_tokenizer_is_there_whole_or_not_at_all(tmp_path, monkeypatch)
     training = TokenizerTraining(vocab_size=512)
     data = config(root=str(tmp_path / "runs"), tokenizer=TokenizerConfig(train=training))
     url = data_config.text_url(data)
-    units = [small.clean_unit(files, CleanConfig(), storage.join(url, data_config.unit_key(files)))]
+    units = [
+        small.clean_unit(
+            files, CleanConfig(), storage.join(url, data_config.unit_key(files, most=data_config.unit_limit(data)))
+        )
+    ]
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")

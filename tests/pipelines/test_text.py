@@ -289,8 +289,9 @@ def test_a_large_file_makes_several_units_of_the_same_documents(tmp_path):
         sums = sum((Counter(r[name]) for r in records), Counter())
         assert sums == whole[name]
     assert whole["dropped"] == {"malformed_json": 9, "too_short": 1}
-    longest = max(row["num_bytes"] for row in kept(tmp_path / "whole" / "unit"))
-    assert all(2000 <= r["num_bytes"] < 2000 + longest for r in records[:-1]), "a unit ends where it is full"
+    longest = 300 + max(row["num_bytes"] for row in kept(tmp_path / "whole" / "unit"))
+    weights = [r["num_bytes"] + 300 * r["read"] for r in records[:-1]]  # 300 bytes a record, kept or not
+    assert all(2000 <= weight < 2000 + longest for weight in weights), "a unit ends where it is full"
     for record, part in zip(records, parts, strict=True):
         keys = [row["key"] for row in kept(part)]
         assert keys == sorted(keys)
@@ -299,15 +300,19 @@ def test_a_large_file_makes_several_units_of_the_same_documents(tmp_path):
 
 def test_a_unit_that_is_just_full_is_the_only_one(tmp_path):
     files = jsonl(tmp_path / "raw", lines(small.documents(10)))
-    size = small.clean_unit(files, CleanConfig(), f"{tmp_path}/whole")["num_bytes"]
-    assert [len(clean_files(files, CleanConfig(), f"{tmp_path}/u{b}", unit_bytes=b)) for b in (size, size - 1, 1)] == [
-        1,
-        1,
-        10,
-    ]
+    size = small.clean_unit(files, CleanConfig(), f"{tmp_path}/whole")["num_bytes"] + 300 * 10
+    counts = [len(clean_files(files, CleanConfig(), f"{tmp_path}/u{b}", unit_bytes=b)) for b in (size, size - 1, 1)]
+    assert counts == [1, 1, 10]
     first = len(small.documents(10)[0].encode())
     records = clean_files(files, CleanConfig(), f"{tmp_path}/first", unit_bytes=first)
     assert (records[0]["kept"], records[0]["num_bytes"]) == (1, first)
+
+
+def test_records_that_are_dropped_fill_a_unit_too(tmp_path):
+    """A large file with a wrong field name must end in an error, not in a task that is killed for its memory."""
+    files = jsonl(tmp_path, ['{"body": "x"}'] * 100)
+    records = clean_files(files, CleanConfig(), f"{tmp_path}/unit", unit_bytes=3000)
+    assert [r["read"] for r in records] == [10] * 10
 
 
 @pytest.mark.parametrize("writes", [0, 1, 3, 4])
@@ -341,3 +346,12 @@ def test_texts_are_read_in_order_a_few_at_a_time(tmp_path, monkeypatch):
     sizes = [sum(len(one.encode()) for one in batch) for batch in batches]
     assert len(batches) > 5
     assert all(1000 <= size < 1500 for size in sizes[:-1])
+
+
+def test_a_change_of_white_space_is_a_change(tmp_path):
+    records = [
+        small.clean_unit(jsonl(tmp_path / name, lines([text])), CleanConfig(), str(tmp_path / name / "unit"))
+        for name, text in (("a", "One line of text,\nand another one."), ("b", "One line of text, and another one."))
+    ]
+    assert records[0]["digest"] != records[1]["digest"]
+    assert records[0]["num_bytes"] == records[1]["num_bytes"]
