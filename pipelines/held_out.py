@@ -1,8 +1,9 @@
 """Which documents are held out: of each source those with the lowest content keys for validation, those with the
 highest for the test.
 
-Equal texts have equal keys, so they are on one side; and a document stays where it is when others are added, as long
-as the limits do. A corpus of very few documents holds out the last segments of the longest ones instead.
+Equal texts of a source have equal keys, so they are on one side; those of several sources need not be, unless
+duplicates are dropped (the default). A document stays where it is when others are added, as long as the limits do. A
+corpus of very few documents holds out the last segments of the longest ones instead.
 """
 
 import itertools

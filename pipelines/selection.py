@@ -2,7 +2,7 @@
 
 Documents are judged by piece: equal texts of all units lie in the same one (`pipelines.text`), so exact duplicates are
 found by independent tasks that hold a sixteenth of the keys each. Of several copies the first is kept, in the order of
-the sources, then of their files. What is dropped goes into one file per piece, in the form of the ledger:
+the sources, then of their units. What is dropped goes into one file per piece, in the form of the ledger:
 
     <text>/near-<version>/<unit>.parquet          signatures, once per unit
     <text>/contaminated-<sets>/<unit>.parquet     matches with evaluation sets, once per unit and sets

@@ -146,7 +146,7 @@ def two_workers(local_ray, corpus, tmp_path_factory):
     return trained(recipe_for(corpus, tmp_path_factory.mktemp("runs"), "--train.num_workers=2"), "two")
 
 
-@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("workers", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_world_size_is_invisible(local_ray, corpus, tmp_path, two_workers, workers):
     """Law 6: the same examples and, within 1e-5, the same losses for any number of workers."""
     run = trained(recipe_for(corpus, tmp_path, f"--train.num_workers={workers}"), f"world-{workers}")
