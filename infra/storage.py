@@ -8,6 +8,7 @@ an InfrastructureError (`infra.remote`).
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import os
@@ -45,6 +46,9 @@ def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
     if is_local(url):
         return fsspec.filesystem("file"), _local(url)
     protocol = url.split("://")[0]
+    inner, chain, outer = url.partition("::")
+    if chain:
+        return _archive(protocol, outer, _age(outer)), inner.partition("://")[2]
     try:
         return fsspec.url_to_fs(url, **remote.driver_options(protocol))
     except ImportError as exc:
@@ -309,7 +313,7 @@ def _list_remote(url: str) -> list[FileInfo] | None:
         return [] if fs.isdir(path) else None
     # fsspec's chained URLs: zip://*.txt::s3://bucket/texts.zip is as old as the archive.
     _, chain, outer = url.partition("::")
-    age = _version(filesystem(outer)[0].info(filesystem(outer)[1])) if chain else ""
+    age = _age(outer) if chain else ""
     infos = [
         FileInfo(
             fs.unstrip_protocol(name) + chain + outer,
@@ -321,6 +325,19 @@ def _list_remote(url: str) -> list[FileInfo] | None:
         if info.get("type") != "directory"
     ]
     return [i for i in infos if not any(part.startswith(".") for part in i.path.split("/"))] or None
+
+
+def _age(url: str) -> str:
+    fs, path = filesystem(url)
+    return _version(fs.info(path))
+
+
+@functools.lru_cache(maxsize=2)
+def _archive(protocol: str, outer: str, age: str) -> AbstractFileSystem:
+    """The files inside an archive. fsspec would read its directory again for each of them: 25 ms in one of 2,000."""
+    import fsspec
+
+    return fsspec.url_to_fs(f"{protocol}://::{outer}")[0]
 
 
 def _version(info: dict[str, Any]) -> str:

@@ -222,5 +222,8 @@ def test_the_files_of_an_archive_have_chained_urls_and_its_age(tmp_path):
     assert [(info.url, info.path, info.size) for info in found] == [(f"zip://news/a.txt::{place}", "a.txt", 3)]
     assert storage.read_bytes(found[0].url) == b"one"
     assert [info.path for info in storage.list_files(f"zip://::{place}")] == ["news/a.txt", "news/b.md"]
+    inside = storage.filesystem(found[0].url)[0]
+    assert storage.filesystem(f"zip://news/b.md::{place}")[0] is inside, "its directory is read once"
     os.utime(place, (1, 1))
+    assert storage.filesystem(found[0].url)[0] is not inside, "unless the archive has changed"
     assert storage.list_files(f"zip://news/*.txt::{place}")[0].version != found[0].version
