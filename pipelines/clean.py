@@ -104,7 +104,7 @@ def in_languages(text: str, languages: tuple[str, ...]) -> bool:
     unknown = [code for code in languages if code not in identifier.labels]
     if unknown:
         raise UserError(
-            f"clean.languages: unknown language {unknown[0]!r}{nearest(unknown[0], identifier.labels)}",
+            f"data.clean.languages: unknown language {unknown[0]!r}{nearest(unknown[0], identifier.labels)}",
             why="languages are named by their ISO 639-1 codes, such as en, de, zh",
         )
     head = text[:_LANGUAGE_PROBE]
@@ -173,7 +173,7 @@ def _identifier() -> Any:
         from py3langid.langid import MODEL_FILE, LanguageIdentifier
     except ImportError as error:
         raise UserError(
-            "clean.languages needs a package that is not installed",
+            "data.clean.languages needs a package that is not installed",
             why=str(error),
             try_="pip install -c constraints.txt -e '.[lang]'   # in the checkout",
         ) from None

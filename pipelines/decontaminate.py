@@ -3,7 +3,8 @@
 A document is contaminated when it shares a run of 50 bytes with an entry, case, punctuation and white space aside:
 about ten English words, seventeen Chinese characters. (GPT-4's report takes 50 characters, GPT-3's 13 words.) Every
 eighth window of 43 bytes of the entries is indexed, so each run of 50 is found, and some of 43 to 49. An index takes at
-most 2.5 bytes of memory per byte of evaluation text. Looking through text costs an eighth of tokenising it.
+most 2.5 bytes of memory per byte of evaluation text. Looking through text costs a tenth of tokenising
+it (`benchmarks/store.py --stages`).
 """
 
 import hashlib

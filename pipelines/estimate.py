@@ -12,7 +12,7 @@ from infra import storage
 from pipelines.clean import clean
 from pipelines.corpus_tokenizer import load_tokenizer
 from pipelines.data_config import DataConfig
-from pipelines.decompress import codec_of, decompressed
+from pipelines.decompress import TextStream, codec_of, decompressed
 from pipelines.document import Document, without_surrogates
 from pipelines.segment import chunk_documents
 from pipelines.sources import InputFile, list_inputs, read_documents, reader_module
@@ -20,10 +20,11 @@ from pipelines.sources import InputFile, list_inputs, read_documents, reader_mod
 _FILES = 4  # of a source
 _TEXT_BYTES = 1_000_000  # of a file
 _RECORDS = 20_000  # of a file, kept or not
+_CHUNK = 1 << 20
 _PROBE_BYTES = 1 << 23  # bzip2 gives a block of 900 kB at a time
 _USUAL_TOKEN_BYTES = 4.1  # of English text and a vocabulary of 30,000, where there is no tokenizer yet
 _USUAL_TOKENISER_BYTES_PER_S = 4e6
-# Bytes of the store per token: uint16, compressed by lz4 to about nothing less, plans and document table beside it.
+# Bytes of the store per token: uint16, which lz4 hardly shortens, with plans and document table beside it.
 _STORE_TOKEN_BYTES = 2.3
 _TASK_UNITS = 6  # units of text that a task holds at its peak: documents, columns, Parquet buffers
 _TASK_BYTES = 150_000_000  # and what a worker process takes by itself
@@ -129,12 +130,7 @@ def _swelling(raw: BinaryIO, codec: str | None) -> float:
     """Decompressed bytes per stored byte at the beginning of a file."""
     if codec is None:
         return 1.0
-    found = 0
-    try:
-        for chunk in decompressed(raw, codec):
-            found += len(chunk)
-            if found >= _PROBE_BYTES:
-                break
-    except (EOFError, OSError, ValueError):
-        pass  # the sample has told of it
+    found, stream = 0, TextStream(decompressed(raw, codec), raw.close)  # ends where a damaged file breaks off
+    while found < _PROBE_BYTES and (chunk := stream.read(_CHUNK)):
+        found += len(chunk)
     return found / max(raw.tell(), 1) or 1.0

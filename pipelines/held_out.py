@@ -57,8 +57,10 @@ def key_ranges(
         kept[unit["source"]] += unit["kept"]
     ranges: dict[str, dict[str, tuple[int, int]]] = {"train": {}, "validation": {}, "test": {}}
     for source, count in kept.items():
-        high = 2**64 - (int(test_fraction * 2**64) if count >= _PLENTY else 0)
-        low = min(limits.get(source, 0), high // 2)  # training keeps half of what the test leaves
+        low, high = limits.get(source, 0), 2**64
+        if count >= _PLENTY:
+            high -= int(test_fraction * 2**64)
+            low = min(low, high // 2)  # training keeps half of what the test leaves
         for split, first, stop in (("validation", 0, low), ("train", low, max(low, high)), ("test", high, 2**64)):
             if first < stop:
                 ranges[split][source] = (first, stop - 1)

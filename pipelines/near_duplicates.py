@@ -4,8 +4,8 @@ A text's signature has the smallest hash of its windows in each of 128 bins (one
 empty bins borrow from others, Shrivastava 2017), so two texts agree in a bin with the probability of their Jaccard
 similarity s. Texts that agree in all 8 bins of one of 16 bands are compared by their whole signatures; similar ones are
 linked, and of linked texts the first is kept. A pair meets in a band with probability 1 - (1 - s**8)**16: 0.9999 at
-0.9, 0.95 at 0.8, 0.61 at 0.7. Signatures are made once per unit of text; they cost an eighth of tokenising and some 280
-bytes a document on disk. A million documents are compared in about 1 s and 200 MB of memory a band.
+0.9, 0.95 at 0.8, 0.61 at 0.7. Signatures are made once per unit of text; they cost a fifth of tokenising
+(`benchmarks/store.py --stages`) and 256 bytes a document on disk. A band's task sorts 8 bytes of every document.
 """
 
 import itertools
@@ -94,8 +94,8 @@ def link_band(urls: list[str], gone: np.ndarray, band: int, threshold: float) ->
     involved = np.unique(np.concatenate(pairs))
     checks = _checks(urls, offsets, involved)
     alike = np.empty(len(pairs.later), bool)
-    for first in range(0, len(alike), _PAIRS):
-        some = slice(first, first + _PAIRS)
+    for begin in range(0, len(alike), _PAIRS):
+        some = slice(begin, begin + _PAIRS)
         later, earlier = (checks[np.searchsorted(involved, side[some])] for side in pairs)
         alike[some] = similarity(later, earlier) >= threshold
     return Links(pairs.later[alike], pairs.earlier[alike])

@@ -2,7 +2,7 @@
 
 A window is a run of bytes of a text in lower case without punctuation and white space: 24 bytes are some five English
 words or eight Chinese characters, and neither layout nor case nor the form of quotation marks counts. All windows of
-many texts are hashed at once, by differences of prefix sums: about 50 MB of text a second and core.
+many texts are hashed at once, by differences of prefix sums.
 """
 
 import re

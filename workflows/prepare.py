@@ -1,8 +1,8 @@
 """Prepare a token store from raw text: read, clean, tokenise, segment, pack, draw the first blanks. Continues where it
 stopped.
 
-    python workflows/prepare.py --config workflows/recipes/wiki_mini.yaml --data.sources='[{reader: text, url: /texts}]'
-    python workflows/prepare.py --config ... --plan
+python workflows/prepare.py --config workflows/recipes/wiki_mini.yaml --data.sources='[{reader: text, url: /texts}]'
+python workflows/prepare.py --config ... --plan
 python workflows/prepare.py --config ... --verify
 """
 

@@ -60,6 +60,15 @@ def test_a_large_corpus_is_sampled(tmp_path, suffix):
     check_large(estimate(DataConfig([Source("jsonl", str(tmp_path))], clean=CleanConfig("off"))), 680)
 
 
+def test_a_file_that_is_damaged_behind_its_sample_is_no_matter(tmp_path):
+    data = bytearray(gzip.compress(lines([f"{i} {TEXT[7 * i :]}{TEXT[: 7 * i]}" for i in range(340)])))
+    middle = len(data) // 2
+    data[middle : middle + 2000] = b"\xff" * 2000
+    (tmp_path / "a.jsonl.gz").write_bytes(data)
+    told = estimate(DataConfig([Source("jsonl", str(tmp_path / "a.jsonl.gz"))], clean=CleanConfig("off")))
+    assert 34 < told.documents < 1000, "roughly: what it holds cannot be known"
+
+
 def test_a_large_table_is_sampled_by_its_rows(tmp_path):
     pq.write_table(pa.table({"text": [f"{i} {TEXT}" for i in range(300)]}), tmp_path / "a.parquet", row_group_size=20)
     check_large(estimate(DataConfig([Source("parquet", str(tmp_path))], clean=CleanConfig("off"))), 300)

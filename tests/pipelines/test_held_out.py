@@ -170,7 +170,14 @@ def test_each_key_belongs_to_one_split_and_few_documents_give_no_test():
     assert key_ranges(units, {}, test_fraction=0.0)["train"] == dict.fromkeys("abc", (0, 2**64 - 1))
 
 
-@given(st.floats(0, 0.99), st.integers(0, 2**64), st.integers(1, 200))
+def test_of_few_documents_one_is_held_out_wherever_its_key_lies():
+    units = [unit("a", [6 << 61, 7 << 61])]
+    limits = limits_of(units, fraction=0.005, min_bytes=10**9)
+    first, last = key_ranges(units, limits, test_fraction=0.005)["validation"]["a"]
+    assert first <= 6 << 61 <= last < 7 << 61
+
+
+@given(st.floats(0, 0.99), st.integers(0, 2**64 - 1), st.integers(1, 200))
 def test_splits_tile_the_keys_and_leave_something_to_train_on(test_fraction, limit, count):
     ranges = key_ranges([unit("a", KEYS[:count])], {"a": limit}, test_fraction=test_fraction)
     spans = sorted(its["a"] for its in ranges.values() if "a" in its)
