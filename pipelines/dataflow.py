@@ -7,13 +7,23 @@ Ray Data's own writers do not promise (decisions/prepare.md).
 
 import gc
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pyarrow as pa
 
 from infra import errors
 from infra.errors import UserError
+
+Progress = Callable[[str, Iterable[dict[str, Any]], int], Iterable[dict[str, Any]]]
+"""progress(stage, records, total) yields the records while it shows them."""
+
+
+def run_stage(
+    stage: str, task: Callable[[dict[str, Any]], dict[str, Any]], items: list[dict[str, Any]], progress: Progress
+) -> list[dict[str, Any]]:
+    """The records of all items, as they finished."""
+    return list(progress(stage, run_tasks(task, items), len(items)))
 
 
 def run_tasks(

@@ -24,6 +24,7 @@ from pipelines.clean import repair
 from pipelines.document import Document, without_surrogates
 from pipelines.shingles import normalise, window_hashes
 from pipelines.sources import Source, list_inputs, read_documents, source_name
+from pipelines.store import write_table
 from pipelines.text import read_texts
 
 RUN_BYTES = 50
@@ -118,16 +119,12 @@ def check_unit(text_url: str, unit: dict[str, Any], index_url: str, out_url: str
         entries.append(of)
         documents += len(some)
     table = pa.table({"row": np.concatenate(rows), "entry": np.concatenate(entries)})
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    storage.write_bytes(out_url, sink.getvalue())
+    write_table(out_url, table)
     return {"documents": documents, "matches": len(table)}
 
 
 def save_index(index: Index, url: str) -> None:
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.table([index.hashes, index.entries], schema=_INDEX_SCHEMA), sink)
-    storage.write_bytes(url, sink.getvalue())
+    write_table(url, pa.table([index.hashes, index.entries], schema=_INDEX_SCHEMA))
 
 
 @lru_cache(maxsize=1)

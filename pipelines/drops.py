@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from infra import storage
 from pipelines import text
 from pipelines.ledger import SCHEMA as LEDGER_SCHEMA
+from pipelines.store import write_table
 
 SCHEMA = pa.schema(
     [*LEDGER_SCHEMA, ("unit", pa.string()), ("row", pa.int64()), ("num_bytes", pa.int64()), ("number", pa.int64())]
@@ -71,12 +72,6 @@ def write_drops(table: pa.Table, reasons: list[str | None], details: list[str], 
     columns["detail"] = pa.array([details[row] for row in dropped], pa.string())
     write_table(url, pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA))
     return len(dropped)
-
-
-def write_table(url: str, table: pa.Table) -> None:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    storage.write_bytes(url, sink.getvalue())
 
 
 def read_table(url: str, columns: list[str] | None = None) -> pa.Table:

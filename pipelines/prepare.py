@@ -11,7 +11,6 @@ Names are keys of inputs and settings, so changed inputs make another store and 
 """
 
 import functools
-from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -19,7 +18,7 @@ from glm_model.tokenizer import Tokenizer
 from infra import storage
 from infra.console import Console, human_bytes
 from infra.errors import DataError, UserError
-from pipelines import blanks, dataflow, drops, held_out, ledger, mix, plans, selection, store, text, tokens
+from pipelines import blanks, drops, held_out, ledger, mix, plans, selection, store, text, tokens
 from pipelines.blanks import BlanksConfig
 from pipelines.corpus_tokenizer import load_tokenizer, prepare_tokenizer, save_tokenizer
 from pipelines.data_config import (
@@ -33,12 +32,10 @@ from pipelines.data_config import (
     unit_key,
     unit_limit,
 )
+from pipelines.dataflow import Progress, run_stage
 from pipelines.sources import InputFile, Source, estimated_bytes, group_inputs, list_inputs, reader_module
 
 _LARGE_UNITS = 8  # units' worth of text in one file, from which on a user is warned
-
-Progress = Callable[[str, Iterable[dict[str, Any]], int], Iterable[dict[str, Any]]]
-"""progress(stage, records, total) yields the records while it shows them."""
 
 
 def prepare(config: DataConfig, blanks_config: BlanksConfig, *, progress: Progress) -> store.TokenStore:
@@ -76,7 +73,7 @@ def verify(opened: store.TokenStore, *, progress: Progress) -> None:
     def task(item: dict[str, Any]) -> dict[str, Any]:
         return {**item, "wrong": store.verify_shard(item["url"], item["digest"])}
 
-    wrong = [record for record in progress("verify", dataflow.run_tasks(task, items), len(items)) if record["wrong"]]
+    wrong = [record for record in run_stage("verify", task, items, progress) if record["wrong"]]
     if wrong:
         raise DataError(
             f"{len(wrong)} of {len(items)} shards of {opened.url} are damaged",
@@ -126,7 +123,7 @@ def prepare_text(config: DataConfig, *, progress: Progress) -> list[dict[str, An
     items = [
         {"key": keys[i], "files": [_file_fields(f) for f in units[i]], "out": storage.join(url, keys[i])} for i in todo
     ]
-    made = {record["key"]: record["units"] for record in progress("clean", dataflow.run_tasks(task, items), len(items))}
+    made = {record["key"]: record["units"] for record in run_stage("clean", task, items, progress)}
     records = [made.get(key) or storage.read_json(storage.join(url, f"{key}.json")) for key in keys]
     # The files may have moved since a unit was made, which is no reason to make it again.
     roots = [text.root_of(files[0]) for files in units]
@@ -169,8 +166,7 @@ def prepare_plans(
             width=width,
         )
 
-    for _ in progress("blanks", dataflow.run_tasks(task, items), len(items)):
-        pass
+    run_stage("blanks", task, items, progress)
     summary = storage.join(url, "plans", key, "summary.json")
     if items or not storage.exists(summary):
         redrawn = plans.redrawn_rows(storage.join(url, "plans", key))
@@ -233,8 +229,7 @@ def _build_shards(
     files = [store.shard_files(item["split"], item["name"]) for item in items]
     there = {info.path for info in storage.list_files(url)}
     todo = [item for item, paths in zip(items, files, strict=True) if not set(paths) <= there]
-    for _ in progress("tokens", dataflow.run_tasks(task, todo), len(todo)):
-        pass
+    run_stage("tokens", task, todo, progress)
     return [storage.read_json(storage.join(url, paths.record)) for paths in files]
 
 

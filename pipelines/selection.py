@@ -17,7 +17,7 @@ so a store without some documents, or with more files, is made without reading t
 import bisect
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -26,8 +26,10 @@ import pyarrow as pa
 
 from infra import storage
 from infra.errors import DataError, UserError
-from pipelines import dataflow, decontaminate, drops, near_duplicates
+from pipelines import decontaminate, drops, near_duplicates
+from pipelines.dataflow import Progress, run_stage
 from pipelines.decontaminate import Entries, EvaluationSet
+from pipelines.store import write_table
 
 VERSION = 1
 _ID = re.compile(r"[0-9a-fA-F]{32}")
@@ -36,7 +38,6 @@ _REPORT_SCHEMA = pa.schema(
 )
 
 Units = list[dict[str, Any]]
-Progress = Callable[[str, Iterable[dict[str, Any]], int], Iterable[dict[str, Any]]]
 
 
 @dataclass
@@ -156,7 +157,7 @@ def _judge_pieces(
         if not storage.exists(out):
             named = _contaminated(plan.entries, dropped, groups) if plan.entries and dropped else []
             items.append({"groups": groups, "contaminated": named, "out": out})
-    _run("select", task, items, progress)
+    run_stage("select", task, items, progress)
 
 
 def _judged(
@@ -222,7 +223,7 @@ def _match(sets: Entries, units: Units, text_url: str, progress: Progress) -> Ma
         return decontaminate.check_unit(text_url, item["unit"], index_url, item["out"])
 
     urls = [storage.join(place, f"{unit['path']}.parquet") for unit in units]
-    _run("decontaminate", task, _missing(units, place), progress)
+    run_stage("decontaminate", task, _missing(units, place), progress)
     parts = [(np.empty(0, np.int64), np.empty(0, np.int64))]
     first = 0
     for unit, url in zip(units, urls, strict=True):
@@ -253,7 +254,7 @@ def _report(sets: Entries, matches: Matches, units: Units, text_url: str, out_ur
     names = [sets.names[entry] for entry in matches.entries.tolist()]
     columns = [*zip(*names, strict=True)] or [[], [], []]
     table = pa.table([*columns, [ids[place] for place in places.tolist()]], schema=_REPORT_SCHEMA)
-    drops.write_table(storage.join(out_url, "contamination.parquet"), table)
+    write_table(storage.join(out_url, "contamination.parquet"), table)
     entries = Counter(name for name, _, _ in sets.names)
     found = Counter(sets.names[entry][0] for entry in np.unique(matches.entries).tolist())
     documents = Counter(
@@ -285,11 +286,13 @@ def _drop_near_duplicates(similarity: float, units: Units, text_url: str, out_ur
     def link(item: dict[str, Any]) -> dict[str, Any]:
         gone = [drops.read_table(url, ["number"])["number"].to_numpy() for url in drops.drop_files(out_url, "first-")]
         links = near_duplicates.link_band(urls, np.concatenate(gone), item["band"], similarity)
-        drops.write_table(links_of[item["band"]], pa.table(links._asdict()))
+        write_table(links_of[item["band"]], pa.table(links._asdict()))
         return {"links": len(links.later)}
 
-    _run("sign", sign, _missing(units, place), progress)
-    _run("compare", link, [{"band": band} for band, url in enumerate(links_of) if not storage.exists(url)], progress)
+    run_stage("sign", sign, _missing(units, place), progress)
+    run_stage(
+        "compare", link, [{"band": band} for band, url in enumerate(links_of) if not storage.exists(url)], progress
+    )
     tables = [drops.read_table(url) for url in links_of]
     links = near_duplicates.Links(
         *(pa.concat_tables(tables)[name].to_numpy() for name in near_duplicates.Links._fields)
@@ -321,11 +324,6 @@ def _missing(units: Units, place: str) -> Units:
         for unit, file in zip(units, files, strict=True)
         if file not in there
     ]
-
-
-def _run(stage: str, task: Callable, items: Units, progress: Progress) -> None:
-    for _ in progress(stage, dataflow.run_tasks(task, items), len(items)):
-        pass
 
 
 # --- what is left -----------------------------------------------------------------------------------------------------
