@@ -12,31 +12,22 @@ import functools
 import io
 import json
 import os
-import stat
 import tempfile
 import uuid
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, cast
 
-from infra import remote
+from infra import local_files, remote
 from infra.errors import DataError, InfrastructureError, UserError, nearest
+from infra.local_files import FileInfo as FileInfo
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+_READERS = 16  # threads
 _WITHOUT_FOLDERS = {"s3", "s3a", "gs", "gcs", "http", "https", "abfs", "az"}
-
-
-class FileInfo(NamedTuple):
-    """A file that `list_files` found: `url` is as `absolute` gives it, `path` is below the listed root, `version`
-    changes when the content may have.
-    """
-
-    url: str
-    path: str
-    size: int
-    version: str
 
 
 def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
@@ -44,7 +35,7 @@ def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
     import fsspec
 
     if is_local(url):
-        return fsspec.filesystem("file"), _local(url)
+        return fsspec.filesystem("file"), local_files.absolute(url)
     protocol = url.split("://")[0]
     inner, chain, outer = url.partition("::")
     if chain:
@@ -72,7 +63,7 @@ def is_local(url: str) -> bool:
 
 def absolute(url: str) -> str:
     """A local path made absolute, `~` expanded, without `file://`; other URLs unchanged."""
-    return _local(url) if is_local(url) else url
+    return local_files.absolute(url) if is_local(url) else url
 
 
 def join(url: str, *parts: str) -> str:
@@ -87,7 +78,7 @@ def base_name(url: str) -> str:
 
 def exists(url: str) -> bool:
     if is_local(url):
-        return os.path.exists(_local(url))
+        return os.path.exists(local_files.absolute(url))
     fs, path = filesystem(url)
     try:
         with remote.told_as("read", url, absent_is_told=False):
@@ -103,14 +94,14 @@ def open_file(url: str, *, block_bytes: int | None = None) -> io.BufferedReader:
     Raises OSError for a local file; for others FileNotFoundError, and InfrastructureError for all else.
     """
     if is_local(url):
-        return open(_local(url), "rb")
+        return open(local_files.absolute(url), "rb")
     fs, path = filesystem(url)
     return remote.open_remote(fs, path, url, block_bytes=block_bytes)
 
 
 def read_bytes(url: str) -> bytes:
     if is_local(url):
-        with open(_local(url), "rb") as file:
+        with open(local_files.absolute(url), "rb") as file:
             return file.read()
     fs, path = filesystem(url)
     with remote.told_as("read", url, absent_is_told=False):
@@ -124,11 +115,17 @@ def read_json(url: str) -> Any:
         raise DataError(f"{url} is not valid JSON", why=str(exc)) from None
 
 
+def read_jsons(urls: list[str]) -> list[Any]:
+    """The values of many small files, several at a time: each may take a round trip."""
+    with ThreadPoolExecutor(_READERS) as pool:
+        return list(pool.map(read_json, urls))
+
+
 def write_bytes(url: str, data: bytes) -> None:
     """Whole or not at all; folders are made as needed."""
     with remote.told_as("write", url):
         if is_local(url):
-            _write_local(_local(url), data)
+            local_files.write(local_files.absolute(url), data)
             return
         fs, path = filesystem(url)
         _make_parent(fs, url, path)
@@ -147,12 +144,12 @@ def list_files(url: str) -> list[FileInfo]:
     can say so. Raises DataError when there is nothing at `url`, InfrastructureError when that cannot be known.
     """
     if is_local(url):
-        found = _list_local(_local(url))
+        found = local_files.list_files(local_files.absolute(url))
     else:
         with remote.told_as("read", url):
             found = _list_remote(url)
     if found is None:
-        is_glob = _magic(url)
+        is_glob = local_files.is_glob(url)
         hint = "; relative paths start at the current directory" if is_local(url) else ""
         try_ = None if is_glob else f"check the spelling{hint}"
         raise DataError(f"no file matches {url}" if is_glob else f"{url} does not exist", try_=try_)
@@ -168,7 +165,7 @@ def remove_tree(url: str) -> None:
 
 def upload_dir(local: str, url: str) -> None:
     """Copy the files below `local` to `url`, remote ones concurrently. Publish a manifest afterwards."""
-    names = [os.path.relpath(path, local) for path, _ in _walk(local, hidden=True)]
+    names = [os.path.relpath(path, local) for path, _ in local_files.walk(local, hidden=True)]
     with remote.told_as("write", url):
         fs, root = filesystem(url)
         targets = [join(root, *name.split(os.sep)) for name in names]
@@ -186,10 +183,10 @@ def download_dir(url: str, local: str) -> None:
     """Copy the files below `url` to the directory `local`."""
     fs, root = filesystem(url)
     with remote.told_as("read", url):
-        paths = [path for path, _ in _walk(root, hidden=True)] if is_local(url) else sorted(fs.find(root))
+        paths = [path for path, _ in local_files.walk(root, hidden=True)] if is_local(url) else sorted(fs.find(root))
     if not paths:
         raise DataError(f"{url} holds no files")
-    targets = [os.path.join(local, *_below(path, root).split("/")) for path in paths]
+    targets = [os.path.join(local, *local_files.below(path, root).split("/")) for path in paths]
     for parent in {os.path.dirname(path) for path in targets}:
         os.makedirs(parent, exist_ok=True)
     with remote.told_as("read", url):
@@ -200,7 +197,7 @@ def download_dir(url: str, local: str) -> None:
 def local_copy(url: str) -> Iterator[str]:
     """A folder of this machine with the files below `url`: itself where it is local, else a copy for as long."""
     if is_local(url):
-        yield _local(url)
+        yield local_files.absolute(url)
         return
     with tempfile.TemporaryDirectory(prefix="glm-copy-") as folder:
         download_dir(url, folder)
@@ -219,85 +216,9 @@ def ensure_writable(url: str) -> None:
 # -- below: one level down ---------------------------------------------------------------------------------------------
 
 
-def _local(url: str) -> str:
-    return os.path.abspath(os.path.expanduser(url.removeprefix("file://")))
-
-
-def _write_local(path: str, data: bytes) -> None:
-    folder = os.path.dirname(path)
-    os.makedirs(folder, exist_ok=True)
-    temporary = os.path.join(folder, f".tmp-{uuid.uuid4().hex}")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
-    # The rename itself must survive a power cut: a manifest says that what it names is complete.
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _make_parent(fs: AbstractFileSystem, url: str, path: str) -> None:
     if url.split("://")[0] not in _WITHOUT_FOLDERS:
         fs.makedirs(fs._parent(path), exist_ok=True)
-
-
-def _list_local(path: str) -> list[FileInfo] | None:
-    if os.path.isdir(path):
-        return [_local_info(file, os.path.relpath(file, path), status) for file, status in _walk(path, hidden=False)]
-    if os.path.lexists(path):
-        return [_local_info(path, os.path.basename(path), _status(path))]
-    if not _magic(path):
-        return None
-    import glob
-
-    root = _before_magic(path)
-    files = [(file, _status(file)) for file in glob.glob(path, recursive=True)]
-    return [_local_info(file, _below(file, root), status) for file, status in files if _is_listed(status)] or None
-
-
-def _local_info(path: str, below: str, status: os.stat_result | None) -> FileInfo:
-    size, version = (status.st_size, str(status.st_mtime_ns)) if status else (0, "")
-    return FileInfo(path, below.replace(os.sep, "/"), size, version)
-
-
-def _walk(root: str, *, hidden: bool, inside: tuple[str, ...] = ()) -> Iterator[tuple[str, os.stat_result | None]]:
-    """Regular files below `root` with their status (None for dangling links); links back up are not entered."""
-    real = os.path.realpath(root)
-    if real in inside:
-        return
-    try:
-        names = sorted(os.listdir(root))
-    except OSError as exc:
-        raise DataError(f"cannot list {root}", why=exc.strerror, try_="check its permissions") from None
-    for name in names:
-        path = os.path.join(root, name)
-        status = _status(path)
-        if name.startswith(".") and not hidden:
-            continue
-        if status and stat.S_ISDIR(status.st_mode):
-            yield from _walk(path, hidden=hidden, inside=(*inside, real))
-        elif _is_listed(status):
-            yield path, status
-
-
-def _is_listed(status: os.stat_result | None) -> bool:
-    return status is None or stat.S_ISREG(status.st_mode)  # a pipe or socket would block its reader
-
-
-def _status(path: str) -> os.stat_result | None:
-    try:
-        return os.stat(path)
-    except OSError:
-        return None
 
 
 def _list_remote(url: str) -> list[FileInfo] | None:
@@ -307,8 +228,8 @@ def _list_remote(url: str) -> list[FileInfo] | None:
         entries, root = {path: fs.info(path)}, fs._parent(path)
     elif found := fs.find(path, detail=True):
         entries, root = found, path
-    elif _magic(path):
-        entries, root = fs.glob(path, detail=True), _before_magic(path)
+    elif local_files.is_glob(path):
+        entries, root = fs.glob(path, detail=True), local_files.before_magic(path)
     else:
         return [] if fs.isdir(path) else None
     # fsspec's chained URLs: zip://*.txt::s3://bucket/texts.zip is as old as the archive.
@@ -317,7 +238,7 @@ def _list_remote(url: str) -> list[FileInfo] | None:
     infos = [
         FileInfo(
             fs.unstrip_protocol(name) + chain + outer,
-            _below(name, root),
+            local_files.below(name, root),
             int(info.get("size") or 0),
             _version(info) or age,
         )
@@ -343,17 +264,3 @@ def _archive(protocol: str, outer: str, age: str) -> AbstractFileSystem:
 def _version(info: dict[str, Any]) -> str:
     names = ("ETag", "etag", "md5Hash", "crc32c", "generation", "mtime", "LastModified", "updated", "created")
     return next((str(info[name]).strip('"') for name in names if info.get(name)), "")
-
-
-def _below(path: str, root: str) -> str:
-    return path.removeprefix(root.rstrip("/")).lstrip("/")
-
-
-def _magic(path: str) -> bool:
-    return any(character in path for character in "*?[")
-
-
-def _before_magic(path: str) -> str:
-    """The folder of a glob above its first wildcard."""
-    parts = path.split("/")
-    return "/".join(parts[: next(i for i, part in enumerate(parts) if _magic(part))])

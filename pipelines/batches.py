@@ -23,6 +23,7 @@ from pipelines import keyed
 
 _GROUPS, _ROWS = 201, 202  # streams of draws
 _PATTERN = 1000  # positions: weights count to a thousandth
+_CACHED = 64  # orders: of two windows of each store of a mix
 
 
 class RowPlaces(NamedTuple):
@@ -116,7 +117,7 @@ class _Windows(NamedTuple):
     ends: np.ndarray  # rows up to the end of each window
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=_CACHED)
 def _epoch_windows(group_rows: tuple[int, ...], seed: int, epoch: int, window: int) -> _Windows:
     rows = np.array(group_rows, np.int64)
     groups = _permutation(len(rows), keyed.fold(seed, epoch, _GROUPS))
@@ -125,7 +126,7 @@ def _epoch_windows(group_rows: tuple[int, ...], seed: int, epoch: int, window: i
     return _Windows(groups, ends[last])
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=_CACHED)
 def _window_order(
     group_rows: tuple[int, ...], seed: int, epoch: int, window: int, index: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -137,7 +138,7 @@ def _window_order(
     return group[order], row[order]
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=_CACHED)
 def _pattern(weights: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
     """(member of each of _PATTERN positions, how many of that member come before it), spread evenly.
 

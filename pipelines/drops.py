@@ -21,12 +21,12 @@ SCHEMA = pa.schema(
 
 
 def groups_of(units: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Where the documents are, in the order of their numbers: unit, its source and root of URLs, piece, row group,
-    number of the first document of the group and of the unit, documents.
+    """Where the documents are, in the order of their numbers: unit, its source and what stands around the paths in its
+    URLs, piece, row group, number of the first document of the group and of the unit, documents.
     """
     groups, number = [], 0
     for unit in units:
-        of_unit = {"unit": unit["path"], "source": unit["source"], "root": unit["root"], "unit_first": number}
+        of_unit = {"unit": unit["path"], "source": unit["source"], "around": unit["around"], "unit_first": number}
         for piece in unit["pieces"]:
             groups.append(of_unit | {name: piece[name] for name in ("piece", "group", "documents")} | {"first": number})
             number += piece["documents"]
@@ -40,10 +40,11 @@ def read_group(text_url: str, group: dict[str, Any]) -> pa.Table:
     url, size = storage.join(text_url, f"{group['unit']}.parquet"), group["documents"]
     found = text.read_pieces(url, [group["group"]], ["id", "key", "path", "offset", "num_bytes"])
     path = found["path"].cast(pa.string())
+    before, after = map(pa.scalar, group["around"])
     columns = {
         **{name: found[name] for name in ("id", "key", "offset", "num_bytes")},
         "path": path,
-        "uri": pc.binary_join_element_wise(pa.scalar(group["root"]), path, ""),
+        "uri": pc.binary_join_element_wise(before, path, after, ""),
         **{name: pa.array([group[name]] * size, pa.string()) for name in ("source", "unit")},
         "row": np.arange(size),
         "number": np.arange(size) + group["first"],

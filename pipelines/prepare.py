@@ -91,10 +91,11 @@ def find_store(config: DataConfig, blanks_config: BlanksConfig) -> str | None:
     if config.store or config.mix:
         return _open_given(config).url
     url = text_url(config)
-    records = [storage.join(url, f"{unit_key(files, most=unit_limit(config))}.json") for files in _units(config)]
-    if not all(storage.exists(record) for record in records):
+    keys = [unit_key(files, most=unit_limit(config)) for files in _units(config)]
+    if not {f"{key}.json" for key in keys} <= _names_in(url):
         return None
-    units = [unit for record in records for unit in storage.read_json(record)]
+    records = _records(url, keys)
+    units = [unit for key in keys for unit in records[key]]
     if not config.tokenizer.url and not storage.exists(storage.join(trained_url(config, units), "tokenizer.json")):
         return None
     plan = selection.resolve(config.select, preset=config.clean.preset)
@@ -112,7 +113,7 @@ def prepare_text(config: DataConfig, *, progress: Progress) -> list[dict[str, An
     storage.ensure_writable(url)
     clean_config, most = config.clean, unit_limit(config)
     keys = [unit_key(files, most=most) for files in units]
-    done = {info.path for info in storage.list_files(url)} if storage.exists(url) else set()
+    done = _names_in(url)
     todo = [index for index, key in enumerate(keys) if f"{key}.json" not in done]
     _warn_of_large_files([file for i in todo for file in units[i]], config)
 
@@ -124,10 +125,11 @@ def prepare_text(config: DataConfig, *, progress: Progress) -> list[dict[str, An
         {"key": keys[i], "files": [_file_fields(f) for f in units[i]], "out": storage.join(url, keys[i])} for i in todo
     ]
     made = {record["key"]: record["units"] for record in run_stage("clean", task, items, progress)}
-    records = [made.get(key) or storage.read_json(storage.join(url, f"{key}.json")) for key in keys]
+    made |= _records(url, [key for key in keys if key not in made])
+    records = [made[key] for key in keys]
     # The files may have moved since a unit was made, which is no reason to make it again.
-    roots = [text.root_of(files[0]) for files in units]
-    found = [unit | {"root": root} for root, of_task in zip(roots, records, strict=True) for unit in of_task]
+    places = [text.around_path(files[0]) for files in units]
+    found = [unit | {"around": around} for around, of_task in zip(places, records, strict=True) for unit in of_task]
     ledger.check_kept(found, url)
     ledger.check_malformed(found, url, limit=config.max_malformed)
     return found
@@ -172,6 +174,16 @@ def prepare_plans(
         redrawn = plans.redrawn_rows(storage.join(url, "plans", key))
         storage.write_json(summary, {"blanks": asdict(blanks_config), "redrawn_rows": redrawn, "width": width})
     return key
+
+
+def _names_in(url: str) -> set[str]:
+    return {info.path for info in storage.list_files(url)} if storage.exists(url) else set()
+
+
+def _records(text: str, keys: list[str]) -> dict[str, list[dict[str, Any]]]:
+    """Key of a task -> records of the units that it made."""
+    read = storage.read_jsons([storage.join(text, f"{key}.json") for key in keys])
+    return dict(zip(keys, read, strict=True))
 
 
 def _units(config: DataConfig, **listing: Any) -> list[list[InputFile]]:
@@ -230,7 +242,7 @@ def _build_shards(
     there = {info.path for info in storage.list_files(url)}
     todo = [item for item, paths in zip(items, files, strict=True) if not set(paths) <= there]
     run_stage("tokens", task, todo, progress)
-    return [storage.read_json(storage.join(url, paths.record)) for paths in files]
+    return storage.read_jsons([storage.join(url, paths.record) for paths in files])
 
 
 def _publish(

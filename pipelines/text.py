@@ -62,12 +62,12 @@ def clean_files(
     with the records, which is what later stages trust: counts, pieces, digests.
     """
     source, records, part = files[0].source, [], _Part()
-    root = root_of(files[0])
+    around = around_path(files[0])
     for file in files:
         path, uri = without_surrogates(file.path), without_surrogates(file.url)  # names need not be UTF-8
         for item in read_documents(file):
             if part.weight >= unit_bytes:
-                records.append(_write_unit(part, source, root, f"{out_url}-{len(records)}" if records else out_url))
+                records.append(_write_unit(part, source, around, f"{out_url}-{len(records)}" if records else out_url))
                 part = _Part()
             part.weight += _RECORD_BYTES
             outcome = _judge(item, config)
@@ -84,18 +84,18 @@ def clean_files(
             part.num_bytes += size
             part.weight += size
             part.kept.append((identity, content_key(text), path, item.offset, size, text))
-    records.append(_write_unit(part, source, root, f"{out_url}-{len(records)}" if records else out_url))
+    records.append(_write_unit(part, source, around, f"{out_url}-{len(records)}" if records else out_url))
     storage.write_json(f"{out_url}.json", records)
     return records
 
 
-def _write_unit(part: _Part, source: str, root: str, url: str) -> dict[str, Any]:
+def _write_unit(part: _Part, source: str, around: list[str], url: str) -> dict[str, Any]:
     kept = sorted(part.kept, key=lambda row: (row[1], row[0]))
     pieces = _write_documents(f"{url}.parquet", kept)
     write_ledger(f"{url}.ledger.parquet", part.ledger)
     return {
         "source": source,
-        "root": root,
+        "around": around,
         "path": storage.base_name(url),
         "read": len(kept) + len(part.ledger),
         "kept": len(kept),
@@ -198,6 +198,9 @@ def _digest(kept: list[tuple], ledger: list[tuple]) -> str:
     return digest.hexdigest()
 
 
-def root_of(file: InputFile) -> str:
-    """What stands before a file's path in its URL; nothing where a reader names its files by itself."""
-    return without_surrogates(file.url.removesuffix(file.path)) if file.url.endswith(file.path) else ""
+def around_path(file: InputFile) -> list[str]:
+    """What stands before and after a file's path in its URL; nothing where a reader names its files by itself."""
+    url, chain, archive = file.url.partition("::")  # zip://<path>::s3://...
+    if not url.endswith(file.path):
+        return ["", ""]
+    return [without_surrogates(url.removesuffix(file.path)), without_surrogates(chain + archive)]

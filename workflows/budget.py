@@ -8,7 +8,7 @@ import numpy as np
 from glm_model.config import GLMConfig, flops_per_token, num_parameters, sized
 from glm_model.tokenizer import Tokenizer
 from glm_model.train import learning_rate
-from infra import tracking
+from infra import storage, tracking
 from infra.errors import UserError
 from pipelines import blanks
 from pipelines.batches import BatchPlan
@@ -116,6 +116,18 @@ def make_budget(recipe: Recipe, opened: TokenStore, config: GLMConfig, vocabular
         expansion=expansion,
         parameters=num_parameters(config),
         flops_per_token=flops_per_token(config, segment_length=expansion * length) * expansion,
+    )
+
+
+def epochs_text(budget: Budget, opened: TokenStore) -> str:
+    """How often the run reads the store, or each store of a mix."""
+    if not opened.parts:
+        return f"{budget.epochs:.2f} epochs"
+    edges = np.cumsum([0, *(part.groups for part in opened.parts)])[:-1]
+    rows = np.add.reduceat(opened.train.group_rows, edges)
+    return ", ".join(
+        f"{budget.steps * budget.step_rows * part.weight / own:.2f} epochs of {storage.base_name(member['url'])[:8]}"
+        for part, own, member in zip(opened.parts, rows.tolist(), opened.manifest["members"], strict=True)
     )
 
 

@@ -9,7 +9,7 @@ from pipelines.estimate import estimate
 from pipelines.prepare import find_store
 from pipelines.store import TokenStore
 from pipelines.vocabulary import Vocabulary
-from workflows.budget import Budget, make_budget, model_config
+from workflows.budget import Budget, epochs_text, make_budget, model_config
 from workflows.recipe import Recipe
 
 # Sustained rates (FLOP/s) that hours are quoted at, with their assumption said beside them.
@@ -54,7 +54,7 @@ def show_plan(recipe: Recipe, name: str, screen: Console) -> None:
     tokenizer = Tokenizer.load(url)
     shape = model_config(recipe, opened, tokenizer)
     budget = make_budget(recipe, opened, shape, Vocabulary.of(tokenizer))
-    rows += _run_rows(recipe, budget, num_parameters(shape))
+    rows += _run_rows(recipe, budget, opened, num_parameters(shape))
     screen.header(f"plan · {name}", rows)
 
 
@@ -69,7 +69,7 @@ def _store_rows(opened: TokenStore) -> list[tuple[str, str]]:
     ]
 
 
-def _run_rows(recipe: Recipe, budget: Budget, parameters: int) -> list[tuple[str, str]]:
+def _run_rows(recipe: Recipe, budget: Budget, opened: TokenStore, parameters: int) -> list[tuple[str, str]]:
     total = budget.tokens * budget.flops_per_token
     hours = ", ".join(f"{duration(total / rate / recipe.train.num_workers)} ({what})" for what, rate in _RATES.items())
     return [
@@ -83,7 +83,7 @@ def _run_rows(recipe: Recipe, budget: Budget, parameters: int) -> list[tuple[str
             f"{budget.step_rows} rows = {budget.micro_batches} micro-batches of {budget.micro_rows} = "
             f"{budget.step_tokens:,.0f} tokens",
         ),
-        ("budget", f"{budget.steps:,} steps = {human(budget.tokens)} tokens = {budget.epochs:.2f} epochs"),
+        ("budget", f"{budget.steps:,} steps = {human(budget.tokens)} tokens = {epochs_text(budget, opened)}"),
         ("compute", f"{total:.2e} FLOP, {budget.flops_per_token / 1e6:,.0f} MFLOP per token"),
         ("time", f"{hours}, with {recipe.train.num_workers} workers; assumed rates, not measured here"),
         (

@@ -22,7 +22,7 @@ from infra.console import Console, human
 from infra.errors import DataError, UserError
 from pipelines import blanks, plans
 from pipelines.store import TokenStore
-from workflows.budget import Budget
+from workflows.budget import Budget, epochs_text
 from workflows.recipe import Recipe, identity, identity_settings
 
 
@@ -231,7 +231,7 @@ def _header(
         (
             "budget",
             f"{human(budget.tokens)} tokens = {budget.steps:,} steps of {budget.step_rows} rows = "
-            f"{budget.epochs:.1f} epochs",
+            + epochs_text(budget, opened),
         ),
         ("run", run.url),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -13,6 +14,7 @@ from pipelines.document import Document, Rejected, text_document
 SUFFIXES = (".csv", ".tsv")
 
 _MAX_FIELD = 1 << 28  # characters. Python's default, 131,072, is less than a book; a stray quote must end somewhere
+_MAX_REPEATED = 8  # times the bytes of a file
 _NOT_DELIMITERS = '"\r\n\0'
 
 
@@ -36,6 +38,7 @@ def read(stream: BinaryIO, *, path: str, options: Options) -> Iterator[Document 
     """One Document a row; quoted fields may hold line ends.
 
     A row of more or fewer fields than the header is a Rejected; a header without the field is one for the whole file.
+    A stray quote costs its line: those behind it, which it would make part of a field, are read again as rows.
     """
     rows = _rows(stream, options.delimiter or _delimiter(path))
     header = next(rows, None)
@@ -70,13 +73,14 @@ def _rows(stream: BinaryIO, delimiter: str) -> Iterator[tuple[int, list[str] | R
     # strict: without it, an open quote turns the rest of the file into one field.
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
-        offset = lines.offset
+        offset = lines.begin_record()
         try:
             row = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
             yield offset, Rejected(offset, "malformed_csv", str(error))
+            lines.give_back()
             continue
         if any("\0" in field for field in row):
             yield offset, Rejected(offset, "malformed_csv", "it has NUL characters")
@@ -85,18 +89,35 @@ def _rows(stream: BinaryIO, delimiter: str) -> Iterator[tuple[int, list[str] | R
 
 
 class _Lines:
-    """The lines of a stream as text, and how many bytes were handed out. Bytes that are not UTF-8 stay recognisable."""
+    """The lines of a stream as text; those of a record can be had again. Bytes that are not UTF-8 stay recognisable."""
 
     def __init__(self, stream: BinaryIO):
-        self.offset = 0
         self._stream = stream
+        self._offset = self._repeated = 0
+        self._record: list[bytes] = []
+        self._waiting: deque[bytes] = deque()
+
+    def begin_record(self) -> int:
+        """Where the next line begins, in bytes."""
+        self._record = []
+        return self._offset
+
+    def give_back(self) -> None:
+        """Hand out the record's lines once more, but not its first."""
+        size = sum(map(len, self._record[1:]))
+        if self._repeated > _MAX_REPEATED * (self._offset + sum(map(len, self._waiting))):
+            return  # every line opens a quote: each would be read with all that follow it
+        self._waiting.extendleft(reversed(self._record[1:]))
+        self._offset -= size
+        self._repeated += size
 
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
-        line = self._stream.readline()
+        line = self._waiting.popleft() if self._waiting else self._stream.readline()
         if not line:
             raise StopIteration
-        start, self.offset = self.offset, self.offset + len(line)
+        self._record.append(line)
+        start, self._offset = self._offset, self._offset + len(line)
         return (line.removeprefix(b"\xef\xbb\xbf") if start == 0 else line).decode(errors="surrogateescape")

@@ -2,6 +2,7 @@
 
 import csv as python_csv
 import io
+import time
 import tracemalloc
 
 import pyarrow as pa
@@ -48,6 +49,30 @@ def test_csv_with_everything():
         Document("中文", at[11]),
         Rejected(at[12], "malformed_csv", "unexpected end of data"),
     ]
+
+
+def test_csv_stray_quotes_cost_their_lines_only():
+    lines = [b"id,text\n", b'1,"never closed\n', b"2,b\n", b'3,"c\nc"\n', b'4,"d" e\n', b'5,"f\n', b"6,g\n"]
+    at = [sum(map(len, lines[:i])) for i in range(len(lines))]
+    expected = "',' expected after '\"'"
+    assert rows(b"".join(lines)) == [
+        Rejected(at[1], "malformed_csv", expected),
+        Document("b", at[2]),
+        Document("c\nc", at[3]),
+        Rejected(at[4], "malformed_csv", expected),
+        Rejected(at[5], "malformed_csv", "unexpected end of data"),
+        Document("g", at[6]),
+    ]
+
+
+def test_csv_of_stray_quotes_is_not_read_once_per_line():
+    line = b'x",y,"z\n'  # each line opens a quote that the next one closes, and opens another
+    file = b"id,text\n" + line * 20_000
+    started = time.process_time()
+    found = rows(file)
+    assert time.process_time() - started < 5
+    assert 2 <= len(found) <= 20
+    assert {row.reason for row in found} == {"malformed_csv"}
 
 
 def test_csv_delimiters():

@@ -1,114 +1,25 @@
 """Selection: what is excluded, contaminated or said before is left out, with a reason; all the rest is kept."""
 
-import itertools
 import json
-import shutil
-from collections.abc import Callable, Iterator
-from pathlib import Path
+import zipfile
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import small
+from selections import dropped, exam, left, offsets, one_by_one, prose, select, told, units_of
 
 from infra import storage
 from infra.errors import DataError, UserError
-from pipelines import dataflow, drops, ledger, near_duplicates, prepare, selection, text
+from pipelines import dataflow, drops, prepare, selection, text
 from pipelines.blanks import BlanksConfig
 from pipelines.clean import CleanConfig
 from pipelines.data_config import DataConfig, TokenizerConfig
-from pipelines.decontaminate import EvaluationSet
 from pipelines.document import document_id
 from pipelines.selection import SelectConfig
-from pipelines.shingles import normalise
 from pipelines.sources import Source, list_inputs
 
-WORDS = [f"{a}{b}" for a, b in itertools.product(("ba", "ko", "shi", "tel", "run", "gra"), ("le", "mi", "ton", "sk"))]
-
-
-def prose(number: int, words: int = 80) -> str:
-    """A text of its own."""
-    return " ".join(np.random.default_rng(number).choice(WORDS, words)) + "."
-
-
-def one_by_one(order: Callable[[list], list] = list, ran: list | None = None) -> Callable[..., Iterator[dict]]:
-    """`run_tasks` in this process; ran: collects the tasks' items."""
-
-    def run(task, items):
-        for item in order(items):
-            if ran is not None:
-                ran.append(item)
-            yield json.loads(json.dumps(task(json.loads(json.dumps(item)))))
-
-    return run
-
-
-@pytest.fixture(autouse=True)
-def ran(monkeypatch) -> list[dict]:
-    """Items of the tasks that ran."""
-    items: list[dict] = []
-    monkeypatch.setattr(dataflow, "run_tasks", one_by_one(ran=items))
-    return items
-
-
-def units_of(folder: Path, **sources: list[list[str]]) -> list[dict]:
-    """Cleaned units, one per file: source -> files -> texts. Files are named 0.jsonl, 1.jsonl and so on, and end with a
-    line that is malformed.
-    """
-    units = []
-    for name, files in sources.items():
-        for number, texts in enumerate(files):
-            path = folder / "raw" / name / f"{number}.jsonl"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("".join(json.dumps({"text": one}) + "\n" for one in texts) + "{broken")
-        for file in list_inputs([Source("jsonl", str(folder / "raw" / name))]):
-            out = f"{folder}/text/{name}-{file.path.removesuffix('.jsonl')}"
-            units.append(small.clean_unit([file], CleanConfig(preset="off"), out))
-    return units
-
-
-def select(folder: Path, units: list[dict], *, out: str = "selected", **settings) -> list[dict]:
-    plan = selection.resolve(SelectConfig(**settings), preset="off")
-    return selection.select(
-        plan, units, f"{folder}/text", f"{folder}/{out}", progress=lambda stage, records, n: records
-    )
-
-
-def left(folder: Path, units: list[dict]) -> set[str]:
-    """Texts of the documents that are kept, by way of what later stages read."""
-    tables = [
-        drops.read_kept(f"{folder}/text", unit["path"], piece, unit.get("selection"), ["text", "num_bytes"])
-        for unit in units
-        for piece in unit["pieces"]
-    ]
-    sizes = [len(table) for table in tables]
-    assert sizes == [piece["documents"] for unit in units for piece in unit["pieces"]]
-    num_bytes = [sum(table["num_bytes"].to_pylist()) for table in tables]
-    assert num_bytes == [piece["num_bytes"] for unit in units for piece in unit["pieces"]]
-    assert sum(sizes) == sum(unit["kept"] for unit in units)
-    texts = [one for table in tables for one in table["text"].to_pylist()]
-    assert len(set(texts)) == len(texts)
-    return set(texts)
-
-
-def told(folder: Path, *, out: str = "selected") -> dict[tuple[str, str, int], tuple[str, str]]:
-    """(source, file, offset) -> (reason, detail) of all drops of the selection."""
-    rows = [row for url in drops.drop_files(f"{folder}/{out}") for row in pq.read_table(url).to_pylist()]
-    for row in rows:
-        path = row["uri"].rpartition("/")[2]
-        assert row["id"] == document_id(row["source"], path, row["offset"])
-    found = {(r["source"], r["uri"].rpartition("/")[2], r["offset"]): (r["reason"], r["detail"]) for r in rows}
-    assert len(found) == len(rows), "one reason each"
-    return found
-
-
-def offsets(texts: list[str]) -> list[int]:
-    return np.cumsum([0, *(len(json.dumps({"text": one})) + 1 for one in texts)]).tolist()
-
-
-def exam(folder: Path, *texts: str) -> list[EvaluationSet]:
-    (folder / "exam.jsonl").write_text("".join(json.dumps({"text": one}) + "\n" for one in texts))
-    return [EvaluationSet("jsonl", str(folder / "exam.jsonl"), name="exam")]
+pytestmark = pytest.mark.usefixtures("ran")
 
 
 # --- what is dropped --------------------------------------------------------------------------------------------------
@@ -169,6 +80,21 @@ def test_exclusion_by_id_by_url_and_by_path(tmp_path):
     }
     plan = selection.resolve(SelectConfig(duplicates="off", exclude=exclude), preset="off")
     assert set(selection.unmatched(plan, selected)) == {"nothing", "0" * 32, f"{tmp_path}/raw/b/1"}
+
+
+def test_exclusion_of_files_in_an_archive(tmp_path):
+    texts = [prose(number, 9) for number in range(3)]
+    archive = tmp_path / "texts.zip"
+    with zipfile.ZipFile(archive, "w") as opened:
+        for number, one in enumerate(texts):
+            opened.writestr(f"in/{number}.jsonl", json.dumps({"text": one}))
+    files = list_inputs([Source("jsonl", f"zip://in::{archive}", name="z")])
+    units = [small.clean_unit(files, CleanConfig(preset="off"), f"{tmp_path}/text/z")]
+    selected = select(tmp_path, units, duplicates="off", exclude=[f"zip://in/1.jsonl::{archive}", "2.jsonl"])
+    assert left(tmp_path, selected) == {texts[0]}
+    tables = [drops.read_table(url) for url in drops.drop_files(selected[0]["selection"])]
+    uris = [uri for table in tables for uri in table["uri"].to_pylist()]
+    assert sorted(uris) == [f"zip://in/{number}.jsonl::{archive}" for number in (1, 2)]
 
 
 def test_many_prefixes_are_looked_up_as_each_would_be():
@@ -239,142 +165,6 @@ def test_excluded_goes_before_contaminated_before_duplicate(tmp_path):
         {},
         {"duplicate": 1},
     ], "when the first copy is excluded the second is kept"
-
-
-# --- everything at once -----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def busy(tmp_path_factory) -> Path:
-    """A corpus with everything in it: the folder of its cleaned units."""
-    folder = tmp_path_factory.mktemp("busy")
-    texts = [prose(number, 20 + number) for number in range(120)]
-    rng = np.random.default_rng(0)
-    again = [texts[i] for i in rng.integers(0, 120, 30)]
-    alike = [texts[i] + f" {i} more." for i in rng.integers(40, 120, 30)]
-    units = units_of(
-        folder,
-        a=[texts[:50], texts[50:90] + again[:10] + ["..."]],
-        b=[texts[90:] + alike[:20], again[10:] + alike[20:] + [""]],
-    )
-    storage.write_json(f"{folder}/units.json", units)
-    exam(folder, texts[3], texts[77], prose(1000), texts[100][-150:])
-    return folder
-
-
-def select_busy(folder: Path, here: Path, **changes) -> list[dict]:
-    """Select from the busy corpus, of which `here` has a copy."""
-    sets = [EvaluationSet("jsonl", str(folder / "exam.jsonl"), name="exam")]
-    doomed = document_id("a", "0.jsonl", 0).hex()
-    settings = {"duplicates": "near", "exclude": [doomed], "similarity": 0.7, "decontaminate": sets, **changes}
-    return select(here, storage.read_json(f"{folder}/units.json"), **settings)
-
-
-@pytest.fixture(scope="module")
-def done(busy, tmp_path_factory) -> tuple[Path, list[dict]]:
-    """The finished selection of the busy corpus: its folder and the records."""
-    folder = tmp_path_factory.mktemp("done")
-    shutil.copytree(busy / "text", folder / "text")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dataflow, "run_tasks", one_by_one())
-        return folder, select_busy(busy, folder)
-
-
-@pytest.fixture
-def copy(done, tmp_path) -> Path:
-    """A copy of the finished selection."""
-    return Path(shutil.copytree(done[0], tmp_path / "copy"))
-
-
-def dropped(units: list[dict]) -> list[dict]:
-    """Reasons of each unit besides the malformed line."""
-    assert all(unit["dropped"]["malformed_json"] == 1 for unit in units)
-    return [{name: n for name, n in unit["dropped"].items() if name != "malformed_json"} for unit in units]
-
-
-def without_place(units: list[dict]) -> list[dict]:
-    return [{**unit, "selection": ""} for unit in units]
-
-
-def files_of(folder: Path) -> dict[str, bytes]:
-    return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
-
-
-def test_every_document_is_accounted_for(busy, done):
-    folder, selected = done
-    units = storage.read_json(f"{busy}/units.json")
-    balance = ledger.balance(selected)
-    read = sum(unit["read"] for unit in units)
-    assert balance["documents"]["read"] == read == 186
-    reasons = {reason for source in balance["sources"] for reason in source["dropped"]}
-    assert reasons == {"malformed_json", "excluded", "contaminated", "duplicate", "near_duplicate"}
-    ledgers = [f"{folder}/text/{unit['path']}.ledger.parquet" for unit in units]
-    listed = ledger.join_ledgers([*ledgers, *drops.drop_files(f"{folder}/selected")], f"{folder}.parquet")
-    gone = pq.read_table(f"{folder}.parquet")["id"].to_pylist()
-    assert listed == balance["documents"]["dropped"] == len(set(gone))
-    tables = [
-        drops.read_kept(f"{folder}/text", unit["path"], piece, unit["selection"], ["id"])["id"].to_pylist()
-        for unit in selected
-        for piece in unit["pieces"]
-    ]
-    kept = [identity for some in tables for identity in some]
-    assert len(kept) == len(set(kept)) == balance["documents"]["kept"]
-    assert not set(kept) & set(gone)
-    assert len(kept) + len(gone) == read
-
-
-def test_no_near_duplicates_are_left_to_straddle_splits(done):
-    """Of the kept documents none are as similar as the setting says, by their whole signatures."""
-    texts = sorted(one for one in left(*done) if normalise(one))
-    found = near_duplicates.signatures(texts).astype(np.uint8)
-    alike = [near_duplicates.similarity(found, np.roll(found, shift, axis=0)).max() for shift in range(1, len(texts))]
-    assert max(alike) < 0.7
-
-
-def test_the_order_of_the_tasks_is_invisible(busy, done, tmp_path, monkeypatch):
-    monkeypatch.setattr(dataflow, "run_tasks", one_by_one(lambda items: items[1::2] + items[::2]))
-    shutil.copytree(busy / "text", tmp_path / "text")
-    assert without_place(select_busy(busy, tmp_path)) == without_place(done[1])
-    assert files_of(tmp_path) == files_of(done[0])
-
-
-def test_a_selection_is_made_once(busy, done, copy, ran):
-    assert without_place(select_busy(busy, copy)) == without_place(done[1])
-    assert ran == []
-
-
-def test_a_selection_is_completed_where_it_was_left(busy, done, copy, ran):
-    unit = storage.read_json(f"{busy}/units.json")[1]["path"]
-    (signatures,) = (copy / "text").glob(f"near-*/{unit}.parquet")
-    (matches,) = (copy / "text").glob(f"contaminated-*/{unit}.parquet")
-    made = [copy / "selected" / name for name in ("first-03.parquet", "links-05.parquet")]
-    lost = [
-        signatures,
-        matches,
-        *made,
-        *(copy / "selected" / name for name in ("record.json", "contamination.parquet")),
-    ]
-    for path in [*lost, *(copy / "selected").glob("near-*")]:
-        path.unlink()
-    assert without_place(select_busy(busy, copy)) == without_place(done[1])
-    assert files_of(copy) == files_of(done[0])
-    assert [item.get("out", item.get("band")) for item in ran] == [str(matches), str(made[0]), str(signatures), 5]
-
-
-def test_another_selection_signs_and_matches_no_text_again(busy, copy, ran):
-    select_busy(busy, copy, exclude=["0.jsonl"], out="other")
-    assert {Path(item["out"]).name[:6] if "out" in item else "band" for item in ran} == {"first-", "band"}
-
-
-def test_only_new_units_are_signed_and_matched(tmp_path, ran):
-    settings = {"duplicates": "near", "decontaminate": exam(tmp_path, prose(1))}
-    files = [[prose(0), prose(1)], [prose(2), prose(3)]]
-    select(tmp_path, units_of(tmp_path, s=files), **settings)
-    ran.clear()
-    more = units_of(tmp_path, s=[*files, [prose(0) + " More."]])
-    selected = select(tmp_path, more, out="more", **settings)
-    assert left(tmp_path, selected) == {prose(0), prose(2), prose(3)}
-    assert [item["unit"]["path"] for item in ran if "unit" in item] == ["s-2", "s-2"]
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------

@@ -81,7 +81,7 @@ def test_a_unit_keeps_drops_and_repairs(tmp_path):
     assert [record] == json.loads((tmp_path / "unit.json").read_text())
     assert record == {
         "source": "corpus",
-        "root": url.removesuffix("corpus.jsonl"),
+        "around": [url.removesuffix("corpus.jsonl"), ""],
         "path": "unit",
         "read": 5,
         "kept": 2,

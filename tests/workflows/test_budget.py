@@ -1,12 +1,14 @@
 """What is refused before any data is prepared, and what only the store can tell."""
 
 import pytest
+import small
 
 from glm_model.train import OptimConfig
 from infra.config import Count
 from infra.errors import UserError
+from pipelines.mix import Member, mix
 from pipelines.vocabulary import Vocabulary
-from workflows.budget import check_recipe, make_budget, model_config
+from workflows.budget import check_recipe, epochs_text, make_budget, model_config
 from workflows.recipe import ModelConfig, Recipe, TrainConfig
 
 
@@ -46,6 +48,18 @@ def test_the_store_decides_how_long_segments_are(tiny_store, tiny_tokenizer):
     assert model_config(recipe(), tiny_store, tiny_tokenizer).positions == 32
     with pytest.raises(UserError, match="segments of 32 tokens"):
         model_config(recipe(model=ModelConfig(positions=16)), tiny_store, tiny_tokenizer)
+
+
+def test_epochs_of_a_mix_are_told_for_each_store(tmp_path, tiny_tokenizer):
+    first, second = (small.store(tmp_path / name, tiny_tokenizer, rows_per_group=n) for name, n in (("a", 4), ("b", 3)))
+    both = mix([Member(first.url, 3), Member(second.url, 1)], str(tmp_path))
+    made = recipe(train=TrainConfig(steps=10, batch_tokens=Count(500)))
+    budget = make_budget(made, both, model_config(made, both, tiny_tokenizer), Vocabulary.of(tiny_tokenizer))
+    seen = 10 * budget.step_rows
+    assert epochs_text(budget, both) == (
+        f"{0.75 * seen / first.train.rows:.2f} epochs of store, {0.25 * seen / second.train.rows:.2f} epochs of store"
+    )
+    assert epochs_text(budget, first) == f"{budget.epochs:.2f} epochs"
 
 
 def test_a_warm_up_that_takes_all_steps_is_refused(tiny_store, tiny_tokenizer):

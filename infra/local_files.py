@@ -1,0 +1,117 @@
+"""Files of this machine, for `infra.storage`: atomic writes, and listings that survive loops and dangling links."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import uuid
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from infra.errors import DataError
+
+
+class FileInfo(NamedTuple):
+    """A file that `list_files` found: `url` is as `absolute` gives it, `path` is below the listed root, `version`
+    changes when the content may have.
+    """
+
+    url: str
+    path: str
+    size: int
+    version: str
+
+
+def absolute(url: str) -> str:
+    """The path of a local URL."""
+    return os.path.abspath(os.path.expanduser(url.removeprefix("file://")))
+
+
+def write(path: str, data: bytes) -> None:
+    """The whole file or none of it, durable when this returns; folders are made as needed."""
+    folder = os.path.dirname(path)
+    os.makedirs(folder, exist_ok=True)
+    temporary = os.path.join(folder, f".tmp-{uuid.uuid4().hex}")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    # The rename itself must survive a power cut: a manifest says that what it names is complete.
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def list_files(path: str) -> list[FileInfo] | None:
+    """A file, the files below a folder that are not hidden, or the matches of a glob; None when there is nothing."""
+    if os.path.isdir(path):
+        return [_info(file, os.path.relpath(file, path), status) for file, status in walk(path, hidden=False)]
+    if os.path.lexists(path):
+        return [_info(path, os.path.basename(path), _status(path))]
+    if not is_glob(path):
+        return None
+    import glob
+
+    root = before_magic(path)
+    files = [(file, _status(file)) for file in glob.glob(path, recursive=True)]
+    return [_info(file, below(file, root), status) for file, status in files if _is_listed(status)] or None
+
+
+def walk(root: str, *, hidden: bool, inside: tuple[str, ...] = ()) -> Iterator[tuple[str, os.stat_result | None]]:
+    """Regular files below `root` with their status (None for dangling links); links back up are not entered."""
+    real = os.path.realpath(root)
+    if real in inside:
+        return
+    try:
+        names = sorted(os.listdir(root))
+    except OSError as exc:
+        raise DataError(f"cannot list {root}", why=exc.strerror, try_="check its permissions") from None
+    for name in names:
+        path = os.path.join(root, name)
+        status = _status(path)
+        if name.startswith(".") and not hidden:
+            continue
+        if status and stat.S_ISDIR(status.st_mode):
+            yield from walk(path, hidden=hidden, inside=(*inside, real))
+        elif _is_listed(status):
+            yield path, status
+
+
+def is_glob(path: str) -> bool:
+    return any(character in path for character in "*?[")
+
+
+def before_magic(path: str) -> str:
+    """The folder of a glob above its first wildcard."""
+    parts = path.split("/")
+    return "/".join(parts[: next(i for i, part in enumerate(parts) if is_glob(part))])
+
+
+def below(path: str, root: str) -> str:
+    """The path as seen from the root."""
+    return path.removeprefix(root.rstrip("/")).lstrip("/")
+
+
+def _info(path: str, below: str, status: os.stat_result | None) -> FileInfo:
+    size, version = (status.st_size, str(status.st_mtime_ns)) if status else (0, "")
+    return FileInfo(path, below.replace(os.sep, "/"), size, version)
+
+
+def _is_listed(status: os.stat_result | None) -> bool:
+    return status is None or stat.S_ISREG(status.st_mode)  # a pipe or socket would block its reader
+
+
+def _status(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except OSError:
+        return None
