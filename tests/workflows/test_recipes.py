@@ -1,16 +1,35 @@
 """Recipes: every one parses, says only what exists, and survives the way through YAML that a run's config takes."""
 
+import itertools
+import re
 from pathlib import Path
 
 import pytest
 
-from infra.config import from_yaml, parse, to_yaml
+from infra.config import flatten, from_yaml, parse, to_yaml
 from infra.errors import UserError
+from pipelines import blanks
 from pipelines.data_config import content_settings
 from workflows.recipe import Recipe, identity, run_name
 
 FOLDER = Path(__file__).resolve().parents[2] / "workflows" / "recipes"
 RECIPES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+PAPER = {
+    "glm_base": ("base", {"token": 1.0}),
+    "glm_large": ("large", {"token": 1.0}),
+    "glm_doc": ("large", {"token": 0.5, "document": 0.5}),
+    "glm_sent": ("large", {"token": 0.5, "sentence": 0.5}),
+    "glm_410m": ("410m", {"token": 0.5, "document": 0.5}),
+    "glm_515m": ("515m", {"token": 0.5, "document": 0.5}),
+    "glm_roberta": ("large", {"token": 1.0}),
+}
+ABLATIONS = {
+    "no_shuffle": {"blanks.order": "left_to_right"},
+    "sentinel": {"blanks.mask_tokens": "sentinel"},
+    "bert": {"blanks.mixture.masked_lm": "1.0"},
+    "no_2d": {"model.block_positions": "false"},
+    "gpt": {"blanks.mixture": "gpt"},
+}
 
 
 def read(*names: str, overrides: tuple[str, ...] = ()) -> Recipe:
@@ -20,7 +39,32 @@ def read(*names: str, overrides: tuple[str, ...] = ()) -> Recipe:
 
 
 def test_the_recipes_that_the_documents_name_exist():
-    assert {"quickstart", "wiki_mini", "wiki_books", "glm_base"} <= set(RECIPES)
+    assert set(RECIPES) == {"quickstart", "wiki_mini", "wiki_books", *PAPER, *ABLATIONS}
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_a_recipe_of_the_paper_has_its_model_and_mixture_and_says_where_each_line_is_from(name):
+    recipe = read(name)
+    mixture = blanks.resolve(recipe.blanks)
+    assert (recipe.model.size, dict(zip(mixture.names, mixture.shares, strict=True))) == PAPER[name]
+    assert recipe.blanks.mask_tokens == "one"
+    lines = (FOLDER / f"{name}.yaml").read_text().splitlines()
+    sure = re.compile("# .*(verified|script|memory|assumed)")
+    bare = [
+        line
+        for before, line in itertools.pairwise(lines)
+        if re.match(r" +\w+: ", line) and not sure.search(line) and not sure.search(before)
+    ]
+    assert bare == []
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+@pytest.mark.parametrize("base", ["glm_large", "glm_doc"])
+def test_an_ablation_changes_one_thing(base, name):
+    plain, ablated = flatten(read(base)), flatten(read(base, name))
+    assert {key: value for key, value in ablated.items() if plain.get(key) != value} == ABLATIONS[name]
+    written = [line for line in (FOLDER / f"{name}.yaml").read_text().splitlines() if not line.startswith("#")]
+    assert len(written) == 1
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -33,10 +77,10 @@ def test_a_recipe_round_trips_through_yaml(name):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_gives_the_length_of_a_run_in_tokens(name):
-    """So that --train.tokens shortens any of them; wiki_books has data only and gives none."""
+    """So that --train.tokens shortens any of them. Data alone and ablations, which go behind another, give none."""
     train = read(name).train
     assert train.steps is None
-    assert (train.tokens is None) == (name == "wiki_books")
+    assert (train.tokens is None) == (name == "wiki_books" or name in ABLATIONS)
 
 
 @pytest.mark.parametrize("name", RECIPES)
