@@ -75,20 +75,41 @@ class BatchPlan:
         """Rows at positions first .. first + count - 1 of the run."""
         return self._mixed_places(first, count) if self.parts else self._own_places(first, count)
 
+    def position(self, epoch: int, group: int, row: int) -> int:
+        """Where in the run this row comes in this epoch of its store: the inverse of `places`."""
+        if not self.parts:
+            windows = self._windows(epoch)
+            index = int(np.flatnonzero(windows.groups == group)[0]) // self.window
+            groups, rows = self._window_rows(epoch, index)
+            before = int(windows.ends[index - 1]) if index else 0
+            return epoch * self.epoch_rows + before + int(np.flatnonzero((groups == group) & (rows == row))[0])
+        first = 0
+        for member, part in enumerate(self.parts):
+            if group < first + part.groups:
+                own = self._alone(first, part).position(epoch, group - first, row)
+                pattern, before = _pattern(tuple(part.weight for part in self.parts))
+                turns, rest = divmod(own, int((pattern == member).sum()))
+                return turns * len(pattern) + int(np.flatnonzero((pattern == member) & (before == rest))[0])
+            first += part.groups
+        raise IndexError(f"row group {group} of {first}")
+
+    def _alone(self, first: int, part: Part) -> "BatchPlan":
+        """The plan of one store of a mix, whose row groups begin at `first`."""
+        return replace(self, group_rows=self.group_rows[first : first + part.groups], parts=())
+
     def _mixed_places(self, first: int, count: int) -> RowPlaces:
         pattern, before = _pattern(tuple(part.weight for part in self.parts))
         turn, place = np.divmod(np.arange(first, first + count), len(pattern))
         member, found = pattern[place], np.zeros((3, count), np.int64)
         start = 0
-        for index, (groups, _) in enumerate(self.parts):
+        for index, part in enumerate(self.parts):
             mine = np.flatnonzero(member == index)
             if len(mine):  # consecutive positions take consecutive rows of a member
                 each = (pattern == index).sum()
                 row = int(turn[mine[0]] * each + before[place[mine[0]]])
-                alone = replace(self, group_rows=self.group_rows[start : start + groups], parts=())
-                epoch, group, rows = alone.places(row, len(mine))
+                epoch, group, rows = self._alone(start, part).places(row, len(mine))
                 found[:, mine] = epoch, group + start, rows
-            start += groups
+            start += part.groups
         return RowPlaces(*found)
 
     def _own_places(self, first: int, count: int) -> RowPlaces:

@@ -89,11 +89,7 @@ class Reader:
 
     def micro_batch(self, places: RowPlaces) -> MicroBatch:
         """Lay out the rows at `places` as one micro-batch."""
-        taken = [
-            _take_row(*self._group(int(epoch), int(group)), int(row))
-            for epoch, group, row in zip(places.epoch, places.group, places.row, strict=True)
-        ]
-        rows, drawn = _concatenate(taken)
+        rows, drawn = self.rows(places)
         recipe = self.recipe
         example = examples.lay_out(
             rows,
@@ -106,6 +102,14 @@ class Reader:
         )
         counts, blank_bytes = _blank_totals(rows, drawn, self.recipe)
         return MicroBatch(example, len(rows.tokens), counts, blank_bytes, fingerprint(rows, drawn))
+
+    def rows(self, places: RowPlaces) -> tuple[RowBatch, Blanks]:
+        """The rows at `places` and their blanks, in that order."""
+        taken = [
+            _take_row(*self._group(int(epoch), int(group)), int(row))
+            for epoch, group, row in zip(places.epoch, places.group, places.row, strict=True)
+        ]
+        return concatenate(taken)
 
     def _group(self, epoch: int, group: int) -> tuple[RowBatch, Blanks]:
         key = (epoch, group)
@@ -230,7 +234,8 @@ def _take_row(rows: RowBatch, drawn: Blanks, row: int) -> tuple[RowBatch, Blanks
     return taken, Blanks(drawn.objective[first:last], spans, drawn.span_offsets[first : last + 1] - span_begin)
 
 
-def _concatenate(parts: list[tuple[RowBatch, Blanks]]) -> tuple[RowBatch, Blanks]:
+def concatenate(parts: list[tuple[RowBatch, Blanks]]) -> tuple[RowBatch, Blanks]:
+    """Rows and their blanks, one part after the other."""
     rows, drawn = [p[0] for p in parts], [p[1] for p in parts]
     batch = blanks.concatenate_rows(rows)
     return batch, Blanks(

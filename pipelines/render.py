@@ -16,7 +16,7 @@ from glm_model.layout import Example, Marks
 from glm_model.tokenizer import Tokenizer
 from pipelines import blanks
 from pipelines.blank_statistics import Histogram
-from pipelines.blanks import Blanks, BlanksConfig, RowBatch
+from pipelines.blanks import Blanks, BlanksConfig, Mixture, RowBatch
 from pipelines.examples import lay_out
 from pipelines.store import Split, TokenStore
 from pipelines.vocabulary import Vocabulary
@@ -54,20 +54,31 @@ def examples(
     objectives: Sequence[str] | None = None,
 ) -> list[Shown]:
     """The first `count` segments of a split under their blanks of an epoch, as even over the objectives as can be."""
-    mixture, vocabulary, special = blanks.resolve(config), Vocabulary.of(tokenizer), tokenizer.special
-    marks = Marks(special.sop, special.eop, special.pad)
+    mixture, vocabulary = blanks.resolve(config), Vocabulary.of(tokenizer)
     rows = split.read_group(0)
-    width, length = (opened.manifest["settings"][name] for name in ("row_width", "sequence_length"))
+    width = opened.manifest["settings"]["row_width"]
     drawn, _ = blanks.draw_rows(mixture, rows, vocabulary, seed=config.seed, epoch=epoch, width=width)
     wanted = [(index, name) for index, name in enumerate(mixture.names) if objectives is None or name in objectives]
-    shown: list[Shown] = []
-    for place, (index, name) in enumerate(wanted):
+    chosen: list[int] = []
+    for place, (index, _) in enumerate(wanted):
         share = count // len(wanted) + (place < count % len(wanted))
-        for segment in np.flatnonzero(drawn.objective == index)[:share]:
-            one, its_blanks = _segment(rows, drawn, int(segment))
-            size = int(blanks.positions(one, its_blanks, mixture)[0])
-            example = lay_out(one, its_blanks, mixture, vocabulary, width=size, marks=marks, length=length)
-            shown.append(_shown(name, one, its_blanks, example, tokenizer))
+        chosen += np.flatnonzero(drawn.objective == index)[:share].tolist()
+    return segments(rows, drawn, chosen, opened, tokenizer, mixture)
+
+
+def segments(
+    rows: RowBatch, drawn: Blanks, chosen: Sequence[int], opened: TokenStore, tokenizer: Tokenizer, mixture: Mixture
+) -> list[Shown]:
+    """Some segments of rows of a store, by their numbers, under the blanks that were drawn for them."""
+    vocabulary, special = Vocabulary.of(tokenizer), tokenizer.special
+    marks, length = Marks(special.sop, special.eop, special.pad), opened.manifest["settings"]["sequence_length"]
+    shown: list[Shown] = []
+    for segment in chosen:
+        one, its_blanks = _segment(rows, drawn, int(segment))
+        size = int(blanks.positions(one, its_blanks, mixture)[0])
+        example = lay_out(one, its_blanks, mixture, vocabulary, width=size, marks=marks, length=length)
+        name = mixture.names[int(its_blanks.objective[0])]
+        shown.append(_shown(name, one, its_blanks, example, tokenizer))
     return shown
 
 

@@ -4,8 +4,11 @@ python workflows/inspect_data.py --config workflows/recipes/quickstart.yaml
 python workflows/inspect_data.py --config ... --inspect.objective=document --inspect.count=3 --inspect.epoch=7
 python workflows/inspect_data.py --config ... --inspect.html=examples.html
 python workflows/inspect_data.py --config ... --inspect.export=examples.parquet --inspect.export_rows=1000
+python workflows/inspect_data.py --run runs/<name> --step=1200            # the batch of a step of a run, rebuilt
+python workflows/inspect_data.py --run <id in MLflow> --document=<id>     # the steps that saw a document
 """
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -20,6 +23,7 @@ from pipelines.export_examples import export
 from pipelines.prepare import find_store
 from pipelines.store import Split, TokenStore
 from pipelines.vocabulary import Vocabulary
+from workflows import history
 from workflows.recipe import Recipe, settle_paths
 
 
@@ -48,7 +52,12 @@ class InspectRecipe(Recipe):
 
 
 def main() -> None:
-    recipe, _ = config.parse(InspectRecipe, description="Show what a model is asked on the store of a recipe.")
+    if any(word.partition("=")[0] == "--run" for word in sys.argv[1:]):
+        history.main()
+        return
+    recipe, _ = config.parse(
+        InspectRecipe, description="Show what a model is asked on a recipe's store; for a run: --run RUN --help."
+    )
     settle_paths(recipe, in_job=cluster.inside_job())
     url = find_store(recipe.data, recipe.blanks)
     if url is None:

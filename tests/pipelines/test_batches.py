@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.batches import BatchPlan, RowPlaces
+from pipelines.batches import BatchPlan, Part, RowPlaces
 
 GROUPS = (4, 4, 4, 2, 4, 4, 1, 4, 3)  # short row groups at the ends of shards
 PLANS = st.builds(
@@ -127,3 +127,14 @@ def test_first_places_are_uniform():
 def test_empty_plans_are_refused(wrong):
     with pytest.raises(ValueError, match="a plan needs rows and sizes of at least 1"):
         BatchPlan(**{"group_rows": (2,), "seed": 0, "micro_rows": 1, "micro_batches": 1, **wrong})
+
+
+@pytest.mark.parametrize("parts", [(), (Part(3, 0.7), Part(4, 0.3))])
+def test_the_position_of_a_row_is_where_it_comes(parts):
+    plan = BatchPlan((4, 3, 5, 2, 2, 7, 1), seed=1, micro_rows=2, micro_batches=3, window=2, parts=parts)
+    places = plan.places(0, 200)
+    for position in range(0, 200, 7):
+        place = (int(array[position]) for array in places)
+        assert plan.position(*place) == position
+    with pytest.raises(IndexError):
+        plan.position(0, 7, 0)

@@ -18,7 +18,7 @@ from infra.metrics import read_points
 from infra.ray_train import run_workers
 from pipelines.prepare import prepare
 from pipelines.vocabulary import Vocabulary
-from workflows import pretrain, runs
+from workflows import history, pretrain, runs
 from workflows.budget import make_budget, model_config
 from workflows.progress import preparation
 from workflows.recipe import Recipe
@@ -193,6 +193,10 @@ def test_pretrain_trains_tracks_exports_and_ends(local_ray, corpus, mlflow_root,
     artifacts = {item.path for item in client.list_artifacts(record["mlflow_run_id"])}
     assert artifacts >= {"config.yaml", "examples.html", "model"}
     assert runs.open_run(recipe, "whole").finished
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", record["tracking_uri"])
+    past = history.open_past(record["mlflow_run_id"])
+    logged = [history.logged_fingerprint(past, step) for step in range(1, 7)]
+    assert [history.batch_of(past, step).fingerprint for step in range(1, 7)] == logged
     with pytest.raises(UserError, match=r"optim\.lr was 0\.01, is 0\.02"):
         runs.open_run(recipe_for(corpus, mlflow_root, "--train.num_workers=1", "--optim.lr=0.02"), "whole")
 
