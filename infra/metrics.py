@@ -145,9 +145,9 @@ def _steps_of(client: MlflowClient, run_id: str, key: str) -> set[int]:
         return set()  # a name that MLflow does not take has no history
 
 
-def read_points(metrics_path: str) -> Iterator[dict[str, Any]]:
+def read_points(metrics_url: str) -> Iterator[dict[str, Any]]:
     """The lines of a metrics file as `{"step", "time", "values"}`, values as floats."""
-    with open(storage.absolute(metrics_path), "rb") as file:
+    with storage.open_file(metrics_url) as file:
         for line in file:
             record = json.loads(line)
             yield {**record, "values": {key: float(value) for key, value in record["values"].items()}}

@@ -5,7 +5,6 @@ fingerprint, and nothing needs to be.
 """
 
 import itertools
-import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,17 +15,17 @@ import numpy as np
 
 from glm_model.layout import Marks
 from glm_model.tokenizer import Tokenizer
-from infra import config, storage, tracking
+from infra import config, storage
 from infra.console import Console
 from infra.errors import DataError, UserError
 from infra.metrics import read_points
-from infra.mlflow_client import client_of, first_line, shown
 from pipelines import blanks, feed, lineage, render
 from pipelines.batches import BatchPlan, RowPlaces
 from pipelines.store import TokenStore
 from pipelines.vocabulary import Vocabulary
 from workflows.budget import Budget, batch_plan, make_budget, model_config
 from workflows.recipe import Recipe
+from workflows.runs import find_run
 
 _MASK64 = (1 << 64) - 1
 
@@ -84,7 +83,7 @@ def main() -> None:
 
 def open_past(run: str) -> Past:
     """The run of this folder, URL, name or MLflow id. Raises DataError when it or its store is gone."""
-    url = _folder(run)
+    url = find_run(run)
     record = storage.read_json(storage.join(url, "run.json"))
     recipe = config.from_yaml(Recipe, storage.read_bytes(storage.join(url, "config.yaml")).decode())
     store = TokenStore.open(record["store_url"])
@@ -112,12 +111,17 @@ def batch_of(past: Past, step: int) -> Batch:
 
 def logged_fingerprint(past: Past, step: int) -> int | None:
     """What the run logged of a step; None where it logged nothing, as it does every `train.log_every` steps."""
-    with storage.local_copy(past.url) as folder:
-        for point in read_points(os.path.join(folder, "metrics.jsonl")):
-            values = point["values"]
-            if point["step"] == step and "data/fingerprint_low" in values:
-                return int(values["data/fingerprint_high"]) << 32 | int(values["data/fingerprint_low"])
-    return None
+    return fingerprints(past.url).get(step)
+
+
+def fingerprints(run_url: str) -> dict[int, int]:
+    """Step -> fingerprint of its batch, of each step that the run in this folder logged."""
+    points = read_points(storage.join(run_url, "metrics.jsonl"))
+    return {
+        point["step"]: int(values["data/fingerprint_high"]) << 32 | int(values["data/fingerprint_low"])
+        for point in points
+        if "data/fingerprint_low" in (values := point["values"])
+    }
 
 
 def sightings(past: Past, document: str) -> Iterator[tuple[int, int, int, tuple[int, ...]]]:
@@ -222,21 +226,3 @@ def _reader(past: Past) -> feed.Reader:
         plan_key=None,  # blanks drawn anew: the fingerprint then checks the stored plans too
     )
     return feed.Reader(past.store.train, recipe)
-
-
-def _folder(run: str) -> str:
-    for url in (run, storage.join("runs", run)):
-        if storage.exists(storage.join(url, "run.json")):
-            return storage.absolute(url)
-    uri = tracking.resolve_uri(tracking.TrackingConfig(), "./runs")
-    why = f"there is no run.json in it, nor in ./runs/{run}"
-    try:
-        assert uri is not None
-        tags = client_of(uri).get_run(run).data.tags
-    except Exception as error:
-        why = f"{why}; and MLflow at {shown(str(uri))} says: {first_line(error)}"
-        raise DataError(f"{run} is no run", why=why, try_="a run's folder, or MLFLOW_TRACKING_URI and its id") from None
-    url = tags.get("glm.run_dir", "")
-    if not storage.exists(storage.join(url, "run.json")):
-        raise DataError(f"the folder of the run {run} is gone", why=f"it was {url}")
-    return url

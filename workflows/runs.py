@@ -20,6 +20,7 @@ from typing import Any
 from infra import checkpoint, config, storage, tracking
 from infra.console import Console, human
 from infra.errors import DataError, UserError
+from infra.mlflow_client import client_of, first_line, shown
 from pipelines import blanks, plans
 from pipelines.store import TokenStore
 from workflows.budget import Budget, epochs_text
@@ -60,6 +61,24 @@ def recipe_name(argv: list[str]) -> str:
         if word == "--config":
             return Path(value or argv[index + 1]).stem
     return "pretrain"
+
+
+def find_run(run: str) -> str:
+    """URL of the run of this folder, URL, name in ./runs or MLflow id. Raises DataError when there is none."""
+    for url in (run, storage.join("runs", run)):
+        if storage.exists(storage.join(url, "run.json")):
+            return storage.absolute(url)
+    uri = str(tracking.resolve_uri(tracking.TrackingConfig(), "./runs"))
+    why = f"there is no run.json in it, nor in ./runs/{run}"
+    try:
+        tags = client_of(uri).get_run(run).data.tags
+    except Exception as error:
+        why = f"{why}; and MLflow at {shown(uri)} says: {first_line(error)}"
+        raise DataError(f"{run} is no run", why=why, try_="a run's folder, or MLFLOW_TRACKING_URI and its id") from None
+    url = tags.get("glm.run_dir", "")
+    if not storage.exists(storage.join(url, "run.json")):
+        raise DataError(f"the folder of the run {run} is gone", why=f"it was {url}")
+    return url
 
 
 def open_run(recipe: Recipe, name: str) -> Run:
