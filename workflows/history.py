@@ -35,7 +35,7 @@ class HistoryConfig:
     """What to look up of a run."""
 
     run: str
-    """The run: its folder or URL, its name in ./runs, or its id in MLflow."""
+    """The run: its folder (of several, `runs/a-*`, the newest) or URL, its name in ./runs, or its id in MLflow."""
     step: int | None = None
     """Rebuild the batch of this optimizer step, counted from 1 as it is logged."""
     document: str | None = None

@@ -8,6 +8,7 @@
                           model/          the exported model
 """
 
+import glob
 import json
 import os
 import shutil
@@ -64,8 +65,11 @@ def recipe_name(argv: list[str]) -> str:
 
 
 def find_run(run: str) -> str:
-    """URL of the run of this folder, URL, name in ./runs or MLflow id. Raises DataError when there is none."""
-    for url in (run, storage.join("runs", run)):
+    """URL of the run of this folder (of several, `runs/a-*`, the newest), URL, name in ./runs or MLflow id. Raises
+    DataError when there is none.
+    """
+    newest = max(glob.glob(run), key=os.path.getmtime, default=run)
+    for url in (newest, storage.join("runs", run)):
         if storage.exists(storage.join(url, "run.json")):
             return storage.absolute(url)
     uri = str(tracking.resolve_uri(tracking.TrackingConfig(), "./runs"))
