@@ -76,12 +76,18 @@ def open_remote(fs: Any, path: str, url: str, *, block_bytes: int | None = None)
         return io.BufferedReader(_RemoteFile(fs, path, url, block_bytes or _BLOCK), buffer_size=1 << 18)
 
 
+def open_ranges(fs: Any, path: str, url: str) -> io.RawIOBase:
+    """The same, of which each read is one request for exactly its bytes: for readers that know their ranges."""
+    with told_as("read", url, absent_is_told=False):
+        return _RemoteFile(fs, path, url, _BLOCK, cache_type="none")
+
+
 class _RemoteFile(io.RawIOBase):
     """A file of fsspec, read again where a connection broke, and from its beginning where a server has no ranges."""
 
-    def __init__(self, fs: Any, path: str, url: str, block_bytes: int):
+    def __init__(self, fs: Any, path: str, url: str, block_bytes: int, **how: Any):
         self._fs, self._path, self._url = fs, path, url
-        self._file = fs.open(path, "rb", block_size=block_bytes)
+        self._file = fs.open(path, "rb", block_size=block_bytes, **how)
 
     def readable(self) -> bool:
         return True

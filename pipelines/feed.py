@@ -142,7 +142,7 @@ class Reader:
                 )
                 url = storage.join(self.split.base(shard), path)
                 if storage.exists(url):
-                    self._plan_files[key] = pq.ParquetFile(storage.open_file(url))
+                    self._plan_files[key] = storage.open_parquet(url)
         return self._plan_files[key]
 
 

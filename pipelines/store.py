@@ -198,7 +198,7 @@ class Split:
         url = storage.join(self.base(shard), self.shards[shard].path)
         try:
             if shard not in self._files:
-                self._files[shard] = pq.ParquetFile(storage.open_file(url), memory_map=False)
+                self._files[shard] = storage.open_parquet(url)
             table = self._files[shard].read_row_group(index, columns=_ROW_SCHEMA.names)
         except (OSError, pa.ArrowException) as error:
             raise DataError(

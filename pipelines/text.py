@@ -110,8 +110,8 @@ def _write_unit(part: _Part, source: str, around: list[str], url: str) -> dict[s
 
 def read_pieces(url: str, groups: list[int], columns: list[str]) -> pa.Table:
     """Documents of some row groups of a unit, in their order."""
-    with storage.open_file(url) as stream:
-        return pq.ParquetFile(stream).read_row_groups(groups, columns=columns)
+    with storage.open_parquet(url) as file:
+        return file.read_row_groups(groups, columns=columns)
 
 
 def read_texts(url: str) -> Iterator[list[str]]:

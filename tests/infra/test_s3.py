@@ -8,6 +8,7 @@ import json
 import urllib.request
 import uuid
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -265,6 +266,23 @@ def test_parquet_is_read_at_its_places_and_no_broken_connection_is_its_fault(pla
         last = proxy.requests
         with pytest.raises(InfrastructureError, match="503 Service Unavailable"):
             list(records)
+
+
+def test_row_groups_in_any_order_cost_their_own_bytes(place):
+    """Training reads them so: a permuted order, each once."""
+    rng = np.random.default_rng(0)
+    sink = pa.BufferOutputStream()
+    rows = {name: [rng.bytes(1 << 14) for _ in range(320)] for name in ("tokens", "ids")}
+    pq.write_table(pa.table(rows), sink, row_group_size=16, use_dictionary=False)
+    data = sink.getvalue().to_pybytes()
+    publish(storage.join(place, "f.parquet"), data)
+    with servers.unreliable(address(place), lambda n, line: None) as proxy:
+        file = storage.open_parquet(f"{proxy.url}/{place.removeprefix('s3://')}/f.parquet")
+        for group in rng.permutation(file.num_row_groups).tolist():
+            table = file.read_row_group(group, columns=["tokens", "ids"])
+            assert table["ids"].to_pylist() == rows["ids"][16 * group : 16 * group + 16]
+        assert len(data) > 10_000_000
+        assert proxy.sent < 1.02 * len(data)
 
 
 def test_https_that_stays_busy_stops_the_run_and_a_missing_page_does_not(place, monkeypatch):
