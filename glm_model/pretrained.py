@@ -1,61 +1,63 @@
-"""Save and load GLM models: our folders, and the checkpoints of the authors (THUDM/GLM).
+"""Save and load GLM models at any fsspec URL: our folders, and the checkpoints of the authors.
 
-Ours: config.json, model.safetensors, tokenizer.json, README.md. Theirs: `mp_rank_*_model_states.pt` below a tracker
-file, or a `pytorch_model.bin`; unpickled with torch's weights_only and numpy's array reconstruction as the only further
-globals.
+    config.json              the shape; written last, a folder without it is unfinished
+    model.safetensors        or shards and their index (`glm_model.weights`)
+    tokenizer.json           where a tokenizer is given
+    generation_config.json   how `fill` writes unless told otherwise
+    README.md                the model card
+
+Loading holds one fp32 copy of the model; saving copies nothing that lies on the CPU.
 """
 
 from __future__ import annotations
 
-import io
-import json
-import pickle
-import re
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import fsspec
-import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor
 
+from glm_model import urls
+from glm_model.authors_checkpoint import our_names, read_authors, shape_of, write_authors
 from glm_model.config import GLMConfig
+from glm_model.generate import fill
 from glm_model.model import GLM
+from glm_model.weights import SHARD_BYTES, has_weights, read_weights, write_weights
 
 if TYPE_CHECKING:
     from glm_model.tokenizer import Tokenizer
 
 MODEL_TYPE = "glm-blank-infilling"  # "glm" alone is another architecture on the model hubs
-_TRACKERS = ("latest_checkpointed_iteration.txt", "latest")
-# The authors' names (left) and ours; what follows is `weight` or `bias`.
-_AUTHORS_NAMES = {
-    r"word_embeddings\.": "token_embedding.",
-    r"transformer\.position_embeddings\.": "position_embedding.",
-    r"transformer\.block_position_embeddings\.": "block_position_embedding.",
-    r"transformer\.layers\.(\d+)\.input_layernorm\.": r"layers.\1.attention_norm.",
-    r"transformer\.layers\.(\d+)\.attention\.query_key_value\.": r"layers.\1.qkv.",
-    r"transformer\.layers\.(\d+)\.attention\.dense\.": r"layers.\1.attention_out.",
-    r"transformer\.layers\.(\d+)\.post_attention_layernorm\.": r"layers.\1.mlp_norm.",
-    r"transformer\.layers\.(\d+)\.mlp\.dense_h_to_4h\.": r"layers.\1.mlp_in.",
-    r"transformer\.layers\.(\d+)\.mlp\.dense_4h_to_h\.": r"layers.\1.mlp_out.",
-    r"transformer\.final_layernorm\.": "final_norm.",
-}
 
 
-def save_pretrained(model: GLM, url: str, tokenizer: Tokenizer | None = None, *, card: str | None = None) -> None:
-    """Write a model folder to a local path or fsspec URL. config.json comes last: a folder without it is unfinished.
+def save_pretrained(
+    model: GLM,
+    url: str,
+    tokenizer: Tokenizer | None = None,
+    *,
+    card: str | None = None,
+    shard_bytes: int = SHARD_BYTES,
+) -> None:
+    """Write a model folder to a local path or fsspec URL, over what an earlier save left there.
 
-    card: the text of README.md; None writes a short one.
+    card: the text of README.md; None writes a short one. shard_bytes: largest size of a file of weights.
     """
-    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    _write(_join(url, "model.safetensors"), safetensors.torch.save(state, metadata={"format": "pt"}))
-    if tokenizer is not None:
-        tokenizer.save(str(url))
-    _write(_join(url, "README.md"), (card or _default_card(model)).encode())
-    config = {"model_type": MODEL_TYPE, **model.config.to_dict()}
-    _write(_join(url, "config.json"), (json.dumps(config, indent=2) + "\n").encode())
+    config = urls.join(url, "config.json")
+    urls.remove(config)
+    write_weights(model.state_dict(), url, shard_bytes=shard_bytes)
+    _write_companions(model, url, tokenizer, card)
+    urls.write_json(config, {"model_type": MODEL_TYPE, **model.config.to_dict()})
+
+
+def save_authors(model: GLM, url: str, tokenizer: Tokenizer | None = None, *, card: str | None = None) -> None:
+    """Write the published form, pytorch_model.bin and config.json under the authors' names, with our files beside it.
+
+    fp32, so that reading it back is exact.
+    """
+    urls.remove(urls.join(url, "config.json"))
+    _write_companions(model, url, tokenizer, card)
+    write_authors(model, url)
 
 
 def from_pretrained(url: str, *, heads: int | None = None) -> GLM:
@@ -63,40 +65,49 @@ def from_pretrained(url: str, *, heads: int | None = None) -> GLM:
 
     heads: attention heads, which the authors' checkpoints do not record; None: what a config.json beside them says, or
     else one per 64 of width, as in all published models.
-    Raises ValueError that names the file, or the tensors, that do not fit.
+    Warns of task heads that it leaves out. Raises ValueError that names the file, or the tensors, that do not fit.
     """
     url = str(url)
     if url.endswith((".pt", ".bin")):
-        return from_authors_state(_module(_load_pickle(url), url), heads=heads)
-    config_url = _join(url, "config.json")
-    config = _read_json(config_url) if _exists(config_url) else {}
+        beside = urls.join(url.rpartition("/")[0] or ".", "config.json")
+        return from_authors_state(read_authors(url), heads=heads, config=_config(beside))
+    config = _config(urls.join(url, "config.json"))
     if config.get("model_type") == MODEL_TYPE:
         shape = {name: value for name, value in config.items() if name != "model_type"}
-        return _assemble(GLMConfig.from_dict(shape), _load_safetensors(_join(url, "model.safetensors")))
-    heads = heads or config.get("num_attention_heads")
-    return from_authors_state(_load_authors(url), heads=heads)
+        return _assemble(GLMConfig.from_dict(shape), read_weights(url))
+    if not has_weights(url):
+        return from_authors_state(read_authors(url), heads=heads, config=config)
+    if not config:
+        raise ValueError(
+            f"{url} has weights but no config.json, which is written last: it is unfinished. Save it again"
+        )
+    return from_authors_state(read_weights(url), heads=heads, config=config)
 
 
-def from_authors_state(state: Mapping[str, Tensor], *, heads: int | None = None) -> GLM:
-    """A model from a state dict under the authors' names (any float dtype); its shape follows from the tensors'."""
-    renamed = {_our_name(name): value.float() for name, value in state.items()}
-    for name in ("token_embedding.weight", "position_embedding.weight"):
-        if name not in renamed:
-            raise ValueError(f"the checkpoint has no {name} under its own or the authors' name: it is not a GLM")
-    vocab_size, width = renamed["token_embedding.weight"].shape
-    config = GLMConfig(
-        layers=1 + max((int(n.split(".")[1]) for n in renamed if n.startswith("layers.")), default=-1),
-        width=width,
-        heads=heads or max(1, width // 64),
-        vocab_size=vocab_size,
-        positions=len(renamed["position_embedding.weight"]) - 1,
-        block_positions="block_position_embedding.weight" in renamed,
-    )
-    return _assemble(config, renamed)
+def from_authors_state(
+    state: Mapping[str, Tensor], *, heads: int | None = None, config: Mapping[str, Any] | None = None
+) -> GLM:
+    """A model from a state dict under the authors' names (any float dtype); its shape follows from the tensors'.
+
+    config: their config.json, if there is one.
+    """
+    renamed, left_out = our_names(state)
+    if left_out:
+        shown = ", ".join(left_out[:3]) + (", ..." if len(left_out) > 3 else "")
+        warnings.warn(f"{len(left_out)} tensors of task heads are left out: {shown}", stacklevel=2)
+    return _assemble(shape_of(renamed, config or {}, heads=heads), renamed)
+
+
+def generation_config() -> dict[str, Any]:
+    """The defaults of `fill`, as they stand in generation_config.json."""
+    defaults = fill.__kwdefaults__ or {}
+    return {
+        name: value for name, value in defaults.items() if value is None or isinstance(value, bool | int | float | str)
+    }
 
 
 def _assemble(config: GLMConfig, state: Mapping[str, Tensor]) -> GLM:
-    """A GLM that takes over the tensors of `state`; ValueError unless names and shapes match exactly."""
+    """A GLM that takes over the tensors of `state`, fp32; ValueError unless names and shapes match exactly."""
     with torch.device("meta"):
         model = GLM(config)
     wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
@@ -110,79 +121,24 @@ def _assemble(config: GLMConfig, state: Mapping[str, Tensor]) -> GLM:
     ]
     if problems:
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise ValueError(f"the weights do not fit the model: {'; '.join(problems[:5])}{more}")
-    model.load_state_dict({name: value.float() for name, value in state.items()}, assign=True)
+        raise ValueError(
+            f"the weights do not fit the model: {'; '.join(problems[:5])}{more}. It has {config.layers} layers of "
+            f"width {config.width}, {config.vocab_size:,} tokens and {config.positions:,} positions: give the weights "
+            "and the config.json of one save"
+        )
+    model.load_state_dict(dict(state), assign=True)
     return model.eval()
 
 
-def _our_name(name: str) -> str:
-    bare = name.removeprefix("glm.")
-    for pattern, replacement in _AUTHORS_NAMES.items():
-        if re.match(pattern, bare):
-            return re.sub(pattern, replacement, bare, count=1)
-    return name
+def _config(url: str) -> dict[str, Any]:
+    return urls.read_json(url) if urls.is_file(url) else {}
 
 
-def _load_authors(url: str) -> dict[str, Tensor]:
-    """The state dict below a folder of the authors: tracker file -> tag -> ranks, or the files right here."""
-    published = _join(url, "pytorch_model.bin")
-    if _exists(published):
-        return _module(_load_pickle(published), published)
-    for tracker in _TRACKERS:
-        if _exists(_join(url, tracker)):
-            url = _join(url, _read(_join(url, tracker)).decode().strip())
-            break
-    ranks = []
-    while _exists(file := _join(url, f"mp_rank_{len(ranks):02d}_model_states.pt")):
-        ranks.append(_module(_load_pickle(file), file))
-    if not ranks:
-        raise ValueError(
-            f"{url} holds no model: neither config.json with model.safetensors, nor the authors' pytorch_model.bin, "
-            "mp_rank_00_model_states.pt or a tracker file. Give the folder that was saved"
-        )
-    return {name: _merge(name, [rank[name] for rank in ranks]) for name in ranks[0]} if len(ranks) > 1 else ranks[0]
-
-
-def _merge(name: str, parts: list[Tensor]) -> Tensor:
-    """Undo the authors' tensor parallelism: each rank holds its own thirds of [Q; K; V]."""
-    if ".query_key_value." in name:
-        return torch.cat([torch.cat(third) for third in zip(*(part.chunk(3) for part in parts), strict=True)])
-    if name.endswith("word_embeddings.weight") or ".dense_h_to_4h." in name:
-        return torch.cat(parts)
-    if name.endswith(("attention.dense.weight", "dense_4h_to_h.weight")):
-        return torch.cat(parts, 1)
-    return parts[0]
-
-
-def _module(content: Any, url: str) -> dict[str, Tensor]:
-    state = content.get("module", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{url} holds no state dict, neither under 'module' nor by itself")
-    return state
-
-
-def _load_pickle(url: str) -> Any:
-    """torch.load that constructs tensors, plain containers and numpy arrays, and refuses everything else by name."""
-    reconstruct = np.empty(0).__reduce__()[0]
-    names = [f"{module}.multiarray._reconstruct" for module in ("numpy.core", "numpy._core")]
-    allowed: list[Any] = [(reconstruct, name) for name in names]
-    allowed += [np.ndarray, np.dtype, np.dtypes.UInt32DType]
-    try:
-        with torch.serialization.safe_globals(allowed):
-            return torch.load(io.BytesIO(_read(url)), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL (\S+)", str(error)) or re.search(r"(\S+) was not an allowed global", str(error))
-        reason = f"it needs {found[1]}, which could run code" if found else f"it is damaged ({error})"
-        raise ValueError(f"{url} is refused: {reason}. Convert it where you trust it, to plain tensors") from error
-    except (RuntimeError, EOFError) as error:
-        raise ValueError(f"{url} is damaged or not a torch file ({error}). Copy it again") from error
-
-
-def _load_safetensors(url: str) -> dict[str, Tensor]:
-    try:
-        return safetensors.torch.load(_read(url))
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{url} is damaged or not a safetensors file ({error}). Copy it again") from error
+def _write_companions(model: GLM, url: str, tokenizer: Tokenizer | None, card: str | None) -> None:
+    if tokenizer is not None:
+        tokenizer.save(str(url))
+    urls.write_json(urls.join(url, "generation_config.json"), generation_config())
+    urls.write(urls.join(url, "README.md"), (card or _default_card(model)).encode())
 
 
 def _default_card(model: GLM) -> str:
@@ -199,32 +155,3 @@ from glm_model import GLM, Tokenizer, fill
 print(fill(GLM.from_pretrained("."), Tokenizer.load("."), "Ray is a [MASK].").text)
 ```
 """
-
-
-def _join(url: str, name: str) -> str:
-    return f"{str(url).rstrip('/')}/{name}"
-
-
-def _exists(url: str) -> bool:
-    fs, path = fsspec.core.url_to_fs(url)
-    return fs.isfile(path)
-
-
-def _read(url: str) -> bytes:
-    try:
-        with fsspec.open(url, "rb") as file:
-            return file.read()
-    except FileNotFoundError as error:
-        raise ValueError(f"there is no {url}. Give a folder written by save_pretrained, or its URL") from error
-
-
-def _read_json(url: str) -> dict[str, Any]:
-    try:
-        return json.loads(_read(url))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{url} is not valid JSON ({error})") from error
-
-
-def _write(url: str, data: bytes) -> None:
-    with fsspec.open(url, "wb", auto_mkdir=True) as file:
-        file.write(data)

@@ -76,12 +76,15 @@ class Tokenizer:
         self._word_cache = WordCache(partial(_encode_batch, self._text)) if by_words else None
 
     @classmethod
-    def load(cls, url: str, *, lowercase: bool = True) -> Tokenizer:
-        """Read a tokenizer.json, a folder holding one, a BERT vocab.txt, or a GPT-2 style vocab.json + merges.txt pair.
+    def load(cls, url: str, *, lowercase: bool = True, task_masks: bool | None = None) -> Tokenizer:
+        """Read a tokenizer.json, a folder holding one, a BERT vocab.txt, a GPT-2 style vocab.json + merges.txt pair, or
+        the authors' SentencePiece .model.
 
-        url: local path or fsspec URL. lowercase: only for vocab.txt, which does not say it. ValueError when missing.
+        url: local path or fsspec URL. lowercase: only for vocab.txt, which does not say it. task_masks: whether it has
+        [gMASK] and [sMASK]; None: as a file of ours says, and others get them. ValueError when missing.
         """
-        return cls(json.dumps(read_spec(str(url), lowercase), ensure_ascii=False))
+        spec = with_special_tokens(read_spec(str(url), lowercase), task_masks=task_masks)
+        return cls(json.dumps(spec, ensure_ascii=False))
 
     def save(self, directory: str) -> str:
         """Write `<directory>/tokenizer.json`, which `tokenizers.Tokenizer.from_file` reads too; returns its URL."""

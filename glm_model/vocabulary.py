@@ -28,10 +28,15 @@ _ROLES: dict[str, tuple[str, ...]] = {
     "smask": (SMASK,),
 }
 _OPTIONAL_ROLES = ("sep", "unk")
+_TASK_MASKS = ("gmask", "smask")
 
 
 def read_spec(url: str, lowercase: bool) -> dict[str, Any]:
     file_url = _vocabulary_file(url)
+    if file_url.endswith(".model"):
+        from glm_model.sentencepiece_model import spec_of
+
+        return spec_of(_read_bytes(file_url), file_url)
     content = _read_text(file_url)
     if file_url.endswith(".json"):
         spec = json.loads(content)
@@ -46,9 +51,9 @@ def read_spec(url: str, lowercase: bool) -> dict[str, Any]:
 
 def _vocabulary_file(url: str) -> str:
     """The file to read for a file or folder URL."""
-    if url.endswith((".json", ".txt")):
+    if url.endswith((".json", ".txt", ".model")):
         return url
-    names = ("tokenizer.json", "vocab.json", "vocab.txt")
+    names = ("tokenizer.json", "vocab.json", "vocab.txt", "cog-pretrain.model")
     try:
         fs, path = fsspec.core.url_to_fs(url)
         found = [name for name in names if fs.exists(f"{path.rstrip('/')}/{name}")]
@@ -59,12 +64,17 @@ def _vocabulary_file(url: str) -> str:
     return f"{url.rstrip('/')}/{found[0]}"
 
 
-def _read_text(url: str) -> str:
+def _read_bytes(url: str) -> bytes:
     try:
         with fsspec.open(url, "rb") as file:
-            return file.read().decode("utf-8-sig")
+            return file.read()
     except (OSError, ImportError) as error:
         raise _missing(url, f"{type(error).__name__}: {error}") from error
+
+
+def _read_text(url: str) -> str:
+    try:
+        return _read_bytes(url).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{url} is not a text file ({error}); expected tokenizer.json, vocab.json or vocab.txt"
@@ -150,8 +160,11 @@ def _known(vocab: dict[str, int], names: tuple[str, ...]) -> list[dict[str, Any]
     return [{"id": vocab[name], "content": name} for name in names if name in vocab]
 
 
-def with_special_tokens(spec: dict[str, Any]) -> dict[str, Any]:
-    """A tokenizer.json in our form: all roles among its added tokens, nothing that cuts, pads or wraps texts."""
+def with_special_tokens(spec: dict[str, Any], *, task_masks: bool | None = None) -> dict[str, Any]:
+    """A tokenizer.json in our form: all roles among its added tokens, nothing that cuts, pads or wraps texts.
+
+    task_masks: whether [gMASK] and [sMASK] are there. None: as in a file that has GLM's other tokens, else yes.
+    """
     spec = {
         "version": "1.0",
         "truncation": None,
@@ -163,8 +176,11 @@ def with_special_tokens(spec: dict[str, Any]) -> dict[str, Any]:
         "decoder": spec.get("decoder"),
         "model": spec["model"],
     }
+    if task_masks is False:
+        spec["added_tokens"] = [token for token in spec["added_tokens"] if token["content"] not in (GMASK, SMASK)]
     roles = special_roles(spec)
-    missing = [role for role in _ROLES if role not in roles]
+    without = task_masks is False or (task_masks is None and {"sop", "eop"} <= roles.keys())
+    missing = [role for role in _ROLES if role not in roles and not (without and role in _TASK_MASKS)]
     if set(missing) - set(_OPTIONAL_ROLES):
         first = vocabulary_size(spec)
         spec["added_tokens"] += [{"id": first + i, "content": _ROLES[role][0]} for i, role in enumerate(missing)]

@@ -1,27 +1,21 @@
-"""Saving and loading: round trips, the authors' checkpoints in every form, refusals that name what is wrong."""
+"""Our folders: round trips by path and URL, shards, what lies beside the weights, refusals that name what is wrong."""
 
+import inspect
 import json
 import os
-import pickle
-from pathlib import Path
 
 import fsspec
-import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from glm_model.config import GLMConfig
+from glm_model.generate import fill
 from glm_model.model import GLM
-from glm_model.pretrained import from_authors_state, from_pretrained, save_pretrained
+from glm_model.pretrained import from_pretrained, save_pretrained
+from glm_model.tokenizer import Tokenizer
 
-GOLDEN = Path(__file__).resolve().parents[2] / ".." / "shared" / "reference" / "golden"
-
-
-@pytest.fixture
-def golden() -> Path:
-    if not (GOLDEN / "thudm_ckpt").exists():
-        pytest.skip("the authors' golden checkpoints are not here")
-    return GOLDEN
+FILES = {"config.json", "model.safetensors", "generation_config.json", "README.md"}
 
 
 @pytest.fixture
@@ -30,15 +24,22 @@ def model(small) -> GLM:
     return GLM(small)
 
 
+@pytest.fixture
+def saved(model, tmp_path):
+    save_pretrained(model, str(tmp_path))
+    return tmp_path
+
+
 def same_weights(one: GLM, other: GLM) -> bool:
     mine, theirs = one.state_dict(), other.state_dict()
     return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
+@pytest.mark.parametrize("shard_bytes", [5_000_000_000, 20_000, 1])
 @pytest.mark.parametrize("place", ["folder with space/ä", "memory://models/one"])
-def test_save_and_load_are_inverse_on_disk_and_by_url(model, tmp_path, place):
+def test_save_and_load_are_inverse_on_disk_and_by_url(model, tmp_path, place, shard_bytes):
     url = place if "://" in place else str(tmp_path / place)
-    model.save_pretrained(url, card="# Mine")
+    save_pretrained(model, url, card="# Mine", shard_bytes=shard_bytes)
     loaded = GLM.from_pretrained(url)
     assert loaded.config == model.config
     assert same_weights(loaded, model)
@@ -48,89 +49,133 @@ def test_save_and_load_are_inverse_on_disk_and_by_url(model, tmp_path, place):
         assert file.read() == "# Mine"
 
 
-def test_a_saved_folder_holds_the_usual_files_and_a_card_of_its_own(model, tmp_path):
-    save_pretrained(model, str(tmp_path))
-    assert {p.name for p in tmp_path.iterdir()} == {"config.json", "model.safetensors", "README.md"}
-    assert json.loads((tmp_path / "config.json").read_text())["width"] == 32
-    assert f"{model.num_parameters():,} parameters" in (tmp_path / "README.md").read_text()
+def test_a_saved_folder_holds_the_usual_files_and_a_card_of_its_own(model, saved, tiny_tokenizer):
+    assert {p.name for p in saved.iterdir()} == FILES
+    assert json.loads((saved / "config.json").read_text())["width"] == 32
+    assert f"{model.num_parameters():,} parameters" in (saved / "README.md").read_text()
+    save_pretrained(model, str(saved), tiny_tokenizer)
+    assert {p.name for p in saved.iterdir()} == {*FILES, "tokenizer.json"}
+    assert Tokenizer.load(str(saved)).special == tiny_tokenizer.special
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "thudm_ckpt",
-        "thudm_ckpt/1234",
-        "thudm_ckpt/1234/mp_rank_00_model_states.pt",
-        "thudm_ckpt/1234/pytorch_model.bin",
-        "thudm_ckpt_MP2",
-        "thudm_ckpt_ds_fp16",
-    ],
-)
-def test_checkpoints_of_the_authors_hold_the_golden_weights(golden, path):
-    with np.load(golden / "model_parity.npz") as file:
-        weights = {name[2:]: torch.from_numpy(file[name]) for name in file.files if name.startswith("w/")}
-    if "fp16" in path:
-        weights = {name: value.half() for name, value in weights.items()}
-    loaded = from_pretrained(str(golden / path), heads=4)
-    assert same_weights(loaded, from_authors_state(weights, heads=4))
-    assert (loaded.config.layers, loaded.config.width, loaded.config.positions) == (4, 64, 128)
-    assert next(loaded.parameters()).dtype == torch.float32
+@pytest.mark.skipif(os.name != "posix", reason="permissions of files are POSIX's")
+def test_all_files_may_be_read_by_whom_the_umask_lets(model, tmp_path):
+    before = os.umask(0o022)
+    try:
+        save_pretrained(model, str(tmp_path))
+    finally:
+        os.umask(before)
+    assert {p.name: oct(p.stat().st_mode & 0o777) for p in tmp_path.iterdir()} == dict.fromkeys(FILES, "0o644")
 
 
-def test_the_authors_heads_are_one_per_64_of_width_unless_given(golden):
-    assert from_pretrained(str(golden / "thudm_ckpt")).config.heads == 1
+def test_the_generation_config_holds_what_fill_does_by_itself(saved):
+    written = json.loads((saved / "generation_config.json").read_text())
+    defaults = {name: p.default for name, p in inspect.signature(fill).parameters.items() if name in written}
+    assert written == defaults
+    assert {"max_tokens", "temperature", "top_k", "top_p"} <= set(written)
 
 
-class Malicious:
-    def __reduce__(self):
-        return os.system, ("exit 1",)
+def test_shards_have_the_usual_names_sizes_and_index(model, tmp_path):
+    save_pretrained(model, str(tmp_path), shard_bytes=20_000)
+    index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
+    shards = sorted(p.name for p in tmp_path.glob("model-*.safetensors"))
+    assert shards == [f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)]
+    assert len(shards) > 3
+    assert not (tmp_path / "model.safetensors").exists()
+    where = {name: shard for shard in shards for name in safetensors.torch.load_file(tmp_path / shard)}
+    assert index["weight_map"] == where
+    assert set(where) == set(model.state_dict())
+    assert index["metadata"]["total_size"] == 4 * model.num_parameters()
+    for shard in shards:
+        tensors = safetensors.torch.load_file(tmp_path / shard)
+        assert len(tensors) == 1 or sum(4 * t.numel() for t in tensors.values()) <= 20_000
 
 
-def test_a_pickle_that_would_run_code_is_refused_by_name(tmp_path):
-    torch.save({"module": {}, "extra": Malicious()}, tmp_path / "mp_rank_00_model_states.pt")
-    with pytest.raises(ValueError, match=r"mp_rank_00_model_states.pt is refused: it needs posix.system"):
-        from_pretrained(str(tmp_path))
+def test_a_later_save_leaves_nothing_of_an_earlier_one(model, tmp_path):
+    url = str(tmp_path)
+    save_pretrained(model, url, shard_bytes=20_000)
+    with torch.no_grad():
+        model.final_norm.bias.fill_(3.0)
+    loaded = from_pretrained(url)  # whose tensors must not change with the files
+    save_pretrained(model, url)
+    assert {p.name for p in tmp_path.iterdir()} == FILES
+    assert same_weights(from_pretrained(url), model)
+    assert loaded.final_norm.bias.abs().max() == 0
+    save_pretrained(loaded, url, shard_bytes=20_000)
+    assert same_weights(from_pretrained(url), loaded)
 
 
-def test_a_plain_pickle_and_a_damaged_file_are_refused(tmp_path):
-    (tmp_path / "a.bin").write_bytes(pickle.dumps({"x": 1}))
-    (tmp_path / "b.bin").write_bytes(b"not a checkpoint")
-    for name in ("a.bin", "b.bin"):
-        with pytest.raises(ValueError, match=name):
-            from_pretrained(str(tmp_path / name))
-
-
-def test_weights_that_do_not_fit_are_named(model, tmp_path, small):
-    model.save_pretrained(str(tmp_path))
-    other = GLMConfig(**{**small.to_dict(), "positions": 20, "layers": 1})
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "glm-blank-infilling", **other.to_dict()}))
-    with pytest.raises(ValueError, match="do not fit the model") as error:
-        from_pretrained(str(tmp_path))
-    assert "layers.1.attention_norm.weight is not part of this model; layers.1.attention_out.bias is" in str(
-        error.value
-    )
-    assert "more" in str(error.value)
-
-
-def test_wrong_and_missing_tensors_of_the_authors_are_named(golden):
-    with np.load(golden / "model_parity.npz") as file:
-        weights = {name[2:]: torch.from_numpy(file[name]) for name in file.files if name.startswith("w/")}
-    del weights["transformer.final_layernorm.bias"]
-    weights["transformer.layers.2.attention.dense.bias"] = torch.zeros(3)
-    weights["pool_layer.bias"] = torch.zeros(3)
-    with pytest.raises(ValueError, match=r"final_norm\.bias is missing; pool_layer\.bias is not part") as error:
-        from_authors_state(weights, heads=4)
-    assert "layers.2.attention_out.bias is [3] and should be [64]" in str(error.value)
-
-
-def test_a_damaged_safetensors_file_an_unfinished_and_an_empty_folder_are_refused(model, tmp_path):
+def test_an_interrupted_save_leaves_an_unfinished_folder(model, saved, monkeypatch):
+    monkeypatch.setattr("safetensors.torch.save_file", lambda *_, **__: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        save_pretrained(model, str(saved))
+    monkeypatch.undo()
+    assert not [p for p in saved.iterdir() if p.name.startswith(".tmp")]
     with pytest.raises(ValueError, match="holds no model"):
-        from_pretrained(str(tmp_path))
-    model.save_pretrained(str(tmp_path))
-    weights = tmp_path / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-10])
-    with pytest.raises(ValueError, match=r"model.safetensors is damaged"):
-        from_pretrained(str(tmp_path))
+        from_pretrained(str(saved))
+    save_pretrained(model, str(saved))
+    (saved / "config.json").unlink()
+    with pytest.raises(ValueError, match=r"no config\.json, which is written last: it is unfinished"):
+        from_pretrained(str(saved))
+
+
+def test_weights_in_half_precision_become_fp32(model, saved):
+    half = {name: value.half() for name, value in model.state_dict().items()}
+    safetensors.torch.save_file(half, saved / "model.safetensors")
+    loaded = from_pretrained(str(saved)).state_dict()
+    assert {value.dtype for value in loaded.values()} == {torch.float32}
+    assert all(torch.equal(loaded[name], value.float()) for name, value in half.items())
+
+
+def test_weights_that_do_not_fit_are_named(model, saved, small):
+    other = GLMConfig(**{**small.to_dict(), "positions": 20, "layers": 1})
+    (saved / "config.json").write_text(json.dumps({"model_type": "glm-blank-infilling", **other.to_dict()}))
+    with pytest.raises(ValueError, match="do not fit the model") as error:
+        from_pretrained(str(saved))
+    text = str(error.value)
+    assert "layers.1.attention_norm.weight is not part of this model; layers.1.attention_out.bias is" in text
+    assert "more. It has 1 layers of width 32" in text
+
+
+@pytest.mark.parametrize(("keep", "what"), [(-10, "damaged"), (5, "damaged"), (0, "damaged"), (None, "there is no")])
+def test_a_damaged_or_absent_file_of_weights_is_named(saved, keep, what):
+    weights = saved / "model.safetensors"
+    content = weights.read_bytes()
     weights.unlink()
-    with pytest.raises(ValueError, match=r"there is no .*model.safetensors"):
+    if keep is not None:
+        weights.write_bytes(content[:keep])
+    with pytest.raises(ValueError, match=rf"{what}.*model\.safetensors|model\.safetensors is {what}"):
+        from_pretrained(str(saved))
+
+
+def test_shards_that_do_not_belong_together_are_named(model, tmp_path):
+    save_pretrained(model, str(tmp_path), shard_bytes=20_000)
+    index = tmp_path / "model.safetensors.index.json"
+    first = next(tmp_path.glob("model-00001-*"))
+    kept, listed = first.read_bytes(), index.read_text()
+    first.unlink()
+    with pytest.raises(
+        ValueError, match=rf"index\.json names {first.name}, and it is not there .* Copy what is missing"
+    ):
         from_pretrained(str(tmp_path))
+    safetensors.torch.save_file({"other": torch.zeros(2)}, first)
+    with pytest.raises(ValueError, match=rf"{first.name} lacks token_embedding\.weight, which .* says is there"):
+        from_pretrained(str(tmp_path))
+    first.write_bytes(kept[:100])
+    with pytest.raises(ValueError, match=rf"{first.name} is damaged"):
+        from_pretrained(str(tmp_path))
+    for text, why in ((listed[:50], "is not valid JSON"), ("{}", "has no weight_map"), ("[]", "holds a JSON list")):
+        index.write_text(text)
+        with pytest.raises(ValueError, match=rf"index\.json {why}"):
+            from_pretrained(str(tmp_path))
+
+
+def test_a_config_with_a_wrong_key_and_an_empty_folder_are_refused(saved, tmp_path):
+    config = saved / "config.json"
+    config.write_text(config.read_text().replace("heads", "haeds"))
+    with pytest.raises(ValueError, match="no key 'haeds'; did you mean 'heads'"):
+        from_pretrained(str(saved))
+    with pytest.raises(ValueError, match=r"holds no model.*Give the folder that was saved"):
+        from_pretrained(str(tmp_path / "nowhere"))
+    with pytest.raises(ValueError, match="shard_bytes=0 must be at least 1"):
+        save_pretrained(GLM(GLMConfig(1, 8, 1, 16)), str(tmp_path / "x"), shard_bytes=0)

@@ -1,0 +1,94 @@
+"""A SentencePiece BPE model as a tokenizer.json, the special tokens of the authors' Chinese models behind its pieces.
+
+Needs the package sentencepiece (extra `unigram`), for reading the file alone. About 0.5 s for 50,000 pieces.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+# Ids after the last piece. The authors left one unused.
+_SPECIAL = (
+    "<|endoftext|>",
+    "[SEP]",
+    "[CLS]",
+    "[MASK]",
+    "[UNK]",
+    "[unused]",
+    "<|startofpiece|>",
+    "<|endofpiece|>",
+    "[sMASK]",
+    "[gMASK]",
+)
+_BPE, _NORMAL = 2, 1
+
+
+def spec_of(content: bytes, url: str) -> dict[str, Any]:
+    """A tokenizer.json, parsed, from the bytes of a .model file; url: for messages.
+
+    It gives SentencePiece's ids for text. A piece of the file's own markup ("<s>", "<n>") is never made of text, in
+    which such characters are spelled out. Raises ValueError where the file is not such a model.
+    """
+    model = _parsed(content, url)
+    if model.trainer_spec.model_type != _BPE or not model.pieces:
+        raise ValueError(f"{url} is no SentencePiece BPE model. Give the tokenizer.json that belongs to it")
+    vocab = {piece.piece: id_ for id_, piece in enumerate(model.pieces)}
+    metaspace = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always", "split": True}
+    return {
+        "added_tokens": [{"id": len(vocab) + i, "content": name} for i, name in enumerate(_SPECIAL)],
+        "normalizer": _normalizer(model.normalizer_spec),
+        "pre_tokenizer": metaspace,
+        "decoder": metaspace,
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": model.pieces[model.trainer_spec.unk_id].piece,
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": True,
+            "byte_fallback": False,
+            "ignore_merges": False,
+            "vocab": vocab,
+            "merges": _merges(model.pieces),
+        },
+    }
+
+
+def _parsed(content: bytes, url: str) -> Any:
+    try:
+        from sentencepiece import sentencepiece_model_pb2
+    except ImportError as error:
+        raise ValueError(
+            f"{url} is a SentencePiece model, which the package sentencepiece reads ({error}). "
+            "pip install sentencepiece protobuf, or give a tokenizer.json"
+        ) from error
+    model = sentencepiece_model_pb2.ModelProto()
+    try:
+        model.ParseFromString(content)
+    except Exception as error:  # of protobuf, which nothing else here needs to know
+        raise ValueError(f"{url} is damaged or no SentencePiece model ({error}). Copy it again") from error
+    return model
+
+
+def _normalizer(spec: Any) -> dict[str, Any] | None:
+    steps: list[dict[str, Any]] = []
+    if spec.precompiled_charsmap:
+        charsmap = base64.b64encode(spec.precompiled_charsmap).decode()
+        steps.append({"type": "Precompiled", "precompiled_charsmap": charsmap})
+    if spec.remove_extra_whitespaces:
+        steps.append({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "})
+        steps.append({"type": "Strip", "strip_left": True, "strip_right": True})
+    return {"type": "Sequence", "normalizers": steps} if steps else None
+
+
+def _merges(pieces: Any) -> list[list[str]]:
+    """Pairs in the order of the score of what they make: SentencePiece joins the pair whose whole scores highest."""
+    scores = {piece.piece: piece.score for piece in pieces if piece.type == _NORMAL}
+    found = [
+        (-score, index, [whole[:cut], whole[cut:]])
+        for index, (whole, score) in enumerate(scores.items())
+        for cut in range(1, len(whole))
+        if whole[:cut] in scores and whole[cut:] in scores
+    ]
+    return [pair for _, _, pair in sorted(found)]

@@ -1,0 +1,109 @@
+"""Files of a model folder, by local path or fsspec URL: each is written whole or not at all.
+
+Libraries that map files into memory want a path: remote files are copied to a temporary folder, one at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+
+def join(url: str, name: str) -> str:
+    return f"{str(url).rstrip('/')}/{name}"
+
+
+def is_file(url: str) -> bool:
+    fs, path = fsspec.core.url_to_fs(url)
+    return fs.isfile(path)
+
+
+def names(url: str) -> list[str]:
+    """Names in a folder, sorted; none where there is no folder, or a server that lists nothing."""
+    fs, path = fsspec.core.url_to_fs(url)
+    try:
+        entries = fs.ls(path, detail=False, refresh=True)
+    except (OSError, NotImplementedError):
+        return []
+    return sorted(entry.rstrip("/").rpartition("/")[2] for entry in entries)
+
+
+def read(url: str) -> bytes:
+    """Raises ValueError where there is no such file."""
+    with local_file(url) as path:
+        return Path(path).read_bytes()
+
+
+def read_json(url: str) -> dict[str, Any]:
+    """Raises ValueError where there is no such file, or it is no JSON object."""
+    try:
+        value = json.loads(read(url))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{url} is not valid JSON ({error}). Copy it again") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{url} holds a JSON {type(value).__name__} and should hold an object. Copy it again")
+    return value
+
+
+@contextlib.contextmanager
+def local_file(url: str) -> Iterator[str]:
+    """The path of a file on this machine: the file itself, or a copy for as long. ValueError where there is none."""
+    fs, path = fsspec.core.url_to_fs(url)
+    if not fs.isfile(path):
+        raise ValueError(f"there is no {url}. Give a folder written by save_pretrained, or its URL")
+    if isinstance(fs, LocalFileSystem):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="glm-model-") as folder:
+        copy = os.path.join(folder, "file")
+        fs.get_file(path, copy)
+        yield copy
+
+
+@contextlib.contextmanager
+def written(url: str) -> Iterator[str]:
+    """A path to write to; what is there when the block ends becomes `url`. Folders are made as needed."""
+    fs, path = fsspec.core.url_to_fs(url)
+    if not isinstance(fs, LocalFileSystem):
+        with tempfile.TemporaryDirectory(prefix="glm-model-") as folder:
+            copy = os.path.join(folder, "file")
+            yield copy
+            fs.put_file(copy, path)
+        return
+    folder = os.path.dirname(path)
+    os.makedirs(folder, exist_ok=True)
+    temporary = os.path.join(folder, f".tmp-{uuid.uuid4().hex}")
+    try:
+        open(temporary, "xb").close()
+        mode = os.stat(temporary).st_mode  # as the user's umask has it; some writers make files that only they can read
+        yield temporary
+        os.chmod(temporary, mode)
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def write(url: str, data: bytes) -> None:
+    with written(url) as path:
+        Path(path).write_bytes(data)
+
+
+def write_json(url: str, value: dict[str, Any]) -> None:
+    write(url, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def remove(url: str) -> None:
+    """Remove a file; nothing there is fine."""
+    fs, path = fsspec.core.url_to_fs(url)
+    if fs.isfile(path):
+        fs.rm_file(path)
