@@ -26,7 +26,7 @@ from glm_model.layout import (
 ENC, MASK, EOS, SOP, EOP, GMASK, SMASK = 1, 2, 0, 990, 991, 992, 993
 MARKS = Marks(sop=SOP, eop=EOP, pad=EOS)
 
-# Worked examples of the authors that show what we do otherwise, and why (DESIGN sections 3 and 6).
+# Worked examples of the authors that show what we do otherwise, and why.
 NOT_OURS = {
     "block_position_encoding=False": "ours is a model without the second table (model.block_positions), same arrays",
     "sentinel_token, no shuffle": "met by the ablation: tests/pipelines/test_ablations.py",

@@ -1,4 +1,4 @@
-"""Who may import whom, and what an import may cost (DESIGN section 2)."""
+"""Who may import whom, and what an import may cost."""
 
 import ast
 import subprocess

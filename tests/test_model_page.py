@@ -1,0 +1,36 @@
+"""docs/model.md keeps its word: its snippets run in their order, and its table of sizes is right."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from glm_model import GLM, SIZES, save_pretrained, sized
+from glm_model.config import num_parameters
+
+PAGE = (Path(__file__).resolve().parents[1] / "docs" / "model.md").read_text()
+
+
+def test_the_snippets_run(tmp_path, monkeypatch, tiny_tokenizer):
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    model = GLM(sized("tiny", vocab_size=tiny_tokenizer.padded_vocab_size, positions=64))
+    save_pretrained(model, "runs/mine/model", tokenizer=tiny_tokenizer)
+    seen: dict = {}
+    snippets = re.findall(r"^```python\n(.*?)^```", PAGE, re.M | re.S)
+    assert len(snippets) == 8
+    for snippet in snippets:
+        exec(compile(snippet, "docs/model.md", "exec"), seen)
+    assert len(seen["filled"].blanks) == 2
+    assert seen["losses"][-1] < seen["losses"][0]
+    assert seen["logits"].shape == (1, len(seen["example"].tokens), tiny_tokenizer.padded_vocab_size)
+    assert seen["answers"][seen["best"]] in ("the mat", "the dog", "home")
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_the_table_of_sizes(name):
+    config = sized(name)
+    (row,) = [line for line in PAGE.splitlines() if line.startswith(f"| {name} |")]
+    shape = (config.layers, config.width, config.heads, num_parameters(config))
+    assert row == f"| {name} | " + " | ".join(f"{number:,}" for number in shape) + " |"
