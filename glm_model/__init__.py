@@ -9,22 +9,41 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from glm_model.config import SIZES, GLMConfig, sized
-    from glm_model.generate import fill
+    from glm_model.decoding import Decoding
+    from glm_model.generate import fill, fill_batch
     from glm_model.model import GLM
     from glm_model.pretrained import from_pretrained, save_pretrained
+    from glm_model.scoring import score, score_batch
     from glm_model.tokenizer import Tokenizer
 
 _HOME = {
+    "Decoding": "decoding",
     "GLM": "model",
     "GLMConfig": "config",
     "SIZES": "config",
     "Tokenizer": "tokenizer",
     "fill": "generate",
+    "fill_batch": "generate",
     "from_pretrained": "pretrained",
     "save_pretrained": "pretrained",
+    "score": "scoring",
+    "score_batch": "scoring",
     "sized": "config",
 }
-__all__ = ["GLM", "SIZES", "GLMConfig", "Tokenizer", "fill", "from_pretrained", "save_pretrained", "sized"]
+__all__ = [
+    "GLM",
+    "SIZES",
+    "Decoding",
+    "GLMConfig",
+    "Tokenizer",
+    "fill",
+    "fill_batch",
+    "from_pretrained",
+    "save_pretrained",
+    "score",
+    "score_batch",
+    "sized",
+]
 
 
 def __getattr__(name: str) -> Any:

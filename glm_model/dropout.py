@@ -1,8 +1,8 @@
 """Dropout that is cheap on a CPU: 16 random bits per element instead of torch's one double.
 
-Measured on one core, 1M float32 elements: 2.5 ms against 6.6 ms. The rate is rounded to 1/65,536. On other
-devices torch's own dropout runs. Masks come from torch's default CPU generator, one serial stream: they do not depend
-on the number of threads.
+Measured on one core, 1M float32 elements: 2.5 ms against 6.6 ms. The rate is rounded to 1/65,536. On other devices and
+in compiled code torch's own dropout runs. Masks come from torch's default CPU generator, one serial stream: they do not
+depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ def dropout(x: Tensor, p: float) -> Tensor:
     """Zero each element with probability p and scale the others by 1 / (1 - p)."""
     if p == 0:
         return x
-    return _Dropout.apply(x, p) if x.device.type == "cpu" else F.dropout(x, p)
+    own = x.device.type == "cpu" and not torch.compiler.is_compiling()
+    return _Dropout.apply(x, p) if own else F.dropout(x, p)
 
 
 def keep_mask(shape: torch.Size, p: float) -> Tensor:

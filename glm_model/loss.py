@@ -8,6 +8,9 @@ Shapes: B rows, L row length, D width, V vocabulary, O objectives, M blank posit
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,59 +19,117 @@ from torch.autograd.function import once_differentiable
 
 from glm_model.model import GLM
 
-# Logits worked on at a time on a CPU: 16 MiB in fp32, which the allocator reuses; larger blocks are mapped anew and
-# cost a page fault per 4 KiB.
-_CPU_CHUNK = 1 << 22
+# Logits worked on at a time. On a CPU 16 MiB in fp32, which the allocator reuses: larger blocks are mapped anew and
+# cost a page fault per 4 KiB. On a GPU 512 MiB in fp32: enough rows for a product at full speed.
+_CPU_CHUNK, _GPU_CHUNK = 1 << 22, 1 << 27
+_FILL = 128
+# Logits kept for backward: 256 MiB in fp32 on a CPU, 1 GiB in bf16 on a GPU.
+_CPU_KEPT, _GPU_KEPT = 1 << 26, 1 << 29
+
+
+@dataclass(frozen=True)
+class LossOptions:
+    """What is added to plain cross-entropy -log p_y, p = softmax(z), of a position with target y. Default: nothing."""
+
+    label_smoothing: float = 0.0
+    """e in (1 - e) * -log p_y + e / V * sum over v of -log p_v (Szegedy et al. 2016, section 7). The sum runs over all
+    V rows of the embedding, its padding included, as in torch.nn.functional.cross_entropy.
+    """
+    z_loss: float = 0.0
+    """c in + c * (log sum over v of exp z_v)^2, which keeps logits from drifting (Chowdhery et al. 2022, section 5:
+    c = 1e-4).
+    """
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(
+                f"train.label_smoothing={self.label_smoothing} must be at least 0 and below 1 (0.1 is usual)"
+            )
+        if self.z_loss < 0:
+            raise ValueError(f"train.z_loss={self.z_loss} must not be negative (1e-4 is usual)")
+
+
+PLAIN = LossOptions()
 
 
 def blank_loss(
     model: GLM,
-    x_BLD: Tensor,
+    x: Tensor,
     targets: Tensor,
     loss_mask: Tensor,
     objective_ids: Tensor | None = None,
     num_objectives: int = 1,
     *,
-    max_logits: int = 1 << 26,
+    at: Tensor | None = None,
+    options: LossOptions = PLAIN,
+    max_logits: int | None = None,
+    compiled: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """(sums_O, counts_O): summed cross-entropy in nats (float32) and number of blank positions (int64), per objective.
+    """(sums_O, counts_O): summed loss in nats (float32) and number of blank positions (int64), per objective.
 
+    x: hidden states [B, L, D]; or with at = `blank_positions(loss_mask)` theirs alone, [M or more, D].
     targets, loss_mask, objective_ids: int64 [B, L]; objective_ids None: all are objective 0.
-    max_logits: most elements of logits to keep. Without blanks the sums are zero and still carry (zero) gradients
-    to every parameter, as DDP needs. Raises ValueError (on a CPU) when a target or an objective is out of range.
+    max_logits: most elements of logits to keep; None: 2^26 on a CPU, 2^29 elsewhere.
+    compiled: fuse what is done to logits, by code compiled on first use.
+    Without blanks the sums are zero and still carry (zero) gradients to every parameter, as DDP needs. Raises
+    ValueError when a target or an objective is out of range.
     """
-    at_M = loss_mask.flatten().nonzero()[:, 0]
+    at_M = blank_positions(loss_mask) if at is None else at
+    x_MD = x.flatten(0, 1).index_select(0, at_M) if at is None else x[: len(at_M)]
     targets_M = targets.flatten()[at_M]
     objectives_M = torch.zeros_like(at_M) if objective_ids is None else objective_ids.flatten()[at_M]
-    if x_BLD.device.type == "cpu" and len(at_M):
-        _check_range("targets", targets_M, model.config.vocab_size)
-        _check_range("objective_ids", objectives_M, num_objectives)
-    loss_M = _CrossEntropy.apply(x_BLD.flatten(0, 1)[at_M], model.token_embedding.weight, targets_M, max_logits)
-    sums_O = torch.zeros(num_objectives, device=x_BLD.device).index_add(0, objectives_M, loss_M)
-    counts_O = torch.zeros(num_objectives, dtype=torch.int64, device=x_BLD.device)
+    if len(at_M):
+        limits = {"targets": model.config.vocab_size, "objective_ids": num_objectives}
+        _check_ranges(limits, (targets_M, objectives_M))
+    if max_logits is None:
+        max_logits = _CPU_KEPT if x.device.type == "cpu" else _GPU_KEPT
+    loss_M = _CrossEntropy.apply(x_MD, model.token_embedding.weight, targets_M, options, max_logits, compiled)
+    sums_O = torch.zeros(num_objectives, dtype=loss_M.dtype, device=x.device).index_add(0, objectives_M, loss_M)
+    counts_O = torch.zeros(num_objectives, dtype=torch.int64, device=x.device)
     return sums_O, counts_O.index_add(0, objectives_M, torch.ones_like(at_M))
 
 
+def blank_positions(loss_mask: Tensor) -> Tensor:
+    """Flat positions of a batch's blanks, [M]."""
+    return loss_mask.flatten().nonzero()[:, 0]
+
+
+def filled(at_M: Tensor) -> Tensor:
+    """Positions and, up to a multiple of 128 of them, the first of all: few shapes, so little is compiled anew."""
+    return torch.nn.functional.pad(at_M, (0, -len(at_M) % _FILL))
+
+
 class _CrossEntropy(torch.autograd.Function):
-    """x [M, D], weight [V, D], targets [M] -> loss [M], float32. Products run in autocast's dtype where it is on."""
+    """x [M, D], weight [V, D], targets [M] -> loss [M], at least float32. Products run in autocast's dtype."""
 
     @staticmethod
-    def forward(ctx: Any, x_MD: Tensor, weight_VD: Tensor, targets_M: Tensor, max_logits: int) -> Tensor:
+    def forward(
+        ctx: Any,
+        x_MD: Tensor,
+        weight_VD: Tensor,
+        targets_M: Tensor,
+        options: LossOptions,
+        max_logits: int,
+        compiled: bool,
+    ) -> Tensor:
         device = x_MD.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x_MD.dtype
         x, weight = x_MD.to(dtype), weight_VD.to(dtype)
-        ctx.chunk = max(1, (min(max_logits, _CPU_CHUNK) if device == "cpu" else max_logits) // len(weight))
+        ctx.chunk = max(1, min(max_logits, _CPU_CHUNK if device == "cpu" else _GPU_CHUNK) // len(weight))
         keeps = len(x) * len(weight) <= max_logits and any(ctx.needs_input_grad)
-        norms, losses, kept = [x_MD.new_zeros(0, dtype=torch.float32)], [x_MD.new_zeros(0, dtype=torch.float32)], []
+        measure = _compiled(_measure) if compiled else _measure
+        none = x_MD.new_zeros(0, dtype=_wide(dtype))
+        norms, losses, kept = [none], [none], []
         with torch.autocast(device, enabled=False):
             for at in range(0, len(x), ctx.chunk):
                 logits = x[at : at + ctx.chunk] @ weight.T
-                norms.append(torch.logsumexp(logits.float(), -1))
-                losses.append(norms[-1] - logits.gather(1, targets_M[at : at + ctx.chunk, None])[:, 0].float())
+                norm_M, loss_M = measure(logits, targets_M[at : at + ctx.chunk], options)
+                norms.append(norm_M)
+                losses.append(loss_M)
                 if keeps:
                     kept.append(logits)
         ctx.save_for_backward(x, weight, targets_M, torch.cat(norms), *kept)
-        ctx.dtypes = x_MD.dtype, weight_VD.dtype
+        ctx.dtypes, ctx.options, ctx.compiled = (x_MD.dtype, weight_VD.dtype), options, compiled
         return torch.cat(losses)
 
     @staticmethod
@@ -76,22 +137,55 @@ class _CrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, targets_M, norms_M, *kept = ctx.saved_tensors
         grad_M, (x_dtype, weight_dtype) = grads[0], ctx.dtypes
+        slope = _compiled(_slope) if ctx.compiled else _slope
         dx, dweight = torch.empty_like(x, dtype=x_dtype), torch.zeros_like(weight, dtype=weight_dtype)
         for index, at in enumerate(range(0, len(x), ctx.chunk)):
             part = slice(at, at + ctx.chunk)
             logits = kept[index] if kept else x[part] @ weight.T
-            dlogits = (logits - norms_M[part, None]).exp_()  # float32, as the norms are
-            dlogits.scatter_add_(1, targets_M[part, None], dlogits.new_full((len(dlogits), 1), -1.0))
-            dlogits = dlogits.mul_(grad_M[part, None]).to(x.dtype)
+            dlogits = slope(logits, norms_M[part], targets_M[part], grad_M[part], ctx.options)
             dx[part] = dlogits @ weight
             if x.dtype == weight_dtype:
                 dweight.addmm_(dlogits.T, x[part])
             else:
                 dweight += dlogits.T @ x[part]
-        return dx, dweight, None, None
+        return dx, dweight, None, None, None, None
 
 
-def _check_range(name: str, values: Tensor, limit: int) -> None:
-    low, high = (int(x) for x in torch.aminmax(values))
-    if low < 0 or high >= limit:
-        raise ValueError(f"{name} holds {low if low < 0 else high}; this model and mixture take 0 to {limit - 1}")
+def _measure(logits_MV: Tensor, targets_M: Tensor, options: LossOptions) -> tuple[Tensor, Tensor]:
+    """(log of the sum of exponentials, loss), [M], in float32 or wider."""
+    wide = logits_MV.to(_wide(logits_MV.dtype))
+    norm_M = torch.logsumexp(wide, -1)
+    loss_M = norm_M - (1 - options.label_smoothing) * logits_MV.gather(1, targets_M[:, None])[:, 0].to(wide.dtype)
+    if options.label_smoothing:
+        loss_M = loss_M - options.label_smoothing * wide.mean(-1)
+    if options.z_loss:
+        loss_M = loss_M + options.z_loss * norm_M.square()
+    return norm_M, loss_M
+
+
+def _slope(logits_MV: Tensor, norm_M: Tensor, targets_M: Tensor, grad_M: Tensor, options: LossOptions) -> Tensor:
+    """Gradient of the loss, weighted by grad_M, by the logits, in their dtype."""
+    slope_MV = (logits_MV - norm_M[:, None]).exp_()  # in the dtype of the norms
+    if options.z_loss:
+        slope_MV.mul_(1 + 2 * options.z_loss * norm_M[:, None])
+    if options.label_smoothing:
+        slope_MV.sub_(options.label_smoothing / logits_MV.shape[1])
+    slope_MV.scatter_add_(1, targets_M[:, None], torch.full_like(norm_M, options.label_smoothing - 1)[:, None])
+    return slope_MV.mul_(grad_M[:, None]).to(logits_MV.dtype)
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
+
+
+@functools.cache
+def _compiled(part: Callable) -> Callable:
+    return torch.compile(part, dynamic=True)
+
+
+def _check_ranges(limits: dict[str, int], values: tuple[Tensor, ...]) -> None:
+    """On every device: an index out of range on a GPU would end the process without saying which."""
+    extremes = torch.stack([x for value in values for x in torch.aminmax(value)]).tolist()
+    for (name, limit), low, high in zip(limits.items(), extremes[::2], extremes[1::2], strict=True):
+        if low < 0 or high >= limit:
+            raise ValueError(f"{name} holds {low if low < 0 else high}; this model and mixture take 0 to {limit - 1}")

@@ -1,6 +1,6 @@
 """The GLM Transformer (Du et al., ACL 2022, section 2.2): pre-LN, two learned position tables, tied output layer.
 
-Shapes: B rows, L row length, D width, H heads, K head width, V vocabulary (padded), T positions in the cache.
+Shapes: B rows, L row length, D width, H heads, K head width, V vocabulary (padded).
 Weights (`state_dict`), i = 0 .. layers - 1:
   token_embedding.weight [V, D]: also the output layer, without bias
   position_embedding.weight, block_position_embedding.weight [positions + 1, D]
@@ -11,13 +11,17 @@ Weights (`state_dict`), i = 0 .. layers - 1:
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from glm_model.attention import AttentionMask, Backend, attention, make_mask
+from glm_model.attention import AttentionMask, Backend, Use, attention, make_mask
+from glm_model.cache import Cache
 from glm_model.config import GLMConfig
 from glm_model.dropout import dropout
 
@@ -26,29 +30,6 @@ if TYPE_CHECKING:
 
 NORM_EPS = 1e-5
 INIT_STD = 0.02
-
-
-class Cache:
-    """Keys and values of every position seen so far, per layer; filled by `GLM.hidden(..., cache=cache)`.
-
-    The first call is the context (everyone sees everyone); each later call appends tokens that see all before them.
-    """
-
-    def __init__(self, model: GLM, rows: int, capacity: int):
-        """Room for `capacity` positions in each of `rows` rows: 2 * layers * rows * capacity * D numbers."""
-        config, weight = model.config, model.token_embedding.weight
-        shape = (config.layers, rows, capacity, config.heads, config.head_width)
-        self.keys = torch.empty(shape, dtype=weight.dtype, device=weight.device)
-        self.values = torch.empty(shape, dtype=weight.dtype, device=weight.device)
-        self.length = 0
-
-    def append(self, layer: int, k_BLHK: Tensor, v_BLHK: Tensor) -> tuple[Tensor, Tensor]:
-        """Store a layer's new keys and values; returns all of them, [B, T, H, K]."""
-        end = self.length + k_BLHK.shape[1]
-        self.keys[layer, :, self.length : end] = k_BLHK
-        self.values[layer, :, self.length : end] = v_BLHK
-        keys, values = self.keys[layer, :, :end], self.values[layer, :, :end]
-        return keys.to(k_BLHK.dtype), values.to(v_BLHK.dtype)
 
 
 class Layer(nn.Module):
@@ -65,17 +46,55 @@ class Layer(nn.Module):
         self.mlp_in = nn.Linear(d, 4 * d)
         self.mlp_out = nn.Linear(4 * d, d)
 
-    def forward(self, x_BLD: Tensor, mask: AttentionMask, cache: Cache | None = None, index: int = 0) -> Tensor:
-        heads = (3, self.config.heads, self.config.head_width)
-        p = self.config.dropout if self.training else 0.0
-        q_BLHK, k_BLHK, v_BLHK = self.qkv(self.attention_norm(x_BLD)).unflatten(-1, heads).unbind(2)
+    def forward(
+        self,
+        x_BLD: Tensor,
+        mask: AttentionMask,
+        cache: Cache | None = None,
+        index: int = 0,
+        *,
+        at: Tensor | None = None,
+        compiled: bool = False,
+    ) -> Tensor:
+        """at: flat positions whose results are wanted, as [M, D]; all others stop at attention. compiled: run what
+        comes before and after attention as compiled code.
+        """
+        before, after = _before_attention, _after_attention if at is None else _after_attention_at
+        if compiled:
+            before, after = _compiled(before), _compiled(after)
+        q_BLHK, k_BLHK, v_BLHK = before(self, x_BLD)
         if cache is not None:
             k_BLHK, v_BLHK = cache.append(index, k_BLHK, v_BLHK)
         attention_p = self.config.attention_dropout if self.training else 0.0
         mixed_BLHK = attention(q_BLHK, k_BLHK, v_BLHK, mask, dropout_p=attention_p)
-        x_BLD = x_BLD + dropout(self.attention_out(mixed_BLHK.flatten(2)), p)
-        hidden = F.gelu(self.mlp_in(self.mlp_norm(x_BLD)), approximate="tanh")
-        return x_BLD + dropout(self.mlp_out(hidden), p)
+        if at is not None:
+            x_BLD, mixed_BLHK = (part.flatten(0, 1).index_select(0, at) for part in (x_BLD, mixed_BLHK))
+        return after(self, x_BLD, mixed_BLHK)
+
+
+def _before_attention(layer: Layer, x_BLD: Tensor) -> tuple[Tensor, ...]:
+    heads = (3, layer.config.heads, layer.config.head_width)
+    return layer.qkv(layer.attention_norm(x_BLD)).unflatten(-1, heads).unbind(2)
+
+
+def _after_attention(layer: Layer, x_BLD: Tensor, mixed_BLHK: Tensor) -> Tensor:
+    p = layer.config.dropout if layer.training else 0.0
+    x_BLD = x_BLD + dropout(layer.attention_out(mixed_BLHK.flatten(-2)), p)
+    hidden = F.gelu(layer.mlp_in(layer.mlp_norm(x_BLD)), approximate="tanh")
+    return x_BLD + dropout(layer.mlp_out(hidden), p)
+
+
+def _after_attention_at(layer: Layer, x_MD: Tensor, mixed_MHK: Tensor) -> Tensor:
+    """The same for some positions: compiled apart, for their number changes."""
+    return _after_attention(layer, x_MD, mixed_MHK)
+
+
+@functools.cache
+def _compiled(part: Callable) -> Callable:
+    """Compiled on first call, once for all layers. Attention stays out: its kernels are not fused with anything, and
+    the lengths of segments, which change with every batch, would have it compiled again and again.
+    """
+    return torch.compile(part)
 
 
 class GLM(nn.Module):
@@ -124,32 +143,52 @@ class GLM(nn.Module):
         context_end: Tensor | None = None,
         *,
         cache: Cache | None = None,
+        counts: Sequence[int] | None = None,
+        at: Tensor | None = None,
         backend: Backend | None = None,
+        compiled: bool = False,
+        checkpoint_activations: bool = False,
     ) -> Tensor:
         """Final hidden states [B, L, D]; all arguments int64 [B, L].
 
         segment_ids: index of the segment in its row, -1 on padding; None: each row is one segment.
         context_end: row index one past the context of the position's segment; None: all is context.
-        cache: see `Cache`; then the row is one segment and the last two arguments are left out.
-        backend: attention backend; None chooses. Raises ValueError on wrong shapes and dtypes, and on a CPU on ids and
-        positions out of range (elsewhere that check would stall the device).
+        cache: see `Cache`; then a row is one segment, without segment_ids and context_end, and its first counts[b]
+        tokens are real (None: all), the rest padding.
+        at: flat positions [M]; the result is theirs, [M, D], and the last layer computes little else.
+        backend: attention backend; None chooses.
+        compiled: run the layers, but for attention, as code compiled on first use: other rounding, other dropout.
+        checkpoint_activations: keep each layer's input alone for backward, which computes the layer anew: the same
+        gradients, dropout included, for a third more work.
+        Raises ValueError on wrong shapes and dtypes, on ids and positions out of range, and on a context that ends
+        outside its segment. On a GPU the checks wait for what was queued on it before.
         """
         batch = {"tokens": tokens, "position_ids": position_ids, "block_position_ids": block_position_ids}
-        self._check(batch | {"segment_ids": segment_ids, "context_end": context_end}, cache)
+        self._check(batch | {"segment_ids": segment_ids, "context_end": context_end}, cache, counts)
         if cache is None:
-            rows, length = tokens.shape
-            mask = make_mask(segment_ids, context_end, (rows, length), tokens.device, backend=backend)
+            use = Use(self._compute_dtype(), self.config.head_width, self.config.attention_dropout * self.training)
+            shape = (len(tokens), tokens.shape[1])
+            mask = make_mask(segment_ids, context_end, shape, tokens.device, backend=backend, use=use)
         else:
-            mask = _cache_mask(cache.length, tokens.shape[1], tokens.device)
+            mask = AttentionMask("dense", cache.begin(tokens.shape[1], counts))
         x_BLD = self.token_embedding(tokens) + self.position_embedding(position_ids)
         if self.block_position_embedding is not None:
             x_BLD = x_BLD + self.block_position_embedding(block_position_ids)
         x_BLD = dropout(x_BLD, self.config.dropout if self.training else 0.0)
+        again = checkpoint_activations and torch.is_grad_enabled() and cache is None
         for index, layer in enumerate(self.layers):
-            x_BLD = layer(x_BLD, mask, cache, index)
+            options = {"compiled": compiled, "at": at if index == len(self.layers) - 1 else None}
+            run = functools.partial(checkpoint, layer, use_reentrant=False) if again else layer
+            x_BLD = run(x_BLD, mask, cache, index, **options)
         if cache is not None:
-            cache.length += tokens.shape[1]
+            cache.commit()
         return self.final_norm(x_BLD)
+
+    def _compute_dtype(self) -> torch.dtype:
+        """Of matrix products, and so of queries, keys and values."""
+        weight = self.token_embedding.weight
+        kind = weight.device.type
+        return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
 
     def logits(self, x_D: Tensor) -> Tensor:
         """[..., D] hidden states -> [..., V], by the transposed token embedding."""
@@ -160,11 +199,11 @@ class GLM(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
     @classmethod
-    def from_pretrained(cls, url: str) -> GLM:
+    def from_pretrained(cls, url: str, *, heads: int | None = None) -> GLM:
         """`glm_model.pretrained.from_pretrained`."""
         from glm_model.pretrained import from_pretrained
 
-        return from_pretrained(url)
+        return from_pretrained(url, heads=heads)
 
     def save_pretrained(self, url: str, tokenizer: Tokenizer | None = None, *, card: str | None = None) -> None:
         """`glm_model.pretrained.save_pretrained`."""
@@ -172,7 +211,7 @@ class GLM(nn.Module):
 
         save_pretrained(self, url, tokenizer=tokenizer, card=card)
 
-    def _check(self, batch: dict[str, Tensor | None], cache: Cache | None) -> None:
+    def _check(self, batch: dict[str, Tensor | None], cache: Cache | None, counts: Sequence[int] | None) -> None:
         tokens = batch["tokens"]
         assert tokens is not None
         if tokens.ndim != 2 or 0 in tokens.shape:
@@ -186,7 +225,9 @@ class GLM(nn.Module):
                 raise ValueError(f"{name} has shape {list(value.shape)} where tokens has {list(tokens.shape)}")
         if cache is not None:
             _check_cache(cache, batch)
-        if tokens.device.type != "cpu" or torch.compiler.is_compiling():
+        elif counts is not None:
+            raise ValueError("counts go with a cache: without one, mark padding by segment_ids = -1")
+        if torch.compiler.is_compiling():
             return
         table = "Shorten the segments, or use a model with more positions (model.positions)"
         limits = {
@@ -194,10 +235,10 @@ class GLM(nn.Module):
             "position_ids": (self.config.positions + 1, table),
             "block_position_ids": (self.config.positions + 1, table),
         }
-        for name, (limit, remedy) in limits.items():
-            value = batch[name]
-            assert value is not None
-            low, high = (int(x) for x in torch.aminmax(value))
+        values = [batch[name] for name in limits]
+        # Checked on every device: an index out of range on a GPU would end the process without saying which.
+        extremes = torch.stack([x for value in values if value is not None for x in torch.aminmax(value)]).tolist()
+        for (name, (limit, remedy)), low, high in zip(limits.items(), extremes[::2], extremes[1::2], strict=True):
             if low < 0 or high >= limit:
                 bad = low if low < 0 else high
                 raise ValueError(f"{name} holds {bad}; this model takes 0 to {limit - 1}. {remedy}")
@@ -208,16 +249,8 @@ def _check_cache(cache: Cache, batch: dict[str, Tensor | None]) -> None:
     assert tokens is not None
     if batch["segment_ids"] is not None or batch["context_end"] is not None:
         raise ValueError("with a cache the row is one segment: leave out segment_ids and context_end")
-    _, rows, capacity = cache.keys.shape[:3]
-    if tokens.shape[0] != rows or cache.length + tokens.shape[1] > capacity:
+    if tokens.shape[0] != cache.rows:
         raise ValueError(
-            f"tokens has shape {list(tokens.shape)}, and the cache has {rows} rows with room for "
-            f"{capacity - cache.length} more positions of {capacity}: make it with the rows and capacity that you need"
+            f"tokens has shape {list(tokens.shape)}, and the cache has {cache.rows} rows: make it with the rows and "
+            "capacity that you need"
         )
-
-
-def _cache_mask(past: int, new: int, device: torch.device) -> AttentionMask:
-    """The context sees itself; appended tokens see everything up to themselves."""
-    if past == 0 or new == 1:
-        return AttentionMask("dense")
-    return AttentionMask("dense", torch.ones(new, past + new, dtype=torch.bool, device=device).tril(past)[None, None])

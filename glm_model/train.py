@@ -20,13 +20,15 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from glm_model.attention import Backend
 from glm_model.config import OptimConfig
-from glm_model.loss import blank_loss
+from glm_model.loss import PLAIN, LossOptions, blank_loss, blank_positions, filled
 from glm_model.model import GLM
 
 Precision = Literal["auto", "fp32", "bf16"]
 LossWeighting = Literal["objective", "token"]
 __all__ = [
+    "LossOptions",
     "OptimConfig",
     "TrainStep",
     "autocast",
@@ -41,30 +43,59 @@ __all__ = [
 
 
 class TrainStep(nn.Module):
-    """batch -> (sums_O float32, counts_O int64) of its blanks; see `blank_loss`. What DDP and compile wrap."""
+    """batch -> (sums_O float32, counts_O int64) of its blanks; see `blank_loss`. What DDP wraps.
+
+    options: acts in training mode only, so that validation is plain cross-entropy.
+    compiled: run layers (but for attention) and the loss as compiled code; attention stays as it is. Worth it on GPUs;
+    on a CPU nothing was gained (docs/lab.md).
+    checkpoint_activations, backend: see `GLM.hidden`.
+    """
 
     def __init__(
-        self, model: GLM, *, num_objectives: int = 1, precision: Precision = "auto", max_logits: int = 1 << 26
+        self,
+        model: GLM,
+        *,
+        num_objectives: int = 1,
+        precision: Precision = "auto",
+        options: LossOptions = PLAIN,
+        max_logits: int | None = None,
+        compiled: bool = False,
+        checkpoint_activations: bool = False,
+        backend: Backend | None = None,
     ):
         super().__init__()
         self.model = model
         self.num_objectives = num_objectives
         self.precision: Precision = precision
+        self.options = options
         self.max_logits = max_logits
+        self.compiled = compiled
+        self.checkpoint_activations = checkpoint_activations
+        self.backend: Backend | None = backend
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """batch: int64 [B, L] under the names of DESIGN section 3 (`objective_ids` may be missing)."""
+        """batch: int64 [B, L] under the names of `layout.Example` (`objective_ids` may be missing)."""
         inputs = ("tokens", "position_ids", "block_position_ids", "segment_ids", "context_end")
+        at = blank_positions(batch["loss_mask"])
         with autocast(self.precision, batch["tokens"].device):
-            x_BLD = self.model.hidden(*(batch[name] for name in inputs))
+            x = self.model.hidden(
+                *(batch[name] for name in inputs),
+                at=filled(at),
+                backend=self.backend,
+                compiled=self.compiled,
+                checkpoint_activations=self.checkpoint_activations,
+            )
             return blank_loss(
                 self.model,
-                x_BLD,
+                x,
                 batch["targets"],
                 batch["loss_mask"],
                 batch.get("objective_ids"),
                 self.num_objectives,
+                at=at,
+                options=self.options if self.training else PLAIN,
                 max_logits=self.max_logits,
+                compiled=self.compiled,
             )
 
 

@@ -15,6 +15,7 @@ from pipelines.batches import BatchPlan
 from pipelines.pack import RESERVE_SIGMAS
 from pipelines.store import TokenStore
 from pipelines.vocabulary import Vocabulary
+from workflows.initial import check_tokenizer, grown, pretrained_config
 from workflows.recipe import Recipe
 
 
@@ -64,16 +65,21 @@ def check_recipe(recipe: Recipe) -> None:
 def model_config(recipe: Recipe, opened: TokenStore, tokenizer: Tokenizer) -> GLMConfig:
     """The model's shape. Raises UserError for unknown sizes and for segments beyond the position tables."""
     needed = tokenizer.vocab_size + blanks.resolve(recipe.blanks).form.extra_tokens
+    if recipe.model.init_from:
+        check_tokenizer(recipe.model.init_from, tokenizer)
     return _shape(recipe, opened.manifest["settings"]["sequence_length"], vocab_size=-(-needed // 128) * 128)
 
 
 def _shape(recipe: Recipe, length: int, *, vocab_size: int) -> GLMConfig:
-    positions = recipe.model.positions or length
+    own = pretrained_config(recipe.model.init_from) if recipe.model.init_from else None
+    positions = recipe.model.positions or max(length, own.positions if own else 0)
     if length > positions:
         raise UserError(
             f"segments of {length} tokens are beyond the position table: model.positions={positions}",
             try_=f"model.positions={length}, or a store of data.sequence_length={positions}",
         )
+    if own:
+        return _grown(own, recipe, positions, vocab_size)
     try:
         return sized(
             recipe.model.size,
@@ -85,6 +91,21 @@ def _shape(recipe: Recipe, length: int, *, vocab_size: int) -> GLMConfig:
         )
     except ValueError as error:
         raise UserError(f"model.size: {error}") from error
+
+
+def _grown(own: GLMConfig, recipe: Recipe, positions: int, vocab_size: int) -> GLMConfig:
+    if own.block_positions != recipe.model.block_positions:
+        has = "a second position" if own.block_positions else "no second position"
+        raise UserError(
+            f"model.init_from={recipe.model.init_from} has {has}",
+            try_=f"--model.block_positions={str(own.block_positions).lower()}",
+        )
+    if positions < own.positions:
+        raise UserError(
+            f"model.positions={positions} is less than the {own.positions} of model.init_from",
+            try_="leave model.positions out: a shorter text needs no shorter table",
+        )
+    return grown(own, positions=positions, vocab_size=vocab_size, dropout=recipe.model.dropout)
 
 
 def make_budget(recipe: Recipe, opened: TokenStore, config: GLMConfig, vocabulary: Vocabulary) -> Budget:

@@ -81,6 +81,7 @@ def _card(run: runs.Run, opened: TokenStore, state: dict[str, Any]) -> str:
         for s in opened.manifest["sources"]
     )
     validated = state["validated"]
+    init_from = run.record["settings"].get("model.init_from", "null")
     score = validated.get("val/bits_per_byte", math.nan)
     return f"""# {run.name}
 
@@ -88,6 +89,7 @@ A GLM (General Language Model, Du et al., ACL 2022) pretrained by autoregressive
 
 | | |
 |---|---|
+| weights | {"drawn anew" if init_from == "null" else f"begun with those of {init_from}"} |
 | step | {state["step"]:,} |
 | validation | {score:.4f} bits per byte at step {validated.get("step", 0):,} |
 | token store | `{opened.digest}` |

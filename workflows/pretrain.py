@@ -23,6 +23,7 @@ from pipelines.vocabulary import Vocabulary
 from workflows import runs
 from workflows.budget import Budget, check_recipe, make_budget, model_config
 from workflows.finish import export, fill_examples, show_examples
+from workflows.initial import told_growth
 from workflows.plan import show_plan
 from workflows.progress import Stages, preparation, training
 from workflows.recipe import Recipe, check_shared, run_name, settle_paths
@@ -77,6 +78,8 @@ def train(recipe: Recipe, run: runs.Run, opened: TokenStore, screen: Console) ->
     shape = model_config(recipe, opened, tokenizer)
     budget = make_budget(recipe, opened, shape, Vocabulary.of(tokenizer))
     handle = runs.start(recipe, run, opened, budget, screen)
+    if recipe.model.init_from:
+        screen.line(f"weights from {told_growth(recipe.model.init_from, shape)}")
     show_examples(recipe, run, opened, tokenizer, handle)
     try:
         _run_workers(recipe, run, opened, budget, shape.to_dict(), handle, screen)

@@ -102,12 +102,16 @@ def _told(stage: str, sums: dict[str, float], elapsed_s: float) -> str:
 class TrainingView:
     """Shows what rank 0 posts."""
 
-    def __init__(self, screen: Console, live: Live) -> None:
-        self._screen, self._live = screen, live
+    def __init__(self, screen: Console, live: Live, *, started_from: int) -> None:
+        self._screen, self._live, self._started_from = screen, live, started_from
 
     def show(self, posts: list[dict[str, Any]]) -> None:
         for post in posts:
-            if "train/loss" in post:
+            if "warning" in post:
+                self._screen.warn(post["warning"])
+            elif "resumed_from" in post and post["resumed_from"] != self._started_from:
+                self._screen.line(f"the workers were started again; they continue from step {post['resumed_from']:,}")
+            elif "train/loss" in post:
                 self._live.update(post["step"], _step_line(post, brief=self._live.is_narrow))
             elif "val/bits_per_byte" in post:
                 self._screen.line(_validation_line(post))
@@ -116,7 +120,7 @@ class TrainingView:
 @contextmanager
 def training(screen: Console, budget: Budget, *, start: int) -> Iterator[TrainingView]:
     with screen.progress("train", budget.steps, start=start) as live:
-        yield TrainingView(screen, live)
+        yield TrainingView(screen, live, started_from=start)
 
 
 def _step_line(post: dict[str, Any], *, brief: bool) -> str:

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from glm_model.train import OptimConfig
+from glm_model.train import LossOptions, OptimConfig
 from infra import fit, storage, tracking
 from infra.cluster import ClusterConfig
 from infra.config import Count, config_digest, flatten
@@ -23,8 +23,12 @@ from pipelines.data_config import DataConfig
 class ModelConfig:
     size: str = "tiny"
     """tiny, mini, base, large, 410m, 515m, 2b or 10b."""
+    init_from: str | None = None
+    """Begin with the weights of this model: a folder or URL that pretrain.py or export.py wrote. Its shape takes the
+    place of `size`; its tables grow where the data needs more positions or tokens. The optimizer begins anew.
+    """
     positions: int | None = None
-    """Rows of the position tables; default: data.sequence_length."""
+    """Rows of the position tables; default: data.sequence_length, or those of `init_from` where they are more."""
     block_positions: bool = True
     """The second position, which counts inside a blank. false: an ablation of the paper."""
     dropout: float = 0.1
@@ -49,6 +53,16 @@ class TrainConfig(WorkersConfig):
     """auto: bf16 on GPUs and on CPUs with bf16 instructions, else fp32."""
     loss_weighting: Literal["objective", "token"] = "objective"
     """objective: each objective counts by its share of the mixture; token: one mean over all targets."""
+    label_smoothing: float = 0.0
+    """Share of the loss that goes to all tokens alike, in training (0.1 is usual; 0: none)."""
+    z_loss: float = 0.0
+    """Weight of the squared log of the softmax's sum, which keeps logits from drifting (1e-4 is usual; 0: none)."""
+    compile: bool = False
+    """Run the layers as compiled code: for GPUs; the first step takes a minute more, and dropout draws differ."""
+    checkpoint_activations: bool = False
+    """Compute each layer anew in backward instead of keeping its activations: less memory, a third more work."""
+    max_skipped: int = 3
+    """Steps in a row that are skipped because their gradient is not finite; one more ends the run with exit code 4."""
     log_every: int = 10
     """Steps between logged points."""
     eval_every: int = 200
@@ -61,6 +75,9 @@ class TrainConfig(WorkersConfig):
     """Newest checkpoints that are kept, besides the one with the lowest validation loss. (Steps at which both a
     validation and a checkpoint are due have one.)
     """
+
+    def __post_init__(self) -> None:
+        LossOptions(self.label_smoothing, self.z_loss)  # refuses what it cannot be
 
 
 @dataclass
@@ -96,6 +113,9 @@ _NOT_IDENTITY = (
     "train.use_gpu",
     "train.resources_per_worker",
     "train.max_failures",
+    "train.compile",
+    "train.checkpoint_activations",
+    "train.max_skipped",
     "train.log_every",
     "train.keep_checkpoints",
     "data.root",
@@ -139,6 +159,8 @@ def settle_paths(recipe: Recipe, *, in_job: bool) -> None:
     ]
     if recipe.data.store:
         places.append(("data.store", recipe.data, "store"))
+    if recipe.model.init_from:
+        places.append(("model.init_from", recipe.model, "init_from"))
     if recipe.data.tokenizer.url:
         places.append(("data.tokenizer.url", recipe.data.tokenizer, "url"))
     uri = recipe.tracking.uri or ""
@@ -175,7 +197,11 @@ def check_shared(recipe: Recipe) -> None:
             try_="mlflow server on one of them, and --tracking.uri=http://...; or --tracking.enabled=false",
         )
     written = {"run.storage_path": recipe.run.storage_path, "data.root": recipe.data.root}
-    read = {"data.store": recipe.data.store, "data.tokenizer.url": recipe.data.tokenizer.url}
+    read = {
+        "data.store": recipe.data.store,
+        "data.tokenizer.url": recipe.data.tokenizer.url,
+        "model.init_from": recipe.model.init_from,
+    }
     read |= {f"data.mix[{i}].store": member.store for i, member in enumerate(recipe.data.mix)}
     for key, place in {**written, **read}.items():
         if not place or not storage.is_local(place):

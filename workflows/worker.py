@@ -17,6 +17,7 @@ from torch import nn
 
 from glm_model import GLM, GLMConfig, Tokenizer
 from glm_model.layout import Marks
+from glm_model.loss import LossOptions
 from glm_model.train import TrainStep, clip_gradients, learning_rate, loss_scales, make_optimizer, seed_dropout
 from infra import checkpoint, config, storage
 from infra.checkpoint import Checkpoints
@@ -30,7 +31,9 @@ from pipelines.store import TokenStore
 from pipelines.vocabulary import Vocabulary
 from workflows import evaluation
 from workflows.budget import Budget, batch_plan
+from workflows.initial import initial_model
 from workflows.recipe import Recipe
+from workflows.watch import Watch
 
 _MASK64 = (1 << 64) - 1
 
@@ -115,12 +118,19 @@ class Worker:
 
         found = checkpoint.latest(job["checkpoints_url"])
         self.step, self.validated = 0, {}
-        self.model = self._model()
+        self.watch = Watch(self.recipe.train.max_skipped, job["run_url"])
+        self.model = self._model(restored=found is not None)
         self.optimizer = make_optimizer(self.model, self.recipe.optim)
         if found:
             self._restore(found)
+        train = self.recipe.train
         self.train_step = TrainStep(
-            self.model, num_objectives=len(self.mixture.names), precision=self.recipe.train.precision
+            self.model,
+            num_objectives=len(self.mixture.names),
+            precision=train.precision,
+            options=LossOptions(train.label_smoothing, train.z_loss),
+            compiled=train.compile,
+            checkpoint_activations=train.checkpoint_activations,
         )
         self.ddp = _distribute(self.train_step, self.world, self.device)
         self.shares = torch.tensor(self.mixture.shares)
@@ -168,14 +178,14 @@ class Worker:
         return sums
 
     def update(self) -> torch.Tensor:
-        """One optimizer step; returns the gradient norm before clipping. Raises DivergedError when it is not finite."""
+        """One optimizer step; returns the gradient norm before clipping. A step without a finite one is skipped; too
+        many in a row raise DivergedError.
+        """
         norm = clip_gradients(self.model.parameters(), self.recipe.optim.clip)
-        if not torch.isfinite(norm):
-            raise DivergedError(
-                f"the gradient is not finite at step {self.step + 1}",
-                why="the learning rate is too high for this model, or a micro-batch holds something degenerate",
-                try_="a lower --optim.lr (a new run), or more --optim.warmup_fraction",
-            )
+        if self.watch.skips(self.step + 1, float(norm)):
+            self.optimizer.zero_grad(set_to_none=False)
+            self._warn(f"step {self.step + 1:,} is skipped: its gradient is not finite")
+            return norm
         rate = learning_rate(self.step, self.budget.steps, self.recipe.optim)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -204,6 +214,7 @@ class Worker:
             },
             "train/learning_rate": self.optimizer.param_groups[0]["lr"],
             "train/gradient_norm": float(norm),
+            "train/skipped_steps": self.watch.skipped,
             "perf/tokens_per_second": tokens_per_second,
             "perf/step_s": elapsed_s / max(since.steps, 1),
             "perf/data_wait_share": float(totals[-1]) / self.world / elapsed_s,
@@ -215,6 +226,8 @@ class Worker:
         }
         self.metrics.log(self.step, values)
         self.link.post({"step": self.step, **values})
+        if jumped := self.watch.jump(self.step, values["train/loss"]):
+            self._warn(jumped)
 
     def evaluate(self) -> None:
         if self.store.validation.rows == 0:
@@ -240,6 +253,7 @@ class Worker:
             return
         state = {
             "validated": self.validated,
+            "skipped_steps": self.watch.skipped,
             "identity": self.job["identity"],
             "store_digest": self.store.digest,
             "world_size": self.world,
@@ -257,16 +271,17 @@ class Worker:
             self._publish_metrics()
             self.metrics.close()
 
-    def _model(self) -> GLM:
-        torch.manual_seed(self.recipe.train.seed)
+    def _model(self, *, restored: bool) -> GLM:
         shape = GLMConfig.from_dict(self.job["model"])
-        return GLM(shape).to(self.device)
+        init_from = None if restored else self.recipe.model.init_from
+        return initial_model(shape, seed=self.recipe.train.seed, init_from=init_from).to(self.device)
 
     def _restore(self, found: checkpoint.Found) -> None:
         loaded = checkpoint.load(found.url)
         self.model.load_state_dict(loaded.model)
         self.optimizer.load_state_dict(loaded.optimizer)
         self.step, self.validated = loaded.state["step"], loaded.state["validated"]
+        self.watch.skipped = loaded.state["skipped_steps"]
 
     def _feed_recipe(self, split: str) -> feed.Recipe:
         special = self.tokenizer.special
@@ -292,6 +307,10 @@ class Worker:
     def _publish_metrics(self) -> None:
         if self.metrics and self.metrics_path != self.metrics_url:
             storage.write_bytes(self.metrics_url, Path(self.metrics_path).read_bytes())
+
+    def _warn(self, text: str) -> None:
+        if self.link:
+            self.link.post({"warning": text})
 
     def _sum(self, tensor: torch.Tensor) -> torch.Tensor:
         if self.world == 1:

@@ -1,9 +1,13 @@
-"""Attention: law 5 (backends agree, forward and backward), the visibility rule, padding, dropout."""
+"""Attention: law 5 (backends agree, forward and backward), the visibility rule, the choice, padding, dropout."""
+
+import logging
+import re
 
 import pytest
 import torch
 
-from glm_model.attention import attention, make_mask
+from glm_model import attention as attention_module
+from glm_model.attention import Use, attention, make_mask
 from glm_model.dropout import dropout, keep_mask, keep_scale
 
 
@@ -82,6 +86,54 @@ def test_a_cpu_takes_segments_and_falls_back_where_a_segment_is_not_contiguous()
     assert make_mask(apart, None, (1, 4), "cpu").backend == "dense"
     with pytest.raises(ValueError, match="each segment in one piece"):
         make_mask(apart, None, (1, 4), "cpu", backend="segments")
+
+
+@pytest.mark.parametrize(
+    ("backend", "message"),
+    [
+        ("varlen", "the varlen attention backend runs on a GPU, not on cpu. Use backend='dense'"),
+        ("flex", "the flex attention backend runs on a GPU, not on cpu"),
+        ("fast", "there is no attention backend 'fast' \\(have: dense, segments, varlen, flex\\)"),
+    ],
+)
+def test_a_backend_that_does_not_fit_is_refused(backend, message):
+    with pytest.raises(ValueError, match=message):
+        make_mask(torch.zeros(1, 4, dtype=torch.int64), None, (1, 4), "cpu", backend=backend)
+
+
+BF16 = Use(dtype=torch.bfloat16)
+
+
+@pytest.mark.parametrize(
+    ("use", "works", "chosen", "line"),
+    [
+        (BF16, ("varlen", "flex"), "varlen", None),
+        (BF16, ("flex",), "flex", "attention runs by flex: varlen broke"),
+        (Use(), ("varlen", "flex"), "flex", "attention runs by flex: varlen needs bf16 or fp16, not torch.float32"),
+        (Use(BF16.dtype, 12), ("varlen", "flex"), "flex", "varlen needs a head width of a multiple of 8 up to 256"),
+        (Use(dropout_p=0.1), ("varlen", "flex"), "dense", "varlen needs bf16 .*; flex has no dropout of attention"),
+        (BF16, (), "dense", "attention runs by dense: varlen broke; flex broke"),
+        (Use(), ("varlen", "flex"), "dense 512", "flex takes long to compile, and rows are shorter than 1,024"),
+    ],
+)
+def test_a_gpu_takes_the_first_that_fits_and_says_once_why_not_the_first(use, works, chosen, line, monkeypatch, caplog):
+    attention_module._tell_once.cache_clear()
+    monkeypatch.setattr(attention_module, "_failure_on", lambda backend, *_: None if backend in works else "broke")
+    runs = attention_module.find_runs(torch.zeros(1, 4, dtype=torch.int64), None)
+    with caplog.at_level(logging.WARNING, "glm_model"):
+        for _ in range(2):
+            backend, length = (*chosen.split(), 2048)[:2]
+            assert attention_module._choose(torch.device("cuda"), use, runs, int(length)) == backend
+    assert len(caplog.messages) == (line is not None)
+    if line:
+        assert re.search(line, caplog.messages[0])
+
+
+def test_a_backend_that_fails_on_trial_is_told_with_its_error():
+    reason = attention_module._failure_on("varlen", torch.device("cpu"), torch.bfloat16, 64)
+    assert reason is not None
+    assert reason.startswith("fails on cpu (NotImplementedError: Could not run 'aten::_flash_attention_forward'")
+    assert attention_module._failure_on("segments", torch.device("cpu"), torch.float32, 64) is None
 
 
 def test_a_context_that_leaves_its_segment_or_changes_inside_is_refused():

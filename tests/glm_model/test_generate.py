@@ -1,62 +1,70 @@
-"""Blank filling: law 5 (cache = no cache), the authors' greedy steps (golden/scoring.json), sampling, bad input."""
+"""Blank filling: law 5 (cache = no cache, a batch = one text at a time), what training would have asked, bad input.
 
+The authors' greedy steps are in test_parity_scoring.py.
+"""
+
+import itertools
 import json
+import runpy
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from letters import CLS, EOP, EOS, MARKS, SOP, Letters, decided_model
 
 from glm_model import layout
-from glm_model.generate import Sampling, _choose, fill, fill_tokens
-from glm_model.model import GLM, Cache
-from glm_model.pretrained import from_authors_state
-from glm_model.tokenizer import SpecialTokens
+from glm_model.decoding import Decoding
+from glm_model.generate import fill, fill_batch, fill_tokens
+from glm_model.sampling import Written
 
-GOLDEN = Path(__file__).resolve().parents[2] / ".." / "shared" / "reference" / "golden"
-MASK, SMASK, GMASK, SOP, EOP, EOS = 2, 993, 992, 990, 991, 0
-GENERATIONS = (
-    ("plain weights, out_seq_length 12", 12, 5),
-    ("eop row replaced, out_seq_length 12", 12, 5),
-    ("eop row replaced, task_mask, out_seq_length 10", 10, 3),
-)
-
-
-class Letters:
-    """A tokenizer in which every character is a token: 'a' is 10."""
-
-    special = SpecialTokens(pad=0, cls=1, mask=2, smask=3, gmask=4, sop=5, eop=6, unk=None)
-    vocab_size = 36
-
-    def encode_prompt(self, text: str) -> np.ndarray:
-        for surface, sign in (("[MASK]", "\x02"), ("[sMASK]", "\x03"), ("[gMASK]", "\x04")):
-            text = text.replace(surface, sign)
-        return np.array([ord(c) if ord(c) < 5 else ord(c) - 87 for c in text], np.int64)
-
-    def decode(self, ids) -> str:
-        return "".join(chr(int(i) + 87) for i in ids if i >= 10)
+RAGGED = ["ab[MASK]", "[MASK]cde[sMASK]fghijk[MASK]lm", "x[gMASK]", "abcdefghijklmnop[MASK]q[MASK]"]
 
 
 @pytest.fixture
-def model(small) -> GLM:
-    torch.manual_seed(0)
-    model = GLM(small)
+def model(small):
+    return decided_model(small, ends=1.6)
+
+
+def always(model, token: int) -> None:
+    """Give one token all the probability."""
     with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-    return model
+        model.final_norm.weight.zero_()
+        model.final_norm.bias.copy_(model.token_embedding.weight[token] * 100)
 
 
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_law_5_with_cache_equals_without(model, temperature):
-    prompt = layout.prompt(np.array([1, 20, 2, 21, 2, 22, 0]), masks=(2,))
-    sampling = Sampling(max_tokens=9, temperature=temperature, seed=4)
-    with_cache, without = (
-        fill_tokens(model, prompt, sampling, sop=5, stop=(), use_cache=use_cache) for use_cache in (True, False)
-    )
-    assert [tokens for tokens, _ in with_cache] == [tokens for tokens, _ in without]
-    assert [p for _, p in with_cache] == pytest.approx([p for _, p in without], abs=1e-4)
-    assert len(with_cache[0][0]) == 9
+def written(model, prompts, decoding, **settings):
+    return fill_tokens(model, prompts, decoding, **{"sop": SOP, "stop": (EOP, EOS), "vocab_size": 36, **settings})
+
+
+@pytest.mark.parametrize("settings", [{}, {"temperature": 1.0, "samples": 3}, {"no_repeat_ngram": 2}], ids=str)
+def test_law_5_with_cache_equals_without(model, settings):
+    """Of ragged texts, whose blanks end at different steps and some by themselves."""
+    texts = ([1, 20, 2, 21, 2, 22, 0], [1, 2, 0], [1, 30, 31, 2])
+    prompts = [layout.prompt(np.array(text), masks=(2,)) for text in texts]
+    decoding = Decoding(max_tokens=9, seed=4, **settings)
+    cached, plain = (written(model, prompts, decoding, use_cache=use_cache) for use_cache in (True, False))
+    flat = [[blank for samples in found for blanks in samples for blank in blanks] for found in (cached, plain)]
+    assert [tokens for tokens, _ in flat[0]] == [tokens for tokens, _ in flat[1]]
+    assert [p for _, p in flat[0]] == pytest.approx([p for _, p in flat[1]], abs=1e-4)
+    sizes = {len(tokens) for tokens, _ in flat[0]}
+    assert 9 in sizes
+    assert min(sizes) < 9
+
+
+@pytest.mark.parametrize("settings", [{}, {"temperature": 1.0, "samples": 2, "seed": 3}], ids=str)
+@pytest.mark.parametrize("order", ["left_to_right", "right_to_left"])
+def test_law_5_a_batch_equals_one_text_at_a_time(model, settings, order):
+    decoding = Decoding(max_tokens=9, **settings)
+    together = fill_batch(model, Letters(), RAGGED, decoding, order=order)
+    for text, samples in zip(RAGGED, together, strict=True):
+        (alone,) = fill_batch(model, Letters(), [text], decoding, order=order)
+        for one, other in zip(samples, alone, strict=True):
+            assert [blank.tokens for blank in one.blanks] == [blank.tokens for blank in other.blanks]
+            assert one.logprob == pytest.approx(other.logprob, abs=1e-4)
+            assert one.text == other.text
+    assert fill_batch(model, Letters(), RAGGED[::-1], decoding, order=order)[::-1] == together
 
 
 @pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1]])
@@ -66,20 +74,14 @@ def test_what_was_written_is_what_training_would_have_asked(model, order, max_to
     got while it was written; so each blank saw all of those before it, whether they ended or were cut.
     """
     with torch.no_grad():
-        model.token_embedding.weight[6] *= 1.5  # some blanks end by themselves
+        model.token_embedding.weight[EOP] *= 2  # many blanks end by themselves
     context = np.array([1, 20, 2, 21, 2, 22, 23, 2, 0])
     prompt = layout.prompt(context, masks=(2,))
+    decoding = Decoding(max_tokens=max_tokens, temperature=1.0, samples=16)
     ended = []
-    for seed in range(6):
-        sampling = Sampling(max_tokens=max_tokens, temperature=1.0, seed=seed, min_tokens=1)
-        written = fill_tokens(model, prompt, sampling, sop=5, stop=(6,), order=order)
-        pieces = np.split(context, prompt.mask_positions)
-        text, spans = list(pieces[0]), []
-        for (tokens, _), after in zip(written, pieces[1:], strict=True):
-            spans.append((len(text), len(text) + len(tokens)))
-            text += [*tokens, *after[1:]]
-        marks = layout.Marks(sop=5, eop=6, pad=0)
-        example = layout.layout(np.array(text), np.array(spans)[order], mask=2, marks=marks)
+    for blanks in fill_tokens(model, [prompt], decoding, sop=SOP, stop=(EOP,), order=order)[0]:
+        answers = [np.array(blank.tokens) for blank in blanks]
+        example = layout.layout_answers(prompt, answers, marks=MARKS, order=np.array(order))
         names = ("tokens", "position_ids", "block_position_ids", "segment_ids", "context_end")
         with torch.inference_mode():
             logits = model(*(torch.from_numpy(getattr(example, name))[None] for name in names))[0]
@@ -87,49 +89,11 @@ def test_what_was_written_is_what_training_would_have_asked(model, order, max_to
         logprobs = torch.log_softmax(logits, -1)[torch.arange(len(targets)), targets]
         starts = np.flatnonzero(example.block_position_ids == 1)
         for blank, start in zip(order, starts, strict=True):
-            tokens, logprob = written[blank]
+            tokens, logprob = blanks[blank]
             ended.append(len(tokens) < max_tokens)
             scored = logprobs[start : start + len(tokens) + ended[-1]]  # [eop] counts where it was written
             assert logprob == pytest.approx(float(scored.sum()), abs=1e-4)
     assert max_tokens == 1 or {True, False} == set(ended)
-
-
-def golden_runs():
-    for name, max_tokens, count in GENERATIONS:
-        for index in range(count):
-            yield pytest.param(name, max_tokens, index, id=f"{name} {index}")
-
-
-@pytest.mark.parametrize(("name", "max_tokens", "index"), list(golden_runs()))
-def test_greedy_filling_follows_the_authors_token_by_token(name, max_tokens, index):
-    if not (GOLDEN / "scoring.json").exists():
-        pytest.skip("the authors' golden values are not here (scoring.json is absent)")
-    run = json.loads((GOLDEN / "scoring.json").read_text())["generation"][name][index]
-    with np.load(GOLDEN / "model_parity.npz") as file:
-        state = {key[2:]: torch.from_numpy(file[key]) for key in file.files if key.startswith("w/")}
-    if name.startswith("eop row replaced"):
-        with np.load(GOLDEN / "scoring.npz") as file:
-            state["word_embeddings.weight"][EOP] = torch.from_numpy(file["generation/eop_row"])
-    model = from_authors_state(state, heads=4)
-    blanks = run["blanks"]
-    written = sum(len(blank["generated_with_sop"]) for blank in blanks)
-    context = np.array(run["final_tokens"][: len(run["final_tokens"]) - written])
-    prompt = layout.prompt(context, masks=(MASK, SMASK, GMASK))
-    assert prompt.mask_positions.tolist() == [blank["mask_position"] for blank in blanks]
-
-    filled = fill_tokens(model, prompt, Sampling(max_tokens=max_tokens), sop=SOP, stop=(EOP, EOS))
-    assert [[SOP, *tokens] for tokens, _ in filled] == [blank["generated_with_sop"] for blank in blanks]
-
-    cache = Cache(model, 1, len(context) + written)  # and the logits behind each choice
-    steps = [step for blank in blanks for step in blank["steps"]]
-    positions = layout.context_positions(len(context))
-    with torch.inference_mode():
-        model.hidden(*(torch.from_numpy(x)[None] for x in (prompt.tokens, *positions)), cache=cache)
-        for step in steps:
-            fed = (torch.tensor([[step[key]]]) for key in ("fed_token", "position", "block_position"))
-            logits = model.logits(model.hidden(*fed, cache=cache))[0, -1]
-            assert logits[step["top5_ids"]].tolist() == pytest.approx(step["top5_logits"], abs=1e-4)
-            assert float(logits[EOP]) == pytest.approx(step["eop_logit"], abs=1e-4)
 
 
 def test_a_filled_text_has_its_blanks_in_place(model):
@@ -137,97 +101,91 @@ def test_a_filled_text_has_its_blanks_in_place(model):
     first, second = filled.blanks
     assert filled.text == f"ab{first.text}c{second.text}"
     assert all(len(blank.tokens) <= 3 and blank.logprob < 0 for blank in filled.blanks)
+    assert filled.logprob == first.logprob + second.logprob
     assert fill(model, Letters(), "ab[MASK]c[sMASK]", max_tokens=3) == filled
+    assert fill_batch(model, Letters(), []) == []
 
 
 def test_eos_ends_the_input_unless_the_text_ends_in_gmask(model, monkeypatch):
     seen = []
 
-    def record(model, prompt, *settings, **more):
-        seen.append(prompt.tokens)
-        return [((), 0.0)]
+    def record(model, prompts, *settings, **more):
+        seen.extend(prompt.tokens.tolist() for prompt in prompts)
+        return [[[Written((), 0.0)] * len(prompt.mask_positions)] for prompt in prompts]
 
     monkeypatch.setattr("glm_model.generate.fill_tokens", record)
-    for text in ("ab[MASK]", "ab[gMASK]", "[gMASK]b"):
-        fill(model, Letters(), text)
-    assert [tokens.tolist() for tokens in seen] == [[1, 10, 11, 2, 0], [1, 10, 11, 4], [1, 4, 11, 0]]
+    fill_batch(model, Letters(), ["ab[MASK]", "ab[gMASK]", "[gMASK]b"])
+    assert seen == [[1, 10, 11, 2, 0], [1, 10, 11, 4], [1, 4, 11, 0]]
 
 
 def test_order_decides_which_blank_sees_which(model):
     text = "ab[MASK]c[MASK]"
     forward = fill(model, Letters(), text, max_tokens=4)
     backward = fill(model, Letters(), text, max_tokens=4, order=[1, 0])
-    alone = [
-        fill_tokens(
-            model,
-            layout.Prompt(np.array([1, 10, 11, 2, 12, 2, 0]), np.array([place])),
-            Sampling(max_tokens=4),
-            sop=5,
-            stop=(6, 0),
-            vocab_size=36,
-        )[0][0]
-        for place in (3, 5)
-    ]
-    assert forward.blanks[0].tokens == alone[0]
-    assert backward.blanks[1].tokens == alone[1]
+    ids = np.array([CLS, 10, 11, 2, 12, 2, EOS])
+    alone = [written(model, [layout.Prompt(ids, np.array([at]))], Decoding(max_tokens=4))[0][0][0] for at in (3, 5)]
+    assert forward.blanks[0].tokens == alone[0].tokens
+    assert backward.blanks[1].tokens == alone[1].tokens
     assert forward.blanks[1] != backward.blanks[1]
+    assert fill(model, Letters(), text, max_tokens=4, order="right_to_left") == backward
 
 
 def test_the_end_token_stops_a_blank_and_counts_in_its_logprob(model):
-    with torch.no_grad():
-        model.final_norm.weight.zero_()
-        model.final_norm.bias.copy_(model.token_embedding.weight[6] * 10)  # eop always wins
+    always(model, EOP)
     prompt = layout.prompt(np.array([1, 10, 11, 2, 0]), masks=(2,))
-    tokens, logprob = fill_tokens(model, prompt, Sampling(max_tokens=8), sop=5, stop=(6, 0), vocab_size=36)[0]
+    tokens, logprob = written(model, [prompt], Decoding(max_tokens=8, min_tokens=0))[0][0][0]
     assert tokens == ()
     assert logprob == pytest.approx(0, abs=0.01)
 
 
-def test_fill_writes_at_least_one_token_as_every_blank_of_the_training_data_has(model):
-    with torch.no_grad():
-        model.final_norm.weight.zero_()
-        model.final_norm.bias.copy_(model.token_embedding.weight[6] * 10)  # eop always wins
-    for temperature in (0.0, 1.0):
-        blank = fill(model, Letters(), "ab[MASK]", max_tokens=8, temperature=temperature).blanks[0]
-        assert len(blank.tokens) == 1
-        assert blank.tokens[0] not in (6, 0)
+@pytest.mark.parametrize("settings", [{}, {"temperature": 1.0}, {"beams": 3}], ids=str)
+def test_a_blank_gets_the_least_number_of_tokens(model, settings):
+    """At least one by default, as every blank of the training data has."""
+    always(model, EOP)
+    for least in (None, 1, 4):
+        given = {} if least is None else {"min_tokens": least}
+        blank = fill(model, Letters(), "ab[MASK]", max_tokens=8, **given, **settings).blanks[0]
+        assert len(blank.tokens) == (least or 1)
+        assert not {EOP, EOS} & set(blank.tokens)
 
 
-def test_ids_beyond_the_vocabulary_are_never_written(model):
+@pytest.mark.parametrize("settings", [{}, {"temperature": 1.0}, {"beams": 3}], ids=str)
+def test_no_ngram_comes_twice_in_a_blank(model, settings):
+    always(model, 12)
+    tokens = fill(model, Letters(), "ab[MASK]", max_tokens=12, no_repeat_ngram=2, **settings).blanks[0].tokens
+    pairs = list(itertools.pairwise(tokens))
+    assert len(set(pairs)) == len(pairs) == 11
+    assert tokens[0] == 12
+
+
+@pytest.mark.parametrize("settings", [{"temperature": 1.0}, {"beams": 4}], ids=str)
+def test_ids_beyond_the_vocabulary_are_never_written(model, settings):
     with torch.no_grad():
         model.token_embedding.weight[36:] *= 100
-    filled = fill(model, Letters(), "ab[MASK]", temperature=1.0, max_tokens=20)
+    filled = fill(model, Letters(), "ab[MASK]", max_tokens=20, **settings)
     assert max(filled.blanks[0].tokens, default=0) < 36
 
 
-def test_sampling_filters_and_seeds():
-    logits = torch.log(torch.tensor([0.1, 0.5, 0.15, 0.25]))
+def test_seeds_and_samples(model):
+    def samples(seed: int, count: int, text: str = "ab[MASK]"):
+        decoding = Decoding(max_tokens=12, temperature=2.0, samples=count, seed=seed)
+        return [one.blanks[0].tokens for one in fill_batch(model, Letters(), [text], decoding)[0]]
 
-    def drawn(**settings) -> set[int]:
-        sampling = Sampling(**{"temperature": 1.0, **settings})
-        generator = torch.Generator().manual_seed(0)
-        return {_choose(logits, sampling, generator) for _ in range(200)}
-
-    assert drawn() == {0, 1, 2, 3}
-    assert drawn(top_k=2) == {1, 3}
-    assert drawn(top_p=0.7) == {1, 3}
-    assert drawn(top_p=0.76) == {1, 2, 3}
-    assert drawn(top_p=0.01) == {1}
-    assert drawn(temperature=0) == {1}
-    assert drawn(temperature=0.01) == {1}
-
-
-def test_a_seed_repeats_a_sample(model):
-    def sample(seed: int):
-        return fill(model, Letters(), "ab[MASK]", temperature=2.0, seed=seed, max_tokens=12).blanks[0].tokens
-
-    assert sample(1) == sample(1)
-    assert sample(1) != sample(2)
+    three = samples(1, 3)
+    assert len(set(three)) == 3
+    assert samples(1, 3) == three
+    assert samples(1, 1) == three[:1], "the first sample does not depend on how many there are"
+    assert samples(2, 1) != three[:1]
+    single = fill(model, Letters(), "ab[MASK]", max_tokens=12, temperature=2.0, seed=1)
+    assert single.blanks[0].tokens == three[0]
 
 
 def test_training_mode_is_left_as_it_was(model):
     model.train()
     fill(model, Letters(), "a[MASK]", max_tokens=2)
+    assert model.training
+    with pytest.raises(ValueError, match="order"):
+        fill(model, Letters(), "a[MASK]", order="up")
     assert model.training
 
 
@@ -239,13 +197,29 @@ def test_training_mode_is_left_as_it_was(model):
         ("a[MASK]", {"max_tokens": 0}, "max_tokens=0"),
         ("a[MASK]", {"max_tokens": 49}, "max_tokens=49 is more than the 48 tokens"),
         ("a[MASK]b[MASK]", {"max_tokens": 48}, "max_tokens=48 is more than the 47 tokens"),
-        ("a[MASK]" + "b" * 60, {}, "position_ids holds 63; this model takes 0 to 48. Shorten"),
-        ("a[MASK]", {"top_p": 0.0}, "top_p=0.0"),
-        ("a[MASK]", {"temperature": -1.0}, "temperature=-1.0"),
-        ("a[MASK]", {"order": [1]}, "does not name each of the text's 1 masks once"),
-        ("a[MASK]", {"order": "right"}, "order='right'"),
+        ("a[MASK]" + "b" * 60, {}, "the text has 64 tokens .* and the model has positions for 49. Shorten the text"),
+        ("[MASK]" * 60, {}, "the text has 62 tokens"),
+        ("a[MASK]", {"beams": 2, "temperature": 1.0}, "contradict each other"),
+        ("a[MASK]", {"order": [1]}, r"order=\[1\] does not name each of the text's 1 masks once"),
+        ("a[MASK]", {"order": "right"}, "order='right'.*'right_to_left'"),
     ],
 )
 def test_bad_input_is_named(model, text, settings, message):
     with pytest.raises(ValueError, match=message):
         fill(model, Letters(), text, **{"max_tokens": 8, **settings})
+
+
+def test_a_bad_text_among_several_is_named(model):
+    with pytest.raises(ValueError, match="text 2 of 3: the text has no mask"):
+        fill_batch(model, Letters(), ["a[MASK]", "b", "c[MASK]"])
+
+
+def test_the_benchmark_runs(tmp_path, monkeypatch, capsys):
+    script, report = Path(__file__).resolve().parents[2] / "benchmarks" / "generate.py", tmp_path / "report.json"
+    sizes = ["--size=tiny", "--new=16", "--texts=2", "--rounds=1"]
+    monkeypatch.setattr(sys, "argv", [str(script), *sizes, f"--json={report}"])
+    runpy.run_path(str(script), run_name="__main__")
+    found = json.loads(report.read_text())
+    assert set(found["ratios"]) == {"cached_vs_uncached", "batch_vs_one_at_a_time"}
+    assert set(found["values"]) == {"cached_s", "uncached_s", "batch_s", "one_at_a_time_s"}
+    assert "cached_vs_uncached" in capsys.readouterr().out

@@ -1,11 +1,11 @@
-"""Loss: sums and counts per objective, chunks, empty batches; gradients equal those of the plain formula."""
+"""Loss: sums and counts per objective, chunks, options, empty batches; gradients equal those of the plain formula."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from glm_model.config import GLMConfig
-from glm_model.loss import blank_loss
+from glm_model.loss import LossOptions, _CrossEntropy, blank_loss
 from glm_model.model import GLM
 
 CONFIG = GLMConfig(layers=1, width=16, heads=2, vocab_size=40, positions=16, dropout=0.0, attention_dropout=0.0)
@@ -51,6 +51,32 @@ def test_sums_counts_and_gradients_equal_the_plain_formula_in_any_number_of_chun
         torch.testing.assert_close(mine, theirs.float(), rtol=1e-4, atol=1e-5)
 
 
+OPTIONS = [LossOptions(), LossOptions(0.1), LossOptions(z_loss=0.01), LossOptions(0.2, 0.05)]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("max_logits", [1 << 26, 40 * 4])
+def test_smoothing_and_z_loss_equal_the_plain_formulas_in_float64(options, max_logits):
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(9, 16, generator=generator, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(40, 16, generator=generator, dtype=torch.float64, requires_grad=True)
+    targets, way = torch.randint(0, 40, (9,), generator=generator), torch.randn(9, generator=generator).double()
+    logits = x @ weight.T
+    expected = F.cross_entropy(logits, targets, reduction="none", label_smoothing=options.label_smoothing)
+    expected = expected + options.z_loss * torch.logsumexp(logits, -1) ** 2
+    given = _CrossEntropy.apply(x, weight, targets, options, max_logits, False)
+    torch.testing.assert_close(given, expected, rtol=1e-12, atol=1e-12)
+    wanted = torch.autograd.grad((expected * way).sum(), [x, weight])
+    for mine, theirs in zip(torch.autograd.grad((given * way).sum(), [x, weight]), wanted, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("name", "value"), [("label_smoothing", 1.0), ("label_smoothing", -0.1), ("z_loss", -1.0)])
+def test_impossible_options_are_refused(name, value):
+    with pytest.raises(ValueError, match=rf"train\.{name}={value} must"):
+        LossOptions(**{name: value})
+
+
 def test_law_sums_of_parts_are_the_sum_of_the_whole(model):
     x, *rest = batch(rows=4)
     whole = blank_loss(model, x, *rest, num_objectives=3)
@@ -79,16 +105,25 @@ def test_no_blanks_give_zero_loss_and_zero_gradients_for_every_parameter(model):
         assert parameter.grad.abs().max() == 0, name
 
 
-def test_bf16_autocast_accumulates_in_fp32(model):
-    x, *rest = batch()
-    exact, _ = blank_loss(model, x, *rest, num_objectives=3)
+@pytest.mark.parametrize("options", [LossOptions(), LossOptions(0.1, 1e-3)], ids=["plain", "options"])
+def test_under_bf16_losses_and_gradients_are_summed_in_fp32(model, options):
+    """512 chunks of 8 blanks: sums in bf16 would stop growing at 256 times an addend, and here stay within 1 %."""
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(1, 4096, 16, generator=generator, requires_grad=True)
+    targets, ones = torch.randint(0, 8, (1, 4096), generator=generator), torch.ones(1, 4096, dtype=torch.int64)
+    weight = model.token_embedding.weight
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        rounded, _ = blank_loss(model, x.requires_grad_(), *rest, num_objectives=3)
-    rounded.sum().backward()
-    assert rounded.dtype == torch.float32
-    assert x.grad.dtype == torch.float32
-    assert model.token_embedding.weight.grad.dtype == torch.float32
-    torch.testing.assert_close(rounded, exact, rtol=0.01, atol=0.05)
+        sums, _ = blank_loss(model, x, targets, ones, options=options, max_logits=40 * 8)
+    sums.sum().backward()
+    assert sums.dtype == x.grad.dtype == weight.grad.dtype == torch.float32
+    rounded = [t.detach().bfloat16().double().requires_grad_() for t in (x, weight)]
+    logits = rounded[0][0] @ rounded[1].T
+    expected = F.cross_entropy(logits, targets[0], reduction="sum", label_smoothing=options.label_smoothing)
+    expected = expected + options.z_loss * (torch.logsumexp(logits, -1) ** 2).sum()
+    expected.backward()
+    assert sums.item() == pytest.approx(expected.item(), rel=1e-3)
+    for mine, theirs in zip((x.grad, weight.grad), (r.grad for r in rounded), strict=True):
+        assert (mine - theirs).norm() / theirs.norm() < 0.01
 
 
 def test_targets_and_objectives_out_of_range_are_named(model):

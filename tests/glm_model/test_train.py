@@ -1,14 +1,17 @@
 """A training step's parts: laws of accumulation and empty batches, schedule, decay, loss weights, dropout seeds."""
 
 import copy
+import functools
 from pathlib import Path
 
 import pytest
 import torch
 
 from glm_model.config import GLMConfig, OptimConfig
+from glm_model.loss import blank_loss
 from glm_model.model import GLM
 from glm_model.train import (
+    LossOptions,
     TrainStep,
     clip_gradients,
     learning_rate,
@@ -61,6 +64,21 @@ def test_the_step_counts_blanks_per_objective(step, batch):
     assert counts.tolist() == expected
     assert counts.sum() == batch["loss_mask"].sum()
     assert (sums / counts).tolist() == pytest.approx([4.16, 4.16], abs=0.1)  # ln 64: an untrained model
+
+
+def test_the_step_leaves_out_nothing_that_its_loss_needs(step, batch):
+    """It computes the last layer at the blanks alone: sums and gradients are those of the whole."""
+    names = ("tokens", "position_ids", "block_position_ids", "segment_ids", "context_end")
+    x_BLD = step.model.hidden(*(batch[name] for name in names))
+    whole, _ = blank_loss(step.model, x_BLD, batch["targets"], batch["loss_mask"], batch["objective_ids"], 2)
+    whole.sum().backward()
+    expected = [p.grad.clone() for p in step.parameters()]
+    step.zero_grad()
+    sums, _ = step(batch)
+    sums.sum().backward()
+    torch.testing.assert_close(sums, whole, rtol=1e-6, atol=1e-5)
+    for parameter, want in zip(step.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, want, rtol=1e-5, atol=1e-5)
 
 
 def test_an_empty_micro_batch_adds_nothing_and_still_reaches_every_parameter(step, batch):
@@ -184,3 +202,96 @@ def test_precision_is_chosen_by_the_device_and_can_be_forced():
 def test_a_copied_step_trains_alike(step, batch):
     other = copy.deepcopy(step)
     torch.testing.assert_close(other(batch)[0], step(batch)[0], rtol=0, atol=0)
+
+
+def dropout_gradients(small, batch, p: float = 0.2, **options) -> tuple[torch.Tensor, list[torch.Tensor], torch.Tensor]:
+    """Sums, gradients, and what torch's generator gives afterwards."""
+    torch.manual_seed(0)
+    model = GLM(GLMConfig(**{**small.to_dict(), "dropout": p, "attention_dropout": p}))
+    seed_dropout(1, 2, 3)
+    sums, _ = TrainStep(model, num_objectives=2, **options)(batch)
+    sums.sum().backward()
+    return sums.detach(), [parameter.grad for parameter in model.parameters()], torch.rand(3)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_checkpointed_layers_give_the_same_gradients_bit_for_bit_dropout_included(batch, small, precision):
+    kept = dropout_gradients(small, batch, precision=precision)
+    again = dropout_gradients(small, batch, precision=precision, checkpoint_activations=True)
+    assert torch.equal(kept[0], again[0])
+    assert all(torch.equal(a, b) for a, b in zip(kept[1], again[1], strict=True))
+    assert torch.equal(kept[2], again[2]), "the generator goes on from the same place"
+
+
+def test_checkpointed_layers_keep_less_for_backward(step, batch):
+    def saved_bytes(again: bool) -> int:
+        held = {}
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        step.checkpoint_activations = again
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            step(batch)
+        weights = {p.untyped_storage().data_ptr() for p in step.parameters()}
+        return sum(size for place, size in held.items() if place not in weights)
+
+    assert saved_bytes(True) < 0.5 * saved_bytes(False)
+
+
+@pytest.fixture
+def traced(monkeypatch):
+    """torch.compile with its tracing and guards, but running torch's own operations: no compiler, seconds less."""
+    from glm_model import loss, model
+
+    graphs = []
+
+    def run_as_is(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=run_as_is, fullgraph=True))
+    for module in (loss, model):
+        monkeypatch.setattr(module, "_compiled", functools.cache(module._compiled.__wrapped__))
+    torch._dynamo.reset()
+    return graphs
+
+
+def test_compiled_layers_share_one_graph_and_give_the_same_gradients(small, packed, traced):
+    batches = [packed([[12, 9], [10]], width=40, seed=0), packed([[9, 9, 8], [20]], width=40, seed=1)]
+    for batch in batches:  # segments change with every batch, and nothing is traced again
+        eager = dropout_gradients(small, batch, p=0.0, precision="fp32")
+        compiled = dropout_gradients(small, batch, p=0.0, precision="fp32", compiled=True)
+        torch.testing.assert_close(compiled[0], eager[0], rtol=1e-5, atol=1e-5)
+        for mine, theirs in zip(compiled[1], eager[1], strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+    assert len(traced) == 5  # before and after attention, and that at blanks; the loss and its slope
+
+
+def test_compiled_layers_under_checkpointing_and_dropout_draw_the_same_again(small, batch, traced):
+    kept = dropout_gradients(small, batch, precision="fp32", compiled=True)
+    again = dropout_gradients(small, batch, precision="fp32", compiled=True, checkpoint_activations=True)
+    assert all(torch.equal(a, b) for a, b in zip(kept[1], again[1], strict=True))
+
+
+@pytest.mark.slow
+def test_code_compiled_for_this_machine_gives_the_same_gradients(small, batch):
+    eager = dropout_gradients(small, batch, p=0.0, precision="fp32")
+    compiled = dropout_gradients(small, batch, p=0.0, precision="fp32", compiled=True)
+    for mine, theirs in zip(compiled[1], eager[1], strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+    kept = dropout_gradients(small, batch, precision="fp32", compiled=True)
+    again = dropout_gradients(small, batch, precision="fp32", compiled=True, checkpoint_activations=True)
+    assert torch.equal(kept[0], again[0])
+    for mine, theirs in zip(kept[1], again[1], strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-7)
+
+
+def test_smoothing_and_z_loss_act_in_training_only(small, batch):
+    torch.manual_seed(0)
+    model = GLM(small)
+    plain = TrainStep(model, num_objectives=2, precision="fp32")
+    step = TrainStep(model, num_objectives=2, precision="fp32", options=LossOptions(0.1, 1e-3))
+    assert (step(batch)[0] > plain(batch)[0]).all()
+    assert torch.equal(step.eval()(batch)[0], plain.eval()(batch)[0])

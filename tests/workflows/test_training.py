@@ -21,7 +21,7 @@ from pipelines.vocabulary import Vocabulary
 from workflows import history, pretrain, runs
 from workflows.budget import make_budget, model_config
 from workflows.progress import preparation
-from workflows.recipe import Recipe
+from workflows.recipe import Recipe, identity
 from workflows.worker import train_worker
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
@@ -164,6 +164,16 @@ def test_a_killed_worker_is_invisible(local_ray, corpus, tmp_path, two_workers):
     assert all(torch.equal(value, expected[name]) for name, value in weights(run).items())
 
 
+@pytest.mark.slow
+def test_checkpointed_activations_change_neither_identity_nor_weights(local_ray, corpus, tmp_path, two_workers):
+    recipe = recipe_for(corpus, tmp_path, "--train.num_workers=2", "--train.checkpoint_activations=true")
+    assert identity(recipe) == identity(recipe_for(corpus, tmp_path, "--train.compile=true"))
+    run = trained(recipe, "checkpointed")
+    assert losses(run) == losses(two_workers)
+    ours, theirs = weights(run), weights(two_workers)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
 def test_pretrain_trains_tracks_exports_and_ends(local_ray, corpus, mlflow_root, capsys, monkeypatch):
     """The whole command with MLflow, then the same command again."""
     recipe = recipe_for(corpus, mlflow_root, "--train.num_workers=1", "--tracking.enabled=true")
@@ -206,6 +216,6 @@ def test_a_run_that_diverges_says_so_once(local_ray, corpus, tmp_path, capsys):
     recipe = recipe_for(corpus, tmp_path, "--train.num_workers=2", "--optim.lr=1e30")
     run = runs.open_run(recipe, "diverging")
     opened = prepare(recipe.data, recipe.blanks, progress=preparation(QUIET))
-    with pytest.raises(DivergedError, match="the gradient is not finite at step 2"):
+    with pytest.raises(DivergedError, match="the gradient is not finite at 4 steps in a row, 2 to 5"):
         pretrain.train(recipe, run, opened, Console())
     assert capsys.readouterr().out.count("step 0: validation") == 1

@@ -1,0 +1,70 @@
+"""How blanks are written: the options of generation, checked. Imports no torch, so that bad ones are told at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How blanks are written. Temperature 0 without beams: the most probable token each time.
+
+    Raises ValueError on values out of range, and on options that contradict each other.
+    """
+
+    max_tokens: int = 64
+    """Tokens that a blank may get, its end token not counted; a blank that has as many is cut."""
+    min_tokens: int = 1
+    """A blank may not end before it has as many tokens. Every blank of the training data has one; a young model still
+    ends some at once, [eop] being its most frequent target.
+    """
+    temperature: float = 0.0
+    """Above 0: draw each token from softmax(logits / temperature)."""
+    top_k: int = 0
+    """Draw among the k most probable tokens only; 0: all."""
+    top_p: float = 1.0
+    """Draw among the most probable tokens that together reach this probability (after top_k)."""
+    samples: int = 1
+    """How often each text is filled, independently."""
+    beams: int = 1
+    """Above 1: beam search for each blank in turn; its best beam is kept, and the next blank sees it."""
+    length_penalty: float = 1.0
+    """Beams are ranked by logprob / targets ** length_penalty, where [eop] is a target too; 0: by logprob alone."""
+    no_repeat_ngram: int = 0
+    """No n tokens in a row twice in a blank; 0: no such rule. Where rules leave no token, they do not apply."""
+    seed: int = 0
+    """Of the draws. A text's draws depend on it, the text and the number of the sample, not on the other texts."""
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1:
+            raise ValueError(f"max_tokens={self.max_tokens} leaves nothing to write: use at least 1")
+        if not 0 <= self.min_tokens <= self.max_tokens:
+            raise ValueError(
+                f"min_tokens={self.min_tokens} must lie between 0 and max_tokens={self.max_tokens}. Raise max_tokens"
+            )
+        if not self.temperature >= 0 or self.top_k < 0 or not 0 < self.top_p <= 1:
+            raise ValueError(
+                f"temperature={self.temperature}, top_k={self.top_k}, top_p={self.top_p}: temperature and top_k must "
+                "not be negative and top_p must be above 0 and at most 1"
+            )
+        for name, least in (("samples", 1), ("beams", 1), ("length_penalty", 0), ("no_repeat_ngram", 0)):
+            if not getattr(self, name) >= least:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least {least}")
+        self._check_together()
+
+    def _check_together(self) -> None:
+        draws = [f"{name}={getattr(self, name)}" for name in ("top_k", "top_p") if getattr(self, name) not in (0, 1.0)]
+        draws += [f"samples={self.samples}"] if self.samples > 1 else []
+        if self.beams > 1 and (self.temperature or draws):
+            given = ", ".join([*([f"temperature={self.temperature}"] if self.temperature else []), *draws])
+            raise ValueError(
+                f"beams={self.beams} and {given} contradict each other: beam search draws nothing. Leave one of them "
+                "out"
+            )
+        if draws and not self.temperature:
+            raise ValueError(
+                f"{', '.join(draws)} needs draws, and temperature=0 draws nothing: it takes the most probable token "
+                "each time. Set a temperature, 0.9 for example"
+            )
+        if self.length_penalty != 1 and self.beams == 1:
+            raise ValueError(f"length_penalty={self.length_penalty} ranks beams, and there is one. Set beams to 4, say")

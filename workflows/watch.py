@@ -1,0 +1,60 @@
+"""What is noticed while training: gradients that are not finite, and losses that jump."""
+
+import math
+import statistics
+from collections import deque
+from dataclasses import dataclass, field
+
+from infra.errors import DivergedError
+
+_RECENT = 20  # logged losses that a jump is measured against
+_DEVIATIONS = 6.0
+
+
+@dataclass
+class Watch:
+    """max_skipped: steps in a row without a finite gradient that are skipped; run_url: of the run, for commands.
+
+    All ranks see the same norms, so all of them skip and stop at the same step.
+    """
+
+    max_skipped: int
+    run_url: str
+    skipped: int = 0
+    """Steps skipped so far, in all."""
+    in_a_row: int = 0
+    losses: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
+
+    def skips(self, step: int, norm: float) -> bool:
+        """Whether this step's update is left out. Raises DivergedError when too many in a row would be."""
+        if math.isfinite(norm):
+            self.in_a_row = 0
+            return False
+        self.in_a_row += 1
+        self.skipped += 1
+        if self.in_a_row <= self.max_skipped:
+            return True
+        first = step - self.in_a_row + 1
+        place = f"at step {step}" if first == step else f"at {self.in_a_row} steps in a row, {first} to {step}"
+        raise DivergedError(
+            f"the gradient is not finite {place}",
+            why="the learning rate is too high for this model, or a batch holds something degenerate",
+            try_=f"a lower --optim.lr (a new run), or more --optim.warmup_fraction; the first of these batches: "
+            f"{self.shown(first)}",
+        )
+
+    def jump(self, step: int, loss: float) -> str | None:
+        """What to say of a logged loss that lies far above those before it, or None."""
+        before = list(self.losses)
+        if math.isfinite(loss):
+            self.losses.append(loss)
+        if len(before) < _RECENT // 2 or not math.isfinite(loss):
+            return None
+        usual, spread = statistics.fmean(before), statistics.stdev(before)
+        if loss - usual <= _DEVIATIONS * max(spread, 0.01 * abs(usual)):
+            return None
+        return f"the loss jumped to {loss:.3f} at step {step:,} (before: {usual:.3f}); its batch: {self.shown(step)}"
+
+    def shown(self, step: int) -> str:
+        """The command that renders a step's batch."""
+        return f"python workflows/inspect_data.py --run {self.run_url} --step {step}"
