@@ -63,6 +63,7 @@ def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=55, check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_the_step_benchmark_runs(tmp_path):
     report = tmp_path / "step.json"
@@ -73,6 +74,7 @@ def test_the_step_benchmark_runs(tmp_path):
     assert found["ratios"]["fp32"] > 1
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_the_gpu_benchmark_runs_on_a_cpu_and_survives_a_part_that_fails(tmp_path):
     report = tmp_path / "gpu.json"

@@ -95,6 +95,7 @@ finally:
 """
 
 
+@pytest.mark.slow
 def test_workers_wait_for_the_nodes_that_an_autoscaler_adds(tmp_path):
     """Two nodes of a group, as `ray up` and KubeRay start them; the second one comes when its absence is told."""
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}

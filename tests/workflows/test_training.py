@@ -211,6 +211,7 @@ def test_pretrain_trains_tracks_exports_and_ends(local_ray, corpus, mlflow_root,
         runs.open_run(recipe_for(corpus, mlflow_root, "--train.num_workers=1", "--optim.lr=0.02"), "whole")
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_says_so_once(local_ray, corpus, tmp_path, capsys):
     """Ray Train restarts workers after any error; one that is the settings' fault would come again after each."""
     recipe = recipe_for(corpus, tmp_path, "--train.num_workers=2", "--optim.lr=1e30")
