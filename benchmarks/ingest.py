@@ -3,10 +3,10 @@
     python benchmarks/ingest.py --store runs/data/stores/<key> [--batches 400] [--rounds 3] [--train-steps 6] [--s3]
         [--json FILE]
 
-Both make the same micro-batches of one row: read, decode, draw the blanks, lay out. `feed` is `pipelines.feed.steps` in
-one process, as a train worker runs it. `streaming_split` reads the same columns of the same files by
-`ray.data.read_parquet(...).streaming_split(1)`, with the same functions on each row in the consumer; its CPU counts all
-processes of a local Ray less what an idle one needs as long. Interleaved, medians. `data_wait_share` is of a real
+Both make micro-batches of one row: read, decode, draw the blanks (no stored plans), lay out. `feed` is
+`pipelines.feed.steps` in one process, as a train worker runs it. `streaming_split` reads the same columns of the same
+files by `ray.data.read_parquet(...).streaming_split(1)`, with the same functions on each row in the consumer; its CPU
+counts all processes of a local Ray less what an idle one needs as long. Interleaved, medians. `data_wait_share` is of a real
 training of `mini` on this machine; with --s3 the store is copied to a local S3 server (moto) and read from there
 through a proxy that counts bytes: `read_amplification` is bytes read over the bytes of the rows that were used.
 """
@@ -60,31 +60,19 @@ def main() -> None:
 class _Opened:
     """A store with what turns its rows into micro-batches."""
 
-    def __init__(self, url: str, *, plans: bool = True) -> None:
-        from glm_model.layout import Marks
+    def __init__(self, url: str, *, plans: bool) -> None:
         from glm_model.tokenizer import Tokenizer
         from pipelines import blanks, feed
         from pipelines.batches import BatchPlan
         from pipelines.blanks import BlanksConfig
         from pipelines.plans import plan_key
         from pipelines.store import TokenStore
-        from pipelines.vocabulary import Vocabulary
 
-        self.store = TokenStore.open(url)
-        settings, special = self.store.manifest["settings"], (tokenizer := Tokenizer.load(url)).special
-        config = BlanksConfig(**settings["blanks"])
-        mixture = blanks.resolve(config)
-        self.recipe = feed.Recipe(
-            split_name="train",
-            mixture=mixture,
-            vocabulary=Vocabulary.of(tokenizer),
-            marks=Marks(special.sop, special.eop, special.pad),
-            seed=config.seed,
-            width=settings["row_width"],
-            sequence_length=settings["sequence_length"],
-            plan_key=plan_key(config, mixture, seed=config.seed, width=settings["row_width"]) if plans else None,
-        )
-        self.tokenizer = tokenizer
+        self.store, self.tokenizer = TokenStore.open(url), Tokenizer.load(url)
+        settings = self.store.manifest["settings"]
+        config, width = BlanksConfig(**settings["blanks"]), settings["row_width"]
+        key = plan_key(config, blanks.resolve(config), seed=config.seed, width=width) if plans else None
+        self.recipe = feed.recipe_of(self.store, self.tokenizer, config, plan_key=key)
         groups = tuple(self.store.train.group_rows.tolist())
         self.plan = BatchPlan(groups, seed=1, micro_rows=1, micro_batches=1)
 
@@ -93,7 +81,7 @@ def _feed(url: str, batches: int, cpu_s, idle_rate: float) -> dict[str, float]:
     from pipelines import feed
 
     started_at, before = time.perf_counter(), time.process_time()
-    opened = _Opened(url)
+    opened = _Opened(url, plans=False)
     reader = feed.Reader(opened.store.train, opened.recipe)
     tokens, first_s = 0, 0.0
     for item in feed.steps(reader, opened.plan, start=0, stop=batches, rank=0, world=1):
@@ -110,7 +98,7 @@ def _streaming_split(url: str, batches: int, cpu_s, idle_rate: float) -> dict[st
     from pipelines.store import read_rows
 
     started_at, before = time.perf_counter(), cpu_s()
-    opened = _Opened(url)
+    opened = _Opened(url, plans=False)
     split, recipe = opened.store.train, opened.recipe
     files = [f"{split.base(number)}/{shard.path}" for number, shard in enumerate(split.shards)]
     (part,) = ray.data.read_parquet(files).streaming_split(1)
@@ -143,7 +131,7 @@ def _data_wait_share(url: str, steps: int) -> float:
     from glm_model.train import TrainStep, make_optimizer
     from pipelines import feed
 
-    opened = _Opened(url)
+    opened = _Opened(url, plans=True)
     length = opened.recipe.sequence_length
     step = TrainStep(
         GLM(sized("mini", vocab_size=opened.tokenizer.padded_vocab_size, positions=length)),
@@ -153,14 +141,13 @@ def _data_wait_share(url: str, steps: int) -> float:
     waited, started_at = 0.0, time.perf_counter()
     reader = feed.Reader(opened.store.train, opened.recipe)
     for item in feed.steps(reader, opened.plan, start=0, stop=steps + 1, rank=0, world=1):
-        if item.step == 0:
-            waited, started_at = 0.0, time.perf_counter()
-        else:
-            waited += item.waited_s
+        waited += item.waited_s
         sums, _ = step(item.micro_batches[0][1].tensors())
         sums.sum().backward()
         optimizer.step()
         optimizer.zero_grad()
+        if item.step == 0:  # the first one allocates, compiles and warms up
+            waited, started_at = 0.0, time.perf_counter()
     return waited / (time.perf_counter() - started_at)
 
 
@@ -179,7 +166,7 @@ def _read_amplification(url: str) -> float:
         s3fs.S3FileSystem.clear_instance_cache()
         s3fs.S3FileSystem().mkdir("benchmark")
         storage.upload_dir(url, "s3://benchmark/store")
-        opened = _Opened("s3://benchmark/store")
+        opened = _Opened("s3://benchmark/store", plans=True)
         reader = feed.Reader(opened.store.train, opened.recipe)
         before = proxy.sent
         for _ in feed.steps(reader, opened.plan, start=0, stop=opened.store.train.rows, rank=0, world=1):

@@ -159,6 +159,8 @@ def _unfit(backend: Backend, device: torch.device, use: Use, runs: Runs | None) 
         return None if device.type == "cpu" else f"runs on a CPU, not on {device}"
     if backend == "flex" and use.dropout_p:
         return "has no dropout of attention weights (model.dropout=0 lets it run)"
+    if backend == "flex" and device.type != "cpu" and not torch.is_grad_enabled():
+        return "is compiled for every shape, and scoring and generation have many"
     if device.type == "cpu":
         # Flex has no backward there, and it is slower than all others: good for tests of its mask.
         return None if backend == "flex" and not torch.is_grad_enabled() else "runs on a GPU, not on cpu"
@@ -166,15 +168,19 @@ def _unfit(backend: Backend, device: torch.device, use: Use, runs: Runs | None) 
         return f"needs bf16 or fp16, not {use.dtype}"
     if backend == "varlen" and (use.head_width % 8 or use.head_width > 256):
         return f"needs a head width of a multiple of 8 up to 256, not {use.head_width}"
-    return _failure_on(backend, device, use.dtype, use.head_width)
+    return _failure_on(backend, device, use.dtype, use.head_width, use.dropout_p > 0)
 
 
 @functools.cache
-def _failure_on(backend: Backend, device: torch.device, dtype: torch.dtype, head_width: int) -> str | None:
+def _failure_on(
+    backend: Backend, device: torch.device, dtype: torch.dtype, head_width: int, with_dropout: bool
+) -> str | None:
     """What goes wrong with a backend on this device, tried once on a small batch against `dense`."""
     try:
         with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
             worst = compare_with_dense(backend, device, dtype, head_width)
+            if with_dropout and not runs_with_dropout(backend, device, dtype, head_width):
+                worst = float("inf")
     except Exception as error:  # whatever a kernel or a compiler may raise: there is another backend
         first_line = (str(error).splitlines() or [""])[0]
         return f"fails on {device} ({type(error).__name__}: {first_line[:120]})"
@@ -207,6 +213,17 @@ def compare_with_dense(backend: Backend, device: torch.device | str, dtype: torc
     pairs = zip(results(backend, dtype), expected, strict=True)
     shares = [float((mine.float() - wanted).abs().max() / wanted.abs().max()) for mine, wanted in pairs]
     return max(share if share == share else float("inf") for share in shares)
+
+
+def runs_with_dropout(backend: Backend, device: torch.device | str, dtype: torch.dtype, head_width: int) -> bool:
+    """Whether outputs and gradients are finite where weights are dropped. They are drawn: nothing to compare."""
+    segment_ids, context_end = _trial_batch(torch.device(device))
+    mask = _build(backend, segment_ids, context_end, find_runs(segment_ids, context_end))
+    q, k, v = (torch.randn(*segment_ids.shape, 2, head_width, device=device, dtype=dtype) for _ in range(3))
+    qkv = [x.requires_grad_() for x in (q, k, v)]
+    real = (segment_ids >= 0)[:, :, None, None]
+    out = attention(q, k, v, mask, dropout_p=0.5) * real
+    return all(bool(x.isfinite().all()) for x in (out, *torch.autograd.grad(out.sum(), qkv)))
 
 
 def _leave_nan(like: Tensor) -> None:

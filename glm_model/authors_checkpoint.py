@@ -58,8 +58,8 @@ def our_names(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]
     left_out = []
     for name, value in state.items():
         bare = name
-        for prefix in _PREFIXES:
-            bare = bare.removeprefix(prefix)
+        while bare.startswith(_PREFIXES):  # one may be within another
+            bare = bare.partition(".")[2]
         if bare.startswith(_HEADS):
             left_out.append(name)
             continue
@@ -132,7 +132,7 @@ def read_authors(url: str) -> dict[str, Tensor]:
 
 def write_authors(model: GLM, url: str) -> list[str]:
     """Write pytorch_model.bin and config.json as the model hubs hold them, fp32; returns the names of the files."""
-    state = {name: value.detach().cpu() for name, value in model.state_dict().items()}
+    state = {name: value.detach().cpu().float() for name, value in model.state_dict().items()}
     # A file object: torch makes the archive's name of a path, and of a hidden one's nothing is left.
     with urls.written(urls.join(url, PUBLISHED)) as path, open(path, "wb") as file:
         torch.save(authors_names(state), file)

@@ -83,7 +83,10 @@ def blank_loss(
         _check_ranges(limits, (targets_M, objectives_M))
     if max_logits is None:
         max_logits = _CPU_KEPT if x.device.type == "cpu" else _GPU_KEPT
-    loss_M = _CrossEntropy.apply(x_MD, model.token_embedding.weight, targets_M, options, max_logits, compiled)
+    # Asked here: within an autograd function gradients are always off, and inputs look as if they needed them.
+    differentiable = torch.is_grad_enabled()
+    weight = model.token_embedding.weight
+    loss_M = _CrossEntropy.apply(x_MD, weight, targets_M, options, max_logits, compiled, differentiable)
     sums_O = torch.zeros(num_objectives, dtype=loss_M.dtype, device=x.device).index_add(0, objectives_M, loss_M)
     counts_O = torch.zeros(num_objectives, dtype=torch.int64, device=x.device)
     return sums_O, counts_O.index_add(0, objectives_M, torch.ones_like(at_M))
@@ -111,12 +114,13 @@ class _CrossEntropy(torch.autograd.Function):
         options: LossOptions,
         max_logits: int,
         compiled: bool,
+        differentiable: bool,
     ) -> Tensor:
         device = x_MD.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x_MD.dtype
         x, weight = x_MD.to(dtype), weight_VD.to(dtype)
         ctx.chunk = max(1, min(max_logits, _CPU_CHUNK if device == "cpu" else _GPU_CHUNK) // len(weight))
-        keeps = len(x) * len(weight) <= max_logits and any(ctx.needs_input_grad)
+        keeps = differentiable and len(x) * len(weight) <= max_logits and any(ctx.needs_input_grad)
         measure = _compiled(_measure) if compiled else _measure
         none = x_MD.new_zeros(0, dtype=_wide(dtype))
         norms, losses, kept = [none], [none], []
@@ -148,7 +152,7 @@ class _CrossEntropy(torch.autograd.Function):
                 dweight.addmm_(dlogits.T, x[part])
             else:
                 dweight += dlogits.T @ x[part]
-        return dx, dweight, None, None, None, None
+        return dx, dweight, None, None, None, None, None
 
 
 def _measure(logits_MV: Tensor, targets_M: Tensor, options: LossOptions) -> tuple[Tensor, Tensor]:

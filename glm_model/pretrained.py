@@ -3,7 +3,7 @@
     config.json              the shape; written last, a folder without it is unfinished
     model.safetensors        or shards and their index (`glm_model.weights`)
     tokenizer.json           where a tokenizer is given
-    generation_config.json   how `fill` writes unless told otherwise
+    generation_config.json   the defaults of `fill`, for other programs: none of ours reads it
     README.md                the model card
 
 Loading holds one fp32 copy of the model; saving copies nothing that lies on the CPU.
@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 
 from glm_model import urls
-from glm_model.authors_checkpoint import our_names, read_authors, shape_of, write_authors
+from glm_model.authors_checkpoint import PUBLISHED, our_names, read_authors, shape_of, write_authors
 from glm_model.config import GLMConfig
 from glm_model.generate import fill
 from glm_model.model import GLM
-from glm_model.weights import SHARD_BYTES, has_weights, read_weights, write_weights
+from glm_model.weights import SHARD_BYTES, has_weights, read_weights, remove_weights, write_weights
 
 if TYPE_CHECKING:
     from glm_model.tokenizer import Tokenizer
@@ -45,6 +45,7 @@ def save_pretrained(
     """
     config = urls.join(url, "config.json")
     urls.remove(config)
+    urls.remove(urls.join(url, PUBLISHED))
     write_weights(model.state_dict(), url, shard_bytes=shard_bytes)
     _write_companions(model, url, tokenizer, card)
     urls.write_json(config, {"model_type": MODEL_TYPE, **model.config.to_dict()})
@@ -56,6 +57,7 @@ def save_authors(model: GLM, url: str, tokenizer: Tokenizer | None = None, *, ca
     fp32, so that reading it back is exact.
     """
     urls.remove(urls.join(url, "config.json"))
+    remove_weights(url)  # ours, which would be read before theirs
     _write_companions(model, url, tokenizer, card)
     write_authors(model, url)
 
@@ -135,7 +137,9 @@ def _config(url: str) -> dict[str, Any]:
 
 
 def _write_companions(model: GLM, url: str, tokenizer: Tokenizer | None, card: str | None) -> None:
-    if tokenizer is not None:
+    if tokenizer is None:
+        urls.remove(urls.join(url, "tokenizer.json"))  # of another model
+    else:
         tokenizer.save(str(url))
     urls.write_json(urls.join(url, "generation_config.json"), generation_config())
     urls.write(urls.join(url, "README.md"), (card or _default_card(model)).encode())

@@ -66,8 +66,12 @@ def grow_vocabulary(model: GLM, vocab_size: int) -> str:
 
 @torch.no_grad()
 def copy_row(model: GLM, source: int, target: int) -> str:
-    """Make the embedding of one id that of another; says what was done. What the source had is kept."""
+    """Make the embedding of one id that of another; says what was done. What the source had is kept. Raises ValueError
+    for ids that the embedding has not.
+    """
     weight = model.token_embedding.weight
+    if outside := [row for row in (source, target) if not 0 <= row < len(weight)]:
+        raise ValueError(f"the embedding has rows 0 to {len(weight) - 1:,}, and no row {outside[0]:,}")
     if torch.equal(weight[target], weight[source]):
         return f"row {target:,} of the embedding is a copy of row {source:,} already"
     weight[target] = weight[source]

@@ -115,6 +115,8 @@ def score_tokens(
     given: per prompt, tokens that precede every candidate in the blank that is filled first and are not scored: a text
     to be continued. vocab_size: ids from here on have no probability; None: all rows of the embedding.
     """
+    if not prompts and not candidates:
+        return []
     if len(candidates) != len(prompts) or not all(candidates):
         sizes = [len(several) for several in candidates]
         raise ValueError(f"{len(prompts)} texts and {sizes} candidates: give each text at least one candidate")

@@ -27,6 +27,13 @@ def has_weights(url: str) -> bool:
     return urls.is_file(urls.join(url, FILE)) or urls.is_file(urls.join(url, INDEX))
 
 
+def remove_weights(url: str) -> None:
+    """Remove the files of an earlier save."""
+    for name in urls.names(url):
+        if _SHARD.fullmatch(name) or name in (FILE, INDEX):
+            urls.remove(urls.join(url, name))
+
+
 def write_weights(state: Mapping[str, Tensor], url: str, *, shard_bytes: int = SHARD_BYTES) -> list[str]:
     """Write the tensors below `url` as they are (any dtype, any device); returns the names of the files.
 
@@ -39,8 +46,7 @@ def write_weights(state: Mapping[str, Tensor], url: str, *, shard_bytes: int = S
     shards = _shards(sizes, shard_bytes)
     count = len(shards)
     files = [FILE] if count == 1 else [f"model-{i:05d}-of-{count:05d}.safetensors" for i in range(1, count + 1)]
-    for stale in [name for name in urls.names(url) if _SHARD.fullmatch(name) or name in (FILE, INDEX)]:
-        urls.remove(urls.join(url, stale))
+    remove_weights(url)
     for file, members in zip(files, shards, strict=True):
         tensors = {name: state[name].detach().cpu().contiguous() for name in members}
         with urls.written(urls.join(url, file)) as path:

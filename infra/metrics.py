@@ -146,7 +146,9 @@ def _steps_of(client: MlflowClient, run_id: str, key: str) -> set[int]:
 
 
 def read_points(metrics_url: str) -> Iterator[dict[str, Any]]:
-    """The lines of a metrics file as `{"step", "time", "values"}`, values as floats."""
+    """The lines of a metrics file as `{"step", "time", "values"}`, values as floats; none where there is no file."""
+    if not storage.exists(metrics_url):
+        return
     with storage.open_file(metrics_url) as file:
         for line in file:
             record = json.loads(line)

@@ -17,11 +17,12 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from glm_model.layout import Example, Marks
+from glm_model.tokenizer import Tokenizer
 from infra import storage
 from pipelines import blanks, examples, keyed, plans
 from pipelines.batches import BatchPlan, RowPlaces
-from pipelines.blanks import Blanks, Mixture, RowBatch
-from pipelines.store import Split
+from pipelines.blanks import Blanks, BlanksConfig, Mixture, RowBatch
+from pipelines.store import Split, TokenStore
 from pipelines.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -40,6 +41,23 @@ class Recipe:
     width: int
     sequence_length: int
     plan_key: str | None
+
+
+def recipe_of(
+    opened: TokenStore, tokenizer: Tokenizer, config: BlanksConfig, *, split: str = "train", plan_key: str | None = None
+) -> Recipe:
+    """How a run with these blanks reads a store."""
+    special, settings = tokenizer.special, opened.manifest["settings"]
+    return Recipe(
+        split_name=split,
+        mixture=blanks.resolve(config),
+        vocabulary=Vocabulary.of(tokenizer),
+        marks=Marks(sop=special.sop, eop=special.eop, pad=special.pad),
+        seed=config.seed,
+        width=settings["row_width"],
+        sequence_length=settings["sequence_length"],
+        plan_key=plan_key,
+    )
 
 
 @dataclass

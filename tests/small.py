@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from glm_model.layout import Marks
 from glm_model.tokenizer import Tokenizer
 from infra import storage
-from pipelines import blanks, ledger, tokens
+from pipelines import ledger, tokens
 from pipelines import store as stores
 from pipelines.blanks import BlanksConfig, RowBatch
 from pipelines.clean import CleanConfig
@@ -166,17 +166,7 @@ def recipe(
     from pipelines import feed
 
     blanks_config = BlanksConfig(**{"mixture": "glm_multi", "seed": 7, **config})
-    special = tokenizer.special
-    return feed.Recipe(
-        split_name=split,
-        mixture=blanks.resolve(blanks_config),
-        vocabulary=Vocabulary.of(tokenizer),
-        marks=Marks(special.sop, special.eop, special.pad),
-        seed=blanks_config.seed,
-        width=opened.manifest["settings"]["row_width"],
-        sequence_length=opened.manifest["settings"]["sequence_length"],
-        plan_key=plan_key,
-    ), blanks_config
+    return feed.recipe_of(opened, tokenizer, blanks_config, split=split, plan_key=plan_key), blanks_config
 
 
 def clean_unit(files: list[InputFile], config: CleanConfig, out_url: str) -> dict:

@@ -70,6 +70,12 @@ def model_config(recipe: Recipe, opened: TokenStore, tokenizer: Tokenizer) -> GL
     return _shape(recipe, opened.manifest["settings"]["sequence_length"], vocab_size=-(-needed // 128) * 128)
 
 
+def model_name(recipe: Recipe) -> str:
+    """What the model is called: its size, or the model that it begins with."""
+    init_from = recipe.model.init_from
+    return "from " + "/".join(init_from.rstrip("/").split("/")[-2:]) if init_from else recipe.model.size
+
+
 def _shape(recipe: Recipe, length: int, *, vocab_size: int) -> GLMConfig:
     own = pretrained_config(recipe.model.init_from) if recipe.model.init_from else None
     positions = recipe.model.positions or max(length, own.positions if own else 0)

@@ -33,8 +33,11 @@ class CompareConfig:
 
 
 class Told(NamedTuple):
-    """What a run says of itself: settings by dotted key, metric -> {step: value}, step -> fingerprint of its batch."""
+    """What a run says of itself: its folder and name, settings by dotted key, metric -> {step: value}, step ->
+    fingerprint of its batch.
+    """
 
+    url: str
     name: str
     settings: dict[str, str]
     curves: dict[str, dict[int, float]]
@@ -49,6 +52,8 @@ def main() -> None:
     if len(wanted.runs) != 2:
         raise UserError(f"two runs are compared, {len(wanted.runs)} were named", try_="compare.py runs/one runs/two")
     one, two = (read_run(run) for run in wanted.runs)
+    if one.name == two.name:
+        one, two = one._replace(name=one.url), two._replace(name=two.url)
     changed, data = differences(one.settings, two.settings), same_data(one.fingerprints, two.fingerprints)
     screen = Console()
     screen.header(f"{one.name} and {two.name}", [("data", data), ("settings", f"{len(changed)} differ")])
@@ -56,7 +61,7 @@ def main() -> None:
         screen.table("settings that differ", ["setting", one.name, two.name], changed)
     lasts = [row for row in last_values(one.curves, two.curves) if row[0].startswith(_SHOWN)]
     screen.table("last values", ["metric", "step", one.name, "step", two.name], lasts)
-    curves = {name: {run.name: run.curves.get(name, {}) for run in (one, two)} for name in _names(one, two)}
+    curves = {name: (one.curves.get(name, {}), two.curves.get(name, {})) for name in _names(one, two)}
     Path(wanted.html).write_text(page((one.name, two.name), data, changed, curves), encoding="utf-8")
     screen.line(f"wrote {wanted.html}: all curves side by side")
 
@@ -71,7 +76,7 @@ def read_run(run: str) -> Told:
         for name, value in point["values"].items():
             curves.setdefault(name, {})[point["step"]] = value
     settings = config.flatten(recipe) | {"store digest": str(record.get("store_digest", ""))[:16]}
-    return Told(storage.base_name(url), settings, curves, fingerprints(url))
+    return Told(url, storage.base_name(url), settings, curves, fingerprints(url))
 
 
 def differences(one: dict[str, str], two: dict[str, str]) -> list[tuple[str, str, str]]:

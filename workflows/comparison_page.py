@@ -24,15 +24,15 @@ def page(
     names: tuple[str, str],
     data: str,
     changed: Sequence[tuple[str, str, str]],
-    curves: Mapping[str, Mapping[str, Curve]],
+    curves: Mapping[str, tuple[Curve, Curve]],
 ) -> str:
     """names: of the two runs; data: what is to be said of their batches; changed: (setting, in one, in two); curves:
-    metric -> run -> {step: value}.
+    metric -> {step: value} of one and of two.
     """
     one, two = (_html.escape(name) for name in names)
     rows = "".join("<tr>" + "".join(f"<td>{_html.escape(cell)}</td>" for cell in row) + "</tr>" for row in changed)
     settings = f"<table><tr><th>setting</th><th>{one}</th><th>{two}</th></tr>{rows}</table>" if rows else "<p>none</p>"
-    charts = "".join(f"<figure>{_chart(metric, list(runs.values()))}</figure>" for metric, runs in curves.items())
+    charts = "".join(f"<figure>{_chart(metric, runs)}</figure>" for metric, runs in curves.items())
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{one} and {two}</title><style>{_STYLE}</style></head>

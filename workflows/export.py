@@ -59,7 +59,8 @@ def main() -> None:
         ExportConfig, description="Make a model folder of a checkpoint.", argv=_spelled(sys.argv[1:])
     )
     screen = Console()
-    source, target = _source(options.from_), _target(options)
+    source = _source(options.from_)
+    target = _target(options, source)
     from glm_model.pretrained import save_authors, save_pretrained  # torch takes seconds to load
 
     model = _load(source, options, screen)
@@ -113,11 +114,13 @@ def _source(given: str) -> str:
     return model
 
 
-def _target(options: ExportConfig) -> str:
-    url = storage.absolute(options.to)
-    if url == storage.absolute(options.from_):
+def _target(options: ExportConfig, source: str) -> str:
+    url = storage.absolute(options.to).rstrip("/")
+    if url in (source.rstrip("/"), _folder(source)):
         raise UserError(
-            f"--to={options.to} is --from", why="a checkpoint is not written over itself", try_="another --to"
+            f"--to={options.to} is where the checkpoint is",
+            why="a checkpoint is not written over itself",
+            try_="another --to",
         )
     is_new = not storage.exists(url) or not storage.list_files(url)
     if not is_new and not storage.exists(storage.join(url, "config.json")):
@@ -130,6 +133,12 @@ def _target(options: ExportConfig) -> str:
         raise UserError(f"--shard_gb={options.shard_gb} must be above 0", try_="--shard_gb=5")
     storage.ensure_writable(url)
     return url
+
+
+def _folder(source: str) -> str:
+    """The folder of the weights: the source, or where that is a file, the one that it lies in."""
+    source = source.rstrip("/")
+    return source.rpartition("/")[0] if source.endswith((".pt", ".bin")) else source
 
 
 def _is_authors(source: str) -> bool:
@@ -172,12 +181,13 @@ def _tokenizer(source: str, options: ExportConfig, table: str | None) -> "tuple[
     """(tokenizer, the table that it agrees with). A complete tokenizer.json beside the checkpoint needs no table."""
     from glm_model.authors_tokens import load_tokenizer
 
-    url, beside = options.tokenizer, storage.join(source, "tokenizer.json")
+    url, folder = options.tokenizer, _folder(source)
+    beside = storage.join(folder, "tokenizer.json")
     if url is None:
         names = ("tokenizer.json", "vocab.json", "vocab.txt", "cog-pretrain.model")
-        if not any(storage.exists(storage.join(source, name)) for name in names):
+        if not any(storage.exists(storage.join(folder, name)) for name in names):
             return None, table
-        url = source
+        url = folder
         if options.tokens is None and storage.exists(beside) and b"<|endofpiece|>" in storage.read_bytes(beside):
             table = None
     try:
@@ -192,7 +202,8 @@ def _changed(model: "GLM", tokenizer: "Tokenizer | None", options: ExportConfig,
     from glm_model.resize import copy_row, extend_positions, grow_vocabulary
 
     changes = []
-    if table == "chinese" and tokenizer is not None and model.config.layers == _CHINESE_10B_LAYERS:
+    two_ids = tokenizer is not None and tokenizer.special.gmask >= 0
+    if table == "chinese" and tokenizer and two_ids and model.config.layers == _CHINESE_10B_LAYERS:
         # As in its published form. Two ids keep a prompt's [gMASK] and the end of a blank apart.
         copied = copy_row(model, tokenizer.special.eop, tokenizer.special.gmask)
         changes.append(f"{copied}: this model was trained with one id for [gMASK] and the end of a blank")
@@ -266,7 +277,7 @@ def _summary(
 def _card(source: str, rows: list[tuple[str, str]]) -> str:
     """A model card with lineage: where the weights came from, what was done to them, and the card that they had."""
     lines = "\n".join(f"| {name} | {text} |" for name, text in rows)
-    before, place = "", storage.join(source, "README.md")
+    before, place = "", storage.join(_folder(source), "README.md")
     if storage.exists(place):
         text = storage.read_bytes(place).decode(errors="replace").strip()
         before = f"\n## Before the export\n\n{text}\n"

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from glm_model.layout import Marks
+from glm_model.config import GLMConfig
 from glm_model.tokenizer import Tokenizer
 from infra import config, storage
 from infra.console import Console
@@ -23,7 +23,7 @@ from pipelines import blanks, feed, lineage, render
 from pipelines.batches import BatchPlan, RowPlaces
 from pipelines.store import TokenStore
 from pipelines.vocabulary import Vocabulary
-from workflows.budget import Budget, batch_plan, make_budget, model_config
+from workflows.budget import Budget, batch_plan, make_budget
 from workflows.recipe import Recipe
 from workflows.runs import find_run
 
@@ -93,7 +93,7 @@ def open_past(run: str) -> Past:
             why=f"its digest is {store.digest[:12]}, the run's {record['store_digest'][:12]}",
         )
     tokenizer = Tokenizer.load(store.url)
-    shape = model_config(recipe, store, tokenizer)
+    shape = GLMConfig.from_dict(record["model"])
     budget = make_budget(recipe, store, shape, Vocabulary.of(tokenizer))
     return Past(url, recipe, store, tokenizer, budget, batch_plan(budget, store, recipe))
 
@@ -124,8 +124,15 @@ def fingerprints(run_url: str) -> dict[int, int]:
     }
 
 
+def last_step(run_url: str) -> int:
+    """The last step that the run in this folder logged; 0 before the first."""
+    return max((point["step"] for point in read_points(storage.join(run_url, "metrics.jsonl"))), default=0)
+
+
 def sightings(past: Past, document: str) -> Iterator[tuple[int, int, int, tuple[int, ...]]]:
-    """(epoch, step counted from 1, micro-batch, pieces) of each time the run reads a document, by epoch and step."""
+    """(epoch, step counted from 1, micro-batch, pieces) of each time the run reads a document, by epoch and step, up to
+    its last step, reached or not.
+    """
     split, plan = past.store.train, past.plan
     held = lineage.rows_of(split, bytes.fromhex(document))
     last = past.budget.steps * plan.step_rows
@@ -145,6 +152,8 @@ def sightings(past: Past, document: str) -> Iterator[tuple[int, int, int, tuple[
 def _show_step(past: Past, wanted: HistoryConfig, step: int, screen: Console) -> None:
     batch, mixture = batch_of(past, step), blanks.resolve(past.recipe.blanks)
     logged = logged_fingerprint(past, step)
+    is_reached = step <= last_step(past.url)
+    verdict = _verdict(batch.fingerprint, logged, is_reached=is_reached, every=past.recipe.train.log_every)
     segments = Counter(mixture.names[index] for index in batch.drawn.objective.tolist())
     screen.header(
         f"{storage.base_name(past.url)} · step {step:,} of {past.budget.steps:,}",
@@ -152,7 +161,7 @@ def _show_step(past: Past, wanted: HistoryConfig, step: int, screen: Console) ->
             ("rows", f"{past.plan.step_rows} in {past.plan.micro_batches} micro-batches"),
             ("tokens", f"{len(batch.rows.tokens):,} in {len(batch.rows.ids):,} segments"),
             ("objectives", ", ".join(f"{name} {segments[name]:,}" for name in mixture.names)),
-            ("fingerprint", f"{batch.fingerprint:016x}, {_verdict(batch.fingerprint, logged, past.recipe)}"),
+            ("fingerprint", f"{batch.fingerprint:016x}, {verdict}"),
         ],
     )
     named = _documents(_origins(past, batch))
@@ -178,8 +187,9 @@ def _show_document(past: Past, document: str, screen: Console) -> None:
         valid = False
     if not valid:
         raise UserError(f"--document={document} is no document id", why="an id has 32 hexadecimal digits")
+    reached = last_step(past.url)
     found = [
-        (epoch, step, index, ", ".join(str(piece + 1) for piece in pieces))
+        (epoch, step, index, ", ".join(str(piece + 1) for piece in pieces), "" if step <= reached else "to come")
         for epoch, step, index, pieces in sightings(past, document)
     ]
     if not found:
@@ -188,12 +198,14 @@ def _show_document(past: Past, document: str, screen: Console) -> None:
             why=f"of the store {past.store.url} its training rows within {past.budget.steps:,} steps were searched",
             try_="look for it in the store's ledger.parquet (dropped) and documents/ (held out, or not reached)",
         )
-    screen.table(f"steps that saw {document}", ["epoch", "step", "micro-batch", "pieces"], found)
+    screen.table(f"steps that saw {document}", ["epoch", "step", "micro-batch", "pieces", ""], found)
 
 
-def _verdict(fingerprint: int, logged: int | None, recipe: Recipe) -> str:
+def _verdict(fingerprint: int, logged: int | None, *, is_reached: bool, every: int) -> str:
+    if not is_reached:
+        return "to come: the run has not logged this step yet"
     if logged is None:
-        return f"not logged at this step (every {recipe.train.log_every} are)"
+        return f"not logged at this step (every {every} are)"
     return "as the run logged it" if fingerprint == logged else f"but the run logged {logged:016x}"
 
 
@@ -214,15 +226,6 @@ def _origins(past: Past, batch: Batch) -> list[lineage.Origin]:
 
 
 def _reader(past: Past) -> feed.Reader:
-    special, settings = past.tokenizer.special, past.store.manifest["settings"]
-    recipe = feed.Recipe(
-        split_name="train",
-        mixture=blanks.resolve(past.recipe.blanks),
-        vocabulary=Vocabulary.of(past.tokenizer),
-        marks=Marks(special.sop, special.eop, special.pad),
-        seed=past.recipe.blanks.seed,
-        width=settings["row_width"],
-        sequence_length=settings["sequence_length"],
-        plan_key=None,  # blanks drawn anew: the fingerprint then checks the stored plans too
-    )
+    # No stored plans: blanks are drawn anew, so that the fingerprint checks the plans too.
+    recipe = feed.recipe_of(past.store, past.tokenizer, past.recipe.blanks)
     return feed.Reader(past.store.train, recipe)

@@ -9,7 +9,7 @@ from pipelines.estimate import estimate
 from pipelines.prepare import find_store
 from pipelines.store import TokenStore
 from pipelines.vocabulary import Vocabulary
-from workflows.budget import Budget, epochs_text, make_budget, model_config
+from workflows.budget import Budget, epochs_text, make_budget, model_config, model_name
 from workflows.recipe import Recipe
 
 # Sustained rates (FLOP/s) that hours are quoted at, with their assumption said beside them.
@@ -75,7 +75,7 @@ def _run_rows(recipe: Recipe, budget: Budget, opened: TokenStore, parameters: in
     return [
         (
             "model",
-            f"{recipe.model.size}: {parameters:,} parameters, {human_bytes(parameters * _BYTES_PER_PARAMETER)} "
+            f"{model_name(recipe)}: {parameters:,} parameters, {human_bytes(parameters * _BYTES_PER_PARAMETER)} "
             "per worker with optimizer, activations not counted",
         ),
         (

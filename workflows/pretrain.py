@@ -23,7 +23,7 @@ from pipelines.vocabulary import Vocabulary
 from workflows import runs
 from workflows.budget import Budget, check_recipe, make_budget, model_config
 from workflows.finish import export, fill_examples, show_examples
-from workflows.initial import told_growth
+from workflows.initial import settle_model, told_growth
 from workflows.plan import show_plan
 from workflows.progress import Stages, preparation, training
 from workflows.recipe import Recipe, check_shared, run_name, settle_paths
@@ -75,10 +75,10 @@ def _prepared(recipe: Recipe, screen: Console) -> TokenStore:
 def train(recipe: Recipe, run: runs.Run, opened: TokenStore, screen: Console) -> None:
     """Train on a finished store, export the model, show what it learned."""
     tokenizer = Tokenizer.load(opened.url)
-    shape = model_config(recipe, opened, tokenizer)
+    shape = settle_model(run, recipe, lambda: model_config(recipe, opened, tokenizer))
     budget = make_budget(recipe, opened, shape, Vocabulary.of(tokenizer))
     handle = runs.start(recipe, run, opened, budget, screen)
-    if recipe.model.init_from:
+    if recipe.model.init_from and checkpoint.latest(run.checkpoints_url) is None:
         screen.line(f"weights from {told_growth(recipe.model.init_from, shape)}")
     show_examples(recipe, run, opened, tokenizer, handle)
     try:

@@ -113,7 +113,6 @@ _NOT_IDENTITY = (
     "train.use_gpu",
     "train.resources_per_worker",
     "train.max_failures",
-    "train.compile",
     "train.checkpoint_activations",
     "train.max_skipped",
     "train.log_every",

@@ -24,7 +24,7 @@ from infra.errors import DataError, UserError
 from infra.mlflow_client import client_of, first_line, shown
 from pipelines import blanks, plans
 from pipelines.store import TokenStore
-from workflows.budget import Budget, epochs_text
+from workflows.budget import Budget, epochs_text, model_name
 from workflows.recipe import Recipe, identity, identity_settings
 
 
@@ -149,7 +149,7 @@ def start(recipe: Recipe, run: Run, opened: TokenStore, budget: Budget, screen: 
         params=config.flatten(recipe) | {f"budget.{key}": str(value) for key, value in budget.as_dict().items()},
         tags={
             "glm.phase": "pretrain",
-            "glm.size": recipe.model.size,
+            "glm.size": model_name(recipe),
             "glm.objectives": ",".join(mixture.names),
             "glm.store_digest": opened.digest,
             "glm.tokenizer_digest": opened.manifest["tokenizer_digest"],
@@ -267,7 +267,7 @@ def _header(
                 f"from step {found.step:,}" + "".join(f"; {url} is incomplete and skipped" for url in found.skipped),
             )
         )
-    screen.header(f"glm pretrain · {recipe.model.size} {human(budget.parameters)} · {workers} · run {run.name}", rows)
+    screen.header(f"glm pretrain · {model_name(recipe)} {human(budget.parameters)} · {workers} · run {run.name}", rows)
 
 
 def _differences(before: dict[str, str], now: dict[str, str]) -> str:

@@ -16,7 +16,6 @@ import torch.distributed as dist
 from torch import nn
 
 from glm_model import GLM, GLMConfig, Tokenizer
-from glm_model.layout import Marks
 from glm_model.loss import LossOptions
 from glm_model.train import TrainStep, clip_gradients, learning_rate, loss_scales, make_optimizer, seed_dropout
 from infra import checkpoint, config, storage
@@ -28,7 +27,6 @@ from infra.tracking import RunHandle
 from pipelines import blanks, feed
 from pipelines.feed import Reader, Step
 from pipelines.store import TokenStore
-from pipelines.vocabulary import Vocabulary
 from workflows import evaluation
 from workflows.budget import Budget, batch_plan
 from workflows.initial import initial_model
@@ -181,14 +179,14 @@ class Worker:
         """One optimizer step; returns the gradient norm before clipping. A step without a finite one is skipped; too
         many in a row raise DivergedError.
         """
+        rate = learning_rate(self.step, self.budget.steps, self.recipe.optim)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
         norm = clip_gradients(self.model.parameters(), self.recipe.optim.clip)
         if self.watch.skips(self.step + 1, float(norm)):
             self.optimizer.zero_grad(set_to_none=False)
             self._warn(f"step {self.step + 1:,} is skipped: its gradient is not finite")
             return norm
-        rate = learning_rate(self.step, self.budget.steps, self.recipe.optim)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=False)
         return norm
@@ -253,7 +251,7 @@ class Worker:
             return
         state = {
             "validated": self.validated,
-            "skipped_steps": self.watch.skipped,
+            "skipped_steps": [self.watch.skipped, self.watch.in_a_row],
             "identity": self.job["identity"],
             "store_digest": self.store.digest,
             "world_size": self.world,
@@ -281,20 +279,11 @@ class Worker:
         self.model.load_state_dict(loaded.model)
         self.optimizer.load_state_dict(loaded.optimizer)
         self.step, self.validated = loaded.state["step"], loaded.state["validated"]
-        self.watch.skipped = loaded.state["skipped_steps"]
+        self.watch.skipped, self.watch.in_a_row = loaded.state["skipped_steps"]
 
     def _feed_recipe(self, split: str) -> feed.Recipe:
-        special = self.tokenizer.special
-        return feed.Recipe(
-            split_name=split,
-            mixture=self.mixture,
-            vocabulary=Vocabulary.of(self.tokenizer),
-            marks=Marks(sop=special.sop, eop=special.eop, pad=special.pad),
-            seed=self.recipe.blanks.seed,
-            width=self.store.manifest["settings"]["row_width"],
-            sequence_length=self.store.manifest["settings"]["sequence_length"],
-            plan_key=self.job["plan_key"],
-        )
+        key = self.job["plan_key"]
+        return feed.recipe_of(self.store, self.tokenizer, self.recipe.blanks, split=split, plan_key=key)
 
     def _metric_log(self) -> MetricLog:
         """Appends to the run folder, or to a local copy of it where that is an object store (which cannot append)."""

@@ -38,7 +38,8 @@ def read(stream: BinaryIO, *, path: str, options: Options) -> Iterator[Document 
     """One Document a row; quoted fields may hold line ends.
 
     A row of more or fewer fields than the header is a Rejected; a header without the field is one for the whole file.
-    A stray quote costs its line: those behind it, which it would make part of a field, are read again as rows.
+    A stray quote costs its line: those behind it, which it would make part of a field, are read again as rows. So are
+    those of a damaged field of several lines, which may pass for rows.
     """
     rows = _rows(stream, options.delimiter or _delimiter(path))
     header = next(rows, None)
@@ -79,8 +80,8 @@ def _rows(stream: BinaryIO, delimiter: str) -> Iterator[tuple[int, list[str] | R
         except StopIteration:
             return
         except csv.Error as error:
-            yield offset, Rejected(offset, "malformed_csv", str(error))
-            lines.give_back()
+            lost = lines.give_back()
+            yield offset, Rejected(offset, "malformed_csv", f"{error}, {lost} lines" if lost > 1 else str(error))
             continue
         if any("\0" in field for field in row):
             yield offset, Rejected(offset, "malformed_csv", "it has NUL characters")
@@ -102,14 +103,15 @@ class _Lines:
         self._record = []
         return self._offset
 
-    def give_back(self) -> None:
-        """Hand out the record's lines once more, but not its first."""
+    def give_back(self) -> int:
+        """Hand out the record's lines once more, but not its first; returns how many are gone for good."""
         size = sum(map(len, self._record[1:]))
         if self._repeated > _MAX_REPEATED * (self._offset + sum(map(len, self._waiting))):
-            return  # every line opens a quote: each would be read with all that follow it
+            return len(self._record)  # every line opens a quote: each would be read with all that follow it
         self._waiting.extendleft(reversed(self._record[1:]))
         self._offset -= size
         self._repeated += size
+        return 1
 
     def __iter__(self) -> Iterator[str]:
         return self

@@ -130,10 +130,10 @@ def test_a_gpu_takes_the_first_that_fits_and_says_once_why_not_the_first(use, wo
 
 
 def test_a_backend_that_fails_on_trial_is_told_with_its_error():
-    reason = attention_module._failure_on("varlen", torch.device("cpu"), torch.bfloat16, 64)
+    reason = attention_module._failure_on("varlen", torch.device("cpu"), torch.bfloat16, 64, False)
     assert reason is not None
     assert reason.startswith("fails on cpu (NotImplementedError: Could not run 'aten::_flash_attention_forward'")
-    assert attention_module._failure_on("segments", torch.device("cpu"), torch.float32, 64) is None
+    assert attention_module._failure_on("segments", torch.device("cpu"), torch.float32, 64, True) is None
 
 
 def test_a_context_that_leaves_its_segment_or_changes_inside_is_refused():
@@ -190,3 +190,21 @@ def test_dropout_keeps_the_stated_share_and_the_mean(p):
     assert sorted(set(y.flatten().tolist())) == pytest.approx([0.0, keep_scale(p)])
     assert torch.equal(x.grad, y)
     assert dropout(x, 0.0) is x
+
+
+@pytest.mark.parametrize("backend", ["dense", "segments"])
+def test_a_trial_with_dropout_looks_at_outputs_and_gradients(backend, monkeypatch):
+    assert attention_module.runs_with_dropout(backend, "cpu", torch.float32, 16)
+
+    class Spoilt(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x
+
+        @staticmethod
+        def backward(ctx, grad):
+            return grad * torch.nan
+
+    plain = attention_module.attention
+    monkeypatch.setattr(attention_module, "attention", lambda q, k, v, mask, **how: plain(q, k, Spoilt.apply(v), mask))
+    assert not attention_module.runs_with_dropout(backend, "cpu", torch.float32, 16)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from glm_model.authors_checkpoint import our_names
 from glm_model.config import GLMConfig
 from glm_model.model import GLM
 from glm_model.pretrained import from_authors_state, from_pretrained, save_authors
@@ -281,3 +282,8 @@ def test_damaged_files_and_what_is_no_state_dict_are_refused(golden, tmp_path):
         from_pretrained(str(tmp_path / "list.bin"))
     with pytest.raises(ValueError, match=r"there is no .*absent\.bin"):
         from_pretrained(str(tmp_path / "absent.bin"))
+
+
+def test_prefixes_within_one_another_are_removed():
+    names = ("module.model.word_embeddings.weight", "model.glm.transformer.final_layernorm.bias")
+    assert set(our_names({name: torch.ones(2) for name in names})[0]) == {"token_embedding.weight", "final_norm.bias"}

@@ -64,7 +64,7 @@ def test_smoothing_and_z_loss_equal_the_plain_formulas_in_float64(options, max_l
     logits = x @ weight.T
     expected = F.cross_entropy(logits, targets, reduction="none", label_smoothing=options.label_smoothing)
     expected = expected + options.z_loss * torch.logsumexp(logits, -1) ** 2
-    given = _CrossEntropy.apply(x, weight, targets, options, max_logits, False)
+    given = _CrossEntropy.apply(x, weight, targets, options, max_logits, False, True)
     torch.testing.assert_close(given, expected, rtol=1e-12, atol=1e-12)
     wanted = torch.autograd.grad((expected * way).sum(), [x, weight])
     for mine, theirs in zip(torch.autograd.grad((given * way).sum(), [x, weight]), wanted, strict=True):
@@ -132,3 +132,17 @@ def test_targets_and_objectives_out_of_range_are_named(model):
         blank_loss(model, x, targets * 0 + 40, loss_mask)
     with pytest.raises(ValueError, match="objective_ids holds 2"):
         blank_loss(model, x, targets, loss_mask, objective_ids, 2)
+
+
+def test_validation_keeps_no_logits(small, packed, monkeypatch):
+    """Outside of gradients there is no backward that would need them."""
+    kept = []
+    monkeypatch.setattr(
+        torch.autograd.function.FunctionCtx, "save_for_backward", lambda ctx, *all: kept.append(len(all))
+    )
+    model, batch = GLM(small), packed([[8]], width=20)
+    x = torch.randn(1, 20, small.width)
+    with torch.no_grad():
+        blank_loss(model, x, batch["targets"], batch["loss_mask"])
+    blank_loss(model, x, batch["targets"], batch["loss_mask"])
+    assert kept == [4, 5]

@@ -12,7 +12,7 @@ import torch
 from glm_model.config import GLMConfig
 from glm_model.generate import fill
 from glm_model.model import GLM
-from glm_model.pretrained import from_pretrained, save_pretrained
+from glm_model.pretrained import from_pretrained, save_authors, save_pretrained
 from glm_model.tokenizer import Tokenizer
 
 FILES = {"config.json", "model.safetensors", "generation_config.json", "README.md"}
@@ -179,3 +179,23 @@ def test_a_config_with_a_wrong_key_and_an_empty_folder_are_refused(saved, tmp_pa
         from_pretrained(str(tmp_path / "nowhere"))
     with pytest.raises(ValueError, match="shard_bytes=0 must be at least 1"):
         save_pretrained(GLM(GLMConfig(1, 8, 1, 16)), str(tmp_path / "x"), shard_bytes=0)
+
+
+@pytest.mark.parametrize("first", ["ours", "authors"])
+def test_one_form_saved_over_the_other_leaves_nothing_of_it(small, tmp_path, tiny_tokenizer, first):
+    torch.manual_seed(0)
+    old, new = GLM(small), GLM(small)
+    saves = {"ours": save_pretrained, "authors": save_authors}
+    second = next(name for name in saves if name != first)
+    saves[first](old, str(tmp_path), tiny_tokenizer)
+    saves[second](new, str(tmp_path))
+    loaded = from_pretrained(str(tmp_path), heads=small.heads)
+    assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), new.parameters(), strict=True))
+    names = {path.name for path in tmp_path.iterdir()}
+    weights = {"ours": "model.safetensors", "authors": "pytorch_model.bin"}
+    assert names == {weights[second], "config.json", "generation_config.json", "README.md"}
+
+
+def test_the_authors_form_is_fp32(small, tmp_path):
+    save_authors(GLM(small).bfloat16(), str(tmp_path))
+    assert {value.dtype for value in torch.load(tmp_path / "pytorch_model.bin").values()} == {torch.float32}

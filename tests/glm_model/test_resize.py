@@ -94,3 +94,9 @@ def test_a_row_is_copied_once(model):
     assert copy_row(model, 7, 9) == "row 9 of the embedding is a copy of row 7 already"
     before[9] = before[7]
     assert torch.equal(model.token_embedding.weight, before)
+
+
+@pytest.mark.parametrize("rows", [(-1, 2), (2, -1), (2, 64), (64, 2)])
+def test_a_row_that_is_not_there_is_not_copied(small, rows):
+    with pytest.raises(ValueError, match=f"no row {next(row for row in rows if not 0 <= row < 64)}"):
+        copy_row(GLM(small), *rows)

@@ -8,6 +8,7 @@ from letters import CLS, EOP, MARKS, MASK, Letters, decided_model
 from glm_model import layout
 from glm_model.decoding import Decoding
 from glm_model.generate import fill_batch
+from glm_model.model import GLM
 from glm_model.scoring import Piece, score, score_batch, score_pieces, score_text, score_tokens, text_windows
 
 WINDOWS = {"cls": CLS, "mask": MASK, "marks": MARKS}
@@ -173,3 +174,7 @@ def test_windows_that_make_no_sense_are_refused(model, settings, message):
 def test_a_bad_text_among_several_is_named(model):
     with pytest.raises(ValueError, match="text 2 of 2: the answer of mask 0 is empty"):
         score_batch(model, Letters(), ["a[MASK]", "b[MASK]"], [["a"], ["a", ""]])
+
+
+def test_nothing_to_score(small, tiny_tokenizer):
+    assert score_batch(GLM(small), tiny_tokenizer, [], []) == []

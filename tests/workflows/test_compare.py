@@ -63,6 +63,21 @@ def test_what_differs_is_shown_and_nothing_else(run, two, tmp_path):
     assert "<script" not in page
 
 
+def test_runs_of_one_name_are_told_apart_by_their_places(run, two, tmp_path):
+    other = run_of(tmp_path / "elsewhere" / "c", lr=0.3, fingerprints={1: 8}, losses={1: 9.5, 2: 9})
+    code, out, _ = run(str(two[1]), str(other))
+    assert code == 0
+    assert f"{two[1]} and {other}" in out.replace("\n", "")
+    assert "other batches from step 1 on" in out
+    assert run(str(other), str(other))[0] == 0
+
+
+def test_a_run_that_has_logged_nothing_yet(run, two):
+    (two[1] / "metrics.jsonl").unlink()
+    code, out, _ = run(*map(str, two))
+    assert (code, "no step was logged by both" in out) == (0, True)
+
+
 def test_a_setting_that_only_one_run_has():
     assert compare.differences({"a": "1", "b": "2"}, {"b": "2", "c": "3"}) == [("a", "1", "-"), ("c", "-", "3")]
 

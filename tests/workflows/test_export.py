@@ -164,6 +164,8 @@ def test_a_finished_run_is_exported_and_an_unfinished_one_told(run, ours, tmp_pa
     assert "has no model yet" in error
     shutil.copytree(ours, folder / "model")
     assert run("--from", folder, "--to", tmp_path / "x")[0] == 0
+    code, _, error = run("--from", folder, "--to", folder / "model", "--positions", 100)
+    assert (code, "is where the checkpoint is" in error) == (2, True)
     assert same(from_pretrained(str(tmp_path / "x")), from_pretrained(str(ours)))
 
 
@@ -173,7 +175,7 @@ def test_places_that_are_not_for_it_are_refused(run, ours, tmp_path):
     assert "nowhere does not exist" in error
     code, _, error = run("--from", ours, "--to", f"{tmp_path}/x/../ours")
     assert code == 2
-    assert "is --from" in error
+    assert "is where the checkpoint is" in error
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "a.txt").write_text("dear")
     code, _, error = run("--from", ours, "--to", tmp_path / "letters")

@@ -12,13 +12,14 @@ from infra.errors import run_main
 from pipelines import feed, lineage
 from pipelines.blanks import BlanksConfig
 from workflows import history, inspect_data
+from workflows.budget import model_config
 from workflows.recipe import ModelConfig, Recipe, TrainConfig
 
 STEPS = 60  # more than two epochs of the tiny store
 
 
 @pytest.fixture(scope="module")
-def past(tiny_store, tmp_path_factory) -> Path:
+def past(tiny_store, tiny_tokenizer, tmp_path_factory) -> Path:
     """A run's folder, whose log has step 3 as it was and another fingerprint for step 5."""
     folder = tmp_path_factory.mktemp("runs") / "mine"
     recipe = Recipe(
@@ -28,7 +29,9 @@ def past(tiny_store, tmp_path_factory) -> Path:
     )
     folder.mkdir()
     (folder / "config.yaml").write_text(config.to_yaml(recipe))
-    (folder / "run.json").write_text(json.dumps({"store_url": tiny_store.url, "store_digest": tiny_store.digest}))
+    shape = model_config(recipe, tiny_store, tiny_tokenizer).to_dict()
+    record = {"store_url": tiny_store.url, "store_digest": tiny_store.digest, "model": shape}
+    (folder / "run.json").write_text(json.dumps(record))
     (folder / "metrics.jsonl").write_text("")
     known = history.batch_of(history.open_past(str(folder)), 3).fingerprint
     points = [
@@ -101,6 +104,7 @@ def test_a_step_on_the_screen(look, tmp_path):
     assert "more: --documents=0 lists all" in out
     assert "but the run logged" in look("--step=5")[1]
     assert "not logged at this step" in look("--step=4")[1]
+    assert "to come: the run has not logged this step yet" in look("--step=6")[1]
     assert look("--step=3", f"--html={tmp_path}/page.html")[0] == 0
     assert "mine, step 3" in (tmp_path / "page.html").read_text()
 

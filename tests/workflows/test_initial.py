@@ -1,5 +1,7 @@
 """Beginning with another model's weights: the same function of old texts, tables grown, and what cannot be."""
 
+import shutil
+
 import pytest
 import torch
 
@@ -9,8 +11,9 @@ from glm_model.tokenizer import Tokenizer
 from infra.config import Count
 from infra.errors import DataError, UserError
 from workflows.budget import check_recipe, model_config
-from workflows.initial import initial_model, told_growth
+from workflows.initial import initial_model, settle_model, told_growth
 from workflows.recipe import ModelConfig, Recipe, TrainConfig
+from workflows.runs import Run
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +62,38 @@ def test_sentinels_grow_the_vocabulary(before, tiny_store, tiny_tokenizer):
     assert shape.vocab_size > old.config.vocab_size
     weight = initial_model(shape, seed=1, init_from=url).token_embedding.weight
     assert torch.equal(weight[:128], old.token_embedding.weight)
+
+
+def test_a_run_that_has_begun_keeps_its_shape_and_refuses_another_model_in_the_place(
+    before, tiny_store, tiny_tokenizer, tmp_path
+):
+    place = str(tmp_path / "model")
+    shutil.copytree(before[0], place)
+    made = recipe(place)
+    run = Run("r", str(tmp_path / "r"), "", {"name": "r", "settings": {}})
+    shape = settle_model(run, made, lambda: model_config(made, tiny_store, tiny_tokenizer))
+    assert run.record["model"] == shape.to_dict()
+    assert settle_model(run, made, pytest.fail) == shape
+    torch.manual_seed(4)
+    save_pretrained(GLM(before[1].config), place, tokenizer=tiny_tokenizer)
+    with pytest.raises(DataError, match="is not the model that the run 'r' began with"):
+        settle_model(run, made, pytest.fail)
+    shutil.rmtree(place)
+    assert settle_model(run, made, pytest.fail) == shape, "it is needed no more"
+    with pytest.raises(DataError, match="no model folder"):
+        settle_model(Run("s", "", "", {}), made, pytest.fail)
+
+
+def test_weights_that_are_missing_or_damaged_are_told_as_data(before, tmp_path):
+    place = tmp_path / "model"
+    shutil.copytree(before[0], place)
+    weights = place / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(DataError, match="is damaged"):
+        initial_model(before[1].config, seed=1, init_from=str(place))
+    weights.unlink()
+    with pytest.raises(DataError, match="no model folder"):
+        check_recipe(recipe(str(place)))
 
 
 def test_what_cannot_be(before, tiny_store, tiny_tokenizer, tmp_path):
