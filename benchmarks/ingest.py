@@ -6,9 +6,9 @@
 Both make micro-batches of one row: read, decode, draw the blanks (no stored plans), lay out. `feed` is
 `pipelines.feed.steps` in one process, as a train worker runs it. `streaming_split` reads the same columns of the same
 files by `ray.data.read_parquet(...).streaming_split(1)`, with the same functions on each row in the consumer; its CPU
-counts all processes of a local Ray less what an idle one needs as long. Interleaved, medians. `data_wait_share` is of a real
-training of `mini` on this machine; with --s3 the store is copied to a local S3 server (moto) and read from there
-through a proxy that counts bytes: `read_amplification` is bytes read over the bytes of the rows that were used.
+counts all processes of a local Ray less what an idle one needs as long. Interleaved, medians. `data_wait_share` is of
+a real training of `mini` on this machine; with --s3 the store is copied to a local S3 server (moto) and read from
+there through a proxy that counts bytes: `read_amplification` is bytes read over the bytes of the rows that were used.
 """
 
 import argparse
