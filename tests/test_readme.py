@@ -124,13 +124,6 @@ SHORT = {
 QUICKSTART = Command(
     next(line for line in (ROOT / "Makefile").read_text().splitlines() if "workflows/pretrain.py" in line), ()
 )
-# A training takes half a minute, and comparing needs two: `make test` runs the first one and parses the others' words.
-SHORTENED = [
-    pytest.param(c, marks=pytest.mark.slow)
-    if "compare.py" in c.text or ("workflows/pretrain.py" in c.text and "--plan" not in c.text)
-    else c
-    for c in SCRIPTS
-]
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +151,7 @@ def copied(target: Path) -> Path:
 
 @pytest.mark.ray
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("command", [QUICKSTART, *SHORTENED], ids=str)
+@pytest.mark.parametrize("command", [QUICKSTART, *SCRIPTS], ids=str)
 def test_a_script_runs_with_a_short_budget(command, clone, local_ray, empty_mlflow_database, monkeypatch):
     """In the order of the page: later commands use what the ones before them made."""
     match = PYTHON.search(command.text.replace("$(BIN)/python", " python"))
