@@ -9,6 +9,8 @@ import torch
 from glm_model import GLM, SIZES, save_pretrained, sized
 from glm_model.config import num_parameters
 
+pytestmark = pytest.mark.integration
+
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "model.md").read_text()
 
 

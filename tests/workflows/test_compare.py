@@ -12,6 +12,8 @@ from infra.errors import run_main
 from workflows import compare
 from workflows.recipe import Recipe
 
+pytestmark = pytest.mark.integration
+
 
 def run_of(folder: Path, *, lr: float, fingerprints: dict[int, int], losses: dict[int, float | str]) -> Path:
     folder.mkdir(parents=True)

@@ -16,6 +16,8 @@ from glm_model.pretrained import save_authors, save_pretrained
 from infra.errors import run_main
 from workflows import export, generate
 
+pytestmark = pytest.mark.integration
+
 VOCAB = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "vocab"
 OURS = {"README.md", "config.json", "generation_config.json", "model.safetensors"}
 

@@ -10,6 +10,8 @@ import torch
 from infra.errors import run_main
 from workflows import generate
 
+pytestmark = pytest.mark.integration
+
 SAMPLE = re.compile(r" +(\d+) +(-\d+\.\d\d)  (.*)")
 
 

@@ -15,6 +15,8 @@ from workflows import history, inspect_data
 from workflows.budget import model_config
 from workflows.recipe import ModelConfig, Recipe, TrainConfig
 
+pytestmark = pytest.mark.integration
+
 STEPS = 60  # more than two epochs of the tiny store
 
 

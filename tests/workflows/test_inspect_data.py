@@ -8,6 +8,8 @@ import pytest
 from infra.errors import run_main
 from workflows import inspect_data
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def run(monkeypatch, capsys, tiny_store):
