@@ -1,5 +1,6 @@
 """Recipes: every one parses, says only what exists, and survives the way through YAML that a run's config takes."""
 
+import functools
 import itertools
 import re
 from pathlib import Path
@@ -32,6 +33,7 @@ ABLATIONS = {
 }
 
 
+@functools.cache
 def read(*names: str, overrides: tuple[str, ...] = ()) -> Recipe:
     argv = [word for name in names for word in ("--config", str(FOLDER / f"{name}.yaml"))]
     recipe, _ = parse(Recipe, description="", argv=[*argv, *overrides])
@@ -83,7 +85,7 @@ def test_a_recipe_gives_the_length_of_a_run_in_tokens(name):
     assert (train.tokens is None) == (name == "wiki_books" or name in ABLATIONS)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", ["quickstart", "glm_base"])
 @pytest.mark.parametrize(
     "key", ["tokenz", "train.stepz", "data.tokenizer.train.size", "data.clean.presets", "optim.learning_rate"]
 )

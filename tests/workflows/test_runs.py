@@ -113,6 +113,7 @@ def test_a_run_without_a_checkpoint_may_take_another_store(tmp_path, tiny_tokeni
     assert again.record["store_digest"] == other.digest
 
 
+@pytest.mark.integration
 def test_going_on_without_mlflow_keeps_the_tracking_run(mlflow_root, tiny_store):
     tracked = recipe_in(mlflow_root)
     tracked.tracking = tracking.TrackingConfig()
