@@ -121,10 +121,13 @@ def score_tokens(
         sizes = [len(several) for several in candidates]
         raise ValueError(f"{len(prompts)} texts and {sizes} candidates: give each text at least one candidate")
     given = [_NOTHING] * len(prompts) if given is None else given
+    limit = model.config.vocab_size if vocab_size is None else vocab_size
     pieces = []
     for index, (prompt, several, before) in enumerate(zip(prompts, candidates, given, strict=True)):
         with naming_text(index, len(prompts)):
             laid_out = partial(_piece, model, prompt, before, marks=marks, count_end=count_end, order=order)
+            for part in (part for answers in several for part in answers):
+                _check_ids(part, limit)
             pieces.append([laid_out(answers) for answers in several])
     flat = [piece for several in pieces for piece in several]
     # Read once per prompt: the context, and [sop] with what is given up to its last token.
@@ -272,6 +275,12 @@ def _piece(
     if not count_end:
         counted &= ~np.append(example.block_position_ids[1:] == 1, True)
     return Piece(example, counted)
+
+
+def _check_ids(answer: np.ndarray, limit: int) -> None:
+    if len(answer) and not 0 <= min(answer) <= max(answer) < limit:
+        bad = min(answer) if min(answer) < 0 else max(answer)
+        raise ValueError(f"an answer holds the id {bad}, and ids go from 0 to {limit - 1}: use the model's tokenizer")
 
 
 def _check_answer(model: GLM, example: layout.Example) -> None:

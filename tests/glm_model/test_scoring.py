@@ -178,3 +178,10 @@ def test_a_bad_text_among_several_is_named(model):
 
 def test_nothing_to_score(small, tiny_tokenizer):
     assert score_batch(GLM(small), tiny_tokenizer, [], []) == []
+
+
+@pytest.mark.parametrize("bad", [-1, 50, 60])
+def test_an_id_beyond_the_vocabulary_is_named(small, bad):
+    prompt = layout.prompt(np.array([CLS, MASK]), masks=(MASK,))
+    with pytest.raises(ValueError, match=f"holds the id {bad}, and ids go from 0 to 49"):
+        score_tokens(GLM(small), [prompt], [[[np.array([4, bad])]]], marks=MARKS, vocab_size=50)
