@@ -52,11 +52,14 @@ class Budget:
         return asdict(self)
 
 
-def check_recipe(recipe: Recipe) -> None:
-    """Refuse what cannot be trained, before hours go into its data."""
+def check_recipe(recipe: Recipe, *, begun: bool = False) -> None:
+    """Refuse what cannot be trained, before hours go into its data. begun: the run has a model already, whose shape
+    stands in its record, and what it began with may be gone.
+    """
     if recipe.train.tokens is None and recipe.train.steps is None:
         raise UserError("the run has no length: give train.tokens or train.steps", try_="--train.tokens=20B")
-    _shape(recipe, recipe.data.sequence_length, vocab_size=128)
+    if not begun:
+        _shape(recipe, recipe.data.sequence_length, vocab_size=128)
     if recipe.train.steps is not None:
         _check_warmup(recipe, recipe.train.steps)
     tracking.resolve_uri(recipe.tracking, recipe.run.storage_path)

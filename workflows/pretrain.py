@@ -39,7 +39,7 @@ def main() -> None:
     )
     settle_paths(recipe, in_job=cluster.inside_job())
     name = run_name(recipe, runs.recipe_name(sys.argv))
-    check_recipe(recipe)
+    check_recipe(recipe, begun=runs.has_begun(recipe, name) and not flags["plan"])
     screen = Console(recipe.console)
     if flags["plan"]:
         show_plan(recipe, name, screen)

@@ -85,6 +85,12 @@ def find_run(run: str) -> str:
     return url
 
 
+def has_begun(recipe: Recipe, name: str) -> bool:
+    """Whether a run of this name is there to be continued, with a model."""
+    place = storage.join(recipe.run.storage_path, name, "run.json")
+    return not recipe.run.fresh and storage.exists(place) and "model" in storage.read_json(place)
+
+
 def open_run(recipe: Recipe, name: str) -> Run:
     """The run of this name, or a new one: nothing of it is written, and nothing that it replaces removed, before
     `start`. Raises UserError when it exists with other settings, or its folder holds something else.

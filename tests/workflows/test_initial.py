@@ -13,7 +13,7 @@ from infra.errors import DataError, UserError
 from workflows.budget import check_recipe, model_config
 from workflows.initial import initial_model, settle_model, told_growth
 from workflows.recipe import ModelConfig, Recipe, TrainConfig
-from workflows.runs import Run
+from workflows.runs import Run, has_begun
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +80,15 @@ def test_a_run_that_has_begun_keeps_its_shape_and_refuses_another_model_in_the_p
         settle_model(run, made, pytest.fail)
     shutil.rmtree(place)
     assert settle_model(run, made, pytest.fail) == shape, "it is needed no more"
+    run.write()
+    made.run.storage_path = str(tmp_path)
+    assert has_begun(made, "r")
+    check_recipe(made, begun=True)
+    made.run.fresh = True
+    assert not has_begun(made, "r")
+    assert not has_begun(recipe(place), "none")
+    with pytest.raises(DataError, match="no model folder"):
+        check_recipe(made)
     with pytest.raises(DataError, match="no model folder"):
         settle_model(Run("s", "", "", {}), made, pytest.fail)
 
