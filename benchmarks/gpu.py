@@ -26,13 +26,12 @@ import torch
 from batches import POSITIONS, TOKENS, make_batch, useful_flops
 from original_style import OriginalStyle
 
-from glm_model.attention import Backend, Use, attention, make_mask
+from glm_model.attention import PREFERENCE, Backend, Use, attention, make_mask
 from glm_model.config import OptimConfig, sized
 from glm_model.model import GLM
 from glm_model.train import TrainStep, autocast, clip_gradients, make_optimizer
 
 PEAK_TFLOPS = {"H100": 989, "H200": 989, "A100": 312, "L40S": 362, "B200": 2250}  # dense bf16, makers' data sheets
-BACKENDS: dict[str, tuple[Backend, ...]] = {"cuda": ("varlen", "flex", "dense"), "cpu": ("segments", "dense")}
 
 
 class Report:
@@ -72,7 +71,7 @@ def main() -> None:
         measure_gemm(report, device)
     peak = next((tflops for name, tflops in PEAK_TFLOPS.items() if name in machine), None)
     peak = peak or report.values.get("gemm_tflops", float("nan"))
-    best, *others = BACKENDS[device.type]
+    best, *others = PREFERENCE[device.type]
     for size in options.size:
         measure = functools.partial(measure_step, report, size, device, peak)
         for positions in options.positions:
@@ -116,7 +115,7 @@ def measure_attention(
     dtype = torch.bfloat16
     qkv = torch.randn(1, positions, 3, heads, width, device=device, dtype=dtype, requires_grad=True)
     way = torch.randn(1, positions, heads, width, device=device, dtype=dtype)
-    for backend in BACKENDS[device.type]:
+    for backend in PREFERENCE[device.type]:
         name = f"attention_{positions}_{backend}"
         with report.part(name):
             make = functools.partial(make_mask, batch["segment_ids"], batch["context_end"], (1, positions), device)

@@ -176,35 +176,11 @@ def score_pieces(
     return scores
 
 
-def score_text(
-    model: GLM,
-    tokens: np.ndarray,
-    *,
-    cls: int,
-    mask: int,
-    marks: layout.Marks,
-    window: int,
-    stride: int | None = None,
-    bidirectional: bool = False,
-    given: int = 0,
-    count_end: bool = False,
-    vocab_size: int | None = None,
-) -> Score:
-    """log p of a whole text, token by token: `text_windows`, scored and summed. Divide by -ln 2 and its bytes for bits
-    per byte. Raises ValueError on a text that leaves nothing to score, and on windows that the model cannot hold.
+def score_text(model: GLM, windows: Sequence[Piece], *, vocab_size: int | None = None) -> Score:
+    """log p of a whole text, token by token: its `text_windows`, scored and summed. Divide by -ln 2 and the text's
+    bytes for bits per byte. Raises ValueError on windows that the model cannot hold.
     """
-    pieces = text_windows(
-        tokens,
-        cls=cls,
-        mask=mask,
-        marks=marks,
-        window=window,
-        stride=stride,
-        bidirectional=bidirectional,
-        given=given,
-        count_end=count_end,
-    )
-    parts = score_pieces(model, pieces, vocab_size=vocab_size)
+    parts = score_pieces(model, windows, vocab_size=vocab_size)
     return Score(
         sum(part.logprob for part in parts), sum(part.tokens for part in parts), all(part.greedy for part in parts)
     )
@@ -228,6 +204,7 @@ def text_windows(
     `window`, no overlap) and sees those before them: written in the blank, or bidirectional, in the context. In the
     former a later window, too, has its first `given` tokens in its context; without overlap they are never scored (nor
     are they by the authors, who give 1). count_end: [eop] counts at the end of the text.
+    Raises ValueError on a text that leaves nothing to score, and on sizes that make no windows.
     """
     stride = window if stride is None else stride
     tokens = np.asarray(tokens, np.int64)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import glob
 import io
 import json
 import os
@@ -87,6 +88,11 @@ def exists(url: str) -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+def newest(url: str) -> str:
+    """Of the local paths that match a glob the one that changed last; `url` as it is where none does."""
+    return max(glob.glob(url), key=os.path.getmtime, default=url)
 
 
 def open_file(url: str, *, block_bytes: int | None = None) -> io.BufferedReader:

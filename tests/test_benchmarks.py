@@ -2,27 +2,19 @@
 benchmarks run.
 """
 
-import importlib.util
 import json
 import random
 import runpy
 import sys
-from pathlib import Path
 
+import benchmark_modules
 import pytest
 import small
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
 def objective():
-    spec = importlib.util.spec_from_file_location("benchmark_objective", ROOT / "benchmarks" / "objective.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return benchmark_modules.load("objective")
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +73,7 @@ def test_the_store_benchmark_runs_without_its_peers(tmp_path, monkeypatch, capsy
     tokenizer = small.tokenizer(tmp_path)
     small.corpus(tmp_path / "raw", texts)
     report = tmp_path / "report.json"
-    script = str(ROOT / "benchmarks" / "store.py")
+    script = str(benchmark_modules.FOLDER / "store.py")
     sizes = ["--rounds", "1", "--scan-mtok", "1", "--stages"]
     files = ["--source", f"{tmp_path}/raw", "--vocabulary", f"{tmp_path}/vocab.txt", "--json", str(report)]
     bare_python = tmp_path / "python"

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import benchmark_modules
 import pytest
 import torch
 
@@ -14,21 +15,14 @@ from glm_model.model import GLM
 from glm_model.train import TrainStep
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDER = ROOT / "benchmarks"
 
 
-@pytest.fixture
-def modules(monkeypatch):
-    """(batches, original_style) of the folder of benchmarks."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    import batches
-    import original_style
-
-    return batches, original_style
+@pytest.fixture(scope="module")
+def batches():
+    return benchmark_modules.load("batches")
 
 
-def test_the_batch_has_what_the_token_objective_makes_of_a_full_segment(modules):
-    batches, _ = modules
+def test_the_batch_has_what_the_token_objective_makes_of_a_full_segment(batches):
     packed = batches.make_batch(3, vocab_size=1000, width=2000)
     alone = batches.make_batch(3, vocab_size=1000)
     assert packed["tokens"].shape == (1, 2000)
@@ -41,8 +35,8 @@ def test_the_batch_has_what_the_token_objective_makes_of_a_full_segment(modules)
     assert batches.useful_flops(sized("base")) == pytest.approx(585e6, rel=0.01)
 
 
-def test_both_styles_have_equal_losses_and_gradients_without_dropout(modules):
-    batches, original_style = modules
+def test_both_styles_have_equal_losses_and_gradients_without_dropout(batches):
+    original_style = benchmark_modules.load("original_style")
     torch.manual_seed(0)
     model = GLM(sized("tiny", vocab_size=1024, dropout=0.0, attention_dropout=0.0))
     sums, counts = TrainStep(model, precision="fp32")(batches.make_batch(2, vocab_size=1024, width=1120))
@@ -59,7 +53,7 @@ def test_both_styles_have_equal_losses_and_gradients_without_dropout(modules):
 
 def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(FOLDER / script), *arguments]
+    command = [sys.executable, str(benchmark_modules.FOLDER / script), *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=55, check=False)
 
 

@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 from infra import config, storage
 from infra.console import Console
 from infra.errors import UserError, run_main
-from infra.metrics import read_points
 from workflows.comparison_page import page
-from workflows.history import fingerprints
+from workflows.history import fingerprints, read_log
 from workflows.recipe import Recipe
 from workflows.runs import find_run
 
@@ -72,11 +71,12 @@ def read_run(run: str) -> Told:
     recipe = config.from_yaml(Recipe, storage.read_bytes(storage.join(url, "config.yaml")).decode())
     record = storage.read_json(storage.join(url, "run.json"))
     curves: dict[str, dict[int, float]] = {}
-    for point in read_points(storage.join(url, "metrics.jsonl")):
+    points = read_log(url)
+    for point in points:
         for name, value in point["values"].items():
             curves.setdefault(name, {})[point["step"]] = value
     settings = config.flatten(recipe) | {"store digest": str(record.get("store_digest", ""))[:16]}
-    return Told(url, storage.base_name(url), settings, curves, fingerprints(url))
+    return Told(url, storage.base_name(url), settings, curves, fingerprints(points))
 
 
 def differences(one: dict[str, str], two: dict[str, str]) -> list[tuple[str, str, str]]:

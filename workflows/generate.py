@@ -6,8 +6,6 @@ python workflows/generate.py --model runs/<run>/model --file texts.txt --beams 4
 python workflows/generate.py --model runs/<run>/model          # asks for texts until an empty line
 """
 
-import glob
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -117,7 +115,7 @@ def _order(given: str) -> str | list[int]:
 
 
 def _model_url(given: str) -> str:
-    place = max(glob.glob(given), key=os.path.getmtime, default=given)
+    place = storage.newest(given)
     for url in (place, storage.join(place, "model")):
         if storage.exists(storage.join(url, "config.json")):  # written last
             return storage.absolute(url)

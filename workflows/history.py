@@ -6,10 +6,10 @@ fingerprint, and nothing needs to be.
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -109,14 +109,13 @@ def batch_of(past: Past, step: int) -> Batch:
     return Batch(places, *feed.concatenate(parts), fingerprint)
 
 
-def logged_fingerprint(past: Past, step: int) -> int | None:
-    """What the run logged of a step; None where it logged nothing, as it does every `train.log_every` steps."""
-    return fingerprints(past.url).get(step)
+def read_log(run_url: str) -> list[dict[str, Any]]:
+    """All points that the run in this folder has logged so far (`infra.metrics.read_points`), read once."""
+    return list(read_points(storage.join(run_url, "metrics.jsonl")))
 
 
-def fingerprints(run_url: str) -> dict[int, int]:
-    """Step -> fingerprint of its batch, of each step that the run in this folder logged."""
-    points = read_points(storage.join(run_url, "metrics.jsonl"))
+def fingerprints(points: Iterable[dict[str, Any]]) -> dict[int, int]:
+    """Step -> fingerprint of its batch, of each step that has one among a run's points: every `train.log_every`."""
     return {
         point["step"]: int(values["data/fingerprint_high"]) << 32 | int(values["data/fingerprint_low"])
         for point in points
@@ -124,9 +123,9 @@ def fingerprints(run_url: str) -> dict[int, int]:
     }
 
 
-def last_step(run_url: str) -> int:
-    """The last step that the run in this folder logged; 0 before the first."""
-    return max((point["step"] for point in read_points(storage.join(run_url, "metrics.jsonl"))), default=0)
+def last_step(points: Iterable[dict[str, Any]]) -> int:
+    """The last step among a run's points; 0 before the first."""
+    return max((point["step"] for point in points), default=0)
 
 
 def sightings(past: Past, document: str) -> Iterator[tuple[int, int, int, tuple[int, ...]]]:
@@ -151,8 +150,8 @@ def sightings(past: Past, document: str) -> Iterator[tuple[int, int, int, tuple[
 
 def _show_step(past: Past, wanted: HistoryConfig, step: int, screen: Console) -> None:
     batch, mixture = batch_of(past, step), blanks.resolve(past.recipe.blanks)
-    logged = logged_fingerprint(past, step)
-    is_reached = step <= last_step(past.url)
+    points = read_log(past.url)
+    logged, is_reached = fingerprints(points).get(step), step <= last_step(points)
     verdict = _verdict(batch.fingerprint, logged, is_reached=is_reached, every=past.recipe.train.log_every)
     segments = Counter(mixture.names[index] for index in batch.drawn.objective.tolist())
     screen.header(
@@ -187,7 +186,7 @@ def _show_document(past: Past, document: str, screen: Console) -> None:
         valid = False
     if not valid:
         raise UserError(f"--document={document} is no document id", why="an id has 32 hexadecimal digits")
-    reached = last_step(past.url)
+    reached = last_step(read_log(past.url))
     found = [
         (epoch, step, index, ", ".join(str(piece + 1) for piece in pieces), "" if step <= reached else "to come")
         for epoch, step, index, pieces in sightings(past, document)

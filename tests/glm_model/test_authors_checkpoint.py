@@ -1,6 +1,5 @@
 """The authors' checkpoints: every form gives the authors' values, the published one is written back, bad ones named."""
 
-import importlib.util
 import json
 import pickle
 import shutil
@@ -8,6 +7,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import benchmark_modules
 import numpy as np
 import pytest
 import torch
@@ -17,8 +17,7 @@ from glm_model.config import GLMConfig
 from glm_model.model import GLM
 from glm_model.pretrained import from_authors_state, from_pretrained, save_authors
 
-ROOT = Path(__file__).resolve().parents[2]
-GOLDEN = ROOT / ".." / "shared" / "reference" / "golden"
+GOLDEN = Path(__file__).resolve().parents[2] / ".." / "shared" / "reference" / "golden"
 RANK = "mp_rank_00_model_states.pt"
 
 
@@ -31,12 +30,7 @@ def golden() -> Path:
 
 @pytest.fixture(scope="module")
 def parity():
-    spec = importlib.util.spec_from_file_location("benchmark_parity", ROOT / "benchmarks" / "parity.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return benchmark_modules.load("parity")
 
 
 @pytest.fixture

@@ -146,8 +146,8 @@ def test_language_model(model, arrays, facts, name):
         "bidirectional": not case["unidirectional"],
         "given": 1,
     }
-    documents = texts_of(arrays, facts, name)
-    windows = [window for document in documents for window in text_windows(document, **settings)]
+    documents = [text_windows(document, **settings) for document in texts_of(arrays, facts, name)]
+    windows = [window for document in documents for window in document]
     for index, (example, counted) in enumerate(windows):
         size = len(example.tokens)
         fields = ("text", "position_id", "loss_mask", "target")
@@ -162,7 +162,7 @@ def test_language_model(model, arrays, facts, name):
     scores = score_pieces(model, windows)
     assert [score.tokens for score in scores] == case["scored_tokens_per_window"]
     assert [-score.logprob for score in scores] == pytest.approx(case["nll_per_window"], rel=1e-4)
-    whole = [score_text(model, document, **settings) for document in documents]
+    whole = [score_text(model, document) for document in documents]
     assert -sum(score.logprob for score in whole) == pytest.approx(case["nll_sum"], rel=1e-4)
 
 

@@ -138,7 +138,7 @@ def test_windows_score_every_token_once(length, stride, bidirectional):
 def test_a_text_that_fits_is_one_document_blank(model):
     """`[CLS] [gMASK]` and then the whole text: the form behind `val/bits_per_byte`."""
     tokens = np.array([10, 11, 12, 13, 0])
-    one = score_text(model, tokens, window=30, count_end=True, vocab_size=36, **WINDOWS)
+    one = score_text(model, text_windows(tokens, window=30, count_end=True, **WINDOWS), vocab_size=36)
     prompt = layout.Prompt(np.array([CLS, MASK]), np.array([1]))
     assert one.tokens == 6
     assert one.logprob == pytest.approx(logprob_by_hand(model, prompt, [tokens], ends=True), abs=1e-4)
@@ -168,7 +168,7 @@ def test_pieces_score_the_same_in_batches_of_any_size(model):
 def test_windows_that_make_no_sense_are_refused(model, settings, message):
     tokens = np.arange(10, 18) if settings["window"] < 64 else np.full(60, 10)
     with pytest.raises(ValueError, match=message):
-        score_text(model, tokens, **WINDOWS, **settings)
+        score_text(model, text_windows(tokens, **WINDOWS, **settings))
 
 
 def test_a_bad_text_among_several_is_named(model):

@@ -97,6 +97,15 @@ def test_a_version_changes_with_the_file(tmp_path):
     assert storage.list_files(str(tmp_path)) == [storage.FileInfo(str(path), "f", 1, "2")]
 
 
+def test_the_newest_of_several_is_the_one_that_changed_last(tmp_path):
+    for name, age in (("a-1", 2), ("a-2", 3), ("a-3", 1), ("b", 4)):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (age, age))
+    assert storage.newest(f"{tmp_path}/a-*") == f"{tmp_path}/a-2"
+    for url in (f"{tmp_path}/a-1", f"{tmp_path}/c-*", "s3://bucket/a-*", "my-run"):
+        assert storage.newest(url) == url
+
+
 def test_links_are_followed_but_not_in_circles(tmp_path):
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "f").write_text("x")

@@ -98,6 +98,14 @@ def test_sightings_are_all_the_times_that_a_document_is_read(past, tiny_store):
     assert sorted(history.sightings(opened, document.document)) == sorted(expected)
 
 
+def test_points_that_were_read_once_tell_the_fingerprints_and_the_last_step():
+    halves = {"data/fingerprint_high": 2.0**31 + 1, "data/fingerprint_low": 7.0}
+    points = [{"step": 3, "values": halves | {"train/loss": 9.0}}, {"step": 8, "values": {"val/loss": 9.0}}]
+    assert history.fingerprints(points) == {3: (2**31 + 1) * 2**32 + 7}
+    assert history.last_step(points) == 8
+    assert (history.fingerprints([]), history.last_step([])) == ({}, 0)
+
+
 def test_a_step_on_the_screen(look, tmp_path):
     code, out, _ = look("--step=3", "--count=2", "--documents=1")
     assert code == 0

@@ -50,14 +50,33 @@ def test_a_recipe_of_the_paper_has_its_model_and_mixture_and_says_where_each_lin
     mixture = blanks.resolve(recipe.blanks)
     assert (recipe.model.size, dict(zip(mixture.names, mixture.shares, strict=True))) == PAPER[name]
     assert recipe.blanks.mask_tokens == "one"
-    lines = (FOLDER / f"{name}.yaml").read_text().splitlines()
-    sure = re.compile("# .*(verified|script|memory|assumed)")
-    bare = [
+    assert without_source((FOLDER / f"{name}.yaml").read_text()) == []
+
+
+def without_source(text: str) -> list[str]:
+    """Settings that say how sure they are neither in their own line nor in a comment of its own right above."""
+    sure = re.compile(r"# (verified|script|memory|assumed)\b")
+    lines = text.splitlines()
+    return [
         line
         for before, line in itertools.pairwise(lines)
-        if re.match(r" +\w+: ", line) and not sure.search(line) and not sure.search(before)
+        if re.match(r" +\w+: ", line)
+        and not sure.search(line)
+        and not (before.lstrip().startswith("#") and sure.search(before))
     ]
-    assert bare == []
+
+
+def test_the_tag_of_one_setting_does_not_count_for_the_next():
+    text = """
+train:
+  seed: 1  # script
+  clip: 1.0
+  # the script has 3
+  lr: 2
+  # memory: as in the paper
+  steps: 4
+"""
+    assert without_source(text) == ["  clip: 1.0", "  lr: 2"]
 
 
 @pytest.mark.parametrize("name", ABLATIONS)
