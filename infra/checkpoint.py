@@ -128,6 +128,22 @@ def latest(url: str) -> Found | None:
     return None
 
 
+def best(url: str) -> Found | None:
+    """The complete checkpoint with the lowest score, or None when none has one."""
+    scores: dict[int, float] = {}
+    for step in _steps(url):
+        found = _manifest(_place(url, step))
+        if found and found.get("score") is not None:
+            scores[step] = found["score"]
+    step = min(scores, key=lambda step: scores[step], default=None)
+    return None if step is None else Found(_place(url, step), step, [])
+
+
+def read_state(url: str) -> dict[str, Any]:
+    """The `state` that a complete checkpoint was saved with, and its `step`."""
+    return storage.read_json(storage.join(url, "state.json"))
+
+
 def load(url: str) -> Loaded:
     """Read a complete checkpoint to CPU."""
     from safetensors.torch import load_file

@@ -8,6 +8,7 @@ Train would otherwise take SIGINT for itself and abort without a checkpoint.
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,13 +21,35 @@ _POLL_S = 0.25
 
 @dataclass
 class WorkersConfig:
-    num_workers: int = 1
-    """Train workers (processes); one GPU each with use_gpu."""
+    num_workers: int | tuple[int, int] = 1
+    """Train workers (processes); one GPU each with use_gpu. [min, max]: as many of them as the cluster has room for,
+    begun anew from the last checkpoint with more or fewer when that changes.
+    """
     use_gpu: bool = False
     resources_per_worker: dict[str, float] | None = None
     """For example {CPU: 4}; fractions are allowed. Default: 1 CPU, or 1 GPU and 1 CPU."""
     max_failures: int = 3
-    """Restarts of the worker group, from the last checkpoint, before the run fails."""
+    """Restarts of the worker group, from the last checkpoint, before the run fails. (Nodes that are announced to leave
+    do not count.)
+    """
+    hang_s: float = 900.0
+    """Seconds without a finished micro-batch after which a worker counts as hung and is ended, to be restarted; 0:
+    never. The first step compiles, and a validation counts by its micro-batches too.
+    """
+    resize_every_s: float = 60.0
+    """Seconds between looks for room for more workers, where their number is [min, max]."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.min_workers <= self.max_workers:
+            raise ValueError(f"num_workers={self.num_workers} is neither a number from 1 on nor [min, max] of them")
+
+    @property
+    def min_workers(self) -> int:
+        return self.num_workers if isinstance(self.num_workers, int) else self.num_workers[0]
+
+    @property
+    def max_workers(self) -> int:
+        return self.num_workers if isinstance(self.num_workers, int) else self.num_workers[1]
 
 
 def run_workers(
@@ -38,14 +61,18 @@ def run_workers(
     storage_path: str,
     poll: Callable[[], None],
     stop: Callable[[str], None],
+    tell: Callable[[str], None] | None = None,
 ) -> None:
     """Run function(job) on every worker until all return; needs a connected Ray.
 
     poll() is called several times a second in the main thread; stop(reason) once at SIGINT or SIGTERM, and the workers
-    are expected to write a checkpoint and return. A second SIGINT gives up waiting. Raises what the workers raised.
+    are expected to write a checkpoint and return. A second SIGINT gives up waiting. tell(text) is called in a process
+    of Ray's when workers failed, with what ended them. Raises what the workers raised.
     """
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # 2 s by default: adds seconds to start and end
     os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
+    if config.hang_s > 0:  # a process that does not even answer; our watchdog ends one that answers and does no work
+        os.environ.setdefault("RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S", str(config.hang_s))
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
@@ -53,12 +80,16 @@ def run_workers(
         function,
         train_loop_config=job,
         scaling_config=ScalingConfig(
-            num_workers=config.num_workers, use_gpu=config.use_gpu, resources_per_worker=config.resources_per_worker
+            num_workers=config.num_workers,
+            use_gpu=config.use_gpu,
+            resources_per_worker=config.resources_per_worker,
+            elastic_resize_monitor_interval_s=config.resize_every_s,
         ),
         run_config=RunConfig(
             name=name,
             storage_path=storage_path,
             failure_config=FailureConfig(max_failures=config.max_failures),
+            callbacks=[_tells_failures(tell)] if tell else None,
         ),
     )
     outcome = _Outcome()
@@ -70,6 +101,36 @@ def run_workers(
             poll()
     if outcome.error is not None:
         raise outcome.error
+
+
+def preemption_notice() -> str | None:
+    """That a node of the workers is about to be taken away, in words; None: none is. All workers call it, equally
+    often: they wait for each other, some milliseconds.
+    """
+    import ray.train
+
+    info = ray.train.get_preemption_info()
+    if info is None:
+        return None
+    nodes = ", ".join(node[:8] for node in info.preempted_node_ids)
+    until = f" at {time.strftime('%H:%M:%S', time.localtime(info.deadline_ms / 1000))}" if info.deadline_ms else ""
+    return f"the node {nodes} with {len(info.preempted_ranks)} worker(s) is about to leave the cluster{until}"
+
+
+def _tells_failures(tell: Callable[[str], None]) -> Any:
+    from ray.train import UserCallback
+
+    class Failures(UserCallback):
+        def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+            for rank, error in sorted(worker_exceptions.items()):
+                tell(f"worker {rank} failed: {_reason(error)}")
+
+    return Failures()
+
+
+def _reason(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1] if lines else ''}"[:300]
 
 
 @dataclass

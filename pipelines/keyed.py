@@ -9,7 +9,7 @@ import numpy as np
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)
-_MASK = (1 << 64) - 1
+MASK64 = (1 << 64) - 1
 
 
 def mix(x: np.ndarray) -> np.ndarray:
@@ -68,7 +68,7 @@ def order(random: np.ndarray) -> np.ndarray:
 
 def _mix_int(x: int) -> int:
     """`mix` of one integer, taken modulo 2**64."""
-    x &= _MASK
-    x = ((x ^ (x >> 30)) * int(_FIRST)) & _MASK
-    x = ((x ^ (x >> 27)) * int(_SECOND)) & _MASK
+    x &= MASK64
+    x = ((x ^ (x >> 30)) * int(_FIRST)) & MASK64
+    x = ((x ^ (x >> 27)) * int(_SECOND)) & MASK64
     return x ^ (x >> 31)

@@ -1,5 +1,6 @@
 """From a segment back to the document that it was cut from, and from a document to its rows; reads the store alone."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -50,6 +51,34 @@ def origins(split: Split, groups: list[int], ids: np.ndarray) -> list[Origin]:
                 row["id"].hex(), row["source"], row["path"], row["offset"], number, row["pieces"]
             )
     return [found[int(one)] for one in ids]
+
+
+class Sources(NamedTuple):
+    """The source of each segment of a split: their names, and by segment id (ascending, uint64 [S]) the index of its
+    name.
+    """
+
+    names: tuple[str, ...]
+    ids: np.ndarray
+    index: np.ndarray
+
+    def of(self, ids: np.ndarray) -> np.ndarray:
+        """Indices of the names of these segments, int64 [N]."""
+        return self.index[np.searchsorted(self.ids, ids)] if len(self.names) > 1 else np.zeros(len(ids), np.int64)
+
+
+def sources_of(split: Split, groups: Iterable[int]) -> Sources:
+    """The sources of the segments that lie in these row groups; names sorted."""
+    own, names = [np.zeros(0, np.uint64)], []
+    for shard in sorted({split.group_places[group][0] for group in groups}):
+        table = _documents(split, shard)
+        document, _, ids = _segments_of(table)
+        own.append(ids)
+        names += pc.take(table["source"], pa.array(document)).to_pylist()
+    known, index = np.unique(np.array(names, dtype=np.str_), return_inverse=True)
+    ids = np.concatenate(own)
+    order = np.argsort(ids)
+    return Sources(tuple(known.tolist()), ids[order], index.astype(np.int64)[order])
 
 
 def rows_of(split: Split, document: bytes) -> list[RowPlace]:

@@ -56,13 +56,23 @@ def check_recipe(recipe: Recipe, *, begun: bool = False) -> None:
     """Refuse what cannot be trained, before hours go into its data. begun: the run has a model already, whose shape
     stands in its record, and what it began with may be gone.
     """
-    if recipe.train.tokens is None and recipe.train.steps is None:
-        raise UserError("the run has no length: give train.tokens or train.steps", try_="--train.tokens=20B")
+    if not has_length(recipe):
+        raise UserError(
+            "the run has no length: give train.tokens, train.steps or train.hours", try_="--train.tokens=20B"
+        )
+    if recipe.train.steps is not None and recipe.train.hours is not None:
+        raise UserError("train.steps and train.hours are both given", try_="one of them")
     if not begun:
         _shape(recipe, recipe.data.sequence_length, vocab_size=128)
     if recipe.train.steps is not None:
         _check_warmup(recipe, recipe.train.steps)
     tracking.resolve_uri(recipe.tracking, recipe.run.storage_path)
+
+
+def has_length(recipe: Recipe) -> bool:
+    """Whether the recipe says how long to train (one for prepare.py alone does not)."""
+    train = recipe.train
+    return not (train.tokens is None and train.steps is None and train.hours is None)
 
 
 def model_config(recipe: Recipe, opened: TokenStore, tokenizer: Tokenizer) -> GLMConfig:
@@ -117,23 +127,28 @@ def _grown(own: GLMConfig, recipe: Recipe, positions: int, vocab_size: int) -> G
     return grown(own, positions=positions, vocab_size=vocab_size, dropout=recipe.model.dropout)
 
 
-def make_budget(recipe: Recipe, opened: TokenStore, config: GLMConfig, vocabulary: Vocabulary) -> Budget:
-    """Settle the batch and the length of the run. Raises UserError where the settings cannot work together."""
+def make_budget(
+    recipe: Recipe, opened: TokenStore, config: GLMConfig, vocabulary: Vocabulary, *, steps: int | None = None
+) -> Budget:
+    """Settle the batch and the length of the run. steps: settled before, what `train.hours` came to. Raises UserError
+    where the settings cannot work together.
+    """
     train = recipe.train
     if opened.train.rows == 0:
         raise UserError("the store has no training rows", try_="more text, or a smaller data.validation_fraction")
     row_tokens = opened.row_tokens
     micro_batches = max(1, round(train.batch_tokens / row_tokens / train.micro_rows))
-    if train.num_workers > micro_batches:
+    if train.max_workers > micro_batches:
         raise UserError(
-            f"{train.num_workers} workers for {micro_batches} micro-batches of a step: some would have nothing to do",
+            f"{train.max_workers} workers for {micro_batches} micro-batches of a step: some would have nothing to do",
             why=f"train.batch_tokens={train.batch_tokens} is {micro_batches} micro-batches of {train.micro_rows} rows "
             f"with {row_tokens:,.0f} tokens each",
             try_=f"train.num_workers={micro_batches}, or "
-            f"train.batch_tokens={int(train.num_workers * train.micro_rows * row_tokens) + 1}",
+            f"train.batch_tokens={int(train.max_workers * train.micro_rows * row_tokens) + 1}",
         )
     step_tokens = micro_batches * train.micro_rows * row_tokens
-    steps = train.steps if train.steps is not None else max(1, round((train.tokens or 0) / step_tokens))
+    if steps is None:
+        steps = train.steps if train.steps is not None else max(1, round((train.tokens or 0) / step_tokens))
     _check_warmup(recipe, steps)
     expansion = _check_expansion(recipe, opened, vocabulary)
     length = opened.manifest["settings"]["sequence_length"]

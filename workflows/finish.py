@@ -33,9 +33,13 @@ def show_examples(
 def export(
     run: runs.Run, opened: TokenStore, tokenizer: Tokenizer, shape: GLMConfig, handle: tracking.RunHandle
 ) -> str:
-    """The last checkpoint's weights as a model that `GLM.from_pretrained` reads; also an artifact of the run."""
+    """The last checkpoint's weights as a model that `GLM.from_pretrained` reads, or where the run ended early the best
+    one's; also an artifact of the run.
+    """
     found = checkpoint.latest(run.checkpoints_url)
     assert found is not None, "a finished run has a checkpoint"
+    if found.step < run.record["steps"]:
+        found = checkpoint.best(run.checkpoints_url) or found
     loaded = checkpoint.load(found.url)
     model = GLM(shape)
     model.load_state_dict(loaded.model)

@@ -21,13 +21,12 @@ from infra.errors import DataError, UserError
 from infra.metrics import read_points
 from pipelines import blanks, feed, lineage, render
 from pipelines.batches import BatchPlan, RowPlaces
+from pipelines.keyed import MASK64
 from pipelines.store import TokenStore
 from pipelines.vocabulary import Vocabulary
 from workflows.budget import Budget, batch_plan, make_budget
 from workflows.recipe import Recipe
 from workflows.runs import find_run
-
-_MASK64 = (1 << 64) - 1
 
 
 @dataclass
@@ -94,7 +93,7 @@ def open_past(run: str) -> Past:
         )
     tokenizer = Tokenizer.load(store.url)
     shape = GLMConfig.from_dict(record["model"])
-    budget = make_budget(recipe, store, shape, Vocabulary.of(tokenizer))
+    budget = make_budget(recipe, store, shape, Vocabulary.of(tokenizer), steps=record["steps"])
     return Past(url, recipe, store, tokenizer, budget, batch_plan(budget, store, recipe))
 
 
@@ -105,7 +104,7 @@ def batch_of(past: Past, step: int) -> Batch:
     reader = _reader(past)
     places = [past.plan.micro_batch(step - 1, index) for index in range(past.plan.micro_batches)]
     parts = [reader.rows(place) for place in places]
-    fingerprint = sum(feed.fingerprint(*part) for part in parts) & _MASK64
+    fingerprint = sum(feed.fingerprint(*part) for part in parts) & MASK64
     return Batch(places, *feed.concatenate(parts), fingerprint)
 
 

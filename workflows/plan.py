@@ -1,5 +1,8 @@
 """`--plan`: what a run would do and cost, before anyone pays for it."""
 
+from collections.abc import Callable
+from typing import Any
+
 from glm_model.config import num_parameters
 from glm_model.tokenizer import Tokenizer
 from infra import storage
@@ -9,16 +12,27 @@ from pipelines.estimate import estimate
 from pipelines.prepare import find_store
 from pipelines.store import TokenStore
 from pipelines.vocabulary import Vocabulary
-from workflows.budget import Budget, epochs_text, make_budget, model_config, model_name
+from workflows.budget import Budget, epochs_text, has_length, make_budget, model_config, model_name
+from workflows.calibration import MANY_STEPS, Pace
 from workflows.recipe import Recipe
+from workflows.runs import workers_text
 
 # Sustained rates (FLOP/s) that hours are quoted at, with their assumption said beside them.
 _RATES = {"H100/H200 at 45 % MFU": 0.45 * 989e12, "A100 at 45 % MFU": 0.45 * 312e12, "CPU core, fp32": 0.1e12}
 _BYTES_PER_PARAMETER = 16  # fp32 weight, gradient and the two moments of AdamW
 
 
-def show_plan(recipe: Recipe, name: str, screen: Console) -> None:
-    """Print the plan of a run. Exact where the store exists; from file sizes, and saying so, where it does not."""
+def show_plan(
+    recipe: Recipe,
+    name: str,
+    screen: Console,
+    *,
+    pace: Callable[[TokenStore, Budget, dict[str, Any]], Pace] | None = None,
+) -> None:
+    """Print the plan of a run. Exact where the store exists; from file sizes, and saying so, where it does not.
+
+    pace: times a few steps of this budget and shape; None: the hours are those of assumed rates.
+    """
     mixture = blanks.resolve(recipe.blanks)
     shares = ", ".join(
         f"{objective} {share:.0%}" for objective, share in zip(mixture.names, mixture.shares, strict=True)
@@ -48,13 +62,21 @@ def show_plan(recipe: Recipe, name: str, screen: Console) -> None:
         return
     opened = TokenStore.open(url)
     rows += _store_rows(opened)
-    if recipe.train.tokens is None and recipe.train.steps is None:  # a recipe for prepare.py alone
+    if not has_length(recipe):  # a recipe for prepare.py alone
         screen.header(f"plan · {name}", rows)
         return
     tokenizer = Tokenizer.load(url)
     shape = model_config(recipe, opened, tokenizer)
-    budget = make_budget(recipe, opened, shape, Vocabulary.of(tokenizer))
-    rows += _run_rows(recipe, budget, opened, num_parameters(shape))
+    vocabulary, train = Vocabulary.of(tokenizer), recipe.train
+    measured = None
+    if pace:
+        endless = make_budget(recipe, opened, shape, vocabulary, steps=MANY_STEPS)
+        measured = pace(opened, endless, shape.to_dict())
+    steps = None
+    if train.hours is not None:
+        steps = measured.steps_in(train.hours, train.eval_every) if measured else MANY_STEPS
+    budget = make_budget(recipe, opened, shape, vocabulary, steps=steps)
+    rows += _run_rows(recipe, budget, opened, num_parameters(shape), measured)
     screen.header(f"plan · {name}", rows)
 
 
@@ -69,26 +91,44 @@ def _store_rows(opened: TokenStore) -> list[tuple[str, str]]:
     ]
 
 
-def _run_rows(recipe: Recipe, budget: Budget, opened: TokenStore, parameters: int) -> list[tuple[str, str]]:
-    total = budget.tokens * budget.flops_per_token
-    hours = ", ".join(f"{duration(total / rate / recipe.train.num_workers)} ({what})" for what, rate in _RATES.items())
-    return [
-        (
-            "model",
-            f"{model_name(recipe)}: {parameters:,} parameters, {human_bytes(parameters * _BYTES_PER_PARAMETER)} "
-            "per worker with optimizer, activations not counted",
-        ),
+def _run_rows(
+    recipe: Recipe, budget: Budget, opened: TokenStore, parameters: int, pace: Pace | None
+) -> list[tuple[str, str]]:
+    held = f"{human_bytes(parameters * _BYTES_PER_PARAMETER)} per worker with gradients and optimizer"
+    used = f"{human_bytes(pace.memory_bytes)} at the most, measured" if pace else "activations not counted"
+    rows = [
+        ("model", f"{model_name(recipe)}: {parameters:,} parameters"),
+        ("memory", f"{held}, {used}"),
         (
             "batch",
             f"{budget.step_rows} rows = {budget.micro_batches} micro-batches of {budget.micro_rows} = "
             f"{budget.step_tokens:,.0f} tokens",
         ),
+    ]
+    if recipe.train.hours is not None and pace is None:
+        told = f"what {recipe.train.hours:g} hours hold; the run times a few steps first, and --plan --calibrate does"
+        return [*rows, ("budget", told)]
+    total = budget.tokens * budget.flops_per_token
+    return [
+        *rows,
         ("budget", f"{budget.steps:,} steps = {human(budget.tokens)} tokens = {epochs_text(budget, opened)}"),
         ("compute", f"{total:.2e} FLOP, {budget.flops_per_token / 1e6:,.0f} MFLOP per token"),
-        ("time", f"{hours}, with {recipe.train.num_workers} workers; assumed rates, not measured here"),
+        ("time", _time_text(recipe, budget, pace)),
         (
             "disk",
             f"{human_bytes(12 * parameters * (recipe.train.keep_checkpoints + 1))} of checkpoints in "
             f"{storage.absolute(recipe.run.storage_path)}",
         ),
     ]
+
+
+def _time_text(recipe: Recipe, budget: Budget, pace: Pace | None) -> str:
+    workers = f"with {workers_text(recipe)} workers"
+    if pace:
+        every = recipe.train.eval_every
+        seconds = budget.steps * pace.step_s + (2 + (budget.steps // every if every else 0)) * pace.validation_s
+        each = f"{pace.step_s:.3g} s a step, {pace.validation_s:.3g} s a validation"
+        return f"{duration(seconds)} {workers}: {each}, measured here"
+    total = budget.tokens * budget.flops_per_token
+    hours = (f"{duration(total / rate / recipe.train.max_workers)} ({what})" for what, rate in _RATES.items())
+    return f"{', '.join(hours)}, {workers}; assumed rates, --calibrate measures"

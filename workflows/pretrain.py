@@ -8,10 +8,13 @@
 The same command continues an unfinished run from its last checkpoint.
 """
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
+from glm_model.config import GLMConfig
 from glm_model.tokenizer import Tokenizer
 from infra import checkpoint, cluster, config, fit, storage, tracking
 from infra.console import Console
@@ -22,6 +25,7 @@ from pipelines.store import TokenStore
 from pipelines.vocabulary import Vocabulary
 from workflows import runs
 from workflows.budget import Budget, check_recipe, make_budget, model_config
+from workflows.calibration import MANY_STEPS, measure_pace
 from workflows.finish import export, fill_examples, show_examples
 from workflows.initial import settle_model, told_growth
 from workflows.plan import show_plan
@@ -35,31 +39,49 @@ def main() -> None:
     recipe, flags = config.parse(
         Recipe,
         description="Pretrain a GLM with Ray Data, Ray Train and MLflow.",
-        flags={"plan": "print what the run would do and cost, and exit"},
+        flags={
+            "plan": "print what the run would do and cost, and exit",
+            "calibrate": "with --plan: take a few steps on the workers, for a time that is measured",
+        },
     )
     settle_paths(recipe, in_job=cluster.inside_job())
     name = run_name(recipe, runs.recipe_name(sys.argv))
     check_recipe(recipe, begun=runs.has_begun(recipe, name) and not flags["plan"])
     screen = Console(recipe.console)
     if flags["plan"]:
-        show_plan(recipe, name, screen)
+        _plan(recipe, name, screen, calibrate=flags["calibrate"])
         return
     run = runs.open_run(recipe, name)
     if run.finished:
         runs.show_finished(run, screen)
         return
-    ray = cluster.connect(recipe.cluster, min_cpus=recipe.train.num_workers + 1, say=screen.line)
+    with runs.held(run), _workers_fit(recipe, screen):
+        opened = runs.own_store(run) or _prepared(recipe, screen)
+        train(recipe, run, opened, screen)
+
+
+def _plan(recipe: Recipe, name: str, screen: Console, *, calibrate: bool) -> None:
+    if not calibrate:
+        show_plan(recipe, name, screen)
+        return
+    with _workers_fit(recipe, screen):
+        show_plan(recipe, name, screen, pace=lambda *given: measure_pace(recipe, runs.Run.of(recipe, name), *given))
+
+
+@contextlib.contextmanager
+def _workers_fit(recipe: Recipe, screen: Console) -> Iterator[None]:
+    """A Ray that has room for the recipe's workers, and shares with them what they need."""
+    ray = cluster.connect(recipe.cluster, min_cpus=recipe.train.max_workers + 1, say=screen.line)
     try:
-        if ray.started_here and recipe.train.num_workers > (os.cpu_count() or 1):
+        if ray.started_here and recipe.train.max_workers > (os.cpu_count() or 1):
             screen.warn(
-                f"{recipe.train.num_workers} workers share {os.cpu_count()} cores of this machine, and its memory"
+                f"{recipe.train.max_workers} workers share {os.cpu_count()} cores of this machine, and its memory"
             )
-        workers = (recipe.train.num_workers, recipe.train.resources_per_worker, recipe.train.use_gpu)
+        workers = (recipe.train.min_workers, recipe.train.resources_per_worker, recipe.train.use_gpu)
         fit.wait_for_fit(*workers, wait_s=recipe.cluster.wait_s, say=screen.line)
         if fit.several_nodes(*workers[1:]):
             check_shared(recipe)
-        opened = runs.own_store(run) or _prepared(recipe, screen)
-        train(recipe, run, opened, screen)
+        yield
     finally:
         cluster.shutdown(ray)
 
@@ -76,7 +98,7 @@ def train(recipe: Recipe, run: runs.Run, opened: TokenStore, screen: Console) ->
     """Train on a finished store, export the model, show what it learned."""
     tokenizer = Tokenizer.load(opened.url)
     shape = settle_model(run, recipe, lambda: model_config(recipe, opened, tokenizer))
-    budget = make_budget(recipe, opened, shape, Vocabulary.of(tokenizer))
+    budget = _settled(recipe, run, opened, shape, Vocabulary.of(tokenizer), screen)
     handle = runs.start(recipe, run, opened, budget, screen)
     if recipe.model.init_from and checkpoint.latest(run.checkpoints_url) is None:
         screen.line(f"weights from {told_growth(recipe.model.init_from, shape)}")
@@ -90,6 +112,21 @@ def train(recipe: Recipe, run: runs.Run, opened: TokenStore, screen: Console) ->
     runs.finish(run, handle)
     fill_examples(model_url, opened, screen)
     runs.show_next(run, handle, screen)
+
+
+def _settled(
+    recipe: Recipe, run: runs.Run, opened: TokenStore, shape: GLMConfig, vocabulary: Vocabulary, screen: Console
+) -> Budget:
+    """The run's budget; of a new run that is given in hours, after timing a few steps."""
+    steps = run.record.get("steps")
+    if recipe.train.hours is None or steps is not None:
+        return make_budget(recipe, opened, shape, vocabulary, steps=steps)
+    screen.line(f"timing a few steps, to see how many {recipe.train.hours:g} hours are")
+    endless = make_budget(recipe, opened, shape, vocabulary, steps=MANY_STEPS)
+    pace = measure_pace(recipe, run, opened, endless, shape.to_dict())
+    steps = pace.steps_in(recipe.train.hours, recipe.train.eval_every)
+    screen.line(f"{steps:,} steps of {pace.step_s:.3g} s")
+    return make_budget(recipe, opened, shape, vocabulary, steps=steps)
 
 
 def _run_workers(
@@ -121,19 +158,23 @@ def _run_workers(
                 storage_path=storage.join(run.url, "ray"),
                 poll=lambda: view.show(link.poll()),
                 stop=stop,
+                tell=lambda text: link.post({"warning": text}),
             )
         finally:
             view.show(link.poll())
             if failure := link.failure():
                 raise failure
     reached = checkpoint.latest(run.checkpoints_url)
-    if reached is None or reached.step < budget.steps:
+    if reached is None or not checkpoint.read_state(reached.url)["ended"]:
         raise Interrupted(
             f"stopped at step {reached.step:,} of {budget.steps:,}; checkpoint written"
             if reached
             else "stopped before the first checkpoint",
             try_="the same command continues from there",
         )
+    if reached.step < budget.steps:
+        waited = recipe.train.patience
+        screen.line(f"ended at step {reached.step:,} of {budget.steps:,}: no better for {waited} validations")
 
 
 if __name__ == "__main__":

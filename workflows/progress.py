@@ -104,17 +104,27 @@ class TrainingView:
 
     def __init__(self, screen: Console, live: Live, *, started_from: int) -> None:
         self._screen, self._live, self._started_from = screen, live, started_from
+        self._groups = 0
 
     def show(self, posts: list[dict[str, Any]]) -> None:
         for post in posts:
             if "warning" in post:
                 self._screen.warn(post["warning"])
-            elif "resumed_from" in post and post["resumed_from"] != self._started_from:
-                self._screen.line(f"the workers were started again; they continue from step {post['resumed_from']:,}")
+            elif "began_at" in post:
+                self._tell_group(post)
             elif "train/loss" in post:
                 self._live.update(post["step"], _step_line(post, brief=self._live.is_narrow))
             elif "val/bits_per_byte" in post:
                 self._screen.line(_validation_line(post))
+
+    def _tell_group(self, post: dict[str, Any]) -> None:
+        """A group of workers began: the first one as the header says, the others after a failure or a resize."""
+        self._groups += 1
+        if self._groups > 1:
+            workers = f"{post['world_size']} worker" + ("s" if post["world_size"] > 1 else "")
+            self._screen.line(f"started again with {workers}, from step {post['began_at']:,}")
+            for url in post["skipped"]:
+                self._screen.warn(f"{url} is incomplete and skipped")
 
 
 @contextmanager

@@ -41,6 +41,10 @@ class TrainConfig(WorkersConfig):
     """Source tokens to train on."""
     steps: int | None = None
     """Optimizer steps; given, they decide and not the tokens."""
+    hours: float | None = None
+    """Hours to train, validations included: at the start a few steps are timed on the workers, and the number of steps
+    that comes to is the run's from then on. Given, they decide and not the tokens.
+    """
     batch_tokens: Count = Count(32_768)
     """Source tokens of a step, over all workers; becomes a number of rows."""
     micro_rows: int = 1
@@ -61,6 +65,10 @@ class TrainConfig(WorkersConfig):
     """Run the layers as compiled code: for GPUs; the first step takes a minute more, and dropout draws differ."""
     checkpoint_activations: bool = False
     """Compute each layer anew in backward instead of keeping its activations: less memory, a third more work."""
+    exact: bool = False
+    """Make a run of three workers and more that is resumed equal to an uninterrupted one to the last bit (on CPUs in
+    fp32); of one and two it is in any case.
+    """
     max_skipped: int = 3
     """Steps in a row that are skipped because their gradient is not finite; one more ends the run with exit code 4."""
     log_every: int = 10
@@ -69,6 +77,10 @@ class TrainConfig(WorkersConfig):
     """Steps between validations; one at the start and one at the end in any case."""
     eval_rows: int = 64
     """Validation rows that are used, at most."""
+    patience: int | None = None
+    """Validations in a row without a lower loss after which the run ends early, with the best checkpoint's model;
+    default: it never does.
+    """
     checkpoint_every: int = 500
     """Steps between checkpoints; one at the end in any case."""
     keep_checkpoints: int = 2
@@ -77,6 +89,7 @@ class TrainConfig(WorkersConfig):
     """
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         LossOptions(self.label_smoothing, self.z_loss)  # refuses what it cannot be
 
 
@@ -113,6 +126,10 @@ _NOT_IDENTITY = (
     "train.use_gpu",
     "train.resources_per_worker",
     "train.max_failures",
+    "train.hang_s",
+    "train.resize_every_s",
+    "train.exact",
+    "train.patience",
     "train.checkpoint_activations",
     "train.max_skipped",
     "train.log_every",

@@ -8,12 +8,14 @@
                           model/          the exported model
 """
 
-import glob
+import contextlib
+import fcntl
 import json
 import os
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +49,13 @@ class Run:
     def model_url(self) -> str:
         return storage.join(self.url, "model")
 
+    @staticmethod
+    def of(recipe: Recipe, name: str) -> "Run":
+        """A run of this name as it would begin, whatever there is of it."""
+        mine, settings = identity(recipe), identity_settings(recipe)
+        record = {"name": name, "identity": mine, "settings": settings, "finished": False}
+        return Run(name, storage.join(recipe.run.storage_path, name), mine, record)
+
     def attempt_name(self) -> str:
         """Ray Train keeps its own state per name; ours is in the checkpoints, so every attempt gets a fresh one."""
         return f"attempt-{int(time.time())}"
@@ -68,8 +77,7 @@ def find_run(run: str) -> str:
     """URL of the run of this folder (of several, `runs/a-*`, the newest), URL, name in ./runs or MLflow id. Raises
     DataError when there is none.
     """
-    newest = max(glob.glob(run), key=os.path.getmtime, default=run)
-    for url in (newest, storage.join("runs", run)):
+    for url in (storage.newest(run), storage.join("runs", run)):
         if storage.exists(storage.join(url, "run.json")):
             return storage.absolute(url)
     uri = str(tracking.resolve_uri(tracking.TrackingConfig(), "./runs"))
@@ -107,8 +115,7 @@ def open_run(recipe: Recipe, name: str) -> Run:
             try_="another --run.name or --run.storage_path",
         )
     if not known or recipe.run.fresh:
-        settings = identity_settings(recipe)
-        return Run(name, url, mine, {"name": name, "identity": mine, "settings": settings, "finished": False})
+        return Run.of(recipe, name)
     record = storage.read_json(place)
     if record["identity"] != mine:
         raise UserError(
@@ -118,6 +125,29 @@ def open_run(recipe: Recipe, name: str) -> Run:
             try_="another --run.name, or --run.fresh=true to start this one anew",
         )
     return Run(name, url, mine, record)
+
+
+@contextlib.contextmanager
+def held(run: Run) -> Iterator[None]:
+    """Keep other processes of this machine (and of nodes that share its folder) from training the same run.
+
+    The lock ends with the process, however that ends. Raises UserError when another one holds it. On object stores
+    there is no lock.
+    """
+    if not storage.is_local(run.url):
+        yield
+        return
+    folder, name = os.path.split(storage.absolute(run.url))
+    with open(os.path.join(folder, f".{name}.lock"), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"the run {run.name!r} is being trained by another process",
+                why=f"it holds {lock.name}",
+                try_="wait for it, or stop it, and this command continues the run; or another --run.name",
+            ) from None
+        yield
 
 
 def own_store(run: Run) -> TokenStore | None:
@@ -144,7 +174,7 @@ def start(recipe: Recipe, run: Run, opened: TokenStore, budget: Budget, screen: 
             why=f"the corpus or its tokenizer has changed, and {run.record['store_url']} is gone",
             try_="bring that folder back; or --run.fresh=true, to begin anew on this store",
         )
-    run.record |= {"store_url": opened.url, "store_digest": opened.digest}
+    run.record |= {"store_url": opened.url, "store_digest": opened.digest, "steps": budget.steps}
     run.write()
     storage.write_bytes(storage.join(run.url, "config.yaml"), config.to_yaml(recipe).encode())
     mixture = blanks.resolve(recipe.blanks)
@@ -250,10 +280,16 @@ def _command(name: str) -> str:
     return os.path.relpath(ours) if ours.is_relative_to(Path.cwd()) else str(ours)
 
 
+def workers_text(recipe: Recipe) -> str:
+    """How many workers the recipe asks for, in words."""
+    least, most = recipe.train.min_workers, recipe.train.max_workers
+    return str(most) if least == most else f"{least} to {most}"
+
+
 def _header(
     recipe: Recipe, run: Run, opened: TokenStore, budget: Budget, handle: tracking.RunHandle, screen: Console
 ) -> None:
-    workers = f"{recipe.train.num_workers} {'GPU' if recipe.train.use_gpu else 'CPU'} workers"
+    workers = f"{workers_text(recipe)} {'GPU' if recipe.train.use_gpu else 'CPU'} workers"
     found = checkpoint.latest(run.checkpoints_url)
     rows = [
         ("store", f"{opened.url}  {human(opened.train.tokens)} tokens, {opened.train.rows:,} rows"),

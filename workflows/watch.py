@@ -1,4 +1,4 @@
-"""What is noticed while training: gradients that are not finite, and losses that jump."""
+"""What is noticed while training: gradients that are not finite, losses that jump, validations that do not improve."""
 
 import math
 import statistics
@@ -58,3 +58,24 @@ class Watch:
     def shown(self, step: int) -> str:
         """The command that renders a step's batch."""
         return f"python workflows/inspect_data.py --run {self.run_url} --step {step}"
+
+
+@dataclass
+class Patience:
+    """limit: validations in a row without a lower loss after which a run ends early; None: it never does."""
+
+    limit: int | None
+    best: float = math.inf
+    best_step: int = 0
+    without: int = 0
+    """Validations since the best one."""
+
+    def see(self, step: int, loss: float) -> None:
+        if loss < self.best:
+            self.best, self.best_step, self.without = loss, step, 0
+        else:
+            self.without += 1
+
+    @property
+    def is_over(self) -> bool:
+        return self.limit is not None and self.without >= self.limit

@@ -12,8 +12,8 @@ from glm_model import GLM, GLMConfig
 from glm_model.train import TrainStep
 from pipelines import store, tokens
 from pipelines.clean import CleanConfig
-from pipelines.feed import Reader
-from workflows.evaluation import evaluate, unidirectional
+from workflows.evaluation import Validation, evaluate, validation_of
+from workflows.ranks import Ranks
 
 VOCABULARY = 64  # so a token costs log2 64 = 6 bits where all are equally probable
 # 7 text tokens in 23 bytes, and 3 in 7; [CLS] before and eos behind each.
@@ -64,18 +64,17 @@ def unigram(probabilities: dict[int, float], *, num_objectives: int = 1) -> Trai
     return TrainStep(model, num_objectives=num_objectives, precision="fp32")
 
 
-def readers(opened: store.TokenStore, tokenizer, **config) -> dict[str, Reader]:
+def asked(opened: store.TokenStore, tokenizer, *, rows: int = 99, micro_rows: int = 2, **config) -> Validation:
     recipe, _ = small.recipe(opened, tokenizer, split="validation", **config)
-    text = unidirectional(recipe, config.get("mask_tokens", "task"))
-    return {"blanks": Reader(opened.validation, recipe), "text": Reader(opened.validation, text)}
+    return validation_of(opened, recipe, config.get("mask_tokens", "task"), rows=rows, micro_rows=micro_rows)
 
 
-def measure(step: TrainStep, given: dict[str, Reader], *, rows: int = 99, micro_rows: int = 2) -> dict[str, float]:
-    return evaluate(step, given, rows=rows, micro_rows=micro_rows, rank=0, world=1, device=torch.device("cpu"))
+def measure(step: TrainStep, given: Validation) -> dict[str, float]:
+    return evaluate(step, given, Ranks(0, 1, torch.device("cpu")))
 
 
 def test_equal_probabilities_cost_6_bits_a_target(two_texts, tiny_tokenizer):
-    given = readers(two_texts, tiny_tokenizer, mixture={"document": 1.0}, settings=WHOLE_TEXT)
+    given = asked(two_texts, tiny_tokenizer, mixture={"document": 1.0}, settings=WHOLE_TEXT)
     metrics = measure(unigram({}), given)
     assert metrics == pytest.approx(
         {
@@ -91,7 +90,7 @@ def test_equal_probabilities_cost_6_bits_a_target(two_texts, tiny_tokenizer):
 
 def test_each_target_costs_its_own_bits(two_texts, tiny_tokenizer):
     the, eop = tiny_tokenizer.encode("the")[0], tiny_tokenizer.special.eop
-    given = readers(two_texts, tiny_tokenizer, mixture={"document": 1.0}, settings=WHOLE_TEXT)
+    given = asked(two_texts, tiny_tokenizer, mixture={"document": 1.0}, settings=WHOLE_TEXT)
     metrics = measure(unigram({int(the): 1 / 2, eop: 1 / 4}), given)
     other = math.log2(62 / (1 / 4))
     # `the` twice, [eop] twice, and 8 others: 5 + 3 words and signs; eos makes them 10.
@@ -102,9 +101,9 @@ def test_each_target_costs_its_own_bits(two_texts, tiny_tokenizer):
 def test_a_part_of_a_text_has_its_share_of_the_bytes(two_texts, tiny_tokenizer):
     """With half of the text blanked: 4 of 7 tokens and 2 of 3, in one blank each."""
     half = {"document": {"min_ratio": 0.5, "suffix_share": 0.0}}
-    given = readers(two_texts, tiny_tokenizer, mixture={"document": 1.0}, settings=half)
+    given = asked(two_texts, tiny_tokenizer, mixture={"document": 1.0}, settings=half)
     rows = two_texts.validation.read_group(0)
-    drawn = given["blanks"]._group(0, 0)[1]
+    drawn = given.blanks._group(0, 0)[1]
     sizes = {int(n): int(end - start) for n, (start, end) in zip(np.diff(rows.offsets), drawn.spans, strict=True)}
     long, short = sizes[9], sizes[5]
     metrics = measure(unigram({}), given)
@@ -113,11 +112,11 @@ def test_a_part_of_a_text_has_its_share_of_the_bytes(two_texts, tiny_tokenizer):
 
 
 def test_a_mixture_is_told_per_objective_and_by_its_shares(tiny_store, tiny_tokenizer):
-    given = readers(tiny_store, tiny_tokenizer)
-    mixture = given["blanks"].recipe.mixture
+    given = asked(tiny_store, tiny_tokenizer)
+    mixture = given.blanks.recipe.mixture
     targets, num_bytes, text_targets, text_bytes = dict.fromkeys(mixture.names, 0), {}, 0, 0
     for group in range(len(tiny_store.validation.group_rows)):
-        rows, drawn = given["blanks"]._group(0, group)
+        rows, drawn = given.blanks._group(0, group)
         for i in range(len(rows.ids)):
             segment = rows.tokens[rows.offsets[i] : rows.offsets[i + 1]]
             has_eos = segment[-1] == tiny_tokenizer.special.eos
@@ -140,15 +139,14 @@ def test_a_mixture_is_told_per_objective_and_by_its_shares(tiny_store, tiny_toke
 
 
 def test_the_figures_do_not_depend_on_how_rows_are_taken_together(tiny_store, tiny_tokenizer):
-    given = readers(tiny_store, tiny_tokenizer)
     step = unigram({5: 0.3, 6: 0.2}, num_objectives=3)
-    whole = measure(step, given, micro_rows=99)
-    assert measure(step, given, micro_rows=1) == pytest.approx(whole, rel=1e-5)
-    assert measure(step, given, rows=1) != pytest.approx(whole, rel=1e-5)
+    whole = measure(step, asked(tiny_store, tiny_tokenizer, micro_rows=99))
+    assert measure(step, asked(tiny_store, tiny_tokenizer, micro_rows=1)) == pytest.approx(whole, rel=1e-5)
+    assert measure(step, asked(tiny_store, tiny_tokenizer, rows=1)) != pytest.approx(whole, rel=1e-5)
 
 
 def test_the_model_is_left_in_the_mode_in_which_it_was(two_texts, tiny_tokenizer):
-    given = readers(two_texts, tiny_tokenizer, mixture={"document": 1.0})
+    given = asked(two_texts, tiny_tokenizer, mixture={"document": 1.0})
     for training in (True, False):
         step = unigram({}).train(training)
         measure(step, given)

@@ -1,0 +1,58 @@
+"""This process among the workers of a run: its place, sums over all of them, and what averages their gradients."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """rank of `world` workers, which computes on `device`."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @staticmethod
+    def of_ray_train(use_gpu: bool) -> "Ranks":
+        """The place that Ray Train gave this worker."""
+        import ray.train
+        import ray.train.torch
+
+        context = ray.train.get_context()
+        device = ray.train.torch.get_device() if use_gpu else torch.device("cpu")
+        return Ranks(context.get_world_rank(), context.get_world_size(), device)
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The sum over all workers, on the CPU. All of them call it, in the same order."""
+        if self.world == 1:
+            return tensor.cpu()
+        placed = tensor.to(self.device)
+        dist.all_reduce(placed)
+        return placed.cpu()
+
+    def distribute(self, module: nn.Module, *, exact: bool = False) -> nn.Module:
+        """The module under DDP, which averages gradients over the workers.
+
+        exact: keep the layout of the gradient buckets. DDP lays them out anew after the first backward of a process,
+        so that after a restart the sums of three workers and more are taken in another order once, and differ in their
+        last bits. (Not static_graph: with gradients accumulated before the first exchange it fails, docs/lab.md.)
+        """
+        if self.world == 1:
+            return module
+        ids = [self.device.index] if self.device.type == "cuda" else None
+        return nn.parallel.DistributedDataParallel(
+            # Searching for unused parameters, DDP leaves the buckets as they are.
+            module,
+            device_ids=ids,
+            gradient_as_bucket_view=True,
+            find_unused_parameters=exact,
+        )
+
+
+def as_signed(value: int) -> int:
+    """A sum of 64-bit hashes as int64: a sum over workers wraps around, as the hash's own sum does."""
+    value &= (1 << 64) - 1
+    return value - (1 << 64) if value >> 63 else value
