@@ -3,28 +3,35 @@
 The same steps in the same order as the numpy function, and equal to it bit for bit. Ablations stay on the host.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from glm_model.layout import Marks, Ragged
+from glm_model.layout import Marks, Ragged, check_fit
 
 
 def expand(
-    batch: Ragged, row_offsets: Tensor, *, width: int, marks: Marks, device: torch.device | str = "cpu"
+    batch: Ragged, row_offsets: Tensor | np.ndarray, *, width: int, marks: Marks, device: torch.device | str = "cpu"
 ) -> dict[str, Tensor]:
-    """The arrays of `layout.Example`, int64 [B, width], by name. Rows are trusted to fit: the host knows their sizes.
+    """The arrays of `layout.Example`, int64 [B, width], by name.
 
-    batch: numpy arrays or tensors. Raises ValueError for ablations (sentinels, piece inputs).
+    batch: numpy arrays or tensors of the host, best in page-locked memory: nothing here waits for the device then.
+    Raises ValueError when the segments of a row do not fit in width, and for ablations (sentinels, piece inputs).
     """
     if batch.sentinels is not None or batch.piece_inputs is not None:
         raise ValueError("sentinels and noise are laid out on the host: glm_model.layout.expand")
+    host = [torch.as_tensor(part) for part in (*batch[:6], row_offsets)]
+    # All sizes are known here; asking the device for one would wait for what it has been given to do.
+    n, num_rows, num_blanks = len(host[1]) - 1, len(host[6]) - 1, len(host[2])
+    num_slots = int(host[2].diff(dim=1).sum()) + num_blanks
+    check_fit(width - (host[1] + 2 * host[3])[host[6]].diff().numpy(), width)
+    # As they are, then widened: a copy that converts does so on the host, into memory that is not page-locked.
     tokens, offsets, spans, span_offsets, mask_ids, objective_ids, rows = (
-        torch.as_tensor(part).to(device, torch.int64, non_blocking=True) for part in (*batch[:6], row_offsets)
+        part.to(device, non_blocking=True).to(torch.int64) for part in host
     )
     counts, lengths = span_offsets.diff(), offsets.diff()
-    n, num_rows = len(counts), len(rows) - 1
-    segment = torch.arange(n, device=device).repeat_interleave(counts)
-    row = torch.arange(num_rows, device=device).repeat_interleave(rows.diff())
+    segment = torch.arange(n, device=device).repeat_interleave(counts, output_size=num_blanks)
+    row = torch.arange(num_rows, device=device).repeat_interleave(rows.diff(), output_size=n)
     sizes = lengths + 2 * counts
     padding = width - _before(sizes)[rows].diff()
 
@@ -66,13 +73,13 @@ def expand(
     inputs = tokens[source.clamp(0, max(len(tokens) - 1, 0))] if n else torch.zeros_like(source)
     positions = (everywhere - spread(begin, 0)).masked_fill(padded, 0)
     targets, block, loss = torch.zeros((3, total), dtype=torch.int64, device=device)
-    slots = _ranges(head, size + 1)
-    positions[slots] = place.repeat_interleave(size + 1)
-    block[slots] = _ranges(torch.ones_like(head), size + 1)
-    loss[slots] = 1
+    slots = _ranges(head, size + 1, num_slots)
+    positions[slots] = place.repeat_interleave(size + 1, output_size=num_slots)
+    block[slots] = _ranges(torch.ones_like(head), size + 1, num_slots)
+    loss.index_fill_(0, slots, 1)
     targets[slots[:-1]] = inputs[slots[1:]]
-    targets[head + size] = marks.eop
-    inputs[head] = marks.sop
+    targets.index_fill_(0, head + size, marks.eop)
+    inputs.index_fill_(0, head, marks.sop)
     inputs[begin[segment] + place] = mask_ids[segment]
     inputs.masked_fill_(padded, marks.pad)
     flat = {
@@ -93,8 +100,7 @@ def _before(sizes: Tensor) -> Tensor:
     return torch.nn.functional.pad(sizes.cumsum(0), (1, 0))
 
 
-def _ranges(starts: Tensor, sizes: Tensor) -> Tensor:
-    """arange(start, start + size) of every pair, one after the other."""
+def _ranges(starts: Tensor, sizes: Tensor, total: int) -> Tensor:
+    """arange(start, start + size) of every pair, one after the other; total: sum of the sizes."""
     shift = starts - (sizes.cumsum(0) - sizes)
-    index = shift.repeat_interleave(sizes)
-    return index + torch.arange(len(index), device=starts.device)
+    return shift.repeat_interleave(sizes, output_size=total) + torch.arange(total, device=starts.device)

@@ -16,9 +16,12 @@ A segment of n tokens with k blanks takes n + 2k positions, whatever the blanks 
 
 import itertools
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import torch
 
 IntArray = np.ndarray
 
@@ -53,6 +56,10 @@ class Example:
     def arrays(self) -> dict[str, IntArray]:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
+    def rows(self, start: int, stop: int) -> "Example":
+        """The rows start .. stop - 1 of a batch, as views."""
+        return Example(*(array[start:stop] for array in self.arrays().values()))
+
 
 class Sentinels(NamedTuple):
     """The ablation in which a blank is known by its number: its own mask [S] and `[sop]` [S] instead of a common one,
@@ -83,6 +90,24 @@ class Ragged(NamedTuple):
     piece_inputs: IntArray | None = None
 
 
+class Packed(NamedTuple):
+    """Rows that are still to be laid out, by the host or the device that trains: the arguments of `expand`."""
+
+    batch: Ragged
+    row_offsets: IntArray
+    width: int
+    marks: Marks
+
+    def expand(self) -> Example:
+        return expand(self.batch, self.row_offsets, width=self.width, marks=self.marks)
+
+    def tensors(self, device: "torch.device | str") -> "dict[str, torch.Tensor]":
+        """The arrays of `expand`, made on the device. Raises ValueError for ablations."""
+        from glm_model import device_layout
+
+        return device_layout.expand(self.batch, self.row_offsets, width=self.width, marks=self.marks, device=device)
+
+
 def layout(tokens: IntArray, spans: IntArray, *, mask: int, marks: Marks) -> Example:
     """The example of one segment: tokens [n], spans [k, 2] in the order of prediction -> arrays [n + 2k].
 
@@ -90,14 +115,8 @@ def layout(tokens: IntArray, spans: IntArray, *, mask: int, marks: Marks) -> Exa
     """
     tokens = np.asarray(tokens)
     spans = np.asarray(spans, dtype=np.int64).reshape(-1, 2)
-    batch = Ragged(
-        tokens,
-        np.array([0, len(tokens)]),
-        spans,
-        np.array([0, len(spans)]),
-        np.array([mask]),
-        np.array([0]),
-    )
+    ends, span_ends = np.array([0, len(tokens)]), np.array([0, len(spans)])
+    batch = Ragged(tokens, ends, spans, span_ends, np.array([mask]), np.array([0]))
     check_spans(batch)
     rows = expand(batch, np.array([0, 1]), width=len(tokens) + 2 * len(spans), marks=marks)
     return Example(**{name: array[0] for name, array in rows.arrays().items()})
@@ -161,7 +180,7 @@ def expand(batch: Ragged, row_offsets: IntArray, *, width: int, marks: Marks) ->
     sizes = expanded_lengths(batch.offsets, batch.span_offsets)
     before = np.concatenate(([0], np.cumsum(sizes)))
     padding = width - np.diff(before[row_offsets])
-    _check_fit(padding, width)
+    check_fit(padding, width)
     blanks = _blanks(batch)
     row = np.repeat(np.arange(num_rows), np.diff(row_offsets))
     source, begin, head = _runs(batch, blanks, row, row_offsets, padding)
@@ -318,7 +337,8 @@ def ranges(starts: IntArray, sizes: IntArray) -> IntArray:
     return np.repeat(shift, sizes) + np.arange(int(sizes.sum()))
 
 
-def _check_fit(padding: IntArray, width: int) -> None:
+def check_fit(padding: IntArray, width: int) -> None:
+    """Raises ValueError when a row's padding [B], what its segments leave of width, is below 0."""
     if len(padding) and int(padding.min()) < 0:
         worst = int(np.argmin(padding))
         raise ValueError(

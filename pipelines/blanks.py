@@ -65,6 +65,11 @@ class Form(NamedTuple):
     in_place: bool = False
 
     @property
+    def is_plain(self) -> bool:
+        """Whether blanks are laid out as GLM's; their order does not matter."""
+        return not (self.sentinels or self.noise or self.in_place)
+
+    @property
     def extra_tokens(self) -> int:
         """Ids behind the tokenizer's own that the model needs."""
         return ablations.extra_tokens(sentinels=self.sentinels, noise=self.noise > 0)

@@ -10,6 +10,7 @@ from typing import Any
 from glm_model.tokenizer import Tokenizer
 from infra import storage
 from infra.config import Count
+from infra.disk_cache import DiskCache
 from infra.errors import UserError
 from pipelines import blanks, selection, store, text
 from pipelines.blanks import BlanksConfig
@@ -67,6 +68,10 @@ class DataConfig:
     """Epochs whose blanks are drawn in advance; the others are drawn while training, with the same result."""
     seed: int = 1234
     """Decides how documents are shuffled into shards."""
+    cache: str | None = None
+    """Folder of each training machine that keeps what is read of a store on S3 and the like; default: nothing is."""
+    cache_bytes: Count = Count(100_000_000_000)
+    """Most that the folder holds; less than the store is of little use."""
 
 
 def check(config: DataConfig, blanks_config: BlanksConfig) -> None:
@@ -108,6 +113,11 @@ def check(config: DataConfig, blanks_config: BlanksConfig) -> None:
     if config.validation_fraction + config.test_fraction >= 1:
         raise UserError("data.validation_fraction and data.test_fraction leave nothing to train on")
     blanks.resolve(blanks_config)
+
+
+def cache_of(config: DataConfig) -> DiskCache | None:
+    """Where a training keeps what it reads of the store, on this machine."""
+    return DiskCache(config.cache, max_bytes=int(config.cache_bytes)) if config.cache else None
 
 
 def content_settings(config: DataConfig, blanks_config: BlanksConfig, selected: dict[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from infra import storage
+from infra import disk_cache, storage
+from infra.disk_cache import DiskCache
 from infra.errors import DataError
 from pipelines.batches import Part
 from pipelines.blanks import RowBatch
@@ -157,8 +158,8 @@ def read_rows(table: pa.Table, dtype: np.dtype) -> RowBatch:
 class Split:
     """The rows of one split, addressed by row group; opens files lazily and keeps them open."""
 
-    def __init__(self, url: str, shards: list[Shard], dtype: np.dtype) -> None:
-        self.url, self.shards, self.dtype = url, shards, dtype
+    def __init__(self, url: str, shards: list[Shard], dtype: np.dtype, *, cache: DiskCache | None = None) -> None:
+        self.url, self.shards, self.dtype, self.cache = url, shards, dtype, cache
         self._files: dict[int, pq.ParquetFile] = {}
 
     @cached_property
@@ -198,7 +199,7 @@ class Split:
         url = storage.join(self.base(shard), self.shards[shard].path)
         try:
             if shard not in self._files:
-                self._files[shard] = storage.open_parquet(url)
+                self._files[shard] = disk_cache.open_parquet(url, self.cache)
             table = self._files[shard].read_row_group(index, columns=_ROW_SCHEMA.names)
         except (OSError, pa.ArrowException) as error:
             raise DataError(
@@ -245,8 +246,11 @@ class TokenStore:
         return sum(share * tokens[url] / rows[url] for url, share in shares.items())
 
     @staticmethod
-    def open(url: str) -> "TokenStore":
-        """Open a finished store. Raises DataError when there is no manifest, or one of another format."""
+    def open(url: str, *, cache: DiskCache | None = None) -> "TokenStore":
+        """Open a finished store. cache: keeps what is read of one that is not on this machine.
+
+        Raises DataError when there is no manifest, or one of another format.
+        """
         url = storage.absolute(url)
         place = storage.join(url, "manifest.json")
         if not storage.exists(place):
@@ -262,7 +266,10 @@ class TokenStore:
                 try_="prepare it again with this version",
             )
         dtype = np.dtype(manifest["dtype"])
-        splits = {name: Split(url, [shard_of(entry) for entry in manifest["splits"][name]], dtype) for name in SPLITS}
+        splits = {
+            name: Split(url, [shard_of(entry) for entry in manifest["splits"][name]], dtype, cache=cache)
+            for name in SPLITS
+        }
         return TokenStore(url, manifest, *(splits[name] for name in SPLITS))
 
 

@@ -104,11 +104,11 @@ def documents(count: int, *, seed: int = 0) -> list[str]:
     return texts
 
 
-def corpus(folder: Path, texts: list[str], *, name: str = "corpus") -> list:
-    """The input files of a JSON-lines corpus."""
+def corpus(folder: Path, texts: list[str], *, name: str = "corpus", source: str | None = None) -> list:
+    """The input files of a JSON-lines corpus; source: its name, by default the file's."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in texts), encoding="utf-8")
-    return list_inputs([Source("jsonl", str(folder / f"{name}.jsonl"), name=name)])
+    return list_inputs([Source("jsonl", str(folder / f"{name}.jsonl"), name=source or name)])
 
 
 def settings(**changes) -> tokens.ShardSettings:

@@ -94,13 +94,13 @@ def _totals(
             totals[0] += sums.cpu()
             totals[1] += counts.cpu()
             own = drawn.objective.astype(np.int64) * num_sources + source
-            num_bytes = _blank_bytes(rows, drawn, reader.recipe.vocabulary.eos)
+            num_bytes = blank_bytes(rows, drawn, reader.recipe.vocabulary.eos)
             totals[2] += torch.from_numpy(np.bincount(own, weights=num_bytes, minlength=pairs))
             beat()
     return ranks.sum(totals).numpy().reshape(3, step.num_objectives, num_sources)
 
 
-def _blank_bytes(rows: RowBatch, drawn: Blanks, eos: int) -> np.ndarray:
+def blank_bytes(rows: RowBatch, drawn: Blanks, eos: int) -> np.ndarray:
     """UTF-8 bytes of each segment's blanks, float64 [N]: of its text's the blanked share of tokens; eos is no text."""
     blanked = np.add.reduceat(drawn.spans[:, 1] - drawn.spans[:, 0], drawn.span_offsets[:-1])
     lengths, has_eos = np.diff(rows.offsets), rows.tokens[rows.offsets[1:] - 1] == eos

@@ -1,4 +1,4 @@
-"""This process among the workers of a run: its place, sums over all of them, and what averages their gradients."""
+"""This process among the workers of a run: its place, sums over all of them, and what sums their gradients."""
 
 from dataclasses import dataclass
 
@@ -34,7 +34,10 @@ class Ranks:
         return placed.cpu()
 
     def distribute(self, module: nn.Module, *, exact: bool = False) -> nn.Module:
-        """The module under DDP, which averages gradients over the workers.
+        """The module under DDP, with gradients that are sums over the workers.
+
+        Sums, as the loss is one. And DDP's own means are not quite a function of the gradients: it multiplies by 1/W at
+        the first step of a process and divides by W from then on, which differs for three workers.
 
         exact: keep the layout of the gradient buckets. DDP lays them out anew after the first backward of a process,
         so that after a restart the sums of three workers and more are taken in another order once, and differ in their
@@ -43,13 +46,20 @@ class Ranks:
         if self.world == 1:
             return module
         ids = [self.device.index] if self.device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(
-            # Searching for unused parameters, DDP leaves the buckets as they are.
+        ddp = nn.parallel.DistributedDataParallel(
             module,
             device_ids=ids,
             gradient_as_bucket_view=True,
-            find_unused_parameters=exact,
+            find_unused_parameters=exact,  # DDP then leaves the buckets as they are
         )
+        ddp.register_comm_hook(None, _sum_bucket)
+        return ddp
+
+
+def _sum_bucket(state: None, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
+    work = dist.all_reduce(bucket.buffer(), async_op=True)
+    assert work is not None
+    return work.get_future().then(lambda done: done.value()[0])
 
 
 def as_signed(value: int) -> int:

@@ -138,6 +138,8 @@ _NOT_IDENTITY = (
     "data.unit_bytes",
     "data.plan_epochs",
     "data.max_malformed",
+    "data.cache",
+    "data.cache_bytes",
 )
 
 

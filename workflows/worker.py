@@ -26,7 +26,7 @@ from infra.metrics import MetricLog
 from infra.ray_train import preemption_notice
 from infra.tracking import RunHandle
 from infra.watchdog import Watchdog
-from pipelines import blanks, feed
+from pipelines import blanks, data_config, feed
 from pipelines.feed import Reader, Step
 from pipelines.keyed import MASK64
 from pipelines.store import TokenStore
@@ -106,17 +106,20 @@ class _Since:
 
 
 class Worker:
-    """A rank's model, optimizer, feed and logs. Rank 0 also logs, saves and listens for a stop."""
+    """A rank's model, optimizer, feed and logs. Rank 0 also logs, saves and listens for a stop.
 
-    def __init__(self, job: dict[str, Any]) -> None:
+    ranks: this process's place, by default Ray Train's; a job whose link is None has no driver to tell.
+    """
+
+    def __init__(self, job: dict[str, Any], ranks: Ranks | None = None) -> None:
         self.job = job
         self.recipe = config.from_yaml(Recipe, job["recipe"])
         train = self.recipe.train
         self.budget = Budget(**job["budget"])
-        self.ranks = Ranks.of_ray_train(train.use_gpu)
+        self.ranks = ranks or Ranks.of_ray_train(train.use_gpu)
         self.watchdog = Watchdog(train.hang_s)
         self.watchdog.beat()
-        self.store = TokenStore.open(job["store_url"])
+        self.store = TokenStore.open(job["store_url"], cache=data_config.cache_of(self.recipe.data))
         self.tokenizer = Tokenizer.load(job["store_url"])
         self.mixture = blanks.resolve(self.recipe.blanks)
         self.plan = batch_plan(self.budget, self.store, self.recipe)
@@ -147,7 +150,7 @@ class Worker:
         )
         self.ddp = self.ranks.distribute(self.train_step, exact=train.exact)
         self.shares = torch.tensor(self.mixture.shares)
-        self.link = Link.attach(job["link"]) if self.ranks.rank == 0 else None
+        self.link = Link.attach(job["link"]) if self.ranks.rank == 0 and job["link"] else None
         self.checkpoints = Checkpoints(job["checkpoints_url"], keep=train.keep_checkpoints)
         self.metrics_url = self.metrics_path = storage.join(job["run_url"] or "", "metrics.jsonl")
         self.metrics = self._metric_log() if self.link and job["run_url"] else None
@@ -188,13 +191,12 @@ class Worker:
 
     def backward(self, item: Step, agreed: Agreed) -> torch.Tensor:
         """Gradients of L = sum over objectives of w_o S_o / N_o with global N_o; returns this rank's S_o, [O]."""
-        world, device = self.ranks.world, self.ranks.device
-        # DDP averages over ranks, and the loss is a sum over them.
-        scales = (loss_scales(agreed.counts, self.shares, self.recipe.train.loss_weighting) * world).to(device)
+        device = self.ranks.device
+        scales = loss_scales(agreed.counts, self.shares, self.recipe.train.loss_weighting).to(device)
         sums = torch.zeros(len(self.mixture.names), device=device)
         for number, (index, micro_batch) in enumerate(item.micro_batches, start=1):
             seed_dropout(self.recipe.train.seed, item.step, index)
-            if world > 1:  # what DDP's no_sync() sets; it is no tensor
+            if self.ranks.world > 1:  # what DDP's no_sync() sets; it is no tensor
                 setattr(self.ddp, "require_backward_grad_sync", number == len(item.micro_batches))  # noqa: B010
             loss, _ = self.ddp(micro_batch.tensors(device))
             (loss * scales).sum().backward()
@@ -314,8 +316,14 @@ class Worker:
         self.patience = Patience(**{**loaded.state["patience"], "limit": self.recipe.train.patience})
 
     def _feed_recipe(self, split: str) -> feed.Recipe:
-        key = self.job["plan_key"]
-        return feed.recipe_of(self.store, self.tokenizer, self.recipe.blanks, split=split, plan_key=key)
+        return feed.recipe_of(
+            self.store,
+            self.tokenizer,
+            self.recipe.blanks,
+            split=split,
+            plan_key=self.job["plan_key"],
+            expand_on_device=self.ranks.device.type == "cuda",
+        )
 
     def _metric_log(self) -> MetricLog:
         """Appends to the run folder, or to a local copy of it where that is an object store (which cannot append)."""

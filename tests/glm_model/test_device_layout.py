@@ -47,6 +47,17 @@ def test_rows_without_any_segment_are_padding(device):
     assert_equal(nothing, np.array([0, 0]), width=3, device=device)
 
 
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_row_that_does_not_fit_is_refused_in_the_same_words(device):
+    one = Ragged(np.array([1, 5]), np.array([0, 2]), np.array([[1, 2]]), np.array([0, 1]), np.array([2]), np.array([0]))
+    told = []
+    for expand, options in ((layout.expand, {}), (device_layout.expand, {"device": device})):
+        with pytest.raises(ValueError, match="row 0 needs 4 positions and has 3") as raised:
+            expand(one, np.array([0, 1]), width=3, marks=MARKS, **options)
+        told.append(str(raised.value))
+    assert told[0] == told[1]
+
+
 def test_ablations_stay_on_the_host():
     one = Ragged(np.array([1, 5]), np.array([0, 2]), np.array([[1, 2]]), np.array([0, 1]), np.array([2]), np.array([0]))
     numbered = one._replace(sentinels=Sentinels(np.array([993]), np.array([9]), 8))

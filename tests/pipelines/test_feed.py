@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import small
 
-from glm_model.layout import Example, Marks, restore
+from glm_model.layout import Example, Marks, Packed, restore
 from pipelines import blanks, feed, plans
 from pipelines.batches import BatchPlan
 from pipelines.blanks import Blanks, RowBatch
@@ -94,6 +94,15 @@ def test_micro_batches_hold_the_planned_rows(tiny_store, reader, plan, tiny_toke
     assert micro.tokens == total
 
 
+@pytest.mark.parametrize("micro_rows", [1, 2, 5])
+def test_rows_laid_out_together_are_those_laid_out_alone(reader, plan, micro_rows):
+    many = replace(plan, micro_rows=micro_rows, micro_batches=20)  # more than one call of the layout takes
+    (item,) = steps(reader, many, start=0, stop=1, rank=0, world=1)
+    alone = Step(0, [(index, reader.micro_batch(many.micro_batch(0, index))) for index in range(20)])
+    assert content(item) == content(alone)
+    assert item.micro_batches[7][1].example.tokens.shape == (micro_rows, 160)
+
+
 def test_padding_of_micro_batches(reader, plan):
     example = reader.micro_batch(plan.micro_batch(0, 0)).example
     padding = example.segment_ids == -1
@@ -125,10 +134,10 @@ def test_an_error_in_the_reader_surfaces_in_the_consumer(reader, plan):
         pass
 
     class Failing(Reader):
-        def micro_batch(self, places):
-            if places.epoch[0] == 1:
+        def micro_batches(self, places):
+            if any(each.epoch[0] == 1 for each in places):
                 raise Broken("row group 7")
-            return super().micro_batch(places)
+            return super().micro_batches(places)
 
     failing = Failing(reader.split, reader.recipe)
     got = []
@@ -154,11 +163,11 @@ def test_prefetch_is_bounded(reader, plan):
     enough = threading.Event()
 
     class Counting(Reader):
-        def micro_batch(self, places):
-            made.append(1)
+        def micro_batches(self, places):
+            made.extend(places)
             if len(made) == 3 * 3:
                 enough.set()
-            return super().micro_batch(places)
+            return super().micro_batches(places)
 
     feeding = steps(Counting(reader.split, reader.recipe), plan, start=0, stop=1000, rank=0, world=1, prefetch=1)
     next(feeding)
@@ -204,21 +213,12 @@ def recipe_of(mixture) -> feed.Recipe:
     return feed.Recipe("train", resolved, vocabulary, Marks(38, 39, 0), 0, 40, 40, None)
 
 
-def test_targets_and_bytes_of_blanks():
-    """Targets: blanked tokens and an [eop] each. Bytes: the segment's, by the blanked share of its text tokens."""
+def test_targets_are_blanked_tokens_and_an_eop_each():
     recipe = recipe_of({"token": 0.5, "document": 0.4, "sentence": 0.1})
-    rows, drawn = two_segments([[(1, 2), (3, 5)], [(2, 3)]])
-    counts, num_bytes = feed._blank_totals(rows, drawn, recipe)
-    assert counts.tolist() == [5, 2, 0]
-    assert num_bytes.tolist() == [40 * 3 / 4, 10 * 1 / 2, 0]
-
-
-def test_eos_in_a_blank_is_a_target_and_no_text():
-    recipe = recipe_of({"token": 0.5, "document": 0.5})
-    rows, drawn = two_segments([[(3, 6)], [(1, 3)]])
-    counts, num_bytes = feed._blank_totals(rows, drawn, recipe)
-    assert counts.tolist() == [4, 3]
-    assert num_bytes.tolist() == [40 * 2 / 4, 10.0]  # 22, 23 and eos: two of four text tokens
+    (micro,) = feed.lay_out(*two_segments([[(1, 2), (3, 5)], [(2, 3)]]), [1], recipe)
+    assert micro.counts.tolist() == [5, 2, 0]
+    (micro,) = feed.lay_out(*two_segments([[(3, 6)], [(1, 3)]]), [1], recipe)
+    assert micro.counts.tolist() == [4, 3, 0], "eos is a target"
 
 
 def test_a_fingerprint_is_of_segments_and_blanks_in_order():
@@ -244,3 +244,45 @@ def test_tensors_are_those_arrays(reader, plan):
         n: a.tolist() for n, a in micro.example.arrays().items()
     }
     assert {t.dtype for t in tensors.values()} == {torch.int64}
+
+
+def devices() -> list[str]:
+    torch = pytest.importorskip("torch")
+    return ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+FORMS = {"plain": {}, "left_to_right": {"order": "left_to_right"}, "sentinels": {"mask_tokens": "sentinel"}}
+FORMS |= {"noise": {"noise": 0.1}, "in_place": {"mixture": {"masked_lm": 1.0}}}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_expansion_on_the_device_gives_what_the_host_gives(tiny_store, tiny_tokenizer, plan, form):
+    """Same tensors, same fingerprints and counts; ablations are laid out on the host in both cases."""
+    config = blanks.BlanksConfig(**FORMS[form])
+    on_host = feed.recipe_of(tiny_store, tiny_tokenizer, config)
+    on_device = feed.recipe_of(tiny_store, tiny_tokenizer, config, expand_on_device=True)
+    fed = [
+        steps(Reader(tiny_store.train, recipe), plan, start=0, stop=9, rank=0, world=1)
+        for recipe in (on_host, on_device)
+    ]
+    for host_step, device_step in zip(*fed, strict=True):
+        assert content(device_step) == content(host_step)
+        for (_, host), (_, device) in zip(host_step.micro_batches, device_step.micro_batches, strict=True):
+            assert isinstance(device.inputs, Packed) == (form in ("plain", "left_to_right"))
+            expected = host.tensors()
+            for place in devices():
+                got = device.tensors(place)
+                assert list(got) == list(expected)
+                for name, tensor in got.items():
+                    assert (tensor.dtype, tensor.device.type) == (expected[name].dtype, place)
+                    assert tensor.cpu().equal(expected[name]), name
+
+
+@pytest.mark.skipif("cuda" not in devices(), reason="page-locked memory needs a GPU that torch can use")
+def test_what_a_gpu_fetches_is_page_locked(reader, plan):
+    feeding = steps(
+        Reader(reader.split, replace(reader.recipe, expand_on_device=True)), plan, start=0, stop=1, rank=0, world=1
+    )
+    for _, micro in next(feeding).micro_batches:
+        assert micro.pinned
+        assert all(tensor.is_pinned() for tensor in micro.pinned)

@@ -84,12 +84,11 @@ def test_a_mix_is_a_store_that_reads_its_members_rows(stores, tmp_path, tiny_tok
 
 
 def test_validation_takes_rows_of_each_member_in_turn(stores, tmp_path, tiny_tokenizer):
-    from workflows.evaluation import _places
+    from workflows.evaluation import validation_of
 
     both = mixed(stores, tmp_path, 3, 1)
     recipe, _ = small.recipe(both, tiny_tokenizer, split="validation")
-    reader = feed.Reader(both.validation, recipe)
-    (places,) = _places(reader, 4, 4)
+    (places,) = validation_of(both, recipe, "one", rows=4, micro_rows=4).places
     of = [both.validation.base(both.validation.group_places[group][0]) for group in places.group]
     assert of == [stores[0].url, stores[1].url] * 2
 

@@ -11,8 +11,9 @@ import torch
 from glm_model import GLM, GLMConfig
 from glm_model.train import TrainStep
 from pipelines import store, tokens
+from pipelines.blanks import Blanks, RowBatch
 from pipelines.clean import CleanConfig
-from workflows.evaluation import Validation, evaluate, validation_of
+from workflows.evaluation import Validation, blank_bytes, evaluate, validation_of
 from workflows.ranks import Ranks
 
 VOCABULARY = 64  # so a token costs log2 64 = 6 bits where all are equally probable
@@ -24,17 +25,23 @@ WHOLE_TEXT = {"document": {"min_ratio": 1.0, "suffix_share": 0.0}}
 @pytest.fixture(scope="module")
 def two_texts(tmp_path_factory, tiny_tokenizer) -> store.TokenStore:
     """A store whose validation rows hold the two texts and nothing else."""
-    return held_out(tmp_path_factory.mktemp("two"), tiny_tokenizer, TEXTS)
+    return held_out(tmp_path_factory.mktemp("two"), tiny_tokenizer, {"texts": TEXTS})
 
 
-def held_out(folder: Path, tokenizer, texts: list[str]) -> store.TokenStore:
+def held_out(folder: Path, tokenizer, texts: dict[str, list[str]]) -> store.TokenStore:
+    """texts: by their source."""
     url, text_url = str(folder / "store"), str(folder / "text")
-    record = small.clean_unit(small.corpus(folder / "raw", texts), CleanConfig("off"), f"{text_url}/0123456789abcdef")
-    assert (record["kept"], record["dropped"]) == (len(texts), {})
+    records = []
+    for number, (source, own) in enumerate(texts.items()):
+        files = small.corpus(folder / f"raw-{number}", own, source=source)
+        record = small.clean_unit(files, CleanConfig("off"), f"{text_url}/{number:016x}")
+        assert (record["kept"], record["dropped"]) == (len(own), {})
+        records.append(record)
     tokenizer.save(url)
-    pieces = [{"unit": record["path"], "source": record["source"], **piece} for piece in record["pieces"]]
+    pieces = [{"unit": r["path"], "source": r["source"], **piece} for r in records for piece in r["pieces"]]
+    everything = dict.fromkeys(texts, (0, 2**64 - 1))
     settings, shards = small.settings(), {}
-    for split, ranges in (("train", {}), ("validation", {record["source"]: (0, 2**64 - 1)})):
+    for split, ranges in (("train", {}), ("validation", everything)):
         built = tokens.build_shard(
             "shard-00000", split, pieces, ranges, tails={}, text_url=text_url, store_url=url, settings=settings
         )
@@ -109,6 +116,39 @@ def test_a_part_of_a_text_has_its_share_of_the_bytes(two_texts, tiny_tokenizer):
     metrics = measure(unigram({}), given)
     expected = (long + 1 + short + 1) * 6 / (23 * long / 7 + 7 * short / 3)
     assert metrics["val/bits_per_byte_document"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_bytes_of_blanks_are_the_segments_by_their_share_of_its_text():
+    """[CLS] and eos (0) are no text."""
+    rows = RowBatch(
+        np.array([1, 20, 21, 22, 23, 0, 1, 30, 31]),
+        np.array([0, 6, 9]),
+        np.arange(2),
+        np.array([40, 10]),
+        np.array([0, 2]),
+    )
+    both = np.zeros(2, np.uint8)
+    drawn = Blanks(both, np.array([(1, 2), (3, 5), (2, 3)]), np.array([0, 2, 3]))
+    assert blank_bytes(rows, drawn, eos=0).tolist() == [40 * 3 / 4, 10 * 1 / 2]
+    drawn = Blanks(both, np.array([(3, 6), (1, 3)]), np.array([0, 1, 2]))
+    assert blank_bytes(rows, drawn, eos=0).tolist() == [40 * 2 / 4, 10.0]
+
+
+def test_each_source_is_told(tmp_path, tiny_tokenizer):
+    """One source is all `the`, which the model finds likely; the other has none."""
+    the = int(tiny_tokenizer.encode("the")[0])
+    texts = {"all/the": ["the the the the the the the the."], "other": ["a cat sat on a mat."]}
+    opened = held_out(tmp_path, tiny_tokenizer, texts)
+    given = asked(opened, tiny_tokenizer, mixture={"document": 1.0}, settings=WHOLE_TEXT)
+    metrics = measure(unigram({the: 1 / 2}), given)
+    other = math.log2(63 / (1 / 2))
+    # Bits of 8 `the` and 3 others (full stop, eos, [eop]) in 32 bytes; of 9 others in 19 bytes.
+    assert metrics["val/all_the/bits_per_byte"] == pytest.approx((8 + 3 * other) / 32, rel=1e-5)
+    assert metrics["val/other/bits_per_byte"] == pytest.approx(9 * other / 19, rel=1e-5)
+    assert metrics["val/bits_per_byte"] == pytest.approx((8 + 12 * other) / 51, rel=1e-5)
+    # The blank of the whole text has no eos.
+    assert metrics["val/all_the/loss"] == pytest.approx(math.log(2) * (8 + 2 * other) / 10, rel=1e-5)
+    assert metrics["val/other/loss"] == pytest.approx(math.log(2) * other, rel=1e-5)
 
 
 def test_a_mixture_is_told_per_objective_and_by_its_shares(tiny_store, tiny_tokenizer):

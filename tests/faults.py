@@ -1,0 +1,241 @@
+"""A small run in processes of its own, and what can go wrong with it: for tests that break it and compare the outcome.
+
+A run is `workflows/pretrain.py` as a user starts it: a driver, the local Ray that it starts, and its train workers.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import torch
+
+from infra import checkpoint
+from infra.metrics import read_points
+
+ROOT = Path(__file__).resolve().parents[1]
+STEPS = 40
+_PATIENCE_S = 120.0
+_WORDS = (
+    "amber",
+    "birds",
+    "cross",
+    "evening",
+    "fields",
+    "golden",
+    "hills",
+    "inside",
+    "june",
+    "kites",
+    "linger",
+    "night",
+)
+
+
+def write_corpus(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    with open(folder / "texts.jsonl", "w") as file:
+        for i in range(400):
+            words = [_WORDS[(i * 7 + j * (i % 5 + 1)) % len(_WORDS)] for j in range(30 + i % 50)]
+            text = " ".join(word + ("." if j % 9 == 8 else "") for j, word in enumerate(words))
+            file.write(json.dumps({"text": f"{i} {text}."}) + "\n")
+    return folder
+
+
+@dataclass
+class Trial:
+    """A run's command and folder. Dropout is on; every step is logged, every fifth saved."""
+
+    corpus: Path
+    root: Path
+    name: str
+    workers: str = "2"
+    more: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        return self.root / self.name
+
+    def command(self) -> list[str]:
+        settings = {
+            "data.sources": f"[{{reader: jsonl, url: {self.corpus}}}]",
+            "data.root": f"{self.corpus}-data",
+            "data.tokenizer.train.vocab_size": 600,
+            "data.sequence_length": 64,
+            "data.row_width": 256,
+            "data.rows_per_group": 8,
+            "data.validation_fraction": 0.05,
+            "data.validation_tokens": 500,
+            "train.steps": STEPS,
+            "train.batch_tokens": 2700,
+            "train.micro_rows": 2,
+            "train.precision": "fp32",
+            "train.log_every": 1,
+            "train.eval_every": 20,
+            "train.checkpoint_every": 5,
+            "train.num_workers": self.workers,
+            "train.max_failures": 20,
+            "optim.lr": 0.01,
+            "run.storage_path": self.root,
+            "run.name": self.name,
+            "tracking.enabled": "false",
+        }
+        words = [f"--{key}={value}" for key, value in settings.items()]
+        return [sys.executable, str(ROOT / "workflows" / "pretrain.py"), *words, *self.more]
+
+    def start(self) -> "Driver":
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "MLFLOW_"))}
+        environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **self.environment}
+        self.root.mkdir(parents=True, exist_ok=True)
+        output = open(self.root / f"{self.name}.out", "ab")  # noqa: SIM115 (the process keeps it)
+        return Driver(self, subprocess.Popen(self.command(), env=environment, stdout=output, stderr=output, cwd=ROOT))
+
+    def output(self) -> str:
+        return (self.root / f"{self.name}.out").read_text(errors="replace")
+
+    def run(self) -> "Trial":
+        """From where it is to its end."""
+        assert self.start().wait() == 0, self.output()
+        return self
+
+    def step(self) -> int:
+        """The last step that was logged."""
+        return max((point["step"] for point in self._points()), default=0)
+
+    def losses(self) -> dict[int, float]:
+        points = [p for p in self._points() if "train/loss" in p["values"]]
+        assert len({p["step"] for p in points}) == len(points), "each step is logged once"
+        return {p["step"]: p["values"]["train/loss"] for p in points}
+
+    def fingerprints(self) -> dict[int, tuple[float, float]]:
+        names = ("data/fingerprint_high", "data/fingerprint_low")
+        return {p["step"]: tuple(p["values"][n] for n in names) for p in self._points() if names[0] in p["values"]}
+
+    def worlds(self) -> list[int]:
+        """Numbers of workers of the steps, in order, without repetition."""
+        worlds = [int(p["values"]["perf/workers"]) for p in self._points() if "perf/workers" in p["values"]]
+        return [world for i, world in enumerate(worlds) if i == 0 or world != worlds[i - 1]]
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        found = checkpoint.latest(str(self.folder / "checkpoints"))
+        assert found is not None
+        assert found.step == STEPS
+        return checkpoint.load(found.url).model
+
+    def _points(self) -> list[dict]:
+        path = self.folder / "metrics.jsonl"
+        return list(read_points(str(path))) if path.exists() and path.read_bytes().endswith(b"\n") else []
+
+
+@dataclass
+class Driver:
+    """A driver that runs, and the processes below it."""
+
+    trial: Trial
+    process: subprocess.Popen
+
+    def workers(self) -> list[psutil.Process]:
+        """The train workers, oldest first."""
+        found = []
+        for process in below(self.process.pid):
+            try:
+                if "RayTrainWorker" in " ".join([process.name(), *process.cmdline()]):
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return sorted(found, key=lambda process: process.pid)
+
+    def reach(self, step: int) -> bool:
+        """Wait until this step is logged; False when the run ends before."""
+        until(lambda: self.trial.step() >= step or self.process.poll() is not None, self.trial.output)
+        return self.process.poll() is None
+
+    def wait(self) -> int:
+        """The exit code, once the driver and the Ray that it started are gone."""
+        family = below(self.process.pid)
+        code = self.process.wait(_PATIENCE_S)
+        psutil.wait_procs(family, timeout=30)
+        return code
+
+
+def below(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.Error:
+        return []
+
+
+def until(happens: Callable[[], bool], tell: Callable[[], str]) -> None:
+    """Look often until it happens; AssertionError with what `tell` says after two minutes."""
+    limit = time.monotonic() + _PATIENCE_S
+    while not happens():
+        assert time.monotonic() < limit, tell()
+        time.sleep(0.05)
+
+
+# -- faults: each leaves a run that goes on by itself, or one whose driver is gone -------------------------------------
+
+
+def kill_worker(driver: Driver) -> None:
+    if workers := driver.workers():
+        _send(workers[-1:], signal.SIGKILL)
+
+
+def kill_all_workers(driver: Driver) -> None:
+    _send(driver.workers(), signal.SIGKILL)
+
+
+def kill_driver(driver: Driver) -> None:
+    """With everything below it, as an out-of-memory killer or a lost machine would."""
+    family = below(driver.process.pid)
+    driver.process.kill()
+    driver.process.wait()
+    psutil.wait_procs(family, timeout=30)
+
+
+def terminate_driver(driver: Driver) -> None:
+    """SIGTERM, as `ray job stop` and batch schedulers send it: a checkpoint is written."""
+    driver.process.terminate()
+    code = driver.wait()
+    assert code in (0, 130), driver.trial.output()
+
+
+def tear_checkpoint(driver: Driver) -> None:
+    """Kill everything, and leave the newest checkpoint as a crash in the middle of its upload would."""
+    kill_driver(driver)
+    folders = sorted((driver.trial.folder / "checkpoints").glob("step-*"))
+    if len(folders) > 1:
+        weights = folders[-1] / "model.safetensors"
+        if weights.exists():
+            os.truncate(weights, weights.stat().st_size // 2)
+
+
+def stop_worker(driver: Driver) -> None:
+    """A worker that neither works nor ends (SIGSTOP): the watchdog of another one notices."""
+    if workers := driver.workers():
+        _send(workers[-1:], signal.SIGSTOP)
+
+
+FAULTS: dict[str, Callable[[Driver], None]] = {
+    "a worker is killed": kill_worker,
+    "all workers are killed": kill_all_workers,
+    "the driver is killed": kill_driver,
+    "SIGTERM to the driver": terminate_driver,
+    "killed while a checkpoint is written": tear_checkpoint,
+    "a worker hangs": stop_worker,
+}
+
+
+def _send(processes: list[psutil.Process], number: signal.Signals) -> None:
+    for process in processes:
+        try:
+            process.send_signal(number)
+        except psutil.NoSuchProcess:
+            continue
