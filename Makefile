@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest -n logical
 TWO_FILES := --maxprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install pretrain test test-all check format mlflow
+.PHONY: help install pretrain test test-all chaos check format mlflow
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target what; do \
@@ -24,6 +24,9 @@ test: install  ## all tests but the slow ones
 
 test-all: install  ## every test, the README's commands as written among them
 	@$(PYTEST) $(TWO_FILES) --run-slow
+
+chaos: install  ## break a run at random for MINUTES=10 (workers, driver, checkpoints) and compare what comes of it
+	@CHAOS_MINUTES=$(or $(MINUTES),10) $(BIN)/python -m pytest --run-slow -s tests/workflows/test_faults.py -k chaos
 
 check: install  ## lint, formatting, types, and the unit tests
 	@$(BIN)/ruff check .

@@ -39,7 +39,7 @@ def origins(split: Split, groups: list[int], ids: np.ndarray) -> list[Origin]:
     """The origin of each segment id, uint64 [N]; groups: row groups of the split that the segments lie in."""
     found: dict[int, Origin] = {}
     for shard in sorted({split.group_places[group][0] for group in groups}):
-        table = _documents(split, shard)
+        table = documents_of(split, shard)
         document, piece, own = _segments_of(table)
         order = np.argsort(own)
         at = order[np.minimum(np.searchsorted(own, ids, sorter=order), len(own) - 1)] if len(own) else order
@@ -71,7 +71,7 @@ def sources_of(split: Split, groups: Iterable[int]) -> Sources:
     """The sources of the segments that lie in these row groups; names sorted."""
     own, names = [np.zeros(0, np.uint64)], []
     for shard in sorted({split.group_places[group][0] for group in groups}):
-        table = _documents(split, shard)
+        table = documents_of(split, shard)
         document, _, ids = _segments_of(table)
         own.append(ids)
         names += pc.take(table["source"], pa.array(document)).to_pylist()
@@ -85,7 +85,7 @@ def rows_of(split: Split, document: bytes) -> list[RowPlace]:
     """The rows of a split that hold pieces of a document (its 16-byte id), in order; none when it is not in it."""
     places: list[RowPlace] = []
     for shard in range(len(split.shards)):
-        table = _documents(split, shard)
+        table = documents_of(split, shard)
         mine = table.filter(pc.equal(table["id"], pa.scalar(document, pa.binary(16))))
         if len(mine) == 0:
             continue
@@ -101,7 +101,8 @@ def rows_of(split: Split, document: bytes) -> list[RowPlace]:
     return places
 
 
-def _documents(split: Split, shard: int) -> pa.Table:
+def documents_of(split: Split, shard: int) -> pa.Table:
+    """The documents of a shard: id, source, path, offset, pieces and sizes, a row each."""
     folder, _, name = split.shards[shard].path.rpartition("/")
     files = shard_files(folder, name.removesuffix(".parquet"))
     with storage.open_file(storage.join(split.base(shard), files.documents)) as stream:

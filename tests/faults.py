@@ -123,6 +123,10 @@ class Trial:
         worlds = [int(p["values"]["perf/workers"]) for p in self._points() if "perf/workers" in p["values"]]
         return [world for i, world in enumerate(worlds) if i == 0 or world != worlds[i - 1]]
 
+    def first_step_of(self, world: int) -> int:
+        """The first step that was taken by so many workers."""
+        return next(p["step"] for p in self._points() if p["values"].get("perf/workers") == world)
+
     def weights(self) -> dict[str, torch.Tensor]:
         found = checkpoint.latest(str(self.folder / "checkpoints"))
         assert found is not None

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from infra import storage
-from infra.checkpoint import Checkpoints, latest, load
+from infra.checkpoint import Checkpoints, best, latest, load, read_state
 from infra.errors import InfrastructureError
 
 NOTHING = {"state": {}, "param_groups": []}
@@ -53,6 +53,19 @@ def update(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
     optimizer.zero_grad()
     model(torch.linspace(-1, 1, 20).reshape(4, 5)).square().sum().backward()
     optimizer.step()
+
+
+def test_the_best_is_the_complete_one_with_the_lowest_score(url):
+    assert best(url) is None
+    write(url, 1)
+    assert best(url) is None
+    for step, score in ((2, 0.5), (3, 0.2), (4, 0.3), (5, 0.1)):
+        write(url, step, score=score)
+    storage.remove_tree(place(url, 5, "manifest.json"))
+    found = best(url)
+    assert found is not None
+    assert (found.step, found.url) == (3, place(url, 3))
+    assert read_state(found.url) == {"step": 3}
 
 
 def test_a_round_trip_is_exact_and_training_goes_on_from_it_bit_for_bit(url):

@@ -9,6 +9,7 @@ from infra.errors import UserError
 from pipelines.mix import Member, mix
 from pipelines.vocabulary import Vocabulary
 from workflows.budget import check_recipe, epochs_text, make_budget, model_config
+from workflows.calibration import Pace
 from workflows.recipe import ModelConfig, Recipe, TrainConfig
 
 
@@ -24,6 +25,7 @@ def recipe(**sections) -> Recipe:
     ("sections", "words"),
     [
         ({"train": TrainConfig()}, "no length"),
+        ({"train": TrainConfig(steps=10, hours=1.0)}, r"train\.steps and train\.hours are both given"),
         ({"model": ModelConfig(size="tinny")}, "tinny"),
         ({"model": ModelConfig(positions=100)}, "segments of 512 tokens are beyond the position table"),
         ({"optim": OptimConfig(warmup_steps=10)}, "leaves nothing of 10 steps"),
@@ -33,6 +35,20 @@ def test_what_cannot_be_trained_is_refused_before_data_is_prepared(sections, wor
     check_recipe(recipe())
     with pytest.raises(UserError, match=words):
         check_recipe(recipe(**sections))
+
+
+@pytest.mark.parametrize("number", [0, (0, 2), (3, 2)])
+def test_a_number_of_workers_is_one_or_a_range(number):
+    assert (TrainConfig(num_workers=2).min_workers, TrainConfig(num_workers=(1, 3)).max_workers) == (2, 3)
+    with pytest.raises(ValueError, match="num_workers="):
+        TrainConfig(num_workers=number)
+
+
+def test_hours_are_steps_and_validations():
+    pace = Pace(step_s=2.0, validation_s=60.0, memory_bytes=0)
+    assert pace.steps_in(1.0, eval_every=0) == (3600 - 120) / 2
+    assert pace.steps_in(1.0, eval_every=30) == (3600 - 120) / (2 + 2)
+    assert pace.steps_in(0.01, eval_every=30) == 1
 
 
 def test_runs_in_an_object_store_need_a_tracking_server(monkeypatch):

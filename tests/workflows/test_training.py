@@ -9,6 +9,7 @@ import psutil
 import pytest
 import torch
 
+from glm_model import GLM
 from glm_model.tokenizer import Tokenizer
 from infra import checkpoint, config, storage, tracking
 from infra.cluster import Link
@@ -20,6 +21,7 @@ from pipelines.prepare import prepare
 from pipelines.vocabulary import Vocabulary
 from workflows import history, pretrain, runs
 from workflows.budget import make_budget, model_config
+from workflows.initial import settle_model
 from workflows.progress import preparation
 from workflows.recipe import Recipe, identity
 from workflows.worker import train_worker
@@ -220,3 +222,41 @@ def test_a_run_that_diverges_says_so_once(local_ray, corpus, tmp_path, capsys):
     with pytest.raises(DivergedError, match="the gradient is not finite at 4 steps in a row, 2 to 5"):
         pretrain.train(recipe, run, opened, Console())
     assert capsys.readouterr().out.count("step 0: validation") == 1
+
+
+@pytest.mark.slow
+def test_hours_become_steps_once(local_ray, corpus, tmp_path, capsys, monkeypatch):
+    settings = ("--train.num_workers=2", "--train.steps=null", "--train.hours=0.001")
+    recipe = recipe_for(corpus, tmp_path, *settings)
+    run = runs.open_run(recipe, "timed")
+    opened = prepare(recipe.data, recipe.blanks, progress=preparation(QUIET))
+    pretrain.train(recipe, run, opened, Console())
+    steps = storage.read_json(storage.join(run.url, "run.json"))["steps"]
+    assert f"{steps:,} steps of " in capsys.readouterr().out
+    reached = checkpoint.latest(run.checkpoints_url)
+    assert reached is not None
+    assert reached.step == steps
+    assert sorted(os.listdir(tmp_path)) == ["timed"], "the calibration left nothing"
+    monkeypatch.setattr(pretrain, "measure_pace", pytest.fail)
+    again = runs.open_run(recipe, "timed")
+    shape = settle_model(again, recipe, pytest.fail)
+    vocabulary = Vocabulary.of(Tokenizer.load(opened.url))
+    assert pretrain._settled(recipe, again, opened, shape, vocabulary, Console()).steps == steps
+
+
+@pytest.mark.slow
+def test_a_run_whose_validation_gets_no_better_ends_early(local_ray, corpus, tmp_path, capsys):
+    settings = (
+        "--train.num_workers=2",
+        "--train.steps=50",
+        "--train.eval_every=1",
+        "--train.patience=2",
+        "--optim.lr=0",
+    )
+    recipe = recipe_for(corpus, tmp_path, *settings)
+    run = runs.open_run(recipe, "early")
+    opened = prepare(recipe.data, recipe.blanks, progress=preparation(QUIET))
+    pretrain.train(recipe, run, opened, Console())
+    assert "ended at step 2 of 50: no better for 2 validations" in capsys.readouterr().out
+    assert runs.open_run(recipe, "early").finished
+    assert GLM.from_pretrained(run.model_url).config.layers == 2

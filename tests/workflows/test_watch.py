@@ -5,7 +5,7 @@ import math
 import pytest
 
 from infra.errors import DivergedError
-from workflows.watch import Watch
+from workflows.watch import Patience, Watch
 
 
 def test_steps_without_a_finite_gradient_are_skipped_and_counted():
@@ -55,3 +55,20 @@ def test_a_loss_that_is_not_finite_is_no_jump_and_spoils_nothing():
         watch.jump(step, 5.0)
     assert watch.jump(12, math.nan) is None
     assert watch.jump(13, 6.0) is not None
+
+
+def test_patience_ends_after_so_many_validations_that_are_no_better():
+    patience = Patience(2)
+    over = []
+    for step, loss in enumerate([3.0, 2.0, 2.0, 1.0, 1.5, math.nan]):
+        patience.see(step, loss)
+        over.append(patience.is_over)
+    assert over == [False, False, False, False, False, True]
+    assert (patience.best, patience.best_step) == (1.0, 3)
+
+
+def test_without_patience_a_run_never_ends_early():
+    endless = Patience(None)
+    for step in range(100):
+        endless.see(step, 1.0)
+    assert not endless.is_over

@@ -1,0 +1,101 @@
+"""A finished run's unidirectional bits per byte beside compressors, on all of its held-out text.
+
+    python benchmarks/compression.py --run runs/<name> [--json FILE]
+
+The model reads each segment (512 tokens at most) from left to right and knows nothing of what came before; compressors
+take the same documents as one text, in the order of their ids, after nothing (`bz2`, `xz`, and `ppmd` where pyppmd is
+installed) or after as much of the training text as xz's window holds (`xz_after_training`: what the held-out text adds
+to the compressed training text). Bits per byte of the cleaned text.
+"""
+
+import argparse
+import bz2
+import json
+import lzma
+import platform
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+
+from glm_model import from_pretrained
+from glm_model.train import TrainStep
+from infra import storage
+from pipelines import feed
+from pipelines.data_config import text_url
+from pipelines.lineage import documents_of
+from pipelines.store import Split
+from workflows.evaluation import evaluate, validation_of
+from workflows.history import Past, open_past
+from workflows.ranks import Ranks
+
+_WINDOW = 64 << 20  # bytes: of `xz -9`
+
+
+def main() -> None:
+    options = _options()
+    past = open_past(options.run)
+    held_out = _text(past, past.store.validation)
+    before = _text(past, past.store.train)[-(_WINDOW - len(held_out)) :]
+    compressed = {"bz2": len(bz2.compress(held_out, 9)), "xz": _xz(held_out)}
+    compressed["xz_after_training"] = _xz(before + held_out) - _xz(before)
+    if (ppmd := _ppmd(held_out)) is not None:
+        compressed["ppmd"] = ppmd
+    values = {name: 8 * size / len(held_out) for name, size in compressed.items()}
+    values |= {name.replace("/", "_"): value for name, value in _model(past).items() if "bits_per_byte" in name}
+    print(f"{len(held_out):,} bytes of held-out text, {len(before):,} of training text before them")
+    for name, value in sorted(values.items(), key=lambda item: item[1]):
+        print(f"{name:44} {value:6.3f} bits per byte")
+    if options.json:
+        report = {"name": "compression", "machine": platform.processor() or platform.machine()}
+        ratios = {name: size / values["val_bits_per_byte"] for name, size in values.items() if name in compressed}
+        Path(options.json).write_text(json.dumps(report | {"values": values, "ratios": ratios}, indent=2))
+
+
+def _model(past: Past) -> dict[str, float]:
+    """Validation of the run's model on all held-out rows."""
+    recipe = feed.recipe_of(past.store, past.tokenizer, past.recipe.blanks, split="validation")
+    masks = past.recipe.blanks.mask_tokens
+    validation = validation_of(past.store, recipe, masks, rows=past.store.validation.rows, micro_rows=1)
+    model = from_pretrained(storage.join(past.url, "model"))
+    step = TrainStep(model, num_objectives=len(recipe.mixture.names), precision=past.recipe.train.precision)
+    return evaluate(step, validation, Ranks(0, 1, torch.device("cpu")))
+
+
+def _text(past: Past, split: Split) -> bytes:
+    """The cleaned text of a split's documents, by id."""
+    ids = pa.concat_tables([documents_of(split, shard).select(["id"]) for shard in range(len(split.shards))])["id"]
+    url, parts = text_url(past.recipe.data), []
+    for info in storage.list_files(url):
+        if info.path.endswith(".parquet") and "ledger" not in info.path:
+            table = pq.read_table(storage.join(url, info.path), columns=["id", "text"])
+            parts.append(table.filter(pc.is_in(table["id"], ids.combine_chunks())))
+    table = pa.concat_tables(parts)
+    order = np.argsort([one.hex() for one in table["id"].to_pylist()])
+    return "\n".join(table["text"].take(pa.array(order)).to_pylist()).encode()
+
+
+def _xz(text: bytes) -> int:
+    return len(lzma.compress(text, preset=9 | lzma.PRESET_EXTREME))
+
+
+def _ppmd(text: bytes) -> int | None:
+    try:
+        import pyppmd
+    except ImportError:
+        return None
+    return len(pyppmd.compress(text, max_order=8, mem_size=256 << 20))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", required=True, help="a finished run's folder")
+    parser.add_argument("--json", help="write the figures to this file")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
