@@ -55,6 +55,21 @@ def wait_for_fit(
         remove_placement_group(demand)
 
 
+def check_memory(num_workers: int, bytes_per_worker: float) -> None:
+    """InfrastructureError when the memory of the cluster's nodes, all idle, could not hold what the workers need at
+    least.
+    """
+    room = sum(_rooms({"memory": bytes_per_worker}).values())
+    if room < num_workers and not _can_grow():
+        largest = max((node.get("memory", 0.0) for node in _nodes().values()), default=0.0)
+        raise InfrastructureError(
+            f"the cluster has memory for {room} of {num_workers} workers",
+            why=f"each needs {bytes_per_worker / 1e9:.1f} GB for weights, gradients and optimizer alone, and Ray has "
+            f"{largest / 1e9:.1f} GB on the largest of {len(_nodes())} node(s)",
+            try_=f"--train.num_workers={room}" if room else "a smaller --model.size, or larger machines",
+        )
+
+
 def several_nodes(resources_per_worker: dict[str, float] | None, use_gpu: bool) -> bool:
     """Whether workers may run on another node than this process: they then share no disk of their own."""
     import ray

@@ -7,6 +7,7 @@ Train would otherwise take SIGINT for itself and abort without a checkpoint.
 
 import os
 import signal
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -130,7 +131,7 @@ def _tells_failures(tell: Callable[[str], None]) -> Any:
 
 def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1] if lines else ''}"[:300]
+    return textwrap.shorten(f"{type(error).__name__}: {lines[-1] if lines else ''}", 300, placeholder=" ...")
 
 
 @dataclass

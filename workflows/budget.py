@@ -18,6 +18,8 @@ from pipelines.vocabulary import Vocabulary
 from workflows.initial import check_tokenizer, grown, pretrained_config
 from workflows.recipe import Recipe
 
+BYTES_PER_PARAMETER = 16  # fp32 weight, gradient and the two moments of AdamW
+
 
 @dataclass(frozen=True)
 class Budget:

@@ -12,14 +12,13 @@ from pipelines.estimate import estimate
 from pipelines.prepare import find_store
 from pipelines.store import TokenStore
 from pipelines.vocabulary import Vocabulary
-from workflows.budget import Budget, epochs_text, has_length, make_budget, model_config, model_name
+from workflows.budget import BYTES_PER_PARAMETER, Budget, epochs_text, has_length, make_budget, model_config, model_name
 from workflows.calibration import MANY_STEPS, Pace
 from workflows.recipe import Recipe
 from workflows.runs import workers_text
 
 # Sustained rates (FLOP/s) that hours are quoted at, with their assumption said beside them.
 _RATES = {"H100/H200 at 45 % MFU": 0.45 * 989e12, "A100 at 45 % MFU": 0.45 * 312e12, "CPU core, fp32": 0.1e12}
-_BYTES_PER_PARAMETER = 16  # fp32 weight, gradient and the two moments of AdamW
 
 
 def show_plan(
@@ -94,7 +93,7 @@ def _store_rows(opened: TokenStore) -> list[tuple[str, str]]:
 def _run_rows(
     recipe: Recipe, budget: Budget, opened: TokenStore, parameters: int, pace: Pace | None
 ) -> list[tuple[str, str]]:
-    held = f"{human_bytes(parameters * _BYTES_PER_PARAMETER)} per worker with gradients and optimizer"
+    held = f"{human_bytes(parameters * BYTES_PER_PARAMETER)} per worker with gradients and optimizer"
     used = f"{human_bytes(pace.memory_bytes)} at the most, measured" if pace else "activations not counted"
     rows = [
         ("model", f"{model_name(recipe)}: {parameters:,} parameters"),

@@ -24,7 +24,7 @@ from pipelines.prepare import prepare
 from pipelines.store import TokenStore
 from pipelines.vocabulary import Vocabulary
 from workflows import runs
-from workflows.budget import Budget, check_recipe, make_budget, model_config
+from workflows.budget import BYTES_PER_PARAMETER, Budget, check_recipe, make_budget, model_config
 from workflows.calibration import MANY_STEPS, measure_pace
 from workflows.finish import export, fill_examples, show_examples
 from workflows.initial import settle_model, told_growth
@@ -99,6 +99,8 @@ def train(recipe: Recipe, run: runs.Run, opened: TokenStore, screen: Console) ->
     tokenizer = Tokenizer.load(opened.url)
     shape = settle_model(run, recipe, lambda: model_config(recipe, opened, tokenizer))
     budget = _settled(recipe, run, opened, shape, Vocabulary.of(tokenizer), screen)
+    if not recipe.train.use_gpu:
+        fit.check_memory(recipe.train.min_workers, BYTES_PER_PARAMETER * budget.parameters)
     handle = runs.start(recipe, run, opened, budget, screen)
     if recipe.model.init_from and checkpoint.latest(run.checkpoints_url) is None:
         screen.line(f"weights from {told_growth(recipe.model.init_from, shape)}")

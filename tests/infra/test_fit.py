@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from infra.errors import InfrastructureError
-from infra.fit import check_fit, nodes_blind_to, nodes_without, several_nodes, wait_for_fit
+from infra.fit import check_fit, check_memory, nodes_blind_to, nodes_without, several_nodes, wait_for_fit
 
 pytestmark = pytest.mark.ray
 
@@ -58,6 +58,19 @@ def test_a_place_that_a_node_does_not_see_is_named_with_the_node(local_ray, tmp_
 
     assert nodes_blind_to(str(tmp_path)) == []
     assert nodes_blind_to(str(tmp_path / "absent")) == [node["NodeManagerAddress"] for node in ray.nodes()]
+
+
+def test_workers_that_the_memory_cannot_hold_are_refused(local_ray):
+    import ray
+
+    held = ray.cluster_resources()["memory"]
+    check_memory(2, held / 2.5)
+    with pytest.raises(InfrastructureError, match="memory for 2 of 3 workers") as refused:
+        check_memory(3, held / 2.5)
+    assert refused.value.try_ == "--train.num_workers=2"
+    with pytest.raises(InfrastructureError, match="memory for 0 of 1 workers") as refused:
+        check_memory(1, held * 2)
+    assert f"each needs {2 * held / 1e9:.1f} GB" in str(refused.value.why)
 
 
 GROWING = """
