@@ -53,6 +53,7 @@ def main() -> None:
         return
     run = runs.open_run(recipe, name)
     if run.finished:
+        runs.catch_up(run, screen)
         runs.show_finished(run, screen)
         return
     with runs.held(run), _workers_fit(recipe, screen):

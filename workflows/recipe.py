@@ -12,7 +12,7 @@ from infra import fit, storage, tracking
 from infra.cluster import ClusterConfig
 from infra.config import Count, config_digest, flatten
 from infra.console import ConsoleConfig
-from infra.errors import InfrastructureError, UserError
+from infra.errors import UserError
 from infra.ray_train import WorkersConfig
 from infra.tracking import TrackingConfig
 from pipelines.blanks import BlanksConfig
@@ -206,10 +206,10 @@ def settle_paths(recipe: Recipe, *, in_job: bool) -> None:
 
 
 def check_shared(recipe: Recipe) -> None:
-    """InfrastructureError when a node of a cluster of several does not see a place that all of them need."""
+    """UserError when a node of a cluster of several does not see a place that all of them need."""
     uri = tracking.resolve_uri(recipe.tracking, recipe.run.storage_path)
     if uri and uri.startswith("sqlite:"):
-        raise InfrastructureError(
+        raise UserError(
             f"MLflow's database {uri} is a file",
             why="the cluster has several nodes, and SQLite is for the processes of one",
             try_="mlflow server on one of them, and --tracking.uri=http://...; or --tracking.enabled=false",
@@ -225,7 +225,7 @@ def check_shared(recipe: Recipe) -> None:
         if not place or not storage.is_local(place):
             continue
         if blind := (fit.nodes_without if key in written else fit.nodes_blind_to)(place):
-            raise InfrastructureError(
+            raise UserError(
                 f"{key}={place} is a place of this machine only",
                 why=f"{len(blind)} other node(s) do not see it: {', '.join(blind[:4])}",
                 try_=f"a folder that all nodes share, or a URL: --{key}=s3://...",

@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -246,6 +247,25 @@ def _validation(metrics_url: str) -> dict[str, float]:
     points = (json.loads(line)["values"] for line in storage.read_bytes(metrics_url).splitlines())
     scores = [float(values["val/bits_per_byte"]) for values in points if "val/bits_per_byte" in values]
     return {"first": scores[0], "last": scores[-1]} if scores else {}
+
+
+def catch_up(run: Run, screen: Console) -> None:
+    """Give MLflow what it lacks of a finished run, because it was away at the end; says so when it still is."""
+    if not run.record.get("mlflow_run_id"):
+        return
+    handle = tracking.RunHandle(*(run.record[key] for key in ("tracking_uri", "mlflow_run_id", "experiment_id")))
+    if tracking.is_finished(handle) is not False:
+        return
+    with tempfile.TemporaryDirectory(prefix="glm-metrics-") as folder:
+        copy = os.path.join(folder, "metrics.jsonl")  # a log is appended to, which this one is not
+        storage.write_bytes(copy, storage.read_bytes(storage.join(run.url, "metrics.jsonl")))
+        log = tracking.MetricLog(copy, handle, resume_step=run.record["steps"])
+        if not log.close(60.0):
+            screen.warn(f"MLflow at {shown(handle.uri)} does not take the points that it lacks: {log.problem}")
+            return
+    tracking.log_artifact_dir(handle, run.model_url, "model")
+    tracking.finish(handle, "FINISHED")
+    screen.line(f"MLflow at {shown(handle.uri)} has got the points and the model that it lacked")
 
 
 def show_finished(run: Run, screen: Console) -> None:

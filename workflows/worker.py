@@ -299,7 +299,8 @@ class Worker:
         self.checkpoints.wait()
         if self.metrics:
             self._publish_metrics()
-            self.metrics.close()
+            if not self.metrics.close():
+                self._warn(f"MLflow lacks points of this run ({self.metrics.problem}): the same command sends them")
         self.watchdog.close()
 
     def _model(self, *, restored: bool) -> GLM:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from infra.errors import InfrastructureError, run_main
+from infra.errors import UserError, run_main
 from workflows import generate, prepare, pretrain, train_tokenizer
 from workflows.recipe import Recipe, check_shared
 
@@ -146,12 +146,12 @@ def test_places_that_other_nodes_do_not_see(tmp_path, local_ray, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     recipe = Recipe()
     recipe.run.storage_path, recipe.data.root = str(tmp_path / "runs"), str(tmp_path / "data")
-    with pytest.raises(InfrastructureError, match=r"MLflow's database sqlite:.* is a file"):
+    with pytest.raises(UserError, match=r"MLflow's database sqlite:.* is a file"):
         check_shared(recipe)
     recipe.tracking.uri = "http://mlflow:5000"
     check_shared(recipe)
     recipe.data.store = str(tmp_path / "absent")
-    with pytest.raises(InfrastructureError, match=r"data\.store=.*absent is a place of this machine only"):
+    with pytest.raises(UserError, match=r"data\.store=.*absent is a place of this machine only"):
         check_shared(recipe)
 
 

@@ -1,4 +1,4 @@
-"""Workers that come and go: two local nodes, of which one joins a running training and is announced to leave again."""
+"""Two Ray nodes on this machine: one joins a training and is announced to leave it again; one does not see its folders."""
 
 import os
 import subprocess
@@ -13,14 +13,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(600)]
 
 # Answers each line of its input, and ends with it.
 NODES = """
-import logging, os, subprocess, sys
+import logging, os, subprocess, sys, time
 import ray
 from ray.cluster_utils import Cluster
 
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
 ray.init(cluster.address, log_to_driver=False, logging_level=logging.ERROR)
 print(cluster.address, flush=True)
-second = None
+second = blind = None
 for line in sys.stdin:
     if line == "join\\n":
         second = cluster.add_node(num_cpus=1)
@@ -29,9 +29,19 @@ for line in sys.stdin:
             [os.path.join(os.path.dirname(sys.executable), "ray"), "drain-node", "--address", cluster.address,
              "--node-id", second.node_id, "--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot",
              "--deadline-remaining-seconds", "20"], check=True, capture_output=True)
+    if line.startswith("hide "):
+        hidden = "mount -t tmpfs tmpfs " + line.split()[1] + " && exec ray start --block --num-cpus=1 --address=" + cluster.address
+        path = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
+        blind = subprocess.Popen(["unshare", "--mount", "sh", "-c", hidden], env={**os.environ, "PATH": path},
+                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while len([node for node in ray.nodes() if node["Alive"]]) < 2 and blind.poll() is None:
+            time.sleep(0.2)
     if line == "leave\\n":
         cluster.remove_node(second, allow_graceful=False)
     print("done", flush=True)
+if blind:
+    blind.terminate()
+    blind.wait()
 ray.shutdown()
 cluster.shutdown()
 """
@@ -88,3 +98,20 @@ def test_workers_join_and_leave_and_the_run_is_the_same(nodes, tmp_path):
     ours, theirs = trial.losses(), unchanged.losses()
     for step in range(1, min(resized + 20, last)):
         assert ours[step] == pytest.approx(theirs[step], rel=1e-5), step
+
+
+def test_places_that_only_one_node_sees_are_refused_with_the_remedy(nodes, tmp_path):
+    say, address = nodes
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
+        pytest.skip("a process cannot have mounts of its own here")
+    corpus = faults.write_corpus(tmp_path / "corpus")
+    (tmp_path / "runs").mkdir()
+    say(f"hide {tmp_path / 'runs'}")
+    for more, told, remedy in (
+        (("--tracking.enabled=true",), "MLflow's database sqlite:", "mlflow server on one of them"),
+        ((), "run.storage_path=", "a folder that all nodes share, or a URL: --run.storage_path=s3://..."),
+    ):
+        trial = Trial(corpus, tmp_path / "runs", f"run{len(more)}", "2", more, {"RAY_ADDRESS": address})
+        assert trial.start().wait() == 2
+        assert told in trial.output()
+        assert remedy in trial.output()
