@@ -39,7 +39,8 @@ def main() -> None:
     options = _options()
     past = open_past(options.run)
     held_out = _text(past, past.store.validation)
-    before = _text(past, past.store.train)[-(_WINDOW - len(held_out)) :]
+    training = _text(past, past.store.train)
+    before = training[max(len(training) - max(_WINDOW - len(held_out), 0), 0) :]
     compressed = {"bz2": len(bz2.compress(held_out, 9)), "xz": _xz(held_out)}
     compressed["xz_after_training"] = _xz(before + held_out) - _xz(before)
     if (ppmd := _ppmd(held_out)) is not None:

@@ -28,10 +28,9 @@ from original_style import OriginalStyle
 
 from glm_model.attention import PREFERENCE, Backend, Use, attention, make_mask
 from glm_model.config import OptimConfig, sized
+from glm_model.mfu import peak_flops
 from glm_model.model import GLM
 from glm_model.train import TrainStep, autocast, clip_gradients, make_optimizer
-
-PEAK_TFLOPS = {"H100": 989, "H200": 989, "A100": 312, "L40S": 362, "B200": 2250}  # dense bf16, makers' data sheets
 
 
 class Report:
@@ -69,8 +68,8 @@ def main() -> None:
     print(f"{machine}, torch {torch.__version__}")
     with report.part("gemm"):
         measure_gemm(report, device)
-    peak = next((tflops for name, tflops in PEAK_TFLOPS.items() if name in machine), None)
-    peak = peak or report.values.get("gemm_tflops", float("nan"))
+    known = peak_flops(device)
+    peak = known / 1e12 if known else report.values.get("gemm_tflops", float("nan"))
     best, *others = PREFERENCE[device.type]
     for size in options.size:
         measure = functools.partial(measure_step, report, size, device, peak)

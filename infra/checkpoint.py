@@ -73,6 +73,11 @@ class Checkpoints:
         self._thread = threading.Thread(target=self._write, args=arguments, name="glm-checkpoint")
         self._thread.start()
 
+    @property
+    def is_writing(self) -> bool:
+        """Whether `save` would wait."""
+        return self._thread is not None and self._thread.is_alive()
+
     def wait(self) -> None:
         """Until the last checkpoint is complete. Raises InfrastructureError when it could not be written."""
         if self._thread is not None:

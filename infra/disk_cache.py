@@ -146,8 +146,12 @@ def _kept(path: str, count: int) -> bytes | None:
 
 @contextlib.contextmanager
 def _alone(folder: str) -> Iterator[None]:
-    """One process (and thread) at a time; the lock of one that is killed is free."""
-    os.makedirs(folder, exist_ok=True)
-    with open(os.path.join(folder, ".lock"), "wb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    """One process (and thread) at a time; the lock of one that is killed is free. Where the disk is full there is no
+    lock, and each of them fetches.
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            os.makedirs(folder, exist_ok=True)
+            file = stack.enter_context(open(os.path.join(folder, ".lock"), "wb"))
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield

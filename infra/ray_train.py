@@ -34,15 +34,17 @@ class WorkersConfig:
     do not count.)
     """
     hang_s: float = 900.0
-    """Seconds without a finished micro-batch after which a worker counts as hung and is ended, to be restarted; 0:
-    never. The first step compiles, and a validation counts by its micro-batches too.
+    """Seconds without a finished micro-batch after which a worker counts as hung and is ended, to be restarted; the
+    start, with its reading of a checkpoint, and a first step that compiles must fit in too. 0: only processes that do
+    not even answer Ray, after 10 minutes.
     """
     resize_every_s: float = 60.0
     """Seconds between looks for room for more workers, where their number is [min, max]."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_workers <= self.max_workers:
-            raise ValueError(f"num_workers={self.num_workers} is neither a number from 1 on nor [min, max] of them")
+            shown = self.num_workers if isinstance(self.num_workers, int) else list(self.num_workers)
+            raise ValueError(f"num_workers={shown} is neither a number from 1 on nor [min, max]: 2, or [1, 4]")
 
     @property
     def min_workers(self) -> int:

@@ -31,7 +31,6 @@ __all__ = [
     "TrackingConfig",
     "finish",
     "git_tags",
-    "is_finished",
     "log_artifact_dir",
     "log_store_input",
     "log_text",
@@ -158,14 +157,6 @@ def log_store_input(handle: RunHandle, manifest: dict[str, Any], url: str, diges
         client.log_inputs(handle.run_id, datasets=[DatasetInput(dataset, [context])])
 
     _best_effort(handle, "log the dataset", send)
-
-
-def is_finished(handle: RunHandle) -> bool | None:
-    """Whether MLflow counts the run as finished; None when it does not say."""
-    try:
-        return client_of(handle.uri).get_run(handle.run_id).info.status == "FINISHED"
-    except Exception:
-        return None
 
 
 def finish(handle: RunHandle, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:

@@ -92,6 +92,8 @@ def check(config: DataConfig, blanks_config: BlanksConfig) -> None:
                 why="what preparation writes there would be read as text the next time",
                 try_="a data.root beside the source",
             )
+    if config.cache and not storage.is_local(config.cache):
+        raise UserError(f"data.cache={config.cache} is on another machine", try_="a folder on a disk of each worker's")
     for name, least in (("unit_bytes", 1), ("shard_bytes", 1), ("rows_per_group", 1), ("plan_epochs", 0)):
         if getattr(config, name) < least:
             raise UserError(f"data.{name}={getattr(config, name)} is below {least}")

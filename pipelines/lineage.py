@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from infra import storage
+from infra.errors import DataError
 from pipelines.segment import segment_ids
 from pipelines.store import Split, shard_files
 from pipelines.tokens import document_keys
@@ -69,13 +70,13 @@ class Sources(NamedTuple):
 
 def sources_of(split: Split, groups: Iterable[int]) -> Sources:
     """The sources of the segments that lie in these row groups; names sorted."""
-    own, names = [np.zeros(0, np.uint64)], []
+    own, names = [np.zeros(0, np.uint64)], [np.zeros(0, np.str_)]
     for shard in sorted({split.group_places[group][0] for group in groups}):
-        table = documents_of(split, shard)
+        table = documents_of(split, shard, columns=["id", "source", "pieces"])
         document, _, ids = _segments_of(table)
         own.append(ids)
-        names += pc.take(table["source"], pa.array(document)).to_pylist()
-    known, index = np.unique(np.array(names, dtype=np.str_), return_inverse=True)
+        names.append(np.array(table["source"].to_pylist(), np.str_)[document])
+    known, index = np.unique(np.concatenate(names), return_inverse=True)
     ids = np.concatenate(own)
     order = np.argsort(ids)
     return Sources(tuple(known.tolist()), ids[order], index.astype(np.int64)[order])
@@ -101,12 +102,17 @@ def rows_of(split: Split, document: bytes) -> list[RowPlace]:
     return places
 
 
-def documents_of(split: Split, shard: int) -> pa.Table:
-    """The documents of a shard: id, source, path, offset, pieces and sizes, a row each."""
+def documents_of(split: Split, shard: int, *, columns: list[str] | None = None) -> pa.Table:
+    """The documents of a shard, a row each: id, source, path, offset, pieces and sizes, or those columns.
+
+    Raises DataError when the table is gone.
+    """
     folder, _, name = split.shards[shard].path.rpartition("/")
-    files = shard_files(folder, name.removesuffix(".parquet"))
-    with storage.open_file(storage.join(split.base(shard), files.documents)) as stream:
-        return pq.read_table(stream)
+    url = storage.join(split.base(shard), shard_files(folder, name.removesuffix(".parquet")).documents)
+    if not storage.exists(url):
+        raise DataError(f"{url} is gone", try_="prepare the store again: it makes what is missing")
+    with storage.open_file(url) as stream:
+        return pq.read_table(stream, columns=columns)
 
 
 def _segments_of(table: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -184,50 +184,55 @@ def until(happens: Callable[[], bool], tell: Callable[[], str]) -> None:
         time.sleep(0.05)
 
 
-# -- faults: each leaves a run that goes on by itself, or one whose driver is gone -------------------------------------
+# -- faults: each says whether it struck, and leaves a run that goes on by itself, or one whose driver is gone ---------
 
 
-def kill_worker(driver: Driver) -> None:
-    if workers := driver.workers():
-        _send(workers[-1:], signal.SIGKILL)
+def kill_worker(driver: Driver) -> bool:
+    return _send(driver.workers()[-1:], signal.SIGKILL)
 
 
-def kill_all_workers(driver: Driver) -> None:
-    _send(driver.workers(), signal.SIGKILL)
+def kill_all_workers(driver: Driver) -> bool:
+    return _send(driver.workers(), signal.SIGKILL)
 
 
-def kill_driver(driver: Driver) -> None:
-    """With everything below it, as an out-of-memory killer or a lost machine would."""
+def kill_driver(driver: Driver) -> bool:
+    """SIGKILL to the driver alone; what it started ends by itself."""
     family = below(driver.process.pid)
+    struck = driver.process.poll() is None
     driver.process.kill()
     driver.process.wait()
-    psutil.wait_procs(family, timeout=30)
+    _, alive = psutil.wait_procs(family, timeout=60)
+    assert alive == [], "without their driver, the workers and their Ray end"
+    return struck
 
 
-def terminate_driver(driver: Driver) -> None:
+def terminate_driver(driver: Driver) -> bool:
     """SIGTERM, as `ray job stop` and batch schedulers send it: a checkpoint is written."""
+    struck = driver.process.poll() is None
     driver.process.terminate()
     code = driver.wait()
     assert code in (0, 130), driver.trial.output()
+    return struck and code == 130
 
 
-def tear_checkpoint(driver: Driver) -> None:
-    """Kill everything, and leave the newest checkpoint as a crash in the middle of its upload would."""
+def tear_checkpoint(driver: Driver) -> bool:
+    """Kill the driver, and leave the newest checkpoint as a crash in the middle of its upload would."""
     kill_driver(driver)
     folders = sorted((driver.trial.folder / "checkpoints").glob("step-*"))
-    if len(folders) > 1:
-        weights = folders[-1] / "model.safetensors"
-        if weights.exists():
-            os.truncate(weights, weights.stat().st_size // 2)
+    if len(folders) < 2:
+        return False
+    weights = folders[-1] / "model.safetensors"
+    if weights.exists():
+        os.truncate(weights, weights.stat().st_size // 2)
+    return True
 
 
-def stop_worker(driver: Driver) -> None:
+def stop_worker(driver: Driver) -> bool:
     """A worker that neither works nor ends (SIGSTOP): the watchdog of another one notices."""
-    if workers := driver.workers():
-        _send(workers[-1:], signal.SIGSTOP)
+    return _send(driver.workers()[-1:], signal.SIGSTOP)
 
 
-FAULTS: dict[str, Callable[[Driver], None]] = {
+FAULTS: dict[str, Callable[[Driver], bool]] = {
     "a worker is killed": kill_worker,
     "all workers are killed": kill_all_workers,
     "the driver is killed": kill_driver,
@@ -237,9 +242,12 @@ FAULTS: dict[str, Callable[[Driver], None]] = {
 }
 
 
-def _send(processes: list[psutil.Process], number: signal.Signals) -> None:
+def _send(processes: list[psutil.Process], number: signal.Signals) -> bool:
+    struck = False
     for process in processes:
         try:
             process.send_signal(number)
+            struck = True
         except psutil.NoSuchProcess:
             continue
+    return struck

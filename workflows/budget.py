@@ -12,6 +12,7 @@ from infra import storage, tracking
 from infra.errors import UserError
 from pipelines import blanks
 from pipelines.batches import BatchPlan
+from pipelines.blanks import RowBatch
 from pipelines.pack import RESERVE_SIGMAS
 from pipelines.store import TokenStore
 from pipelines.vocabulary import Vocabulary
@@ -63,7 +64,7 @@ def check_recipe(recipe: Recipe, *, begun: bool = False) -> None:
             "the run has no length: give train.tokens, train.steps or train.hours", try_="--train.tokens=20B"
         )
     if recipe.train.steps is not None and recipe.train.hours is not None:
-        raise UserError("train.steps and train.hours are both given", try_="one of them")
+        raise UserError("train.steps and train.hours are both given", try_="--train.steps=null, or --train.hours=null")
     if not begun:
         _shape(recipe, recipe.data.sequence_length, vocab_size=128)
     if recipe.train.steps is not None:
@@ -152,8 +153,9 @@ def make_budget(
     if steps is None:
         steps = train.steps if train.steps is not None else max(1, round((train.tokens or 0) / step_tokens))
     _check_warmup(recipe, steps)
-    expansion = _check_expansion(recipe, opened, vocabulary)
-    length = opened.manifest["settings"]["sequence_length"]
+    rows = opened.train.read_group(0)
+    _check_expansion(recipe, opened, rows, vocabulary)
+    expansion, flops = _useful_work(recipe, opened, rows, config, vocabulary)
     return Budget(
         steps=steps,
         micro_rows=train.micro_rows,
@@ -162,7 +164,7 @@ def make_budget(
         epoch_steps=opened.train.rows / (micro_batches * train.micro_rows),
         expansion=expansion,
         parameters=num_parameters(config),
-        flops_per_token=flops_per_token(config, segment_length=expansion * length) * expansion,
+        flops_per_token=flops,
     )
 
 
@@ -196,9 +198,33 @@ def _check_warmup(recipe: Recipe, steps: int) -> None:
         raise UserError(str(error)) from error
 
 
-def _check_expansion(recipe: Recipe, opened: TokenStore, vocabulary: Vocabulary) -> float:
-    """Positions per source token of this mixture; refuses one that expands more than the store's rows have room for."""
-    rows, width = opened.train.read_group(0), opened.manifest["settings"]["row_width"]
+def _useful_work(
+    recipe: Recipe, opened: TokenStore, rows: RowBatch, config: GLMConfig, vocabulary: Vocabulary
+) -> tuple[float, float]:
+    """(positions, useful operations) per source token, with the blanks of these rows in the first epoch."""
+    mixture, width = blanks.resolve(recipe.blanks), opened.manifest["settings"]["row_width"]
+    drawn, _ = blanks.draw_rows(mixture, rows, vocabulary, seed=recipe.blanks.seed, epoch=0, width=width)
+    blanked = np.add.reduceat(drawn.spans[:, 1] - drawn.spans[:, 0], drawn.span_offsets[:-1])
+    count, length = np.diff(drawn.span_offsets), np.diff(rows.offsets)
+    predicted, context = blanked + count, length - blanked + count
+    if mixture.form.in_place:
+        predicted, context = blanked, length
+    positions = length if mixture.form.in_place else predicted + context
+    back = 0 if mixture.form.in_place else predicted * (predicted + 1) / 2
+    pairs = context * positions + back
+    per_position = flops_per_token(
+        config,
+        segment_length=pairs.sum() / positions.sum(),
+        density=1.0,  # the length is that of the visible pairs already
+        blank_share=predicted.sum() / positions.sum(),
+    )
+    expansion = float(positions.sum() / len(rows.tokens))
+    return expansion, float(per_position * expansion)
+
+
+def _check_expansion(recipe: Recipe, opened: TokenStore, rows: RowBatch, vocabulary: Vocabulary) -> None:
+    """Refuse a mixture that expands more than the store's rows have room for."""
+    width = opened.manifest["settings"]["row_width"]
     mean, variance = blanks.moments(blanks.resolve(recipe.blanks), rows, vocabulary)
     need = np.add.reduceat(mean, rows.row_offsets[:-1]) + RESERVE_SIGMAS * np.sqrt(
         np.add.reduceat(variance, rows.row_offsets[:-1])
@@ -210,4 +236,3 @@ def _check_expansion(recipe: Recipe, opened: TokenStore, vocabulary: Vocabulary)
             try_="python workflows/prepare.py --config <this recipe>   # makes a store for this mixture beside "
             "the old one",
         )
-    return float(mean.sum() / len(rows.tokens))

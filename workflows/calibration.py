@@ -12,14 +12,15 @@ import torch
 
 from infra import storage
 from infra.cluster import Link
-from infra.errors import InfrastructureError
+from infra.errors import Interrupted
 from infra.ray_train import run_workers
 from infra.tracking import NOT_TRACKED
 from pipelines.store import TokenStore
 from workflows import runs
 from workflows.budget import Budget
 from workflows.recipe import Recipe
-from workflows.worker import Worker, run_worker
+from workflows.train_loop import run_worker
+from workflows.worker import Worker
 
 MANY_STEPS = 10**9  # of the budget that is calibrated with: its end must not be in sight
 _WARM_UP, _LEAST, _MOST = 2, 3, 50  # steps
@@ -65,7 +66,7 @@ def measure_pace(recipe: Recipe, run: runs.Run, opened: TokenStore, budget: Budg
             raise failure
     paces = [post["pace"] for post in found if "pace" in post]
     if not paces:
-        raise InfrastructureError("the calibration was stopped before it had timed a step")
+        raise Interrupted("stopped while a few steps were timed", try_="the same command begins with that again")
     return Pace(*paces[-1])
 
 
@@ -78,16 +79,18 @@ def _time_steps(w: Worker) -> None:
     took_s: list[float] = []
     began_at = last_at = time.perf_counter()
     for item in w.steps():
-        stop = w.advance(item).stop
+        if w.advance(item).stop:
+            w.close()
+            return
         now = time.perf_counter()
         took_s, last_at = [*took_s, now - last_at], now
         enough = len(took_s) >= _WARM_UP + _MOST or (len(took_s) >= _WARM_UP + _LEAST and now - began_at >= _ENOUGH_S)
         # Rank 0's clock decides for all.
-        if stop or w.ranks.sum(torch.tensor([int(enough and w.ranks.rank == 0)])).item():
+        if w.ranks.sum(torch.tensor([int(enough and w.ranks.rank == 0)])).item():
             break
     validated_at = time.perf_counter()
     w.evaluate()
-    if w.link and len(took_s) > _WARM_UP:
+    if w.link:
         step_s = statistics.median(took_s[_WARM_UP:])
         w.link.post({"pace": Pace(step_s, time.perf_counter() - validated_at, _memory_bytes(w.ranks.device))})
     w.close()

@@ -40,7 +40,8 @@ def validation_of(opened: TokenStore, recipe: Recipe, mask_tokens: str, *, rows:
     places = _places(opened, rows, micro_rows)
     config = BlanksConfig(mixture="gpt", mask_tokens="task" if mask_tokens == "task" else "one")
     text = replace(recipe, mixture=blanks.resolve(config), plan_key=None)
-    groups = {int(group) for place in places for group in place.group}
+    several = len({source["name"] for source in opened.manifest.get("sources", [])}) > 1
+    groups = {int(group) for place in places for group in place.group} if several else set()
     return Validation(
         places,
         Reader(opened.validation, recipe),
@@ -63,10 +64,10 @@ def evaluate(
     mixture = validation.blanks.recipe.mixture
     metrics = _of_blanks(asked.sum(axis=2), mixture) | _of_text(read.sum(axis=(1, 2)))
     if len(names) > 1:
-        for index, name in enumerate(names):
+        for index, name in enumerate(_plain(names)):
             own = _of_blanks(asked[:, :, index], mixture) | _of_text(read[:, 0, index])
             shown = [key for key in ("loss", "bits_per_byte") if f"val/{key}" in own]
-            metrics |= {f"val/{_plain(name)}/{key}": own[f"val/{key}"] for key in shown}
+            metrics |= {f"val/{name}/{key}": own[f"val/{key}"] for key in shown}
     return metrics
 
 
@@ -101,7 +102,10 @@ def _totals(
 
 
 def blank_bytes(rows: RowBatch, drawn: Blanks, eos: int) -> np.ndarray:
-    """UTF-8 bytes of each segment's blanks, float64 [N]: of its text's the blanked share of tokens; eos is no text."""
+    """UTF-8 bytes of each segment's blanks, float64 [N]: those of its text by the blanked share of its tokens.
+
+    rows, drawn: segments and their blanks; eos: its id, which is no text.
+    """
     blanked = np.add.reduceat(drawn.spans[:, 1] - drawn.spans[:, 0], drawn.span_offsets[:-1])
     lengths, has_eos = np.diff(rows.offsets), rows.tokens[rows.offsets[1:] - 1] == eos
     reaches_end = np.maximum.reduceat(drawn.spans[:, 1], drawn.span_offsets[:-1]) == lengths
@@ -142,7 +146,8 @@ def _of_blanks(totals: np.ndarray, mixture: Mixture) -> dict[str, float]:
     for index, (name, share) in enumerate(zip(mixture.names, mixture.shares, strict=True)):
         if targets[index]:
             metrics[f"val/loss_{name}"] = loss[index] / targets[index]
-            metrics[f"val/bits_per_byte_{name}"] = loss[index] / math.log(2) / num_bytes[index]
+            if num_bytes[index]:
+                metrics[f"val/bits_per_byte_{name}"] = loss[index] / math.log(2) / num_bytes[index]
             total += share * metrics[f"val/loss_{name}"]
             weight += share
     if weight:
@@ -150,6 +155,7 @@ def _of_blanks(totals: np.ndarray, mixture: Mixture) -> dict[str, float]:
     return metrics
 
 
-def _plain(name: str) -> str:
-    """A source's name as part of a metric's: MLflow takes letters, digits and _-. in them."""
-    return re.sub(r"[^\w.-]", "_", name)
+def _plain(names: tuple[str, ...]) -> list[str]:
+    """Sources' names as parts of metrics' names, in which MLflow takes letters, digits and _-. only."""
+    plain = [re.sub(r"[^\w.-]", "_", name) for name in names]
+    return [name if plain.count(name) == 1 else f"{name}_{index}" for index, name in enumerate(plain)]

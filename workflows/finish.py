@@ -32,9 +32,9 @@ def show_examples(
 
 def export(
     run: runs.Run, opened: TokenStore, tokenizer: Tokenizer, shape: GLMConfig, handle: tracking.RunHandle
-) -> str:
+) -> dict[str, float]:
     """The last checkpoint's weights as a model that `GLM.from_pretrained` reads, or where the run ended early the best
-    one's; also an artifact of the run.
+    one's; also an artifact of the run. Returns what validation said of it.
     """
     found = checkpoint.latest(run.checkpoints_url)
     assert found is not None, "a finished run has a checkpoint"
@@ -46,7 +46,7 @@ def export(
     card = _card(run, opened, loaded.state)
     save_pretrained(model, run.model_url, tokenizer=tokenizer, card=card)
     tracking.log_artifact_dir(handle, run.model_url, "model")
-    return run.model_url
+    return loaded.state["validated"]
 
 
 def fill_examples(model_url: str, opened: TokenStore, screen: Console) -> None:

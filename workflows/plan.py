@@ -1,9 +1,8 @@
 """`--plan`: what a run would do and cost, before anyone pays for it."""
 
 from collections.abc import Callable
-from typing import Any
 
-from glm_model.config import num_parameters
+from glm_model.config import GLMConfig, num_parameters
 from glm_model.tokenizer import Tokenizer
 from infra import storage
 from infra.console import Console, duration, human, human_bytes
@@ -26,7 +25,7 @@ def show_plan(
     name: str,
     screen: Console,
     *,
-    pace: Callable[[TokenStore, Budget, dict[str, Any]], Pace] | None = None,
+    pace: Callable[[TokenStore, Budget, GLMConfig], Pace] | None = None,
 ) -> None:
     """Print the plan of a run. Exact where the store exists; from file sizes, and saying so, where it does not.
 
@@ -39,24 +38,7 @@ def show_plan(
     rows = [("objectives", f"{shares} of the segments; masks: {', '.join(mixture.masks)}")]
     url = find_store(recipe.data, recipe.blanks)
     if url is None:
-        guess = estimate(recipe.data)
-        by = "" if guess.measured else ", at 4.1 bytes a token (the tokenizer is to be trained yet)"
-        rows += [
-            ("store", "not prepared yet; the following is extended from a sample"),
-            ("sources", f"{guess.files:,} files, {human_bytes(guess.stored_bytes)} as stored"),
-            (
-                "documents",
-                f"about {human(guess.documents)}, {guess.kept_share:.1%} kept by cleaning "
-                f"(duplicates not counted); {human_bytes(guess.text_bytes)} of text",
-            ),
-            ("tokens", f"about {human(guess.tokens)}{by}"),
-            (
-                "preparation",
-                f"about {duration(guess.core_seconds)} of one core as fast as this one, "
-                f"{human_bytes(guess.task_bytes)} of memory a task, {human_bytes(guess.disk_bytes)} of disk",
-            ),
-            ("next", "python workflows/prepare.py --config <recipe>   # then --plan is exact"),
-        ]
+        rows += _estimated_rows(recipe)
         screen.header(f"plan · {name}", rows)
         return
     opened = TokenStore.open(url)
@@ -70,13 +52,34 @@ def show_plan(
     measured = None
     if pace:
         endless = make_budget(recipe, opened, shape, vocabulary, steps=MANY_STEPS)
-        measured = pace(opened, endless, shape.to_dict())
+        measured = pace(opened, endless, shape)
     steps = None
     if train.hours is not None:
         steps = measured.steps_in(train.hours, train.eval_every) if measured else MANY_STEPS
     budget = make_budget(recipe, opened, shape, vocabulary, steps=steps)
     rows += _run_rows(recipe, budget, opened, num_parameters(shape), measured)
     screen.header(f"plan · {name}", rows)
+
+
+def _estimated_rows(recipe: Recipe) -> list[tuple[str, str]]:
+    guess = estimate(recipe.data)
+    by = "" if guess.measured else ", at 4.1 bytes a token (the tokenizer is to be trained yet)"
+    return [
+        ("store", "not prepared yet; the following is extended from a sample"),
+        ("sources", f"{guess.files:,} files, {human_bytes(guess.stored_bytes)} as stored"),
+        (
+            "documents",
+            f"about {human(guess.documents)}, {guess.kept_share:.1%} kept by cleaning "
+            f"(duplicates not counted); {human_bytes(guess.text_bytes)} of text",
+        ),
+        ("tokens", f"about {human(guess.tokens)}{by}"),
+        (
+            "preparation",
+            f"about {duration(guess.core_seconds)} of one core as fast as this one, "
+            f"{human_bytes(guess.task_bytes)} of memory a task, {human_bytes(guess.disk_bytes)} of disk",
+        ),
+        ("next", "python workflows/prepare.py --config <recipe>   # then --plan is exact"),
+    ]
 
 
 def _store_rows(opened: TokenStore) -> list[tuple[str, str]]:

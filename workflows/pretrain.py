@@ -14,25 +14,25 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from glm_model.config import GLMConfig
+from glm_model.config import GLMConfig, num_parameters
 from glm_model.tokenizer import Tokenizer
 from infra import checkpoint, cluster, config, fit, storage, tracking
 from infra.console import Console
-from infra.errors import Interrupted, run_main
+from infra.errors import Interrupted, UserError, run_main
 from infra.ray_train import run_workers
-from pipelines.prepare import prepare
+from pipelines.prepare import find_store, prepare
 from pipelines.store import TokenStore
 from pipelines.vocabulary import Vocabulary
 from workflows import runs
 from workflows.budget import BYTES_PER_PARAMETER, Budget, check_recipe, make_budget, model_config
-from workflows.calibration import MANY_STEPS, measure_pace
+from workflows.calibration import MANY_STEPS, Pace, measure_pace
 from workflows.finish import export, fill_examples, show_examples
 from workflows.initial import settle_model, told_growth
 from workflows.plan import show_plan
 from workflows.progress import Stages, preparation, training
 from workflows.recipe import Recipe, check_shared, run_name, settle_paths
 from workflows.store_report import track
-from workflows.worker import train_worker
+from workflows.train_loop import train_worker
 
 
 def main() -> None:
@@ -48,12 +48,14 @@ def main() -> None:
     name = run_name(recipe, runs.recipe_name(sys.argv))
     check_recipe(recipe, begun=runs.has_begun(recipe, name) and not flags["plan"])
     screen = Console(recipe.console)
+    if flags["calibrate"] and not flags["plan"]:
+        raise UserError("--calibrate is of --plan", try_="--plan --calibrate")
     if flags["plan"]:
         _plan(recipe, name, screen, calibrate=flags["calibrate"])
         return
     run = runs.open_run(recipe, name)
     if run.finished:
-        runs.catch_up(run, screen)
+        runs.catch_up(run, recipe, screen)
         runs.show_finished(run, screen)
         return
     with runs.held(run), _workers_fit(recipe, screen):
@@ -65,8 +67,15 @@ def _plan(recipe: Recipe, name: str, screen: Console, *, calibrate: bool) -> Non
     if not calibrate:
         show_plan(recipe, name, screen)
         return
+    if find_store(recipe.data, recipe.blanks) is None:
+        raise UserError("--calibrate needs the token store", try_="python workflows/prepare.py --config <recipe>")
+
+    def pace(opened: TokenStore, budget: Budget, shape: GLMConfig) -> Pace:
+        _check_memory(recipe, shape)
+        return measure_pace(recipe, runs.Run.of(recipe, name), opened, budget, shape.to_dict())
+
     with _workers_fit(recipe, screen):
-        show_plan(recipe, name, screen, pace=lambda *given: measure_pace(recipe, runs.Run.of(recipe, name), *given))
+        show_plan(recipe, name, screen, pace=pace)
 
 
 @contextlib.contextmanager
@@ -99,9 +108,8 @@ def train(recipe: Recipe, run: runs.Run, opened: TokenStore, screen: Console) ->
     """Train on a finished store, export the model, show what it learned."""
     tokenizer = Tokenizer.load(opened.url)
     shape = settle_model(run, recipe, lambda: model_config(recipe, opened, tokenizer))
+    _check_memory(recipe, shape)
     budget = _settled(recipe, run, opened, shape, Vocabulary.of(tokenizer), screen)
-    if not recipe.train.use_gpu:
-        fit.check_memory(recipe.train.min_workers, BYTES_PER_PARAMETER * budget.parameters)
     handle = runs.start(recipe, run, opened, budget, screen)
     if recipe.model.init_from and checkpoint.latest(run.checkpoints_url) is None:
         screen.line(f"weights from {told_growth(recipe.model.init_from, shape)}")
@@ -111,10 +119,15 @@ def train(recipe: Recipe, run: runs.Run, opened: TokenStore, screen: Console) ->
     except BaseException as error:
         tracking.finish(handle, "KILLED" if isinstance(error, Interrupted) else "FAILED")
         raise
-    model_url = export(run, opened, tokenizer, shape, handle)
-    runs.finish(run, handle)
-    fill_examples(model_url, opened, screen)
+    validated = export(run, opened, tokenizer, shape, handle)
+    runs.finish(run, handle, validated)
+    fill_examples(run.model_url, opened, screen)
     runs.show_next(run, handle, screen)
+
+
+def _check_memory(recipe: Recipe, shape: GLMConfig) -> None:
+    if not recipe.train.use_gpu:
+        fit.check_memory(recipe.train.min_workers, BYTES_PER_PARAMETER * num_parameters(shape))
 
 
 def _settled(

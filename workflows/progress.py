@@ -102,8 +102,8 @@ def _told(stage: str, sums: dict[str, float], elapsed_s: float) -> str:
 class TrainingView:
     """Shows what rank 0 posts."""
 
-    def __init__(self, screen: Console, live: Live, *, started_from: int) -> None:
-        self._screen, self._live, self._started_from = screen, live, started_from
+    def __init__(self, screen: Console, live: Live) -> None:
+        self._screen, self._live = screen, live
         self._groups = 0
 
     def show(self, posts: list[dict[str, Any]]) -> None:
@@ -130,7 +130,7 @@ class TrainingView:
 @contextmanager
 def training(screen: Console, budget: Budget, *, start: int) -> Iterator[TrainingView]:
     with screen.progress("train", budget.steps, start=start) as live:
-        yield TrainingView(screen, live, started_from=start)
+        yield TrainingView(screen, live)
 
 
 def _step_line(post: dict[str, Any], *, brief: bool) -> str:
@@ -140,8 +140,9 @@ def _step_line(post: dict[str, Any], *, brief: bool) -> str:
         f"{key.removeprefix('train/loss_')} {value:.2f}" for key, value in post.items() if key.startswith("train/loss_")
     ]
     detail = f" ({' · '.join(parts)})" if len(parts) > 1 else ""
+    mfu = f"  MFU {post['perf/mfu']:.1%}" if "perf/mfu" in post else ""
     return (
-        f"loss {post['train/loss']:.3f}{detail}  {human(post['perf/tokens_per_second'])} tok/s"
+        f"loss {post['train/loss']:.3f}{detail}  {human(post['perf/tokens_per_second'])} tok/s{mfu}"
         f"  data wait {post['perf/data_wait_share']:.1%}"
     )
 

@@ -33,6 +33,14 @@ class Ranks:
         dist.all_reduce(placed)
         return placed.cpu()
 
+    def all_have(self, value: int) -> bool:
+        """Whether all workers call this with the same number, of 64 bits with a sign."""
+        if self.world == 1:
+            return True
+        both = torch.tensor([value, -value], device=self.device)
+        dist.all_reduce(both, dist.ReduceOp.MAX)
+        return both[0].item() == -both[1].item()
+
     def distribute(self, module: nn.Module, *, exact: bool = False) -> nn.Module:
         """The module under DDP, with gradients that are sums over the workers.
 

@@ -90,6 +90,13 @@ class TrainConfig(WorkersConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.hours is not None and self.hours <= 0:
+            raise ValueError(f"hours={self.hours:g} is no time to train")
+        if self.patience is not None and not (self.patience >= 1 and self.eval_every >= 1):
+            raise ValueError(
+                f"patience={self.patience} counts validations: at least 1, with eval_every of at least 1 "
+                f"({self.eval_every})"
+            )
         LossOptions(self.label_smoothing, self.z_loss)  # refuses what it cannot be
 
 
@@ -179,6 +186,8 @@ def settle_paths(recipe: Recipe, *, in_job: bool) -> None:
         places.append(("data.store", recipe.data, "store"))
     if recipe.model.init_from:
         places.append(("model.init_from", recipe.model, "init_from"))
+    if recipe.data.cache:
+        places.append(("data.cache", recipe.data, "cache"))
     if recipe.data.tokenizer.url:
         places.append(("data.tokenizer.url", recipe.data.tokenizer, "url"))
     uri = recipe.tracking.uri or ""

@@ -10,7 +10,6 @@
 
 import contextlib
 import fcntl
-import json
 import os
 import shutil
 import sys
@@ -29,6 +28,8 @@ from pipelines import blanks, plans
 from pipelines.store import TokenStore
 from workflows.budget import Budget, epochs_text, model_name
 from workflows.recipe import Recipe, identity, identity_settings
+
+_CATCH_UP_S = 30.0  # most that the end of a run waits for MLflow
 
 
 @dataclass
@@ -148,6 +149,8 @@ def held(run: Run) -> Iterator[None]:
                 why=f"it holds {lock.name}",
                 try_="wait for it, or stop it, and this command continues the run; or another --run.name",
             ) from None
+        except OSError as error:  # some network file systems know no locks
+            Console().warn(f"the run is not locked against a second driver: {error}")
         yield
 
 
@@ -235,37 +238,46 @@ def worker_job(
     }
 
 
-def finish(run: Run, handle: tracking.RunHandle) -> None:
-    validation = _validation(storage.join(run.url, "metrics.jsonl"))
-    run.record |= {"finished": True, "validation": validation}
+def finish(run: Run, handle: tracking.RunHandle, validated: dict[str, float]) -> None:
+    """Close the run here and in MLflow. validated: what validation said of the exported model."""
+    first = _first_bits(storage.join(run.url, "metrics.jsonl"))
+    scores = {"first": first, "last": validated.get("val/bits_per_byte")}
+    run.record |= {"finished": True, "validation": {key: value for key, value in scores.items() if value is not None}}
+    run.record["in_mlflow"] = not handle.enabled or _complete(run, handle)
     run.write()
-    tracking.finish(handle, "FINISHED")
 
 
-def _validation(metrics_url: str) -> dict[str, float]:
-    """First and last bits per byte that the run logged."""
-    points = (json.loads(line)["values"] for line in storage.read_bytes(metrics_url).splitlines())
-    scores = [float(values["val/bits_per_byte"]) for values in points if "val/bits_per_byte" in values]
-    return {"first": scores[0], "last": scores[-1]} if scores else {}
-
-
-def catch_up(run: Run, screen: Console) -> None:
-    """Give MLflow what it lacks of a finished run, because it was away at the end; says so when it still is."""
-    if not run.record.get("mlflow_run_id"):
+def catch_up(run: Run, recipe: Recipe, screen: Console) -> None:
+    """Give MLflow what it lacks of a finished run because it was away at the end; says so when it still is."""
+    if run.record.get("in_mlflow", True) or not recipe.tracking.enabled:
         return
     handle = tracking.RunHandle(*(run.record[key] for key in ("tracking_uri", "mlflow_run_id", "experiment_id")))
-    if tracking.is_finished(handle) is not False:
-        return
+    with held(run):
+        tracking.log_artifact_dir(handle, run.model_url, "model")
+        run.record["in_mlflow"] = _complete(run, handle)
+        run.write()
+    if run.record["in_mlflow"]:
+        screen.line(f"MLflow at {shown(handle.uri)} has got what it lacked of this run")
+    else:
+        screen.warn(f"MLflow at {shown(handle.uri)} still lacks points of this run; the same command sends them")
+
+
+def _complete(run: Run, handle: tracking.RunHandle) -> bool:
+    """Send MLflow the points that it lacks and close the run there; False when it does not take them in time."""
     with tempfile.TemporaryDirectory(prefix="glm-metrics-") as folder:
         copy = os.path.join(folder, "metrics.jsonl")  # a log is appended to, which this one is not
         storage.write_bytes(copy, storage.read_bytes(storage.join(run.url, "metrics.jsonl")))
         log = tracking.MetricLog(copy, handle, resume_step=run.record["steps"])
-        if not log.close(60.0):
-            screen.warn(f"MLflow at {shown(handle.uri)} does not take the points that it lacks: {log.problem}")
-            return
-    tracking.log_artifact_dir(handle, run.model_url, "model")
+        if not log.close(_CATCH_UP_S):
+            return False
     tracking.finish(handle, "FINISHED")
-    screen.line(f"MLflow at {shown(handle.uri)} has got the points and the model that it lacked")
+    return True
+
+
+def _first_bits(metrics_url: str) -> float | None:
+    """The first bits per byte that the run logged."""
+    values = (point["values"] for point in tracking.read_points(metrics_url))
+    return next((one["val/bits_per_byte"] for one in values if "val/bits_per_byte" in one), None)
 
 
 def show_finished(run: Run, screen: Console) -> None:
@@ -275,7 +287,7 @@ def show_finished(run: Run, screen: Console) -> None:
 
 def show_next(run: Run, handle: tracking.RunHandle | None, screen: Console) -> None:
     validation = run.record.get("validation") or {}
-    if "first" in validation:
+    if len(validation) == 2:
         first, last = validation["first"], validation["last"]
         screen.line(f"validation: {first:.3f} -> {last:.3f} bits per byte of the held-out text")
     uri = handle.uri if handle else run.record.get("tracking_uri", "")

@@ -1,4 +1,4 @@
-"""The train worker: what every worker process does, and what happens at each step.
+"""The train worker: its model, optimizer, feed and logs, and what it does at each step.
 
 The micro-batch is the unit of determinism: gradients are sums over all micro-batches of a step divided by global
 counts, and dropout is seeded per micro-batch, so neither the number of workers nor a restart changes what is computed.
@@ -7,7 +7,7 @@ counts, and dropout is seeded per micro-batch, so neither the number of workers 
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ from glm_model.train import TrainStep, clip_gradients, learning_rate, loss_scale
 from infra import checkpoint, config, storage
 from infra.checkpoint import Checkpoints
 from infra.cluster import Link
-from infra.errors import DivergedError, UserError
+from infra.errors import UserError
 from infra.metrics import MetricLog
 from infra.ray_train import preemption_notice
 from infra.tracking import RunHandle
@@ -38,49 +38,6 @@ from workflows.recipe import Recipe
 from workflows.watch import Patience, Watch
 
 _NOTICES_EVERY_S = 5.0  # Ray itself looks for nodes that go away every 5 s
-
-
-def train_worker(job: dict[str, Any]) -> None:
-    """One worker of a run, from its last checkpoint (or the start) to its last step."""
-    run_worker(job, _train)
-
-
-def run_worker(job: dict[str, Any], work: "Callable[[Worker], None]") -> None:
-    """Do a worker's work, and tell the driver of a user's mistake, which a restart would only repeat."""
-    # oneDNN keeps 1,024 compiled bf16 products, one per shape, and packed rows bring new shapes at every step: 2.7 GB
-    # for a tiny model after 120 steps, against 1.1 GB with 128 of them.
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
-    link = Link.attach(job["link"])
-    if link.failure():  # Ray Train restarts after any error, and this one would come again
-        return
-    try:
-        work(Worker(job))
-    except UserError as error:
-        link.fail(error)
-        if not isinstance(error, DivergedError):  # which all ranks find at the same step: they just end
-            raise
-
-
-def _train(w: "Worker") -> None:
-    train = w.recipe.train
-    try:
-        if w.step == 0:
-            w.evaluate()
-        for item in w.steps():
-            agreed = w.advance(item)
-            last = w.step == w.budget.steps
-            if last or w.step == 1 or w.every(train.log_every):
-                w.log(item, agreed)
-            if last or (w.every(train.eval_every) and not agreed.stop):  # a stop has seconds to be saved in
-                w.evaluate()
-                last = last or w.patience.is_over
-            best = train.patience is not None and w.patience.best_step == w.step  # which the model will be taken from
-            if last or best or agreed.stop or agreed.leaves or w.every(train.checkpoint_every):
-                w.save(ended=last)
-            if last or agreed.stop:
-                break
-    finally:
-        w.close()
 
 
 class Agreed(NamedTuple):
@@ -148,6 +105,12 @@ class Worker:
             compiled=train.compile,
             checkpoint_activations=train.checkpoint_activations,
         )
+        if not self.ranks.all_have(self.step):
+            raise UserError(
+                "the workers do not find the same checkpoint",
+                why=f"this one is on {os.uname().nodename} and found that of step {self.step:,} in {job['run_url']}",
+                try_="a run.storage_path that all nodes see, those that join later too",
+            )
         self.ddp = self.ranks.distribute(self.train_step, exact=train.exact)
         self.shares = torch.tensor(self.mixture.shares)
         self.link = Link.attach(job["link"]) if self.ranks.rank == 0 and job["link"] else None
@@ -165,6 +128,10 @@ class Worker:
         stop = self.step if self.patience.is_over else self.budget.steps
         ranks = self.ranks
         return feed.steps(self.reader, self.plan, start=self.step, stop=stop, rank=ranks.rank, world=ranks.world)
+
+    def owes_validation(self) -> bool:
+        """At the start, and where a stop came before the one that was due."""
+        return self.validated.get("step") != self.step and (self.step == 0 or self.every(self.recipe.train.eval_every))
 
     def every(self, interval: int) -> bool:
         return interval > 0 and self.step % interval == 0
@@ -271,12 +238,19 @@ class Worker:
             self.link.post({"step": self.step, **values})
         self.since = _Since(time.perf_counter())
 
-    def save(self, *, ended: bool = False) -> None:
+    def save(self, *, ended: bool = False, final: bool = False) -> None:
         """Rank 0 writes a checkpoint in the background; replicas are equal, so the others need not. ended: the run
-        takes no further step.
+        takes no further step; final: this worker takes none.
+
+        One that is due while another is being written is left out, unless it is the final one: all would wait for it.
         """
         if self.ranks.rank != 0:
             return
+        if self.checkpoints.is_writing and not final:
+            self._warn(f"no checkpoint of step {self.step:,}: the one before is still being written")
+            return
+        if final:
+            self.watchdog.close()  # nobody waits for this worker any more, and an upload may take its time
         began_at = time.perf_counter()
         state = {
             "validated": self.validated,
@@ -296,12 +270,11 @@ class Worker:
         self.since.saved_s += time.perf_counter() - began_at
 
     def close(self) -> None:
+        self.watchdog.close()
         self.checkpoints.wait()
         if self.metrics:
             self._publish_metrics()
-            if not self.metrics.close():
-                self._warn(f"MLflow lacks points of this run ({self.metrics.problem}): the same command sends them")
-        self.watchdog.close()
+            self.metrics.close()
 
     def _model(self, *, restored: bool) -> GLM:
         shape = GLMConfig.from_dict(self.job["model"])

@@ -125,10 +125,11 @@ def test_what_is_larger_than_the_limit_is_read_and_not_kept(tmp_path, url):
 def test_a_full_disk_ends_no_training(tmp_path, url, monkeypatch):
     cache = DiskCache(str(tmp_path), max_bytes=1 << 30)
 
-    def full(path, data):
+    def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("infra.local_files.write", full)
+    monkeypatch.setattr("infra.disk_cache.os.makedirs", full)
     assert read_all(url, cache).equals(table(10))
 
 

@@ -1,11 +1,16 @@
 """What is refused before any data is prepared, and what only the store can tell."""
 
+import numpy as np
 import pytest
 import small
 
+from glm_model.attention import make_mask
 from glm_model.train import OptimConfig
 from infra.config import Count
 from infra.errors import UserError
+from pipelines import feed
+from pipelines.batches import RowPlaces
+from pipelines.blanks import BlanksConfig
 from pipelines.mix import Member, mix
 from pipelines.vocabulary import Vocabulary
 from workflows.budget import check_recipe, epochs_text, make_budget, model_config
@@ -44,6 +49,15 @@ def test_a_number_of_workers_is_one_or_a_range(number):
         TrainConfig(num_workers=number)
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [({"hours": 0.0}, "hours=0"), ({"patience": 0}, "patience=0"), ({"patience": 2, "eval_every": 0}, "eval_every")],
+)
+def test_lengths_that_are_none_are_refused(settings, words):
+    with pytest.raises(ValueError, match=words):
+        TrainConfig(**settings)
+
+
 def test_hours_are_steps_and_validations():
     pace = Pace(step_s=2.0, validation_s=60.0, memory_bytes=0)
     assert pace.steps_in(1.0, eval_every=0) == (3600 - 120) / 2
@@ -76,6 +90,28 @@ def test_epochs_of_a_mix_are_told_for_each_store(tmp_path, tiny_tokenizer):
         f"{0.75 * seen / first.train.rows:.2f} epochs of store, {0.25 * seen / second.train.rows:.2f} epochs of store"
     )
     assert epochs_text(budget, first) == f"{budget.epochs:.2f} epochs"
+
+
+@pytest.mark.parametrize("mixture", ["glm", "glm_multi", "gpt", {"masked_lm": 1.0}])
+def test_useful_work_is_that_of_the_pairs_that_see_each_other(tiny_store, tiny_tokenizer, mixture):
+    """Counted on the first row group, laid out, with a dense mask."""
+    made = recipe(blanks=BlanksConfig(mixture=mixture))
+    config = model_config(made, tiny_store, tiny_tokenizer)
+    budget = make_budget(made, tiny_store, config, Vocabulary.of(tiny_tokenizer))
+    reader = feed.Reader(tiny_store.train, feed.recipe_of(tiny_store, tiny_tokenizer, made.blanks))
+    num_rows = int(tiny_store.train.group_rows[0])
+    micro = reader.micro_batch(RowPlaces(np.zeros(num_rows, int), np.zeros(num_rows, int), np.arange(num_rows)))
+    batch = micro.tensors()
+    shape = (num_rows, batch["tokens"].shape[1])
+    mask = make_mask(batch["segment_ids"], batch["context_end"], shape, "cpu", backend="dense")
+    assert mask.allowed is not None
+    held = (batch["segment_ids"] >= 0).float()
+    pairs = float((mask.allowed[:, 0] * held[:, :, None] * held[:, None, :]).sum())
+    targets, positions = int(batch["loss_mask"].sum()), int(held.sum())
+    d, layers = config.width, config.layers
+    flops = 72 * layers * d * d * positions + 12 * layers * d * pairs + 6 * d * config.vocab_size * targets
+    assert budget.expansion == pytest.approx(positions / micro.tokens)
+    assert budget.flops_per_token == pytest.approx(flops / micro.tokens)
 
 
 def test_a_warm_up_that_takes_all_steps_is_refused(tiny_store, tiny_tokenizer):

@@ -48,6 +48,7 @@ def held_out(folder: Path, tokenizer, texts: dict[str, list[str]]) -> store.Toke
         shards[split] = [store.shard_of(built["shard"])]
     shards["test"] = []
     manifest = {
+        "sources": [{"name": name} for name in texts],
         "tokenizer_digest": tokenizer.digest,
         "vocab_size": tokenizer.vocab_size,
         "dtype": store.token_dtype(tokenizer.vocab_size).str,

@@ -32,7 +32,7 @@ def past(tiny_store, tiny_tokenizer, tmp_path_factory) -> Path:
     folder.mkdir()
     (folder / "config.yaml").write_text(config.to_yaml(recipe))
     shape = model_config(recipe, tiny_store, tiny_tokenizer).to_dict()
-    record = {"store_url": tiny_store.url, "store_digest": tiny_store.digest, "model": shape}
+    record = {"store_url": tiny_store.url, "store_digest": tiny_store.digest, "model": shape, "steps": 60}
     (folder / "run.json").write_text(json.dumps(record))
     (folder / "metrics.jsonl").write_text("")
     known = history.batch_of(history.open_past(str(folder)), 3).fingerprint

@@ -113,6 +113,18 @@ def test_a_run_without_a_checkpoint_may_take_another_store(tmp_path, tiny_tokeni
     assert again.record["store_digest"] == other.digest
 
 
+def test_a_run_is_held_by_one(tmp_path):
+    run = runs.Run.of(recipe_in(tmp_path), "a")
+    with (
+        runs.held(run),
+        pytest.raises(UserError, match="is being trained by another process"),
+        runs.held(run),
+    ):
+        pytest.fail("both hold it")
+    with runs.held(run):
+        assert not storage.exists(run.url), "the lock lies beside the run"
+
+
 @pytest.mark.integration
 def test_going_on_without_mlflow_keeps_the_tracking_run(mlflow_root, tiny_store):
     tracked = recipe_in(mlflow_root)

@@ -24,7 +24,7 @@ from workflows.budget import make_budget, model_config
 from workflows.initial import settle_model
 from workflows.progress import preparation
 from workflows.recipe import Recipe, identity
-from workflows.worker import train_worker
+from workflows.train_loop import train_worker
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 WORDS = [

@@ -1,6 +1,7 @@
-"""Two Ray nodes on this machine: one joins a training and is announced to leave it again; one does not see its folders."""
+"""Two Ray nodes on this machine: one joins a training and is announced to leave it again, one sees no folder of it."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -30,7 +31,8 @@ for line in sys.stdin:
              "--node-id", second.node_id, "--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot",
              "--deadline-remaining-seconds", "20"], check=True, capture_output=True)
     if line.startswith("hide "):
-        hidden = "mount -t tmpfs tmpfs " + line.split()[1] + " && exec ray start --block --num-cpus=1 --address=" + cluster.address
+        start = "exec ray start --block --num-cpus=1 --address=" + cluster.address
+        hidden = "mount -t tmpfs tmpfs " + line.split()[1] + " && " + start
         path = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
         blind = subprocess.Popen(["unshare", "--mount", "sh", "-c", hidden], env={**os.environ, "PATH": path},
                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -71,7 +73,7 @@ def test_workers_join_and_leave_and_the_run_is_the_same(nodes, tmp_path):
     """Ray looks for new nodes every 20 s: the run has no end in sight, and is stopped once it has seen both."""
     say, address = nodes
     corpus = faults.write_corpus(tmp_path / "corpus")
-    more = ("--train.steps=5000", "--train.eval_every=0", "--train.resize_every_s=3")
+    more = ("--train.steps=5000", "--train.eval_every=0", "--train.resize_every_s=3", "--train.checkpoint_every=47")
     trial = Trial(corpus, tmp_path / "elastic", "run", "[1,2]", more, {"RAY_ADDRESS": address})
     driver = trial.start()
 
@@ -84,6 +86,8 @@ def test_workers_join_and_leave_and_the_run_is_the_same(nodes, tmp_path):
     wait_until(lambda: 2 in trial.worlds())
     say("announce")
     wait_until(lambda: "is about to leave the cluster" in trial.output())
+    announced = int(re.findall(r"a checkpoint of step ([\d,]+) is written now", trial.output())[0].replace(",", ""))
+    wait_until(lambda: (trial.folder / f"checkpoints/step-{announced:08d}/manifest.json").exists())
     say("leave")
     wait_until(lambda: trial.worlds() == [1, 2, 1])
     faults.terminate_driver(driver)
