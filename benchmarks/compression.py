@@ -1,11 +1,12 @@
 """A finished run's unidirectional bits per byte beside compressors, on all of its held-out text.
 
-    python benchmarks/compression.py --run runs/<name> [--json FILE]
+    python benchmarks/compression.py --run runs/<name> [--curve FILE.svg --restarts 75 150] [--json FILE]
 
 The model reads each segment (512 tokens at most) from left to right and knows nothing of what came before; compressors
 take the same documents as one text, in the order of their ids, after nothing (`bz2`, `xz`, and `ppmd` where pyppmd is
 installed) or after as much of the training text as xz's window holds (`xz_after_training`: what the held-out text adds
-to the compressed training text). Bits per byte of the cleaned text.
+to the compressed training text). Bits per byte of the cleaned text. --curve draws the run's losses, and its
+validation beside the compressors.
 """
 
 import argparse
@@ -29,7 +30,7 @@ from pipelines.data_config import text_url
 from pipelines.lineage import documents_of
 from pipelines.store import Split
 from workflows.evaluation import evaluate, validation_of
-from workflows.history import Past, open_past
+from workflows.history import Past, open_past, read_log
 from workflows.ranks import Ranks
 
 _WINDOW = 64 << 20  # bytes: of `xz -9`
@@ -50,6 +51,8 @@ def main() -> None:
     print(f"{len(held_out):,} bytes of held-out text, {len(before):,} of training text before them")
     for name, value in sorted(values.items(), key=lambda item: item[1]):
         print(f"{name:44} {value:6.3f} bits per byte")
+    if options.curve:
+        _draw(past, {name: values[name] for name in compressed}, options.restarts, options.curve)
     if options.json:
         report = {"name": "compression", "machine": platform.processor() or platform.machine()}
         ratios = {name: size / values["val_bits_per_byte"] for name, size in values.items() if name in compressed}
@@ -64,6 +67,27 @@ def _model(past: Past) -> dict[str, float]:
     model = from_pretrained(storage.join(past.url, "model"))
     step = TrainStep(model, num_objectives=len(recipe.mixture.names), precision=past.recipe.train.precision)
     return evaluate(step, validation, Ranks(0, 1, torch.device("cpu")))
+
+
+def _draw(past: Past, compressed: dict[str, float], restarts: list[int], path: str) -> None:
+    from matplotlib.figure import Figure
+
+    points = read_log(past.url)
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for name, axis in (("train/loss", left), ("val/bits_per_byte", right)):
+        found = [(p["step"], p["values"][name]) for p in points if name in p["values"]]
+        axis.plot(*zip(*found, strict=True), marker="o" if axis is right else None, markersize=3, label="GLM mini")
+        axis.set(xlabel="step", title=name)
+        for number, step in enumerate(restarts):
+            axis.axvline(step, color="grey", linestyle=":", label=None if number else "killed")
+    for name, bits in compressed.items():
+        right.axhline(bits, color="C1", linewidth=0.8)
+        right.annotate(name.replace("_", " "), (0, bits), fontsize=7, va="bottom")
+    for axis in (left, right):
+        axis.legend(frameon=False)
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, metadata={"Date": None, "Creator": None})
 
 
 def _text(past: Past, split: Split) -> bytes:
@@ -94,6 +118,8 @@ def _ppmd(text: bytes) -> int | None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", required=True, help="a finished run's folder")
+    parser.add_argument("--curve", help="draw the run to this file")
+    parser.add_argument("--restarts", type=int, nargs="*", default=[], help="steps at which it was killed")
     parser.add_argument("--json", help="write the figures to this file")
     return parser.parse_args()
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -195,9 +196,11 @@ def _files(url: str) -> list[str]:
             f"{place} names {tag!r}, and {urls.join(url, tag)} holds no {PUBLISHED} and no "
             f"mp_rank_00_model_states.pt{_beside(url)}. Copy that folder too, or give the one that you have"
         )
+    within = urls.join(url, "model")
+    place = f"{within}, which is one" if urls.is_file(urls.join(within, "config.json")) else "the folder that was saved"
     raise ValueError(
         f"{url} holds no model: neither config.json with model.safetensors, nor the authors' {PUBLISHED}, "
-        f"mp_rank_00_model_states.pt or a tracker file{_beside(url)}. Give the folder that was saved"
+        f"mp_rank_00_model_states.pt or a tracker file{_beside(url)}. Give {place}"
     )
 
 
@@ -296,18 +299,24 @@ def _module(content: Any, url: str) -> dict[str, Tensor]:
 def _load_pickle(path: str, url: str) -> Any:
     """torch.load that constructs tensors, plain containers and numpy arrays, and refuses everything else by name."""
     try:
-        with torch.serialization.safe_globals(list(_numpy_arrays())):
+        with torch.serialization.safe_globals(list(_numpy_arrays())), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol")  # it is refused, or it is not
             # Files of torch before 1.6 are no zip archives and cannot be mapped.
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error)) or re.search(r"(\S+) was not an allowed global", str(error))
-        if not found:
-            raise ValueError(f"{url} is damaged or not a torch file ({error}). Copy it again") from error
+        if not found and "Unsupported operand" in str(error):
+            raise ValueError(
+                f"{url} is refused: it is a pickle with instructions that torch.save does not write, which could run "
+                "code. Give the file as torch.save wrote it, or model.safetensors"
+            ) from error
+        if not found:  # without torch's advice to load it all the same
+            raise ValueError(f"{url} is damaged or not a torch file. Copy it again") from error
         raise ValueError(
             f"{url} is refused: it needs {found[1]}, which could run code. Where you trust its source, write the plain "
             "weights anew: torch.save(torch.load(FILE, weights_only=False)['module'], 'pytorch_model.bin')"
         ) from error
-    except (RuntimeError, EOFError) as error:
+    except (RuntimeError, EOFError, KeyError) as error:  # KeyError: text, taken for a pickle's instructions
         raise ValueError(f"{url} is damaged or not a torch file ({error}). Copy it again") from error
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from glm_model import layout
+from glm_model.checks import check_finite
 from glm_model.decoding import Decoding
 from glm_model.reader import Reader, piece
 from glm_model.sampling import Written, veto
@@ -26,6 +27,7 @@ def beam_search(
     *,
     sop: int,
     stop: tuple[int, ...],
+    banned: Sequence[int],
     vocab_size: int | None,
 ) -> list[list[Written]]:
     """What is written into the masks of each prompt, in text order; the reader holds a row per prompt.
@@ -44,11 +46,13 @@ def beam_search(
         pieces = [inputs for search in active for inputs in search.pieces]
         logprobs_RV = torch.log_softmax(reader.feed(pieces)[:, :vocab_size], -1)
         vocabulary = logprobs_RV.shape[1]
-        logprobs_RV = veto(logprobs_RV, [beam for search in active for beam in search.beams], decoding, stop=stop)
+        beams = [beam for search in active for beam in search.beams]
+        logprobs_RV = veto(logprobs_RV, beams, decoding, stop=stop, banned=banned)
         scores_R = torch.tensor([score for search in active for score in search.scores]).to(logprobs_RV)
         total_NC = (logprobs_RV + scores_R[:, None]).view(len(active), width * vocabulary)
         # Each beam has len(stop) ends, so as many candidates hold `width` that go on, where there are that many.
         best = torch.topk(total_NC, min(width * (1 + len(stop)), total_NC.shape[1]), dim=1)
+        check_finite(reader.model, best.values[:, 0].tolist())  # NaN counts as the greatest
         for search, scores, places in zip(active, best.values.tolist(), best.indices.tolist(), strict=True):
             ranked = zip(scores, places, strict=True)
             search.take([(score, place // vocabulary, place % vocabulary) for score, place in ranked])

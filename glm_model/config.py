@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
+# What an error advises where a text is too long.
+MORE_POSITIONS = "glm_model.resize.extend_positions makes one of this"
+
 
 @dataclass(frozen=True)
 class GLMConfig:

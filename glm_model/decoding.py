@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
+from numbers import Integral, Real
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class Decoding:
     ends some at once, [eop] being its most frequent target.
     """
     temperature: float = 0.0
-    """Above 0: draw each token from softmax(logits / temperature)."""
+    """Above 0, from 1e-6 to 1e6: draw each token from softmax(logits / temperature)."""
     top_k: int = 0
     """Draw among the k most probable tokens only; 0: all."""
     top_p: float = 1.0
@@ -36,19 +38,26 @@ class Decoding:
     """Of the draws. A text's draws depend on it, the text and the number of the sample, not on the other texts."""
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value, kind = getattr(self, field.name), Integral if field.type == "int" else Real
+            if not isinstance(value, kind) or isinstance(value, bool) or not math.isfinite(value):
+                what = "a whole number" if field.type == "int" else "a finite number"
+                raise ValueError(f"{field.name}={value!r} must be {what}")
         if self.max_tokens < 1:
             raise ValueError(f"max_tokens={self.max_tokens} leaves nothing to write: use at least 1")
         if not 0 <= self.min_tokens <= self.max_tokens:
             raise ValueError(
                 f"min_tokens={self.min_tokens} must lie between 0 and max_tokens={self.max_tokens}. Raise max_tokens"
             )
-        if not self.temperature >= 0 or self.top_k < 0 or not 0 < self.top_p <= 1:
+        if self.temperature and not 1e-6 <= self.temperature <= 1e6:  # beyond, float32 overflows
             raise ValueError(
-                f"temperature={self.temperature}, top_k={self.top_k}, top_p={self.top_p}: temperature and top_k must "
-                "not be negative and top_p must be above 0 and at most 1"
+                f"temperature={self.temperature} must be 0, the most probable token each time, or lie between 1e-6 and "
+                "1e6. 0.9 is usual"
             )
-        for name, least in (("samples", 1), ("beams", 1), ("length_penalty", 0), ("no_repeat_ngram", 0)):
-            if not getattr(self, name) >= least:
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p={self.top_p} must be above 0 and at most 1")
+        for name, least in (("top_k", 0), ("samples", 1), ("beams", 1), ("length_penalty", 0), ("no_repeat_ngram", 0)):
+            if getattr(self, name) < least:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least {least}")
         self._check_together()
 

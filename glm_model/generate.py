@@ -15,9 +15,10 @@ import torch
 
 from glm_model import layout
 from glm_model.beam_search import beam_search
+from glm_model.checks import check_finite
 from glm_model.decoding import Decoding
 from glm_model.model import GLM
-from glm_model.prompts import check_context, naming_text, read_prompts, resolve_order
+from glm_model.prompts import check_context, listed, naming_text, read_prompts, resolve_order, spliced
 from glm_model.reader import Reader, evaluating, piece
 from glm_model.sampling import Written, choose, draws_for, veto
 
@@ -30,6 +31,7 @@ class Blank:
     """What was written into one mask."""
 
     text: str
+    """With the space it begins with where spaces are tokens; without the "##" of a piece inside a word."""
     logprob: float
     """Natural log of the model's own probability (before temperature and filters), the end token included."""
     tokens: tuple[int, ...]
@@ -38,10 +40,17 @@ class Blank:
 
 @dataclass(frozen=True)
 class Filled:
-    """A text with its blanks filled; `blanks` are in the order of the masks in the text."""
+    """A text with its blanks filled."""
 
-    text: str
+    parts: tuple[str, ...]
+    """The user's own text, as it was given, and what stands in place of the masks, in turn: `prompts.spliced`."""
     blanks: tuple[Blank, ...]
+    """In the order of the masks in the text."""
+
+    @property
+    def text(self) -> str:
+        """The user's text with its masks replaced."""
+        return "".join(self.parts)
 
     @property
     def logprob(self) -> float:
@@ -68,8 +77,11 @@ def fill(
     """Fill every [MASK], [sMASK] and [gMASK] of a text; each blank sees those written before it.
 
     max_tokens ... seed: see `Decoding`. order: "left_to_right", "right_to_left", or the masks' indices in the order in
-    which to fill them. Raises ValueError when the text is empty, has no mask or is too long for the model.
+    which to fill them. Raises ValueError when the text is empty, has no mask or is too long for the model, on bad
+    options, and when the model's weights are not finite.
     """
+    if not isinstance(text, str):
+        raise ValueError(f"the text is a {type(text).__name__}, no string. fill_batch takes a list of texts")
     decoding = Decoding(
         max_tokens=max_tokens,
         min_tokens=min_tokens,
@@ -95,22 +107,26 @@ def fill_batch(
     """`fill` for several texts at once: for each its `decoding.samples` filled versions.
 
     Faster than one at a time (`benchmarks/generate.py`) and equal to it. Memory grows with the number of texts: hand in
-    some tens at a time. order: as for `fill`, the same for every text.
+    some tens at a time. order: as for `fill`, the same for every text. Control tokens ([CLS], masks, [UNK], ...) are
+    never written, however probable; [eop] and eos end a blank.
     """
-    special = tokenizer.special
+    if decoding is not None and not isinstance(decoding, Decoding):
+        raise ValueError(f"decoding is a {type(decoding).__name__}; give a Decoding, such as Decoding(max_tokens=8)")
+    special, texts = tokenizer.special, listed(texts, "texts", "strings")
+    ends = (special.eop, special.eos)
     prompts = read_prompts(tokenizer, texts)
     written = fill_tokens(
         model,
         prompts,
         decoding or Decoding(),
         sop=special.sop,
-        stop=(special.eop, special.eos),
+        stop=ends,
+        banned=sorted(tokenizer.control_ids.difference(ends)),
         vocab_size=tokenizer.vocab_size,
         order=order,
     )
     return [
-        [_filled(tokenizer, prompt, sample) for sample in samples]
-        for prompt, samples in zip(prompts, written, strict=True)
+        [_filled(tokenizer, text, sample) for sample in samples] for text, samples in zip(texts, written, strict=True)
     ]
 
 
@@ -122,13 +138,15 @@ def fill_tokens(
     *,
     sop: int,
     stop: tuple[int, ...],
+    banned: Sequence[int] = (),
     vocab_size: int | None = None,
     order: str | Sequence[int] = "left_to_right",
     use_cache: bool = True,
 ) -> list[list[list[Written]]]:
     """What is written into each mask: of each prompt, its samples; of each sample, its masks in text order.
 
-    stop: ids that end a blank; they are neither kept nor fed. vocab_size: ids from here on are never written.
+    stop: ids that end a blank; they are neither kept nor fed. banned: ids that are never written; the authors' code
+    has none. vocab_size: nor are ids from here on.
     use_cache=False recomputes everything for each token: the reference for the cache. Otherwise as for `fill_batch`.
     """
     if not prompts:
@@ -138,13 +156,15 @@ def fill_tokens(
         with naming_text(index, len(prompts)):
             orders.append(resolve_order(order, len(prompt.mask_positions)))
             _check_room(model, prompt, decoding)
+    known = min(vocab_size or model.config.vocab_size, model.config.vocab_size)
+    limits = {"stop": stop, "banned": [token for token in banned if token < known], "vocab_size": vocab_size}
     # The last token of a row's last blank is not fed.
     longest = max(len(p.tokens) + len(p.mask_positions) * (decoding.max_tokens + 1) - 1 for p in prompts)
     with evaluating(model):
         reader = Reader(model, [prompt.tokens for prompt in prompts], capacity=longest, use_cache=use_cache)
         if decoding.beams == 1:
-            return _sample(reader, prompts, orders, decoding, sop=sop, stop=stop, vocab_size=vocab_size)
-        best = beam_search(reader, prompts, orders, decoding, sop=sop, stop=stop, vocab_size=vocab_size)
+            return _sample(reader, prompts, orders, decoding, sop=sop, **limits)
+        best = beam_search(reader, prompts, orders, decoding, sop=sop, **limits)
         return [[blanks] for blanks in best]
 
 
@@ -187,6 +207,7 @@ def _sample(
     *,
     sop: int,
     stop: tuple[int, ...],
+    banned: Sequence[int],
     vocab_size: int | None,
 ) -> list[list[list[Written]]]:
     """Token by token, greedy or drawn; a row that ends a blank goes on with its next one, whatever the others do."""
@@ -198,11 +219,12 @@ def _sample(
     active = [row for rows in samples for row in rows]
     while active:
         logits_BV = reader.feed([row.inputs for row in active if row.inputs is not None])[:, :vocab_size]
-        allowed_BV = veto(logits_BV, [row.tokens for row in active], decoding, stop=stop)
+        allowed_BV = veto(logits_BV, [row.tokens for row in active], decoding, stop=stop, banned=banned)
         uniforms = [row.draws.random() for row in active] if decoding.temperature else ()
         chosen_B = choose(allowed_BV, decoding, uniforms)
-        logprobs_B = torch.log_softmax(logits_BV, -1).gather(1, chosen_B[:, None])[:, 0]
-        for row, token, logprob in zip(active, chosen_B.tolist(), logprobs_B.tolist(), strict=True):
+        logprobs = torch.log_softmax(logits_BV, -1).gather(1, chosen_B[:, None])[:, 0].tolist()
+        check_finite(reader.model, logprobs)
+        for row, token, logprob in zip(active, chosen_B.tolist(), logprobs, strict=True):
             row.take(token, logprob, ends=token in stop, max_tokens=decoding.max_tokens)
         going_on = [index for index, row in enumerate(active) if row.inputs is not None]
         active = [active[index] for index in going_on]
@@ -211,13 +233,9 @@ def _sample(
     return [[[row.written[blank] for blank in sorted(row.written)] for row in rows] for rows in samples]
 
 
-def _filled(tokenizer: Tokenizer, prompt: layout.Prompt, written: Sequence[Written]) -> Filled:
-    pieces = np.split(prompt.tokens, prompt.mask_positions)
-    whole = [pieces[0][1:]]  # without [CLS]
-    for (tokens, _), after in zip(written, pieces[1:], strict=True):
-        whole += [np.array(tokens, np.int64), after[1:]]
+def _filled(tokenizer: Tokenizer, text: str, written: Sequence[Written]) -> Filled:
     blanks = tuple(Blank(tokenizer.decode(tokens), logprob, tokens) for tokens, logprob in written)
-    return Filled(tokenizer.decode(np.concatenate(whole)), blanks)
+    return Filled(spliced(text, [blank.text for blank in blanks]), blanks)
 
 
 def _check_room(model: GLM, prompt: layout.Prompt, decoding: Decoding) -> None:

@@ -113,8 +113,10 @@ def layout(tokens: IntArray, spans: IntArray, *, mask: int, marks: Marks) -> Exa
 
     Raises ValueError when a span is empty, out of range or overlaps another.
     """
-    tokens = np.asarray(tokens)
-    spans = np.asarray(spans, dtype=np.int64).reshape(-1, 2)
+    tokens, spans = np.asarray(tokens), np.asarray(spans)
+    if tokens.ndim != 1 or any(array.size and array.dtype.kind not in "iu" for array in (tokens, spans)):
+        raise ValueError("layout takes whole numbers: tokens [n], the ids of one segment, and spans [k, 2] of them")
+    spans = spans.astype(np.int64).reshape(-1, 2)
     ends, span_ends = np.array([0, len(tokens)]), np.array([0, len(spans)])
     batch = Ragged(tokens, ends, spans, span_ends, np.array([mask]), np.array([0]))
     check_spans(batch)
@@ -306,12 +308,12 @@ def layout_answers(asked: Prompt, answers: list[IntArray], *, marks: Marks, orde
     """
     masks = asked.mask_positions
     if len(answers) != len(masks):
-        raise ValueError(f"{len(answers)} answers for {len(masks)} masks: give one per mask, from left to right")
+        raise ValueError(f"give one answer per mask, from left to right (answers: {len(answers)}, masks: {len(masks)})")
     sizes = np.array([len(answer) for answer in answers], np.int64)
     if not sizes.all():
         raise ValueError(f"the answer of mask {int(np.argmin(sizes))} is empty: it needs at least one token")
     around = np.split(asked.tokens, np.sort(np.concatenate((masks, masks + 1))))
-    text = [part for pair in itertools.zip_longest(around[::2], answers, fillvalue=around[:0]) for part in pair]
+    text = [part for pair in itertools.zip_longest(around[::2], answers, fillvalue=masks[:0]) for part in pair]
     start = masks + np.cumsum(sizes - 1) - (sizes - 1)
     spans = np.stack((start, start + sizes), axis=1)
     example = layout(np.concatenate(text), spans if order is None else spans[order], mask=0, marks=marks)

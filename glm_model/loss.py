@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from glm_model.checks import check_fields
 from glm_model.model import GLM
 
 # Logits worked on at a time. On a CPU 16 MiB in fp32, which the allocator reuses: larger blocks are mapped anew and
@@ -72,8 +73,13 @@ def blank_loss(
     max_logits: most elements of logits to keep; None: 2^26 on a CPU, 2^29 elsewhere.
     compiled: fuse what is done to logits, by code compiled on first use.
     Without blanks the sums are zero and still carry (zero) gradients to every parameter, as DDP needs. Raises
-    ValueError when a target or an objective is out of range.
+    ValueError on wrong shapes and dtypes (loss_mask may be bool), and when a target or an objective is out of range.
     """
+    asked = {"loss_mask": loss_mask, "targets": targets, "objective_ids": objective_ids}
+    if at is None:
+        check_fields(asked, like="x", shape=x.shape[:-1])
+    else:
+        check_fields(asked, like="loss_mask")
     at_M = blank_positions(loss_mask) if at is None else at
     x_MD = x.flatten(0, 1).index_select(0, at_M) if at is None else x[: len(at_M)]
     targets_M = targets.flatten()[at_M]

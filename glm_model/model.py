@@ -22,7 +22,8 @@ from torch.utils.checkpoint import checkpoint
 
 from glm_model.attention import AttentionMask, Backend, Use, attention, make_mask
 from glm_model.cache import Cache
-from glm_model.config import GLMConfig
+from glm_model.checks import check_fields
+from glm_model.config import MORE_POSITIONS, GLMConfig
 from glm_model.dropout import dropout
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ class GLM(nn.Module):
         outside its segment. On a GPU the checks wait for what was queued on it before.
         """
         batch = {"tokens": tokens, "position_ids": position_ids, "block_position_ids": block_position_ids}
-        self._check(batch | {"segment_ids": segment_ids, "context_end": context_end}, cache, counts)
+        self._check(batch | {"segment_ids": segment_ids, "context_end": context_end}, cache, counts, at)
         if cache is None:
             use = Use(self._compute_dtype(), self.config.head_width, self.config.attention_dropout * self.training)
             shape = (len(tokens), tokens.shape[1])
@@ -211,37 +212,41 @@ class GLM(nn.Module):
 
         save_pretrained(self, url, tokenizer=tokenizer, card=card)
 
-    def _check(self, batch: dict[str, Tensor | None], cache: Cache | None, counts: Sequence[int] | None) -> None:
+    def _check(
+        self, batch: dict[str, Tensor | None], cache: Cache | None, counts: Sequence[int] | None, at: Tensor | None
+    ) -> None:
+        check_fields(batch, like="tokens")
         tokens = batch["tokens"]
         assert tokens is not None
         if tokens.ndim != 2 or 0 in tokens.shape:
             raise ValueError(f"tokens has shape {list(tokens.shape)}; the model takes [rows, length], both at least 1")
-        for name, value in batch.items():
-            if value is None:
-                continue
-            if value.dtype != torch.int64:
-                raise ValueError(f"{name} is {value.dtype}; the model takes torch.int64: use .long()")
-            if value.shape != tokens.shape:
-                raise ValueError(f"{name} has shape {list(value.shape)} where tokens has {list(tokens.shape)}")
+        if at is not None:
+            check_fields(
+                {"at": at}, like="a list of flat positions", shape=[at.numel()] if isinstance(at, Tensor) else []
+            )
         if cache is not None:
             _check_cache(cache, batch)
         elif counts is not None:
             raise ValueError("counts go with a cache: without one, mark padding by segment_ids = -1")
         if torch.compiler.is_compiling():
             return
-        table = "Shorten the segments, or use a model with more positions (model.positions)"
+        table = f"Shorten the segments, or use a model with more positions ({MORE_POSITIONS})"
         limits = {
             "tokens": (self.config.vocab_size, "Use the tokenizer that the model was trained with"),
             "position_ids": (self.config.positions + 1, table),
             "block_position_ids": (self.config.positions + 1, table),
         }
         values = [batch[name] for name in limits]
+        if at is not None and at.numel():
+            limits["at"] = (tokens.numel(), "They are flat: row * length + column")
+            values.append(at)
         # Checked on every device: an index out of range on a GPU would end the process without saying which.
         extremes = torch.stack([x for value in values if value is not None for x in torch.aminmax(value)]).tolist()
         for (name, (limit, remedy)), low, high in zip(limits.items(), extremes[::2], extremes[1::2], strict=True):
             if low < 0 or high >= limit:
                 bad = low if low < 0 else high
-                raise ValueError(f"{name} holds {bad}; this model takes 0 to {limit - 1}. {remedy}")
+                whose = "this batch has" if name == "at" else "this model takes"
+                raise ValueError(f"{name} holds {bad}; {whose} 0 to {limit - 1}. {remedy}")
 
 
 def _check_cache(cache: Cache, batch: dict[str, Tensor | None]) -> None:

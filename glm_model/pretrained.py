@@ -11,8 +11,9 @@ Loading holds one fp32 copy of the model; saving copies nothing that lies on the
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -42,7 +43,9 @@ def save_pretrained(
     """Write a model folder to a local path or fsspec URL, over what an earlier save left there.
 
     card: the text of README.md; None writes a short one. shard_bytes: largest size of a file of weights.
+    Raises ValueError where `url` is empty or a file, and when the tokenizer has ids that the model has no row for.
     """
+    _check_save(model, url, tokenizer)
     config = urls.join(url, "config.json")
     urls.remove(config)
     urls.remove(urls.join(url, PUBLISHED))
@@ -54,8 +57,9 @@ def save_pretrained(
 def save_authors(model: GLM, url: str, tokenizer: Tokenizer | None = None, *, card: str | None = None) -> None:
     """Write the published form, pytorch_model.bin and config.json under the authors' names, with our files beside it.
 
-    fp32, so that reading it back is exact.
+    fp32, so that reading it back is exact. Raises ValueError as `save_pretrained` does.
     """
+    _check_save(model, url, tokenizer)
     urls.remove(urls.join(url, "config.json"))
     remove_weights(url)  # ours, which would be read before theirs
     _write_companions(model, url, tokenizer, card)
@@ -67,23 +71,28 @@ def from_pretrained(url: str, *, heads: int | None = None) -> GLM:
 
     heads: attention heads, which the authors' checkpoints do not record; None: what a config.json beside them says, or
     else one per 64 of width, as in all published models.
-    Warns of task heads that it leaves out. Raises ValueError that names the file, or the tensors, that do not fit.
+    Warns of task heads that it leaves out, and of attention heads that it guesses. Raises ValueError that names the
+    file, or the tensors, that do not fit.
     """
     url = str(url)
-    if url.endswith((".pt", ".bin")):
-        beside = urls.join(url.rpartition("/")[0] or ".", "config.json")
-        return from_authors_state(read_authors(url), heads=heads, config=_config(beside))
-    config = _config(urls.join(url, "config.json"))
-    if config.get("model_type") == MODEL_TYPE:
-        shape = {name: value for name, value in config.items() if name != "model_type"}
-        return _assemble(GLMConfig.from_dict(shape), read_weights(url))
-    if not has_weights(url):
-        return from_authors_state(read_authors(url), heads=heads, config=config)
-    if not config:
+    is_one_file = url.endswith((".pt", ".bin"))
+    config_url = urls.join((url.rpartition("/")[0] or ".") if is_one_file else url, "config.json")
+    config = _config(config_url)
+    if is_one_file or (config.get("model_type") != MODEL_TYPE and not has_weights(url)):
+        state = read_authors(url)
+    elif not config:
         raise ValueError(
             f"{url} has weights but no config.json, which is written last: it is unfinished. Save it again"
         )
-    return from_authors_state(read_weights(url), heads=heads, config=config)
+    else:
+        state = read_weights(url)
+    with _naming(url):
+        if is_one_file or config.get("model_type") != MODEL_TYPE:
+            return from_authors_state(state, heads=heads, config=config)
+        shape = GLMConfig.from_dict({name: value for name, value in config.items() if name != "model_type"})
+        if heads not in (None, shape.heads):
+            raise ValueError(f"heads={heads}, and its config.json says heads={shape.heads}. Leave heads out")
+        return _assemble(shape, state)
 
 
 def from_authors_state(
@@ -96,8 +105,15 @@ def from_authors_state(
     renamed, left_out = our_names(state)
     if left_out:
         shown = ", ".join(left_out[:3]) + (", ..." if len(left_out) > 3 else "")
-        warnings.warn(f"{len(left_out)} tensors of task heads are left out: {shown}", stacklevel=2)
-    return _assemble(shape_of(renamed, config or {}, heads=heads), renamed)
+        warnings.warn(f"tensors of task heads are left out ({len(left_out)}): {shown}", stacklevel=2)
+    shape = shape_of(renamed, config or {}, heads=heads)
+    if heads is None and not (config or {}).get("num_attention_heads"):
+        warnings.warn(
+            f"the checkpoint does not record its attention heads: {shape.heads} are taken, one per 64 of width. Where "
+            "it was trained with others, give heads (--heads)",
+            stacklevel=2,
+        )
+    return _assemble(shape, renamed)
 
 
 def generation_config() -> dict[str, Any]:
@@ -130,6 +146,26 @@ def _assemble(config: GLMConfig, state: Mapping[str, Tensor]) -> GLM:
         )
     model.load_state_dict(dict(state), assign=True)
     return model.eval()
+
+
+@contextlib.contextmanager
+def _naming(url: str) -> Iterator[None]:
+    """Say in a ValueError which checkpoint it is about."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{url}: {error}") from error
+
+
+def _check_save(model: GLM, url: str, tokenizer: Tokenizer | None) -> None:
+    if urls.is_file(url):
+        raise ValueError(f"{url} is a file, and a model is a folder. Give another place")
+    rows = model.config.vocab_size
+    if tokenizer is not None and tokenizer.vocab_size > rows:
+        raise ValueError(
+            f"the tokenizer has {tokenizer.vocab_size:,} ids and the model {rows:,} rows: ids without a row cannot be "
+            "looked up. Give the tokenizer that it was trained with, or glm_model.resize.grow_vocabulary adds rows"
+        )
 
 
 def _config(url: str) -> dict[str, Any]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from glm_model import layout
-from glm_model.config import GLMConfig
+from glm_model.config import MORE_POSITIONS, GLMConfig
+from glm_model.vocabulary import PROMPT_MASKS
 
 if TYPE_CHECKING:
     from glm_model.tokenizer import Tokenizer
+
+_ORDERS = "Use 'left_to_right', 'right_to_left', or the numbers of the masks, from 0, in any order"
 
 
 def read_prompt(tokenizer: Tokenizer, text: str, *, eos: bool | None = None) -> layout.Prompt:
@@ -22,6 +25,8 @@ def read_prompt(tokenizer: Tokenizer, text: str, *, eos: bool | None = None) -> 
     have it always. Raises ValueError when the text is empty or has no mask.
     """
     special = tokenizer.special
+    if not isinstance(text, str):
+        raise ValueError(f"the text is a {type(text).__name__}, no string")
     if not text.strip():
         raise ValueError("the text is empty. Write a text with [MASK] where the model should write")
     if eos is None:
@@ -32,11 +37,32 @@ def read_prompt(tokenizer: Tokenizer, text: str, *, eos: bool | None = None) -> 
 
 def read_prompts(tokenizer: Tokenizer, texts: Sequence[str], *, eos: bool | None = None) -> list[layout.Prompt]:
     """As `read_prompt`, for several texts; an error says which one (from 1)."""
-    prompts = []
+    prompts, texts = [], listed(texts, "texts", "strings")
     for index, text in enumerate(texts):
         with naming_text(index, len(texts)):
             prompts.append(read_prompt(tokenizer, text, eos=eos))
     return prompts
+
+
+def spliced(text: str, answers: Sequence[str]) -> tuple[str, ...]:
+    """(text, answer, text, ..., text): the text as it was given, cut at its masks, and an answer in place of each.
+
+    Only where the text has white space (or its border) beside a mask, the answer is without its own.
+    """
+    own = PROMPT_MASKS.split(text)[::2]
+    parts = own[:1]
+    for answer, after in zip(answers, own[1:], strict=True):
+        before = "".join(parts)
+        answer = answer.lstrip() if not before or before[-1].isspace() else answer
+        parts += [answer.rstrip() if not after or after[0].isspace() else answer, after]
+    return tuple(parts)
+
+
+def listed(given: Any, name: str, of: str) -> list[Any]:
+    """What was given as a list; ValueError where it is a single string, or nothing to go through."""
+    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
+        raise ValueError(f"{name}={given!r:.60} is a {type(given).__name__}; give a list of {of}")
+    return list(given)
 
 
 @contextmanager
@@ -55,20 +81,27 @@ def check_context(config: GLMConfig, length: int) -> None:
     if length > config.positions + 1:
         raise ValueError(
             f"the text has {length:,} tokens ([CLS] and the end included), and the model has positions for "
-            f"{config.positions + 1:,}. Shorten the text, or use a model with more positions (model.positions)"
+            f"{config.positions + 1:,}. Shorten the text, or use a model with more positions ({MORE_POSITIONS})"
         )
+
+
+def check_order(order: Any) -> None:
+    """Raise ValueError when an order is one of no text, however many masks it has."""
+    if isinstance(order, str):
+        if order not in ("left_to_right", "right_to_left"):
+            raise ValueError(f"order={order!r} is unknown. {_ORDERS}")
+        return
+    numbers = listed(order, "order", "the masks' numbers from 0, or the name of an order")
+    if sorted(numbers) != list(range(len(numbers))):
+        raise ValueError(f"order={numbers} does not hold each number from 0 to {len(numbers) - 1} once. {_ORDERS}")
 
 
 def resolve_order(order: str | Sequence[int], count: int) -> list[int]:
     """Which of `count` masks is filled first, second, ...; raises ValueError on an order that is none."""
-    if order == "left_to_right":
-        return list(range(count))
-    if order == "right_to_left":
-        return list(range(count))[::-1]
-    if isinstance(order, str) or sorted(order) != list(range(count)):
-        given = order if isinstance(order, str) else list(order)
-        raise ValueError(
-            f"order={given!r} does not name each of the text's {count} masks once. "
-            f"Use 'left_to_right', 'right_to_left', or the numbers 0 to {count - 1} in any order"
-        )
+    check_order(order)
+    if isinstance(order, str):
+        return list(range(count))[:: 1 if order == "left_to_right" else -1]
+    if len(order) != count:
+        masks = "one mask" if count == 1 else f"{count} masks"
+        raise ValueError(f"order={list(order)} is of {len(order)} masks, and the text has {masks}. {_ORDERS}")
     return list(order)

@@ -33,12 +33,21 @@ def draws_for(seed: int, tokens: np.ndarray, sample: int) -> np.random.Generator
     return np.random.Generator(np.random.Philox(key=int.from_bytes(key.digest(), "little")))
 
 
-def veto(scores_BV: Tensor, written: Sequence[Sequence[int]], decoding: Decoding, *, stop: Sequence[int]) -> Tensor:
-    """The scores, -inf where a token may not follow what was written: an end too early, an n-gram again.
+def veto(
+    scores_BV: Tensor,
+    written: Sequence[Sequence[int]],
+    decoding: Decoding,
+    *,
+    stop: Sequence[int],
+    banned: Sequence[int] = (),
+) -> Tensor:
+    """The scores, -inf where a token may not follow what was written: a banned one, an end too early, an n-gram again.
 
-    A row that would be left without a token keeps its scores.
+    A row that the last two would leave without a token is spared them.
     """
-    banned = [
+    if banned:
+        scores_BV = scores_BV.index_fill(1, torch.tensor(banned, device=scores_BV.device), -torch.inf)
+    vetoed = [
         (row, token)
         for row, tokens in enumerate(written)
         for token in (
@@ -46,9 +55,9 @@ def veto(scores_BV: Tensor, written: Sequence[Sequence[int]], decoding: Decoding
             *(_repeats(tokens, decoding.no_repeat_ngram) if decoding.no_repeat_ngram else ()),
         )
     ]
-    if not banned:
+    if not vetoed:
         return scores_BV
-    rows, tokens = torch.tensor(banned, device=scores_BV.device).unbind(1)
+    rows, tokens = torch.tensor(vetoed, device=scores_BV.device).unbind(1)
     left_BV = scores_BV.clone()
     left_BV[rows, tokens] = -torch.inf
     return torch.where(torch.isfinite(left_BV).any(1, keepdim=True), left_BV, scores_BV)

@@ -12,15 +12,17 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from glm_model import layout
+from glm_model.checks import check_finite
+from glm_model.config import MORE_POSITIONS
 from glm_model.model import GLM
-from glm_model.prompts import check_context, naming_text, read_prompts, resolve_order
+from glm_model.prompts import check_context, listed, naming_text, read_prompts, resolve_order
 from glm_model.reader import Reader, evaluating
 
 if TYPE_CHECKING:
@@ -67,7 +69,8 @@ def score(
     candidates: the answer of the text's mask, or one per mask from left to right. Where spaces are tokens an answer
     carries its own leading space (" yes"). count_end: whether each answer's [eop] counts, as in the authors' cloze
     tasks; without it an answer never scores above one that it begins with.
-    Raises ValueError when the text is empty, has no mask or is too long, and on an empty candidate.
+    Raises ValueError when the text is empty, has no mask or is too long, on an empty candidate, and when the model's
+    weights are not finite.
     """
     return score_batch(model, tokenizer, [text], [candidates], count_end=count_end, order=order)[0]
 
@@ -82,11 +85,10 @@ def score_batch(
     order: str | Sequence[int] = "left_to_right",
 ) -> list[list[Score]]:
     """`score` for several texts at once; candidates[i] are those of texts[i]. Memory grows with their number."""
-    special = tokenizer.special
-    answers = [
-        [[tokenizer.encode(part) for part in ([one] if isinstance(one, str) else one)] for one in several]
-        for several in candidates
-    ]
+    special, answers = tokenizer.special, []
+    for index, several in enumerate(each := listed(candidates, "candidates", "lists of answers, one for each text")):
+        with naming_text(index, len(each)):
+            answers.append([_encoded(tokenizer, one) for one in listed(several, "candidates", "answers")])
     return score_tokens(
         model,
         read_prompts(tokenizer, texts, eos=True),
@@ -254,6 +256,14 @@ def _piece(
     return Piece(example, counted)
 
 
+def _encoded(tokenizer: Tokenizer, answer: Any) -> list[np.ndarray]:
+    parts = [answer] if isinstance(answer, str) else listed(answer, "a candidate", "strings, one for each mask")
+    for part in parts:
+        if not isinstance(part, str):
+            raise ValueError(f"a candidate holds {part!r:.60}, no string; give one string for each mask")
+    return [tokenizer.encode(part) for part in parts]
+
+
 def _check_ids(answer: np.ndarray, limit: int) -> None:
     if len(answer) and not 0 <= min(answer) <= max(answer) < limit:
         bad = min(answer) if min(answer) < 0 else max(answer)
@@ -265,7 +275,7 @@ def _check_answer(model: GLM, example: layout.Example) -> None:
     if longest > model.config.positions:
         raise ValueError(
             f"an answer of {longest - 1:,} tokens takes {longest:,} places in its blank, and the model has "
-            f"{model.config.positions:,}. Shorten it, or use a model with more positions (model.positions)"
+            f"{model.config.positions:,}. Shorten it, or use a model with more positions ({MORE_POSITIONS})"
         )
 
 
@@ -294,6 +304,7 @@ def _reduce(
         greedy.append((chosen == logits_V.amax(1)).cpu())
     bounds = np.cumsum([0, *(len(place) for place in places)])
     logprob_M, greedy_M = torch.cat(logprobs).numpy(), torch.cat(greedy).numpy()
+    check_finite(model, [float(logprob_M.sum())])
     return [
         Score(float(logprob_M[a:b].sum()), int(b - a), bool(greedy_M[a:b].all())) for a, b in itertools.pairwise(bounds)
     ]

@@ -26,8 +26,10 @@ from glm_model.vocabulary import (
     EOP,
     GMASK,
     MASK,
+    PROMPT_MASKS,
     SMASK,
     SOP,
+    no_tokenizer,
     read_spec,
     special_roles,
     vocabulary_size,
@@ -36,7 +38,6 @@ from glm_model.vocabulary import (
 from glm_model.word_cache import WordCache, words_are_independent
 
 _RETURNS_ARRAYS = hasattr(tokenizers.Encoding, "ids_array")  # tokenizers 1.x, which dropped encode_batch_fast
-_PROMPT_MASKS = re.compile(r"(\[MASK\]|\[sMASK\]|\[gMASK\])")
 # The part of a tokenizer file that decides which ids a text gets; the digest covers this and nothing else.
 _TEXT_SECTIONS = ("normalizer", "pre_tokenizer", "model")
 
@@ -81,10 +82,15 @@ class Tokenizer:
         the authors' SentencePiece .model.
 
         url: local path or fsspec URL. lowercase: only for vocab.txt, which does not say it. task_masks: whether it has
-        [gMASK] and [sMASK]; None: as a file of ours says, and others get them. ValueError when missing.
+        [gMASK] and [sMASK]; None: as a file of ours says, and others get them. ValueError when missing or damaged.
         """
-        spec = with_special_tokens(read_spec(str(url), lowercase), task_masks=task_masks)
-        return cls(json.dumps(spec, ensure_ascii=False))
+        spec = read_spec(str(url), lowercase)
+        try:
+            return cls(json.dumps(with_special_tokens(spec, task_masks=task_masks), ensure_ascii=False))
+        except ValueError:
+            raise
+        except Exception as error:  # `tokenizers` raises plain Exception; a part that is missing is a KeyError of ours
+            raise no_tokenizer(str(url), f"{type(error).__name__}: {error}") from error
 
     def save(self, directory: str) -> str:
         """Write `<directory>/tokenizer.json`, which `tokenizers.Tokenizer.from_file` reads too; returns its URL."""
@@ -101,6 +107,11 @@ class Tokenizer:
     def padded_vocab_size(self) -> int:
         """Rows of the embedding: vocab_size rounded up to a multiple of 128."""
         return -(-self.vocab_size // 128) * 128
+
+    @property
+    def control_ids(self) -> frozenset[int]:
+        """Ids that stand for no text: [CLS], the masks, [UNK], all that a published vocabulary adds to its pieces."""
+        return frozenset(id_ for id_ in self._names if id_ >= 0)
 
     @cached_property
     def digest(self) -> str:
@@ -128,7 +139,7 @@ class Tokenizer:
         """int32 ids of a user's prompt: [MASK], [sMASK], [gMASK] become their ids. For inference, not for corpora."""
         mask_ids = {MASK: self.special.mask, SMASK: self.special.smask, GMASK: self.special.gmask}
         ids: list[np.ndarray] = []
-        parts = _PROMPT_MASKS.split(text)
+        parts = PROMPT_MASKS.split(text)
         for piece, mask in zip(parts[::2], [*parts[1::2], None], strict=True):
             # A blank's text carries its own leading space where spaces are tokens (TK:339-349 in the authors' code).
             piece = piece.rstrip() if mask and not self._joins_subwords else piece
@@ -139,7 +150,9 @@ class Tokenizer:
         return np.concatenate(ids)
 
     def decode(self, ids: Any, *, show_special: bool = False) -> str:
-        """Text of ids. Control tokens are left out, or shown by their surface form."""
+        """Text of ids. Control tokens are left out, or shown by their surface form; the "##" of a first piece that goes
+        on with a word is left out with them.
+        """
         hidden = self._names.keys() - {self.special.unk}
         pieces: list[str] = []
         run: list[int] = []
@@ -154,7 +167,9 @@ class Tokenizer:
                 pieces.append(self.piece(id_))
         if not self._joins_subwords:
             return "".join(pieces)
-        return " ".join(pieces) if show_special else self._decode_text([i for i in map(int, ids) if i not in hidden])
+        if show_special:
+            return " ".join(pieces)
+        return self._decode_text([i for i in map(int, ids) if i not in hidden]).removeprefix(self._inside_word)
 
     def piece(self, id_: int) -> str:
         """Surface of one id: "##ing" (WordPiece), " the" (byte-level BPE, Unigram), "[MASK]"; "" for an unused id."""
@@ -186,6 +201,10 @@ class Tokenizer:
     def _joins_subwords(self) -> bool:
         return self._spec["model"]["type"] == "WordPiece"
 
+    @property
+    def _inside_word(self) -> str:
+        return self._spec["model"].get("continuing_subword_prefix", "##")
+
     @cached_property
     def _byte_of(self) -> dict[str, int] | None:
         return _byte_alphabet() if _mentions(self._spec, "ByteLevel") else None
@@ -203,8 +222,7 @@ class Tokenizer:
 
     def _decode_text(self, ids: list[int]) -> str:
         if self._joins_subwords:
-            prefix = self._spec["model"].get("continuing_subword_prefix", "##")
-            return _tidy(" ".join(self.piece(i) for i in ids).replace(f" {prefix}", ""))
+            return _tidy(" ".join(self.piece(i) for i in ids).replace(f" {self._inside_word}", ""))
         return self._text.decode([i for i in ids if i < self.vocab_size], skip_special_tokens=False)
 
 

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from glm_model.attention import Backend
+from glm_model.checks import check_fields
 from glm_model.config import OptimConfig
 from glm_model.loss import PLAIN, LossOptions, blank_loss, blank_positions, filled
 from glm_model.model import GLM
@@ -64,6 +65,7 @@ class TrainStep(nn.Module):
         backend: Backend | None = None,
     ):
         super().__init__()
+        resolve_precision(precision, "cpu")  # a wrong one is told here, not at the first step
         self.model = model
         self.num_objectives = num_objectives
         self.precision: Precision = precision
@@ -74,8 +76,18 @@ class TrainStep(nn.Module):
         self.backend: Backend | None = backend
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """batch: int64 [B, L] under the names of `layout.Example` (`objective_ids` may be missing)."""
+        """batch: int64 [B, L] under the names of `layout.Example` (`objective_ids` may be missing, `loss_mask` bool).
+
+        Raises ValueError on missing names, and on shapes, dtypes and ids that do not fit (`GLM.hidden`, `blank_loss`).
+        """
         inputs = ("tokens", "position_ids", "block_position_ids", "segment_ids", "context_end")
+        needed = (*inputs, "targets", "loss_mask")
+        missing = [name for name in needed if batch.get(name) is None]
+        if missing:
+            raise ValueError(
+                f"the batch has no {', '.join(missing)}; a step takes {', '.join(needed)} (layout.Example)"
+            )
+        check_fields({name: batch.get(name) for name in (*needed, "objective_ids")}, like="tokens")
         at = blank_positions(batch["loss_mask"])
         with autocast(self.precision, batch["tokens"].device):
             x = self.model.hidden(
@@ -102,7 +114,7 @@ class TrainStep(nn.Module):
 def resolve_precision(precision: Precision, device: torch.device | str) -> Literal["fp32", "bf16"]:
     """`auto` is bf16 on CUDA and on CPUs that multiply bf16 in hardware, fp32 elsewhere."""
     if precision not in ("auto", "fp32", "bf16"):
-        raise ValueError(f"train.precision={precision!r} is unknown (have: auto, fp32, bf16)")
+        raise ValueError(f"precision={precision!r} is unknown (have: auto, fp32, bf16)")
     if precision != "auto":
         return precision
     kind = torch.device(device).type

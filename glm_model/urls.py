@@ -15,21 +15,24 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 
 def join(url: str, name: str) -> str:
+    """Raises ValueError where the folder's name is empty: that would be the root."""
+    _check_named(url)
     return f"{str(url).rstrip('/')}/{name}"
 
 
 def is_file(url: str) -> bool:
-    fs, path = fsspec.core.url_to_fs(url)
+    fs, path = _opened(url)
     return fs.isfile(path)
 
 
 def names(url: str) -> list[str]:
     """Names in a folder, sorted; none where there is no folder, or a server that lists nothing."""
-    fs, path = fsspec.core.url_to_fs(url)
+    fs, path = _opened(url)
     try:
         entries = fs.ls(path, detail=False, refresh=True)
     except (OSError, NotImplementedError):
@@ -57,7 +60,7 @@ def read_json(url: str) -> dict[str, Any]:
 @contextlib.contextmanager
 def local_file(url: str) -> Iterator[str]:
     """The path of a file on this machine: the file itself, or a copy for as long. ValueError where there is none."""
-    fs, path = fsspec.core.url_to_fs(url)
+    fs, path = _opened(url)
     if not fs.isfile(path):
         raise ValueError(f"there is no {url}. Give a folder written by save_pretrained, or its URL")
     if isinstance(fs, LocalFileSystem):
@@ -72,7 +75,7 @@ def local_file(url: str) -> Iterator[str]:
 @contextlib.contextmanager
 def written(url: str) -> Iterator[str]:
     """A path to write to; what is there when the block ends becomes `url`. Folders are made as needed."""
-    fs, path = fsspec.core.url_to_fs(url)
+    fs, path = _opened(url)
     if not isinstance(fs, LocalFileSystem):
         with tempfile.TemporaryDirectory(prefix="glm-model-") as folder:
             copy = os.path.join(folder, "file")
@@ -104,6 +107,23 @@ def write_json(url: str, value: dict[str, Any]) -> None:
 
 def remove(url: str) -> None:
     """Remove a file; nothing there is fine."""
-    fs, path = fsspec.core.url_to_fs(url)
+    fs, path = _opened(url)
     if fs.isfile(path):
         fs.rm_file(path)
+
+
+def _check_named(url: str) -> None:
+    if not str(url).strip():
+        raise ValueError("the place of the model is empty. Give a folder, or a URL such as s3://bucket/folder")
+
+
+def _opened(url: str) -> tuple[AbstractFileSystem, str]:
+    """Where a URL leads, and the path there. ValueError when it leads nowhere."""
+    _check_named(url)
+    try:
+        return fsspec.core.url_to_fs(url)
+    except ValueError as error:
+        raise ValueError(
+            f"{url} is no place to read or write ({error}). Give a path, or a URL such as file:///folder or "
+            "s3://bucket/folder"
+        ) from error

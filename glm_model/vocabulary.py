@@ -6,12 +6,14 @@ Pure functions on the parsed JSON ("spec"); a few milliseconds, plus the time to
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import fsspec
 
 MASK, SMASK, GMASK = "[MASK]", "[sMASK]", "[gMASK]"
 SOP, EOP, CLS = "<|startofpiece|>", "<|endofpiece|>", "[CLS]"
+PROMPT_MASKS = re.compile(r"(\[MASK\]|\[sMASK\]|\[gMASK\])")
 
 # role -> (its own surface form, forms under which published vocabularies hold it). Roles that a vocabulary lacks are
 # appended in this order: it gives the ids of the authors' checkpoints for BERT, GPT-2 and RoBERTa alike.
@@ -39,14 +41,36 @@ def read_spec(url: str, lowercase: bool) -> dict[str, Any]:
         return spec_of(_read_bytes(file_url), file_url)
     content = _read_text(file_url)
     if file_url.endswith(".json"):
-        spec = json.loads(content)
+        spec = _json_object(content, file_url)
         if isinstance(spec.get("model"), dict):  # GPT-2 has a piece "model" of its own
+            if not spec["model"].get("vocab"):
+                raise no_tokenizer(file_url, "its model has no vocab")
             return spec
+        if not spec or not all(isinstance(id_, int) for id_ in spec.values()):
+            raise no_tokenizer(file_url, "it has neither a model nor pieces with their ids")
         return _byte_level_bpe(spec, _read_text(_sibling(file_url, "vocab", "merges", ".json", ".txt")))
     if content.startswith("#version") or "merges" in file_url.rsplit("/", 1)[-1]:
         vocab_text = _read_text(_sibling(file_url, "merges", "vocab", ".txt", ".json"))
-        return _byte_level_bpe(json.loads(vocab_text), content)
+        return _byte_level_bpe(_json_object(vocab_text, file_url), content)
     return _bert_wordpiece(content, lowercase)
+
+
+def no_tokenizer(url: str, why: str) -> ValueError:
+    """The error for a file, or the one that is read of a folder, that is there and cannot be used."""
+    return ValueError(
+        f"{_vocabulary_file(url)} is damaged or holds no tokenizer ({why}). Copy it again; it should be a "
+        "tokenizer.json, or a vocab.json with its merges.txt beside it"
+    )
+
+
+def _json_object(content: str, url: str) -> dict[str, Any]:
+    try:
+        value = json.loads(content)
+    except json.JSONDecodeError as error:
+        raise no_tokenizer(url, f"no valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise no_tokenizer(url, f"a JSON {type(value).__name__}, no object")
+    return value
 
 
 def _vocabulary_file(url: str) -> str:
@@ -57,7 +81,7 @@ def _vocabulary_file(url: str) -> str:
     try:
         fs, path = fsspec.core.url_to_fs(url)
         found = [name for name in names if fs.exists(f"{path.rstrip('/')}/{name}")]
-    except (OSError, ImportError) as error:
+    except (OSError, ImportError, ValueError) as error:  # ValueError: a protocol that fsspec does not know
         raise _missing(url, str(error)) from error
     if not found:
         raise _missing(url, f"no {', '.join(names)} there")
@@ -68,7 +92,7 @@ def _read_bytes(url: str) -> bytes:
     try:
         with fsspec.open(url, "rb") as file:
             return file.read()
-    except (OSError, ImportError) as error:
+    except (OSError, ImportError, ValueError) as error:
         raise _missing(url, f"{type(error).__name__}: {error}") from error
 
 
@@ -83,9 +107,8 @@ def _read_text(url: str) -> str:
 
 def _missing(url: str, why: str) -> ValueError:
     return ValueError(
-        f"cannot read a tokenizer from {url} ({why}). Give a local file, for example "
-        "--data.tokenizer.url /path/vocab.txt, or a URL such as "
-        "https://huggingface.co/bert-base-uncased/resolve/main/tokenizer.json"
+        f"cannot read a tokenizer from {url} ({why}). Give a folder or a file, such as /path/vocab.txt, or a URL such "
+        "as https://huggingface.co/bert-base-uncased/resolve/main/tokenizer.json"
     )
 
 

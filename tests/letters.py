@@ -15,6 +15,7 @@ MARKS = Marks(sop=SOP, eop=EOP, pad=0)
 class Letters:
     special = SpecialTokens(pad=EOS, cls=CLS, mask=MASK, smask=3, gmask=4, sop=SOP, eop=EOP, unk=None)
     vocab_size = 36
+    control_ids = frozenset(range(7))
 
     def encode(self, text: str) -> np.ndarray:
         return np.array([ord(c) - 87 for c in text], np.int32)

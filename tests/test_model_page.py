@@ -21,12 +21,15 @@ def test_the_snippets_run(tmp_path, monkeypatch, tiny_tokenizer):
     save_pretrained(model, "runs/mine/model", tokenizer=tiny_tokenizer)
     seen: dict = {}
     snippets = re.findall(r"^```python\n(.*?)^```", PAGE, re.M | re.S)
-    assert len(snippets) == 8
+    assert len(snippets) == 11
     for snippet in snippets:
         exec(compile(snippet, "docs/model.md", "exec"), seen)
     assert len(seen["filled"].blanks) == 2
     assert seen["losses"][-1] < seen["losses"][0]
-    assert seen["logits"].shape == (1, len(seen["example"].tokens), tiny_tokenizer.padded_vocab_size)
+    sums, counts = zip(*(seen["step"](seen[name]) for name in ("padded", "packed")), strict=True)
+    assert counts[0].tolist() == counts[1].tolist() == [4]  # two blanks of one token and their ends
+    torch.testing.assert_close(sums[0], sums[1], rtol=1e-5, atol=1e-4)
+    assert seen["logits"].shape == (2, seen["width"], tiny_tokenizer.padded_vocab_size)
     assert seen["answers"][seen["best"]] in ("the mat", "the dog", "home")
 
 

@@ -22,12 +22,12 @@ _CHINESE_10B_LAYERS = 48
 
 @dataclass
 class ExportConfig:
-    from_: str
-    """Written --from: folder, file or URL of a checkpoint: the authors' (the folder with the tracker file or of one
-    iteration, pytorch_model.bin), a finished run, or a model folder.
+    from_: str = ""
+    """Needed; written --from. Folder, file or URL of a checkpoint: the authors' (the folder with the tracker file or of
+    one iteration, pytorch_model.bin), a finished run, or a model folder.
     """
-    to: str
-    """Folder or URL to write."""
+    to: str = ""
+    """Needed. Folder or URL to write."""
     form: Literal["ours", "authors"] = "ours"
     """ours: config.json, model.safetensors; authors: pytorch_model.bin and a config.json with their keys."""
     tokenizer: str | None = None
@@ -58,6 +58,9 @@ def main() -> None:
     options, _ = config.parse(
         ExportConfig, description="Make a model folder of a checkpoint.", argv=_spelled(sys.argv[1:])
     )
+    for flag, given in (("--from", options.from_), ("--to", options.to)):
+        if not given:
+            raise UserError(f"{flag} is missing", try_="export.py --from <checkpoint> --to <folder>")
     screen = Console()
     source = _source(options.from_)
     target = _target(options, source)
@@ -116,6 +119,8 @@ def _source(given: str) -> str:
 
 def _target(options: ExportConfig, source: str) -> str:
     url = storage.absolute(options.to).rstrip("/")
+    if url.startswith("memory://"):
+        raise UserError(f"--to={options.to} vanishes with this process", try_="a folder, or a URL such as s3://b/c")
     if url in (source.rstrip("/"), _folder(source)):
         raise UserError(
             f"--to={options.to} is where the checkpoint is",

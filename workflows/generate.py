@@ -6,8 +6,11 @@ python workflows/generate.py --model runs/<run>/model --file texts.txt --beams 4
 python workflows/generate.py --model runs/<run>/model          # asks for texts until an empty line
 """
 
+import shlex
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,11 +21,14 @@ from infra.errors import DataError, UserError, run_main
 if TYPE_CHECKING:
     from glm_model.generate import Filled
 
+# What a checkpoint of the authors has in its folder.
+_AUTHORS = ("pytorch_model.bin", "mp_rank_00_model_states.pt", "latest_checkpointed_iteration.txt", "latest")
+
 
 @dataclass
 class GenerateConfig:
-    model: str
-    """Folder or URL of an exported model, or of a run that has one; of several (`runs/a-*`) the newest."""
+    model: str = ""
+    """Needed. Folder or URL of an exported model, or of a run that has one; of several (`runs/a-*`) the newest."""
     text: str | None = None
     """A text with [MASK], [sMASK] or [gMASK] where the model should write. None: read texts from `file`, or ask for
     them.
@@ -56,7 +62,9 @@ class GenerateConfig:
 
 
 def main() -> None:
-    options, _ = config.parse(GenerateConfig, description="Fill the blanks of texts with a trained GLM.")
+    options, _ = config.parse(
+        GenerateConfig, description="Fill the blanks of texts with a trained GLM.", argv=_spelled(sys.argv[1:])
+    )
     from glm_model.decoding import Decoding
 
     order = _order(options.order)
@@ -89,24 +97,24 @@ def _show(screen: Console, text: str, samples: "Sequence[Filled]", *, titled: bo
     """A filled text; or the samples of a text, each with the log-probability of its blanks, the best first."""
     from rich.text import Text
 
-    from pipelines.render import filled
-
     if titled:
         screen.line(text)
     for number, sample in enumerate(sorted(samples, key=lambda sample: -sample.logprob), start=1):
-        shown = filled(text, [blank.text for blank in sample.blanks])
+        shown = Text()
+        for place, part in enumerate(sample.parts):
+            shown.append(part if place % 2 == 0 else part or "∅", style="bold green" if place % 2 else "")
         if len(samples) > 1:
             shown = Text.assemble((f"{number:3}  {sample.logprob:9.2f}  ", "cyan"), shown)
         screen.rich.print(shown, soft_wrap=True)
 
 
 def _order(given: str) -> str | list[int]:
-    from glm_model.prompts import resolve_order
+    from glm_model.prompts import check_order
 
     numbers = given.strip("[]").replace(" ", "").split(",")
     order = [int(number) for number in numbers] if all(number.isdecimal() for number in numbers) else given
     try:
-        resolve_order(order, len(order))
+        check_order(order)
     except ValueError as error:
         raise UserError(
             f"--order {given} is no order", why=str(error), try_="left_to_right, right_to_left or 1,0,2"
@@ -114,15 +122,38 @@ def _order(given: str) -> str | list[int]:
     return order
 
 
+def _spelled(words: list[str]) -> list[str]:
+    """The command line with an empty text or file as YAML writes it: bare it would be null, as if it were not given."""
+    flags = ("--text", "--file")
+    words = [f"{word}''" if word.removesuffix("=") in flags and word.endswith("=") else word for word in words]
+    return ["''" if not word and before in flags else word for before, word in pairwise(["", *words])]
+
+
 def _model_url(given: str) -> str:
+    if not given:
+        raise UserError("--model is missing", why="it names the model that fills the blanks", try_="--model runs/<run>")
     place = storage.newest(given)
     for url in (place, storage.join(place, "model")):
         if storage.exists(storage.join(url, "config.json")):  # written last
-            return storage.absolute(url)
+            if storage.exists(storage.join(url, "tokenizer.json")):
+                return storage.absolute(url)
+            raise _unexported(given)
+    if place.endswith((".pt", ".bin")) or any(storage.exists(storage.join(place, name)) for name in _AUTHORS):
+        raise _unexported(given)
+    if not storage.exists(place):
+        raise DataError(f"--model {given} does not exist", try_="check the spelling; relative paths start here")
     raise DataError(
         f"{given} holds no model",
         why="there is no config.json in it, nor in a folder `model` below it; a run has one when it is finished",
         try_="the folder that pretrain.py names at its end, runs/<name>/model",
+    )
+
+
+def _unexported(given: str) -> DataError:
+    return DataError(
+        f"{given} has weights and no tokenizer.json",
+        why="a checkpoint of the authors is made a model folder first, with its tokenizer and special ids",
+        try_=f"python workflows/export.py --from {shlex.quote(given)} --to <folder> --tokenizer <file>",
     )
 
 

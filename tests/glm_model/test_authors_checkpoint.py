@@ -4,6 +4,7 @@ import json
 import pickle
 import shutil
 import sys
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -120,15 +121,19 @@ def test_the_shape_survives_the_published_form(tmp_path, block_positions):
     assert rows == len(model.position_embedding.weight)
 
 
-def test_the_authors_heads_are_one_per_64_of_width_unless_given(golden):
-    assert from_pretrained(str(golden / "thudm_ckpt")).config.heads == 1
+def test_the_authors_heads_are_guessed_with_a_warning_unless_given(golden):
+    with pytest.warns(UserWarning, match=r"1 are taken, one per 64 of width.*give heads \(--heads\)"):
+        assert from_pretrained(str(golden / "thudm_ckpt")).config.heads == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert from_pretrained(str(golden / "thudm_ckpt"), heads=4).config.heads == 4
 
 
 @pytest.mark.parametrize("prefix", ["glm.", "model.", ""])
 def test_task_heads_are_left_out_with_a_warning(golden, prefix):
     state = {f"{prefix}{name}": value for name, value in golden_weights(golden).items()}
     state |= {"pool_layer.bias": torch.zeros(3), "multichoice_head.weight": torch.zeros(1, 3)}
-    with pytest.warns(UserWarning, match=r"2 tensors of task heads are left out: pool_layer\.bias, multichoice"):
+    with pytest.warns(UserWarning, match=r"task heads are left out \(2\): pool_layer\.bias, multichoice"):
         model = from_authors_state(state, heads=4)
     assert same_weights(model, from_authors_state(golden_weights(golden), heads=4))
 
@@ -228,6 +233,19 @@ def test_a_pickle_that_would_run_code_does_not_and_is_refused_by_name(tmp_path, 
     assert not mark.exists()
     torch.load(tmp_path / RANK, weights_only=False)
     assert mark.exists(), "the file would have run code"
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
+def test_a_plain_pickle_is_refused_without_advice_to_load_it_all_the_same(tmp_path, protocol):
+    mark = tmp_path / "was here"
+    (tmp_path / "a.bin").write_bytes(pickle.dumps({"module": Malicious(mark)}, protocol=protocol))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ValueError, match=r"a\.bin is refused: .* could run code") as error:
+            from_pretrained(str(tmp_path / "a.bin"))
+    assert not mark.exists()
+    assert "Weights only load failed" not in str(error.value)
+    assert ("weights_only=False" in str(error.value)) == (protocol in (1, 2, 3)), "where it has weights: ours, by name"
 
 
 def test_a_class_of_a_library_is_refused_by_name(tmp_path):

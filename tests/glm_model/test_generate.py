@@ -15,8 +15,10 @@ import torch
 from letters import CLS, EOP, EOS, MARKS, SOP, Letters, decided_model
 
 from glm_model import layout
+from glm_model.config import GLMConfig
 from glm_model.decoding import Decoding
 from glm_model.generate import fill, fill_batch, fill_tokens
+from glm_model.prompts import spliced
 from glm_model.sampling import Written
 
 RAGGED = ["ab[MASK]", "[MASK]cde[sMASK]fghijk[MASK]lm", "x[gMASK]", "abcdefghijklmnop[MASK]q[MASK]"]
@@ -200,7 +202,14 @@ def test_training_mode_is_left_as_it_was(model):
         ("a[MASK]" + "b" * 60, {}, "the text has 64 tokens .* and the model has positions for 49. Shorten the text"),
         ("[MASK]" * 60, {}, "the text has 62 tokens"),
         ("a[MASK]", {"beams": 2, "temperature": 1.0}, "contradict each other"),
-        ("a[MASK]", {"order": [1]}, r"order=\[1\] does not name each of the text's 1 masks once"),
+        ("a[MASK]", {"order": [1]}, r"order=\[1\] does not hold each number from 0 to 0 once. Use 'left_to_right'"),
+        ("a[MASK]", {"order": [0, 1]}, r"order=\[0, 1\] is of 2 masks, and the text has one mask"),
+        ("a[MASK]b[MASK]", {"order": []}, r"order=\[\] is of 0 masks, and the text has 2 masks"),
+        ("a[MASK]", {"order": None}, "order=None is a NoneType; give a list of the masks' numbers"),
+        (None, {}, "the text is a NoneType, no string. fill_batch takes a list of texts"),
+        (["a[MASK]"], {}, "the text is a list, no string"),
+        (b"a[MASK]", {}, "the text is a bytes, no string"),
+        ("a[MASK]", {"max_tokens": 1.5}, "max_tokens=1.5 must be a whole number"),
         ("a[MASK]", {"order": "right"}, "order='right'.*'right_to_left'"),
     ],
 )
@@ -212,6 +221,59 @@ def test_bad_input_is_named(model, text, settings, message):
 def test_a_bad_text_among_several_is_named(model):
     with pytest.raises(ValueError, match="text 2 of 3: the text has no mask"):
         fill_batch(model, Letters(), ["a[MASK]", "b", "c[MASK]"])
+    with pytest.raises(ValueError, match="text 2 of 2: the text is a int, no string"):
+        fill_batch(model, Letters(), ["a[MASK]", 3])  # type: ignore[list-item]
+
+
+def test_what_is_no_list_of_texts_and_no_decoding_is_refused(model):
+    with pytest.raises(ValueError, match=r"texts='a\[MASK\]' is a str; give a list of strings"):
+        fill_batch(model, Letters(), "a[MASK]")
+    with pytest.raises(ValueError, match=r"decoding is a dict; give a Decoding, such as Decoding\(max_tokens=8\)"):
+        fill_batch(model, Letters(), ["a[MASK]"], {"max_tokens": 8})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "answers", "parts"),
+    [
+        ("Ray  is\n[MASK] - 🦙!", [" a tool\n"], ("Ray  is\n", "a tool", " - 🦙!")),
+        ("so[MASK]", [" it goes\n"], ("so", " it goes", "")),
+        ("[MASK][sMASK]", [" red", " car"], ("", "red", "", " car", "")),
+        ("a [gMASK]b[MASK] c", ["", "x "], ("a ", "", "b", "x", " c")),
+    ],
+)
+def test_answers_are_spliced_into_the_text_as_it_is(text, answers, parts):
+    assert spliced(text, answers) == parts
+
+
+def test_a_filled_text_keeps_the_users_own_text(small, tiny_tokenizer):
+    """Spaces around signs, letters in capitals, line ends, what the tokenizer does not know."""
+    model = decided_model(GLMConfig(**{**small.to_dict(), "vocab_size": tiny_tokenizer.padded_vocab_size}))
+    text = "The  CAT ( 🦙 ) sat\n\non [MASK] ; don 't [MASK]\t!"
+    filled = fill(model, tiny_tokenizer, text, max_tokens=3)
+    first, second = (blank.text for blank in filled.blanks)
+    assert filled.parts == ("The  CAT ( 🦙 ) sat\n\non ", first, " ; don 't ", second, "\t!")
+    assert filled.text == "".join(filled.parts)
+
+
+@pytest.mark.parametrize("settings", [{}, {"temperature": 1.0, "samples": 20}, {"beams": 3}], ids=str)
+def test_control_tokens_are_never_written(model, settings):
+    special = Letters.special
+    for token in (special.cls, special.mask, special.smask, special.gmask, special.sop):
+        always(model, token)
+        for filled in fill_batch(model, Letters(), ["ab[MASK]"], Decoding(max_tokens=6, **settings))[0]:
+            assert not Letters.control_ids & set(filled.blanks[0].tokens)
+            assert filled.blanks[0].tokens
+    prompt = layout.prompt(np.array([1, 10, 2, 0]), masks=(2,))
+    assert written(model, [prompt], Decoding(max_tokens=1))[0][0][0].tokens == (SOP,), "by itself it bans nothing"
+
+
+@pytest.mark.parametrize("settings", [{}, {"temperature": 1.0, "top_k": 3}, {"beams": 3}], ids=str)
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_named(model, settings, bad):
+    with torch.no_grad():
+        model.layers[1].mlp_in.bias[0] = bad
+    with pytest.raises(ValueError, match=r"weights are not finite: layers\.1\.mlp_in\.bias hold NaN or infinity"):
+        fill_batch(model, Letters(), ["ab[MASK]"], Decoding(max_tokens=3, **settings))
 
 
 def test_the_benchmark_runs(tmp_path, monkeypatch, capsys):

@@ -239,6 +239,18 @@ def test_impossible_spans_are_refused(spans, message):
         layout(np.array([ENC, 100, 101, 102]), np.array(spans), mask=MASK, marks=MARKS)
 
 
+@pytest.mark.parametrize("tokens", [[1.0, 2.0, 3.0], [[1, 2], [3, 4]], ["a", "b"], 7, [True, False]])
+def test_tokens_that_are_no_ids_of_one_segment_are_refused(tokens):
+    with pytest.raises(ValueError, match=r"layout takes whole numbers: tokens \[n\], the ids of one segment"):
+        layout(tokens, [(0, 1)], mask=MASK, marks=MARKS)
+
+
+@pytest.mark.parametrize("spans", [[(0.5, 2.0)], [("a", "b")]])
+def test_spans_that_are_no_whole_numbers_are_refused(spans):
+    with pytest.raises(ValueError, match=r"layout takes whole numbers: .* and spans \[k, 2\]"):
+        layout([ENC, 100, 101], spans, mask=MASK, marks=MARKS)
+
+
 def test_spans_are_checked_segment_by_segment():
     def batch(spans, span_offsets):
         return Ragged(
@@ -309,7 +321,7 @@ def test_answers_in_another_order_and_their_refusals():
     asked = prompt(np.array([ENC, MASK, 100, SMASK]), masks=(MASK, SMASK))
     example = layout_answers(asked, [np.array([200]), np.array([201, 202])], marks=MARKS, order=np.array([1, 0]))
     assert as_lists(example) == expected([ENC, MASK, 100, SMASK], [[201, 202], [200]], places=[3, 1])
-    with pytest.raises(ValueError, match="1 answers for 2 masks"):
+    with pytest.raises(ValueError, match=r"one answer per mask.*\(answers: 1, masks: 2\)"):
         layout_answers(asked, [np.array([200])], marks=MARKS)
     with pytest.raises(ValueError, match="answer of mask 1 is empty"):
         layout_answers(asked, [np.array([200]), np.array([], np.int64)], marks=MARKS)

@@ -207,6 +207,31 @@ def test_wrong_shapes_and_dtypes_are_named(model):
         model(zeros[0], zeros[0], zeros[0])
 
 
+@pytest.mark.parametrize(
+    ("at", "message"),
+    [
+        (torch.tensor([0, 8]), r"at holds 8; this batch has 0 to 7. They are flat: row \* length \+ column"),
+        (torch.tensor([-1]), "at holds -1; this batch has 0 to 7"),
+        (torch.tensor([[0, 1]]), r"at has shape \[1, 2\] where a list of flat positions has \[2\]"),
+        (torch.tensor([0.0]), "at is torch.float32; the model takes torch.int64"),
+        ([0, 1], "at is a list; the model takes torch tensors: use torch.as_tensor"),
+    ],
+)
+def test_positions_that_are_none_are_named(model, at, message):
+    ids = torch.ones(2, 4, dtype=torch.int64)
+    with pytest.raises(ValueError, match=message):
+        model.hidden(ids, ids, ids, at=at)
+
+
+def test_ids_that_are_no_tensors_are_named(model):
+    ids = torch.ones(2, 4, dtype=torch.int64)
+    for bad, kind in ((ids.tolist(), "list"), (ids.numpy(), "ndarray")):
+        with pytest.raises(ValueError, match=f"tokens is a {kind}; the model takes torch tensors"):
+            model(bad, ids, ids)
+        with pytest.raises(ValueError, match=f"segment_ids is a {kind}; the model takes torch tensors"):
+            model(ids, ids, ids, bad)
+
+
 def test_dropout_acts_in_training_only_and_follows_the_seed(small, packed):
     model = GLM(GLMConfig(**{**small.to_dict(), "dropout": 0.3, "attention_dropout": 0.3}))
     batch = inputs(packed([[12, 10]], width=32))

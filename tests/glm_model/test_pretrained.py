@@ -130,7 +130,7 @@ def test_weights_in_half_precision_become_fp32(model, saved):
 def test_weights_that_do_not_fit_are_named(model, saved, small):
     other = GLMConfig(**{**small.to_dict(), "positions": 20, "layers": 1})
     (saved / "config.json").write_text(json.dumps({"model_type": "glm-blank-infilling", **other.to_dict()}))
-    with pytest.raises(ValueError, match="do not fit the model") as error:
+    with pytest.raises(ValueError, match=rf"^{saved}: the weights do not fit the model") as error:
         from_pretrained(str(saved))
     text = str(error.value)
     assert "layers.1.attention_norm.weight is not part of this model; layers.1.attention_out.bias is" in text
@@ -179,6 +179,36 @@ def test_a_config_with_a_wrong_key_and_an_empty_folder_are_refused(saved, tmp_pa
         from_pretrained(str(tmp_path / "nowhere"))
     with pytest.raises(ValueError, match="shard_bytes=0 must be at least 1"):
         save_pretrained(GLM(GLMConfig(1, 8, 1, 16)), str(tmp_path / "x"), shard_bytes=0)
+
+
+def test_places_that_hold_no_model_or_cannot_are_named(model, tmp_path):
+    save_pretrained(model, str(tmp_path / "run" / "model"))
+    with pytest.raises(ValueError, match=r"run holds no model.*Give .*/run/model, which is one"):
+        from_pretrained(str(tmp_path / "run"))
+    for act in (from_pretrained, lambda url: save_pretrained(model, url), lambda url: save_authors(model, url)):
+        with pytest.raises(ValueError, match=r"the place of the model is empty\. Give a folder, or a URL"):
+            act("")
+        with pytest.raises(ValueError, match=r"nope://x.* is no place to read or write \(Protocol not known: nope"):
+            act("nope://x")
+    (tmp_path / "file").write_text("dear")
+    for save in (save_pretrained, save_authors):
+        with pytest.raises(ValueError, match=r"file is a file, and a model is a folder\. Give another place"):
+            save(model, str(tmp_path / "file"))
+    assert (tmp_path / "file").read_text() == "dear"
+
+
+def test_heads_of_a_folder_of_ours_are_its_own(saved):
+    assert from_pretrained(str(saved), heads=2).config.heads == 2
+    with pytest.raises(ValueError, match=r"heads=4, and its config\.json says heads=2\. Leave heads out"):
+        from_pretrained(str(saved), heads=4)
+
+
+def test_a_tokenizer_with_more_ids_than_rows_is_not_saved(tmp_path, tiny_tokenizer):
+    model = GLM(GLMConfig(1, 8, 1, tiny_tokenizer.vocab_size - 1))
+    for save in (save_pretrained, save_authors):
+        with pytest.raises(ValueError, match=r"the tokenizer has \d+ ids and the model \d+ rows.*grow_vocabulary"):
+            save(model, str(tmp_path / "x"), tiny_tokenizer)
+    assert not (tmp_path / "x").exists()
 
 
 @pytest.mark.parametrize("first", ["ours", "authors"])

@@ -63,6 +63,23 @@ def test_vetoes():
     assert veto(scores, written, Decoding(min_tokens=0), stop=(0, 4)) is scores
 
 
+@pytest.mark.parametrize("temperature", [1e-6, 1e6])
+def test_the_outermost_temperatures_choose_among_what_is_left(temperature):
+    logits = torch.tensor([[60.0, -torch.inf, -60.0, 59.0]]).expand(4, 4)
+    chosen = choose(logits, Decoding(temperature=temperature), [0.0, 0.4, 0.7, 0.99]).tolist()
+    assert chosen == ([0, 0, 0, 0] if temperature < 1 else [0, 2, 3, 3])
+
+
+def test_banned_tokens_stay_banned_where_other_rules_do_not_apply():
+    scores = torch.tensor([[0.1, 0.2, 0.3], [0.1, 0.2, 0.3]])
+    rules = Decoding(min_tokens=0, no_repeat_ngram=1)
+    left = veto(scores, [[0, 1], [0]], rules, stop=(), banned=[2])
+    assert left.tolist() == [
+        [pytest.approx(0.1), pytest.approx(0.2), -torch.inf],
+        [-torch.inf, pytest.approx(0.2), -torch.inf],
+    ]
+
+
 def test_rules_that_leave_no_token_do_not_apply():
     scores = torch.tensor([[0.1, 0.2], [0.3, 0.4]])
     left = veto(scores, [[0, 1], [0]], Decoding(min_tokens=0, no_repeat_ngram=1), stop=())
@@ -75,8 +92,17 @@ def test_rules_that_leave_no_token_do_not_apply():
         ({"max_tokens": 0}, "max_tokens=0 leaves nothing to write"),
         ({"min_tokens": 9, "max_tokens": 8}, "min_tokens=9 must lie between 0 and max_tokens=8"),
         ({"min_tokens": -1}, "min_tokens=-1"),
-        ({"temperature": -1.0}, "temperature=-1.0"),
-        ({"temperature": float("nan")}, "temperature=nan"),
+        ({"temperature": -1.0}, "temperature=-1.0 must be 0, .* or lie between 1e-6 and 1e6. 0.9 is usual"),
+        ({"temperature": float("nan")}, "temperature=nan must be a finite number"),
+        ({"temperature": float("inf")}, "temperature=inf must be a finite number"),
+        ({"temperature": 1e39}, "temperature=1e[+]39 must be 0"),
+        ({"temperature": 1e-45}, "temperature=1e-45 must be 0"),
+        ({"beams": 2, "length_penalty": float("inf")}, "length_penalty=inf must be a finite number"),
+        ({"max_tokens": 1.5}, "max_tokens=1.5 must be a whole number"),
+        ({"max_tokens": True}, "max_tokens=True must be a whole number"),
+        ({"seed": None}, "seed=None must be a whole number"),
+        ({"top_p": "0.9"}, "top_p='0.9' must be a finite number"),
+        ({"top_k": -1}, "top_k=-1 must be at least 0"),
         ({"top_p": 0.0}, "top_p=0.0"),
         ({"beams": 0}, "beams=0 must be at least 1"),
         ({"samples": 0}, "samples=0 must be at least 1"),

@@ -109,8 +109,13 @@ def test_texts_and_candidates_as_text(model):
         ("", ["c"], "the text is empty"),
         ("a[MASK]", [], "give each text at least one candidate"),
         ("a[MASK]", ["b", ""], "the answer of mask 0 is empty"),
-        ("a[MASK]", [("b", "c")], "2 answers for 1 masks"),
-        ("a[MASK]" + "b" * 60, ["c"], "the text has 64 tokens"),
+        ("a[MASK]", [("b", "c")], r"one answer per mask, from left to right \(answers: 2, masks: 1\)"),
+        ("a[MASK]" + "b" * 60, ["c"], "the text has 64 tokens .*extend_positions"),
+        ("a[MASK]", "yes", "candidates='yes' is a str; give a list of answers"),
+        ("a[MASK]", None, "candidates=None is a NoneType; give a list of answers"),
+        ("a[MASK]", 3, "candidates=3 is a int; give a list of answers"),
+        ("a[MASK]", [None], "a candidate=None is a NoneType; give a list of strings, one for each mask"),
+        ("a[MASK]", [["b", 3]], "a candidate holds 3, no string"),
         ("a[MASK]", ["c" * 48], "an answer of 48 tokens takes 49 places in its blank, and the model has 48"),
     ],
 )
@@ -174,6 +179,22 @@ def test_windows_that_make_no_sense_are_refused(model, settings, message):
 def test_a_bad_text_among_several_is_named(model):
     with pytest.raises(ValueError, match="text 2 of 2: the answer of mask 0 is empty"):
         score_batch(model, Letters(), ["a[MASK]", "b[MASK]"], [["a"], ["a", ""]])
+
+
+def test_lists_are_asked_for_where_there_are_several_texts(model):
+    with pytest.raises(
+        ValueError, match="candidates='ab' is a str; give a list of lists of answers, one for each text"
+    ):
+        score_batch(model, Letters(), ["a[MASK]", "b[MASK]"], "ab")
+    with pytest.raises(ValueError, match="text 2 of 2: candidates='b' is a str; give a list of answers"):
+        score_batch(model, Letters(), ["a[MASK]", "b[MASK]"], [["a"], "b"])
+
+
+def test_weights_that_are_not_finite_are_named(model):
+    with torch.no_grad():
+        model.final_norm.weight[3] = float("nan")
+    with pytest.raises(ValueError, match=r"weights are not finite: final_norm\.weight hold NaN or infinity"):
+        score(model, Letters(), "a[MASK]", ["b", "c"])
 
 
 def test_nothing_to_score(small, tiny_tokenizer):

@@ -193,9 +193,42 @@ def test_digest_ignores_special_tokens_and_sees_lowercase(bert):
 def test_missing_file_names_both_remedies(name, tmp_path):
     with pytest.raises(ValueError, match="cannot read a tokenizer") as error:
         Tokenizer.load(str(tmp_path / name))
-    assert "--data.tokenizer.url /path/vocab.txt" in str(error.value)
+    assert "such as /path/vocab.txt" in str(error.value)
     assert "https://huggingface.co/bert-base-uncased/resolve/main/tokenizer.json" in str(error.value)
     assert str(tmp_path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("tokenizer.json", '{"model": {"type": "Wo', "no valid JSON: Unterminated string"),
+        ("tokenizer.json", "", "no valid JSON: Expecting value"),
+        ("tokenizer.json", "[]", "a JSON list, no object"),
+        ("tokenizer.json", "{}", "it has neither a model nor pieces with their ids"),
+        ("tokenizer.json", '{"model": {}}', "its model has no vocab"),
+        ("tokenizer.json", '{"model": {"vocab": {"a": 0}}}', "KeyError: 'type'"),
+        ("tokenizer.json", '{"model": {"type": "WordPiece", "vocab": {"a": 0}}}', "Exception: missing field"),
+        ("vocab.json", '{"a": "b"}', "it has neither a model nor pieces with their ids"),
+    ],
+)
+def test_a_damaged_file_is_named_with_why_and_what_to_do(tmp_path, name, content, why):
+    (tmp_path / name).write_text(content)
+    told = rf"^{tmp_path}/{name} is damaged or holds no tokenizer \({why}.*\)\. Copy it again; it should be a tokenizer"
+    for url in (tmp_path, tmp_path / name):
+        with pytest.raises(ValueError, match=told.replace(str(tmp_path), ".*") if url == tmp_path else told):
+            Tokenizer.load(str(url))
+
+
+def test_an_unknown_protocol_is_told():
+    for url in ("nope://x/tokenizer.json", "nope://x"):
+        with pytest.raises(ValueError, match=r"cannot read a tokenizer from nope://x.*Protocol not known: nope"):
+            Tokenizer.load(url)
+
+
+def test_control_ids_stand_for_no_text(bert):
+    assert bert.control_ids == {0, 100, 101, 102, 103, 30522, 30523, 30524, 30525}
+    assert bert.decode([2015, 2003, 2015]) == "s iss", "##s is ##s"
+    assert bert.decode([2015], show_special=True) == "##s"
 
 
 def test_import_is_light():

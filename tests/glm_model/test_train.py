@@ -195,8 +195,39 @@ def test_precision_is_chosen_by_the_device_and_can_be_forced():
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     has_bf16 = "amx_bf16" in flags or "avx512_bf16" in flags
     assert resolve_precision("auto", "cpu") == ("bf16" if has_bf16 else "fp32")
-    with pytest.raises(ValueError, match=r"train\.precision='fp16' is unknown"):
+    with pytest.raises(ValueError, match=r"precision='fp16' is unknown"):
         resolve_precision("fp16", "cpu")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"targets": None}, "the batch has no targets; a step takes tokens, position_ids, .* loss_mask"),
+        ({"segment_ids": None, "context_end": None}, "the batch has no segment_ids, context_end"),
+        ({"loss_mask": lambda x: x[:, :-1]}, r"loss_mask has shape \[8, 39\] where tokens has \[8, 40\]"),
+        ({"targets": lambda x: x.T}, r"targets has shape \[40, 8\] where tokens has \[8, 40\]"),
+        ({"objective_ids": lambda x: x[:1]}, r"objective_ids has shape \[1, 40\]"),
+        ({"loss_mask": lambda x: 0.5 * x}, "loss_mask is torch.float32; it takes integers or bool"),
+        ({"targets": lambda x: x.int()}, r"targets is torch.int32; the model takes torch.int64: use .long\(\)"),
+        ({"tokens": lambda x: x.tolist()}, "tokens is a list; the model takes torch tensors"),
+        ({"targets": lambda x: x.numpy()}, "targets is a ndarray; the model takes torch tensors"),
+    ],
+)
+def test_a_batch_of_wrong_form_is_named(step, batch, change, message):
+    changed = {name: change[name] and change[name](value) if name in change else value for name, value in batch.items()}
+    with pytest.raises(ValueError, match=message):
+        step(changed)
+
+
+def test_a_bool_loss_mask_is_as_good(step, batch):
+    sums, counts = step(batch | {"loss_mask": batch["loss_mask"].bool()})
+    assert torch.equal(sums, step(batch)[0])
+    assert counts.sum() == batch["loss_mask"].sum()
+
+
+def test_a_wrong_precision_is_told_when_the_step_is_made(small):
+    with pytest.raises(ValueError, match=r"precision='fp8' is unknown \(have: auto, fp32, bf16\)"):
+        TrainStep(GLM(small), precision="fp8")  # type: ignore[arg-type]
 
 
 def test_a_copied_step_trains_alike(step, batch):

@@ -149,12 +149,16 @@ def test_tables_grow_and_the_changes_are_told(run, ours, tmp_path, tiny_tokenize
     assert "positions=10 is less than the model's 40" in error
 
 
-def test_shards_are_as_large_as_told_and_urls_are_taken(run, ours):
-    code, out, _ = run("--from", ours, "--to", "memory://exported", "--shard_gb", "1e-5")
+def test_shards_are_as_large_as_told_and_urls_are_taken(run, ours, tmp_path):
+    url = f"file://{tmp_path}/exported"
+    code, out, _ = run("--from", ours, "--to", url, "--shard_gb", "1e-5")
     assert code == 0
-    assert "--model memory://exported" in out
-    assert same(from_pretrained("memory://exported"), from_pretrained(str(ours)))
-    assert run("--from", ours, "--to", "memory://other", "--shard_gb", "0")[0] == 2
+    assert f"--model {url}" in out
+    assert len(list((tmp_path / "exported").glob("model-*.safetensors"))) > 1
+    assert same(from_pretrained(url), from_pretrained(str(ours)))
+    assert run("--from", ours, "--to", tmp_path / "other", "--shard_gb", "0")[0] == 2
+    code, _, error = run("--from", ours, "--to", "memory://other")
+    assert (code, "--to=memory://other vanishes with this process" in error) == (2, True)
 
 
 def test_a_finished_run_is_exported_and_an_unfinished_one_told(run, ours, tmp_path):
@@ -184,8 +188,19 @@ def test_places_that_are_not_for_it_are_refused(run, ours, tmp_path):
     assert code == 2
     assert "is no model folder" in error
     code, _, error = run("--from", ours)
-    assert code == 2
-    assert "to" in error
+    assert (code, "--to is missing" in error) == (2, True)
+    code, _, error = run("--to", tmp_path / "x")
+    assert (code, "--from is missing" in error) == (2, True)
+
+
+def test_guessed_heads_are_told_with_their_flag(run, authors, ours, tmp_path):
+    _, out, _ = run("--from", authors, "--to", tmp_path / "x")
+    assert "warning: the checkpoint does not record its attention heads: 1 are taken" in out
+    assert "give heads (--heads)" in out
+    _, out, _ = run("--from", authors, "--to", tmp_path / "y", "--heads", 2)
+    assert "attention heads" not in out
+    code, _, error = run("--from", ours, "--to", tmp_path / "z", "--heads", 4)
+    assert (code, "config.json says heads=2. Leave heads out" in error) == (3, True)
 
 
 @pytest.mark.parametrize("damage", ["cut", "code", "tracker", "shape"])
@@ -233,7 +248,7 @@ def test_task_heads_are_told(run, bert_sized, tmp_path):
         warnings.simplefilter("error")  # shown as a line, not raised past it
         code, out, _ = run("--from", folder, "--to", tmp_path / "x")
     assert code == 0
-    assert "warning: 1 tensors of task heads are left out: out_proj.weight" in out
+    assert "warning: tensors of task heads are left out (1): out_proj.weight" in out
 
 
 def test_the_chinese_10b_model_gets_a_row_for_its_gmask(run, tmp_path, monkeypatch):

@@ -115,6 +115,14 @@ def test_the_options_reach_the_model(run, monkeypatch):
     ]
 
 
+def test_what_is_shown_is_what_the_library_returns(run, folder):
+    from glm_model import Tokenizer, fill, from_pretrained
+
+    text = "The  CAT ( x ) sat\non [MASK] ; ok [MASK]\t!"
+    model, tokenizer = from_pretrained(str(folder / "model")), Tokenizer.load(str(folder / "model"))
+    assert run("--text", text)[1].rstrip() == fill(model, tokenizer, text, max_tokens=3).text.expandtabs(8).rstrip()
+
+
 def test_asking_goes_on_after_a_mistake(run):
     code, out, _ = run(typed="no mask\nthe [MASK]\n\nthe [MASK] unread\n")
     assert code == 0
@@ -122,6 +130,14 @@ def test_asking_goes_on_after_a_mistake(run):
     assert mistake.startswith("warning: the text has no mask")
     assert answer.startswith("the ")
     assert rest == ""
+
+
+def test_a_bare_call_asks_for_the_model(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["generate.py"])
+    with pytest.raises(SystemExit) as stopped:
+        run_main(generate.main)
+    told = ("error: --model is missing", "  why: it names the model that fills the blanks", "  try: --model runs/<run>")
+    assert (stopped.value.code, capsys.readouterr().err) == (2, "\n".join([*told, "exit 2 (usage)\n"]))
 
 
 @pytest.mark.parametrize(
@@ -132,8 +148,16 @@ def test_asking_goes_on_after_a_mistake(run):
         (["--text=a [MASK]", "--beams=3", "--temperature=1"], 2, "contradict each other"),
         (["--text=a [MASK]", "--samples=3"], 2, "Set a temperature"),
         (["--text=a [MASK]", "--order=up"], 2, "--order up is no order"),
-        (["--text=a [MASK]", "--order=0,2"], 2, "--order 0,2 is no order"),
-        (["--text=a [MASK]", "--order=0,1"], 2, "does not name each of the text's 1 masks once"),
+        (["--text=a [MASK]", "--order=up"], 2, "why: order='up' is unknown. Use 'left_to_right'"),
+        (["--text=a [MASK]", "--order=0,2"], 2, r"why: order=\[0, 2\] does not hold each number from 0 to 1 once"),
+        (["--text=a [MASK]", "--order=0,1"], 2, r"order=\[0, 1\] is of 2 masks, and the text has one mask"),
+        (["--text", ""], 2, "the text is empty. Write a text with"),
+        (["--text="], 2, "the text is empty"),
+        (["--file="], 3, "cannot read"),
+        (["--model=", "--text=a [MASK]"], 2, "--model is missing\n  why: it names the model"),
+        (["--model={nowhere}", "--text=a [MASK]"], 3, "--model .*nowhere does not exist"),
+        (["--model={authors}", "--text=a [MASK]"], 3, "try: python workflows/export.py --from .*authors --to <folder>"),
+        (["--model={weights}", "--text=a [MASK]"], 3, "weights has weights and no tokenizer.json"),
         (["--text=a [MASK]", "--file=x"], 2, "--text and --file are both given"),
         (["--file=nowhere.txt"], 3, "cannot read nowhere.txt"),
         (["--file={empty}"], 3, "holds no text"),
@@ -145,7 +169,11 @@ def test_asking_goes_on_after_a_mistake(run):
 def test_mistakes_are_told_in_a_line(run, tmp_path, argv, code, message):
     for name, content in (("empty", "\n"), ("bad", "a [MASK]\na cat\n"), ("long", f"[MASK]\n[MASK] {'a ' * 90}\n")):
         (tmp_path / name).write_text(content)
-    argv = [word.format(**{name: tmp_path / name for name in ("empty", "bad", "long")}) for word in argv]
+    for folder, file in (("authors", "latest"), ("weights", "config.json")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / file).write_text("{}")
+    places = ("empty", "bad", "long", "authors", "weights", "nowhere")
+    argv = [word.format(**{name: tmp_path / name for name in places}) for word in argv]
     exit_code, _, err = run(*argv)
     assert exit_code == code
     assert re.search(message, err), err
