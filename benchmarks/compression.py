@@ -33,7 +33,7 @@ from workflows.evaluation import evaluate, validation_of
 from workflows.history import Past, open_past, read_log
 from workflows.ranks import Ranks
 
-_WINDOW = 64 << 20  # bytes: of `xz -9`
+_WINDOW = 64 << 20  # bytes
 
 
 def main() -> None:
@@ -104,7 +104,8 @@ def _text(past: Past, split: Split) -> bytes:
 
 
 def _xz(text: bytes) -> int:
-    return len(lzma.compress(text, preset=9 | lzma.PRESET_EXTREME))
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": _WINDOW}]
+    return len(lzma.compress(text, filters=filters))
 
 
 def _ppmd(text: bytes) -> int | None:

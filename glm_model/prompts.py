@@ -92,7 +92,7 @@ def check_order(order: Any) -> None:
             raise ValueError(f"order={order!r} is unknown. {_ORDERS}")
         return
     numbers = listed(order, "order", "the masks' numbers from 0, or the name of an order")
-    if sorted(numbers) != list(range(len(numbers))):
+    if set(numbers) != set(range(len(numbers))):
         raise ValueError(f"order={numbers} does not hold each number from 0 to {len(numbers) - 1} once. {_ORDERS}")
 
 

@@ -133,13 +133,15 @@ def _model_url(given: str) -> str:
     if not given:
         raise UserError("--model is missing", why="it names the model that fills the blanks", try_="--model runs/<run>")
     place = storage.newest(given)
+    if place.endswith((".pt", ".bin")) or (_holds(place, *_AUTHORS) and not _holds(place, "tokenizer.json")):
+        raise DataError(
+            f"{given} is a checkpoint without a tokenizer.json",
+            why="one of the authors is made a model folder first, with its tokenizer and special ids",
+            try_=f"python workflows/export.py --from {shlex.quote(given)} --to <folder> --tokenizer <file>",
+        )
     for url in (place, storage.join(place, "model")):
-        if storage.exists(storage.join(url, "config.json")):  # written last
-            if storage.exists(storage.join(url, "tokenizer.json")):
-                return storage.absolute(url)
-            raise _unexported(given)
-    if place.endswith((".pt", ".bin")) or any(storage.exists(storage.join(place, name)) for name in _AUTHORS):
-        raise _unexported(given)
+        if _holds(url, "config.json"):  # written last
+            return storage.absolute(url)
     if not storage.exists(place):
         raise DataError(f"--model {given} does not exist", try_="check the spelling; relative paths start here")
     raise DataError(
@@ -149,12 +151,9 @@ def _model_url(given: str) -> str:
     )
 
 
-def _unexported(given: str) -> DataError:
-    return DataError(
-        f"{given} has weights and no tokenizer.json",
-        why="a checkpoint of the authors is made a model folder first, with its tokenizer and special ids",
-        try_=f"python workflows/export.py --from {shlex.quote(given)} --to <folder> --tokenizer <file>",
-    )
+def _holds(folder: str, *names: str) -> bool:
+    """Whether any of these files is there."""
+    return any(storage.exists(storage.join(folder, name)) for name in names)
 
 
 def _asks(options: GenerateConfig) -> bool:

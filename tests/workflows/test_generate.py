@@ -157,7 +157,7 @@ def test_a_bare_call_asks_for_the_model(monkeypatch, capsys):
         (["--model=", "--text=a [MASK]"], 2, "--model is missing\n  why: it names the model"),
         (["--model={nowhere}", "--text=a [MASK]"], 3, "--model .*nowhere does not exist"),
         (["--model={authors}", "--text=a [MASK]"], 3, "try: python workflows/export.py --from .*authors --to <folder>"),
-        (["--model={weights}", "--text=a [MASK]"], 3, "weights has weights and no tokenizer.json"),
+        (["--model={weights}", "--text=a [MASK]"], 3, "weights is a checkpoint without a tokenizer.json"),
         (["--text=a [MASK]", "--file=x"], 2, "--text and --file are both given"),
         (["--file=nowhere.txt"], 3, "cannot read nowhere.txt"),
         (["--file={empty}"], 3, "holds no text"),
@@ -169,7 +169,7 @@ def test_a_bare_call_asks_for_the_model(monkeypatch, capsys):
 def test_mistakes_are_told_in_a_line(run, tmp_path, argv, code, message):
     for name, content in (("empty", "\n"), ("bad", "a [MASK]\na cat\n"), ("long", f"[MASK]\n[MASK] {'a ' * 90}\n")):
         (tmp_path / name).write_text(content)
-    for folder, file in (("authors", "latest"), ("weights", "config.json")):
+    for folder, file in (("authors", "latest"), ("weights", "pytorch_model.bin")):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / file).write_text("{}")
     places = ("empty", "bad", "long", "authors", "weights", "nowhere")
