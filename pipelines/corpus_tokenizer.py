@@ -1,6 +1,5 @@
 """The tokenizer of a corpus: given, or trained once on a sample of its cleaned text."""
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -26,14 +25,8 @@ def load_tokenizer(url: str) -> Tokenizer:
     """That of data.tokenizer.url. Raises UserError when there is none."""
     try:
         return Tokenizer.load(url)
-    except Exception as error:  # `tokenizers` raises plain Exception, a file cut short or of another kind anything
-        if isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError):
-            raise UserError(f"data.tokenizer.url: {error}") from error
-        raise UserError(
-            f"data.tokenizer.url={url} holds no whole tokenizer",
-            why=f"{type(error).__name__}: {error}",
-            try_="copy or download the file again; it should be a tokenizer.json, or a vocab.json beside merges.txt",
-        ) from error
+    except ValueError as error:  # it names the file, the reason and the remedy
+        raise UserError(f"data.tokenizer.url: {error}") from error
 
 
 def save_tokenizer(tokenizer: Tokenizer, url: str) -> None:

@@ -254,7 +254,9 @@ def test_a_missing_tokenizer_names_the_setting():
 def test_a_tokenizer_that_is_cut_short_names_the_file(tmp_path, content):
     (tmp_path / "tokenizer.json").write_text(content)
     given = config(tokenizer=TokenizerConfig(url=str(tmp_path / "tokenizer.json")))
-    with pytest.raises(UserError, match=f"data.tokenizer.url={tmp_path}/tokenizer.json holds no whole tokenizer"):
+    with pytest.raises(
+        UserError, match=f"data.tokenizer.url: {tmp_path}/tokenizer.json is damaged or holds no tokenizer"
+    ):
         corpus_tokenizer.prepare_tokenizer(given, [])
 
 
