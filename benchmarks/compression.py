@@ -6,7 +6,7 @@ The model reads each segment (512 tokens at most) from left to right and knows n
 take the same documents as one text, in the order of their ids, after nothing (`bz2`, `xz`, and `ppmd` where pyppmd is
 installed) or after as much of the training text as xz's window holds (`xz_after_training`: what the held-out text adds
 to the compressed training text). Bits per byte of the cleaned text. --curve draws the run's losses, and its
-validation beside the compressors.
+validation beside the compressors. Also printed: what the run waited for. Takes some minutes for 1 MB of text.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import bz2
 import json
 import lzma
 import platform
+import statistics
 from pathlib import Path
 
 import numpy as np
@@ -51,12 +52,14 @@ def main() -> None:
     print(f"{len(held_out):,} bytes of held-out text, {len(before):,} of training text before them")
     for name, value in sorted(values.items(), key=lambda item: item[1]):
         print(f"{name:44} {value:6.3f} bits per byte")
+    waits = _waits(past)
+    print("waited, share of the time of a logged interval:", ", ".join(f"{k} {v:.4%}" for k, v in waits.items()))
     if options.curve:
         _draw(past, {name: values[name] for name in compressed}, options.restarts, options.curve)
     if options.json:
         report = {"name": "compression", "machine": platform.processor() or platform.machine()}
         ratios = {name: size / values["val_bits_per_byte"] for name, size in values.items() if name in compressed}
-        Path(options.json).write_text(json.dumps(report | {"values": values, "ratios": ratios}, indent=2))
+        Path(options.json).write_text(json.dumps(report | {"values": values | waits, "ratios": ratios}, indent=2))
 
 
 def _model(past: Past) -> dict[str, float]:
@@ -69,10 +72,19 @@ def _model(past: Past) -> dict[str, float]:
     return evaluate(step, validation, Ranks(0, 1, torch.device("cpu")))
 
 
+def _waits(past: Past) -> dict[str, float]:
+    """Shares of the time in which training waited for data and for checkpoints: the largest and the mean."""
+    logged = [point["values"] for point in read_log(past.url) if "perf/data_wait_share" in point["values"]]
+    shares = {name: [values[f"perf/{name}_share"] for values in logged] for name in ("data_wait", "checkpoint")}
+    return {f"{name}_{of.__name__}": of(each) for name, each in shares.items() for of in (max, statistics.fmean)}
+
+
 def _draw(past: Past, compressed: dict[str, float], restarts: list[int], path: str) -> None:
+    import matplotlib
     from matplotlib.figure import Figure
 
     points = read_log(past.url)
+    matplotlib.rcParams["svg.fonttype"] = "none"  # text as text: a tenth of the file, and it can be searched
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     for name, axis in (("train/loss", left), ("val/bits_per_byte", right)):

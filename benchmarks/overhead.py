@@ -8,7 +8,8 @@ also does what a run does for its user: asks whether to stop and whether a node 
 the driver. Each round starts both, one after the other, in turns which first, and takes the median step after a
 warm-up. `overhead` is the mean over rounds of log(Ray / plain), with its 95 % interval (Student's t). `checkpoint_s` is
 what a step waits for a checkpoint (its copy; it is written in the background), `slowed_s` what the steps beside the
-writing lose, and `checkpoint_share` both over the time between two checkpoints of the recipe that is named.
+writing lose, and `checkpoint_share` both over the time between two checkpoints, --checkpoint-every steps.
+`watchdog_beat_s` is what a micro-batch waits for the watchdog.
 """
 
 import argparse
@@ -61,16 +62,29 @@ def _report(rounds: list[dict[str, dict[str, float]]], options: argparse.Namespa
         for name in ("ray", "plain")
         for key in rounds[0][name]
     }
+    values["watchdog_beat_s"] = _beat_s()
     stall = values["ray_checkpoint_s"] + max(0.0, values["ray_slowed_s"])
     values["checkpoint_share"] = stall / (options.checkpoint_every * values["ray_step_s"])
     ratios = {"overhead": math.exp(mean), "overhead_low": math.exp(mean - half), "overhead_high": math.exp(mean + half)}
     for name, value in values.items():
-        print(f"{name:24} {value:10.4f}")
+        print(f"{name:24} {value:10.6f}")
     low, middle, high = (ratios[key] for key in ("overhead_low", "overhead", "overhead_high"))
     print(f"Ray Train / torchrun: {middle:.3f} ({low:.3f} to {high:.3f})")
     if options.json:
         report = {"name": "overhead", "machine": platform.processor() or platform.machine()}
         Path(options.json).write_text(json.dumps(report | {"values": values, "ratios": ratios}, indent=2))
+
+
+def _beat_s() -> float:
+    from infra.watchdog import Watchdog
+
+    watchdog, beats = Watchdog(900.0), 1000
+    began_at = time.perf_counter()
+    for _ in range(beats):
+        watchdog.beat()
+    took_s = time.perf_counter() - began_at
+    watchdog.close()
+    return took_s / beats
 
 
 def time_steps(job: dict[str, Any], ranks: Any = None) -> dict[str, float]:
@@ -128,18 +142,10 @@ def _under_torchrun(job: dict[str, Any], recipe: Any) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         own = _in_folder(job, folder) | {"link": None}
         Path(folder, "job.json").write_text(json.dumps(own))
-        launcher = [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            f"--nproc-per-node={recipe.train.max_workers}",
-        ]
-        environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join([str(Path(__file__).resolve().parents[1]), *sys.path])
-        }
-        command = [*launcher, __file__, "--plain", f"{folder}/job.json"]
-        subprocess.run(command, check=True, env=environment, capture_output=True, timeout=900)
+        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={recipe.train.max_workers}"]
+        here = os.pathsep.join([str(Path(__file__).resolve().parents[1]), *sys.path])
+        command = [sys.executable, *launcher, __file__, "--plain", f"{folder}/job.json"]
+        subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": here}, capture_output=True, timeout=900)
         return json.loads(Path(own["found"]).read_text())
 
 

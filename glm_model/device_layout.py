@@ -1,7 +1,10 @@
 """`layout.expand` in torch, on the device that trains: the host then sends tokens and spans, a fifth of the bytes.
 
-The same steps in the same order as the numpy function, and equal to it bit for bit. Ablations stay on the host.
+The same steps in the same order and under the same names as the numpy functions, which explain them, and equal to them
+bit for bit. Ablations stay on the host.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,79 +23,148 @@ def expand(
     """
     if batch.sentinels is not None or batch.piece_inputs is not None:
         raise ValueError("sentinels and noise are laid out on the host: glm_model.layout.expand")
-    host = [torch.as_tensor(part) for part in (*batch[:6], row_offsets)]
-    # All sizes are known here; asking the device for one would wait for what it has been given to do.
-    n, num_rows, num_blanks = len(host[1]) - 1, len(host[6]) - 1, len(host[2])
-    num_slots = int(host[2].diff(dim=1).sum()) + num_blanks
-    check_fit(width - (host[1] + 2 * host[3])[host[6]].diff().numpy(), width)
-    # As they are, then widened: a copy that converts does so on the host, into memory that is not page-locked.
-    tokens, offsets, spans, span_offsets, mask_ids, objective_ids, rows = (
-        part.to(device, non_blocking=True).to(torch.int64) for part in host
-    )
-    counts, lengths = span_offsets.diff(), offsets.diff()
-    segment = torch.arange(n, device=device).repeat_interleave(counts, output_size=num_blanks)
-    row = torch.arange(num_rows, device=device).repeat_interleave(rows.diff(), output_size=n)
-    sizes = lengths + 2 * counts
-    padding = width - _before(sizes)[rows].diff()
+    rows = _on_device(batch, row_offsets, width, device)
+    n, num_rows, total = rows.n, rows.num_rows, rows.num_rows * width
+    blanks = _blanks(rows)
+    source, begin, head = _runs(rows, blanks, total)
 
-    # The blanks in text order: what the context lacks, and so where masks stand.
-    start, size = spans[:, 0] + offsets[segment], spans[:, 1] - spans[:, 0]
-    order = start.argsort()
-    lacks = _before(size[order] - 1)
-    lacks_before = lacks[span_offsets[:-1]]
-    place = torch.empty_like(start)
-    place[order] = spans[order, 0] - (lacks[:-1] - lacks_before[segment])
-    context = lengths - (lacks[span_offsets[1:]] - lacks_before)
-
-    # Runs of consecutive tokens: contexts between blanks, pieces, padding.
-    base = torch.arange(n, device=device) + 2 * span_offsets[:-1] + row
-    pads = torch.arange(num_rows, device=device) + rows[1:] + 2 * span_offsets[rows[1:]]
-    first, stop = torch.zeros((2, n + 2 * len(start) + num_rows), dtype=torch.int64, device=device)
-    upto = base[segment] + torch.arange(len(start), device=device) - span_offsets[segment]
-    pieces = upto + counts[segment] + 1
-    first[base], first[upto + 1] = offsets[:-1], start[order] + size[order]
-    stop[upto], stop[base + counts] = start[order] + 1, offsets[1:]
-    first[pieces], stop[pieces], stop[pads] = start - 1, start + size, padding
-    run = stop - first
-    begin = _before(run)[:-1]
-    total = num_rows * width
-    everywhere = torch.arange(total, device=device)
-    source = (first - begin).repeat_interleave(run, output_size=total) + everywhere
-    begin, head = begin[base], begin[pieces]
-
-    own, repeats = torch.arange(n, device=device) + row, torch.empty(n + num_rows, dtype=torch.int64, device=device)
-    repeats[own], repeats[torch.arange(num_rows, device=device) + rows[1:]] = sizes, padding
+    own, pads = rows.count(n) + rows.row, rows.count(num_rows) + rows.row_offsets[1:]
+    repeats = torch.empty(n + num_rows, dtype=torch.int64, device=device)
+    repeats[own], repeats[pads] = rows.sizes, rows.padding
 
     def spread(values: Tensor, where_padded: int) -> Tensor:
         column = torch.full((n + num_rows,), where_padded, dtype=torch.int64, device=device)
         column[own] = values
         return column.repeat_interleave(repeats, output_size=total)
 
-    segment_ids = spread(torch.arange(n, device=device) - rows[:-1][row], -1)
+    segment_ids = spread(rows.count(n) - rows.row_offsets[:-1][rows.row], -1)
     padded = segment_ids < 0
-    inputs = tokens[source.clamp(0, max(len(tokens) - 1, 0))] if n else torch.zeros_like(source)
-    positions = (everywhere - spread(begin, 0)).masked_fill(padded, 0)
+    tokens = rows.tokens[source.clamp(0, max(len(rows.tokens) - 1, 0))] if n else torch.zeros_like(source)
+    positions = (rows.count(total) - spread(begin, 0)).masked_fill(padded, 0)
     targets, block, loss = torch.zeros((3, total), dtype=torch.int64, device=device)
-    slots = _ranges(head, size + 1, num_slots)
-    positions[slots] = place.repeat_interleave(size + 1, output_size=num_slots)
-    block[slots] = _ranges(torch.ones_like(head), size + 1, num_slots)
+
+    slots = _ranges(head, blanks.size + 1, rows.num_slots)
+    positions[slots] = blanks.place.repeat_interleave(blanks.size + 1, output_size=rows.num_slots)
+    block[slots] = _ranges(torch.ones_like(head), blanks.size + 1, rows.num_slots)
     loss.index_fill_(0, slots, 1)
-    targets[slots[:-1]] = inputs[slots[1:]]
-    targets.index_fill_(0, head + size, marks.eop)
-    inputs.index_fill_(0, head, marks.sop)
-    inputs[begin[segment] + place] = mask_ids[segment]
-    inputs.masked_fill_(padded, marks.pad)
+    targets[slots[:-1]] = tokens[slots[1:]]
+    targets.index_fill_(0, head + blanks.size, marks.eop)
+    tokens.index_fill_(0, head, marks.sop)
+    tokens[begin[blanks.segment] + blanks.place] = rows.mask_ids[blanks.segment]
+    tokens.masked_fill_(padded, marks.pad)
     flat = {
-        "tokens": inputs,
+        "tokens": tokens,
         "targets": targets,
         "position_ids": positions,
         "block_position_ids": block,
         "loss_mask": loss,
         "segment_ids": segment_ids,
-        "context_end": spread(begin - row * width + context, 0),
-        "objective_ids": spread(objective_ids, 0),
+        "context_end": spread(begin - rows.row * width + blanks.context, 0),
+        "objective_ids": spread(rows.objective_ids, 0),
     }
     return {name: values.view(num_rows, width) for name, values in flat.items()}
+
+
+class _Rows(NamedTuple):
+    """A `Ragged` batch and what follows from its sizes, int64 on the device: per segment its row [N], counts of blanks
+    [N] and positions [N]; per row its padding [B]. num_slots: positions of all pieces.
+
+    All sizes are the host's: asking the device for one would wait for what it has been given to do.
+    """
+
+    tokens: Tensor
+    offsets: Tensor
+    spans: Tensor
+    span_offsets: Tensor
+    mask_ids: Tensor
+    objective_ids: Tensor
+    row_offsets: Tensor
+    row: Tensor
+    counts: Tensor
+    sizes: Tensor
+    padding: Tensor
+    num_slots: int
+
+    @property
+    def n(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.row_offsets) - 1
+
+    def count(self, number: int) -> Tensor:
+        """0 .. number - 1, on the device."""
+        return torch.arange(number, device=self.tokens.device)
+
+
+def _on_device(batch: Ragged, row_offsets: Tensor | np.ndarray, width: int, device: torch.device | str) -> _Rows:
+    host = [torch.as_tensor(part) for part in (*batch[:6], row_offsets)]
+    check_fit(width - (host[1] + 2 * host[3])[host[6]].diff().numpy(), width)
+    num_slots = int(host[2].diff(dim=1).sum()) + len(host[2])
+    # As they are, then widened: a copy that converts does so on the host, into memory that is not page-locked.
+    tokens, offsets, spans, span_offsets, mask_ids, objective_ids, rows = (
+        part.to(device, non_blocking=True).to(torch.int64) for part in host
+    )
+    counts = span_offsets.diff()
+    sizes = offsets.diff() + 2 * counts
+    return _Rows(
+        tokens,
+        offsets,
+        spans,
+        span_offsets,
+        mask_ids,
+        objective_ids,
+        rows,
+        row=torch.arange(len(rows) - 1, device=device).repeat_interleave(rows.diff(), output_size=len(sizes)),
+        counts=counts,
+        sizes=sizes,
+        padding=width - _before(sizes)[rows].diff(),
+        num_slots=num_slots,
+    )
+
+
+class _Blanks(NamedTuple):
+    """`layout._Blanks`, as tensors."""
+
+    segment: Tensor
+    start: Tensor
+    size: Tensor
+    place: Tensor
+    order: Tensor
+    context: Tensor
+
+
+def _blanks(rows: _Rows) -> _Blanks:
+    segment = rows.count(rows.n).repeat_interleave(rows.counts, output_size=len(rows.spans))
+    start = rows.spans[:, 0] + rows.offsets[segment]
+    size = rows.spans[:, 1] - rows.spans[:, 0]
+    order = start.argsort()
+    lacks = _before(size[order] - 1)
+    lacks_before = lacks[rows.span_offsets[:-1]]
+    place = torch.empty_like(start)
+    place[order] = rows.spans[order, 0] - (lacks[:-1] - lacks_before[segment])
+    context = rows.offsets.diff() - (lacks[rows.span_offsets[1:]] - lacks_before)
+    return _Blanks(segment, start, size, place, order, context)
+
+
+def _runs(rows: _Rows, blanks: _Blanks, total: int) -> tuple[Tensor, Tensor, Tensor]:
+    """`layout._runs`: source token of every position, first position of every segment, first of every piece."""
+    base = rows.count(rows.n) + 2 * rows.span_offsets[:-1] + rows.row
+    pads = rows.count(rows.num_rows) + rows.row_offsets[1:] + 2 * rows.span_offsets[rows.row_offsets[1:]]
+    num_runs = rows.n + 2 * len(blanks.start) + rows.num_rows
+    source, stop = torch.zeros((2, num_runs), dtype=torch.int64, device=rows.tokens.device)
+    first, size = blanks.start[blanks.order], blanks.size[blanks.order]
+    upto = base[blanks.segment] + rows.count(len(first)) - rows.span_offsets[blanks.segment]
+    source[base], source[upto + 1] = rows.offsets[:-1], first + size
+    stop[upto], stop[base + rows.counts] = first + 1, rows.offsets[1:]
+    pieces = upto + rows.counts[blanks.segment] + 1
+    source[pieces], stop[pieces] = blanks.start - 1, blanks.start + blanks.size
+    stop[pads] = rows.padding
+    sizes = stop - source
+    begin = _before(sizes)[:-1]
+    index = (source - begin).repeat_interleave(sizes, output_size=total) + rows.count(total)
+    return index, begin[base], begin[pieces]
 
 
 def _before(sizes: Tensor) -> Tensor:

@@ -19,14 +19,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from infra import storage
 from infra.console import Console
 from infra.errors import InfrastructureError, UserError
-from infra.metrics import MetricLog, read_points
 from infra.mlflow_client import NOT_TRACKED, RunHandle, client_of, first_line, shown
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 __all__ = [
-    "MetricLog",
     "RunHandle",
     "TrackingConfig",
     "finish",
@@ -36,7 +34,6 @@ __all__ = [
     "log_text",
     "log_values",
     "open_run",
-    "read_points",
     "resolve_uri",
     "set_tags",
 ]

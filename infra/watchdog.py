@@ -11,7 +11,7 @@ import sys
 class Watchdog:
     """Ends this process `limit_s` seconds after the last `beat`, unless it is closed; 0: never.
 
-    A beat costs some 64 microseconds. One watchdog per process.
+    One watchdog per process. `benchmarks/overhead.py` times a beat.
     """
 
     def __init__(self, limit_s: float) -> None:

@@ -5,7 +5,6 @@ The page is one self-contained HTML file: no script, nothing to fetch, readable 
 """
 
 import html as _html
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -131,15 +130,18 @@ def bars(histogram: Histogram, *, width: int = 40) -> "Text":
     return text
 
 
-def filled(text: str, answers: list[str], *, around: tuple[str, str] = ("", "")) -> "Text":
-    """A text with the answers in the places of its masks, highlighted for a terminal, and put between two marks."""
+def filled(parts: Sequence[str], *, around: tuple[str, str] = ("", "")) -> "Text":
+    """Text and answers in turn (`glm_model.prompts.spliced`), the answers highlighted for a terminal and put between
+    two marks.
+    """
     from rich.text import Text
 
-    parts = re.split(r"\[(?:MASK|sMASK|gMASK)\]", text)
-    shown = Text(parts[0])
-    for answer, part in zip(answers, parts[1:], strict=True):
-        shown.append(f"{around[0]}{answer.strip() or '∅'}{around[1]}", style="bold green")
-        shown.append(part)
+    shown = Text()
+    for place, part in enumerate(parts):
+        if place % 2:
+            shown.append(f"{around[0]}{part or '∅'}{around[1]}", style="bold green")
+        else:
+            shown.append(part)
     return shown
 
 

@@ -3,7 +3,6 @@
 A run is `workflows/pretrain.py` as a user starts it: a driver, the local Ray that it starts, and its train workers.
 """
 
-import json
 import os
 import signal
 import subprocess
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+import small_run
 import torch
 
 from infra import checkpoint
@@ -22,30 +22,6 @@ from infra.metrics import read_points
 ROOT = Path(__file__).resolve().parents[1]
 STEPS = 40
 _PATIENCE_S = 120.0
-_WORDS = (
-    "amber",
-    "birds",
-    "cross",
-    "evening",
-    "fields",
-    "golden",
-    "hills",
-    "inside",
-    "june",
-    "kites",
-    "linger",
-    "night",
-)
-
-
-def write_corpus(folder: Path) -> Path:
-    folder.mkdir(parents=True)
-    with open(folder / "texts.jsonl", "w") as file:
-        for i in range(400):
-            words = [_WORDS[(i * 7 + j * (i % 5 + 1)) % len(_WORDS)] for j in range(30 + i % 50)]
-            text = " ".join(word + ("." if j % 9 == 8 else "") for j, word in enumerate(words))
-            file.write(json.dumps({"text": f"{i} {text}."}) + "\n")
-    return folder
 
 
 @dataclass
@@ -64,31 +40,17 @@ class Trial:
         return self.root / self.name
 
     def command(self) -> list[str]:
-        settings = {
-            "data.sources": f"[{{reader: jsonl, url: {self.corpus}}}]",
-            "data.root": f"{self.corpus}-data",
-            "data.tokenizer.train.vocab_size": 600,
-            "data.sequence_length": 64,
-            "data.row_width": 256,
-            "data.rows_per_group": 8,
-            "data.validation_fraction": 0.05,
-            "data.validation_tokens": 500,
+        settings = small_run.settings(self.corpus) | {
             "train.steps": STEPS,
             "train.batch_tokens": 2700,
-            "train.micro_rows": 2,
-            "train.precision": "fp32",
-            "train.log_every": 1,
             "train.eval_every": 20,
             "train.checkpoint_every": 5,
             "train.num_workers": self.workers,
             "train.max_failures": 20,
-            "optim.lr": 0.01,
             "run.storage_path": self.root,
             "run.name": self.name,
-            "tracking.enabled": "false",
         }
-        words = [f"--{key}={value}" for key, value in settings.items()]
-        return [sys.executable, str(ROOT / "workflows" / "pretrain.py"), *words, *self.more]
+        return [sys.executable, str(ROOT / "workflows" / "pretrain.py"), *small_run.flags(settings), *self.more]
 
     def start(self) -> "Driver":
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "MLFLOW_"))}

@@ -10,14 +10,16 @@ from typing import Any, NamedTuple
 
 import torch
 
+from glm_model.config import GLMConfig
 from infra import storage
 from infra.cluster import Link
 from infra.errors import Interrupted
 from infra.ray_train import run_workers
 from infra.tracking import NOT_TRACKED
 from pipelines.store import TokenStore
+from pipelines.vocabulary import Vocabulary
 from workflows import runs
-from workflows.budget import Budget
+from workflows.budget import make_budget
 from workflows.recipe import Recipe
 from workflows.train_loop import run_worker
 from workflows.worker import Worker
@@ -42,12 +44,13 @@ class Pace(NamedTuple):
         return max(1, round((hours * 3600 - 2 * self.validation_s) / each_s))
 
 
-def measure_pace(recipe: Recipe, run: runs.Run, opened: TokenStore, budget: Budget, shape: dict[str, Any]) -> Pace:
+def measure_pace(recipe: Recipe, run: runs.Run, opened: TokenStore, shape: GLMConfig, vocabulary: Vocabulary) -> Pace:
     """Take a few steps of the run on a connected Ray, and leave nothing behind. Raises what the workers raise."""
+    budget = make_budget(recipe, opened, shape, vocabulary, steps=MANY_STEPS)
     name = f"calibration-{run.name}-{time.time_ns()}"
     scratch = storage.join(recipe.run.storage_path, f".{name}")
     link = Link.create(name)
-    job = runs.worker_job(recipe, run, opened, budget, shape, NOT_TRACKED, link_name=name)
+    job = runs.worker_job(recipe, run, opened, budget, shape.to_dict(), NOT_TRACKED, link_name=name)
     found: list[dict[str, Any]] = []
     try:
         run_workers(

@@ -58,8 +58,7 @@ def fill_examples(model_url: str, opened: TokenStore, screen: Console) -> None:
     for text in _prompts(opened, tokenizer):
         with torch.no_grad():
             filled = fill(model, tokenizer, text, max_tokens=12)
-        answers = [blank.text for blank in filled.blanks]
-        screen.rich.print(render.filled(text, answers, around=("[", "]")), soft_wrap=True)
+        screen.rich.print(render.filled(filled.parts, around=("[", "]")), soft_wrap=True)
 
 
 def _prompts(opened: TokenStore, tokenizer: Tokenizer) -> list[str]:

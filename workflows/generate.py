@@ -97,12 +97,12 @@ def _show(screen: Console, text: str, samples: "Sequence[Filled]", *, titled: bo
     """A filled text; or the samples of a text, each with the log-probability of its blanks, the best first."""
     from rich.text import Text
 
+    from pipelines.render import filled
+
     if titled:
         screen.line(text)
     for number, sample in enumerate(sorted(samples, key=lambda sample: -sample.logprob), start=1):
-        shown = Text()
-        for place, part in enumerate(sample.parts):
-            shown.append(part if place % 2 == 0 else part or "∅", style="bold green" if place % 2 else "")
+        shown = filled(sample.parts)
         if len(samples) > 1:
             shown = Text.assemble((f"{number:3}  {sample.logprob:9.2f}  ", "cyan"), shown)
         screen.rich.print(shown, soft_wrap=True)

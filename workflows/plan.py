@@ -14,7 +14,7 @@ from pipelines.vocabulary import Vocabulary
 from workflows.budget import BYTES_PER_PARAMETER, Budget, epochs_text, has_length, make_budget, model_config, model_name
 from workflows.calibration import MANY_STEPS, Pace
 from workflows.recipe import Recipe
-from workflows.runs import workers_text
+from workflows.run_report import workers_text
 
 # Sustained rates (FLOP/s) that hours are quoted at, with their assumption said beside them.
 _RATES = {"H100/H200 at 45 % MFU": 0.45 * 989e12, "A100 at 45 % MFU": 0.45 * 312e12, "CPU core, fp32": 0.1e12}
@@ -25,11 +25,11 @@ def show_plan(
     name: str,
     screen: Console,
     *,
-    pace: Callable[[TokenStore, Budget, GLMConfig], Pace] | None = None,
+    pace: Callable[[TokenStore, GLMConfig, Vocabulary], Pace] | None = None,
 ) -> None:
     """Print the plan of a run. Exact where the store exists; from file sizes, and saying so, where it does not.
 
-    pace: times a few steps of this budget and shape; None: the hours are those of assumed rates.
+    pace: times a few steps of a model of this shape; None: the hours are those of assumed rates.
     """
     mixture = blanks.resolve(recipe.blanks)
     shares = ", ".join(
@@ -49,11 +49,7 @@ def show_plan(
     tokenizer = Tokenizer.load(url)
     shape = model_config(recipe, opened, tokenizer)
     vocabulary, train = Vocabulary.of(tokenizer), recipe.train
-    measured = None
-    if pace:
-        endless = make_budget(recipe, opened, shape, vocabulary, steps=MANY_STEPS)
-        measured = pace(opened, endless, shape)
-    steps = None
+    measured, steps = pace(opened, shape, vocabulary) if pace else None, None
     if train.hours is not None:
         steps = measured.steps_in(train.hours, train.eval_every) if measured else MANY_STEPS
     budget = make_budget(recipe, opened, shape, vocabulary, steps=steps)

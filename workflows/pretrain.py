@@ -23,9 +23,9 @@ from infra.ray_train import run_workers
 from pipelines.prepare import find_store, prepare
 from pipelines.store import TokenStore
 from pipelines.vocabulary import Vocabulary
-from workflows import runs
+from workflows import run_report, runs
 from workflows.budget import BYTES_PER_PARAMETER, Budget, check_recipe, make_budget, model_config
-from workflows.calibration import MANY_STEPS, Pace, measure_pace
+from workflows.calibration import Pace, measure_pace
 from workflows.finish import export, fill_examples, show_examples
 from workflows.initial import settle_model, told_growth
 from workflows.plan import show_plan
@@ -56,7 +56,7 @@ def main() -> None:
     run = runs.open_run(recipe, name)
     if run.finished:
         runs.catch_up(run, recipe, screen)
-        runs.show_finished(run, screen)
+        run_report.show_finished(run, screen)
         return
     with runs.held(run), _workers_fit(recipe, screen):
         opened = runs.own_store(run) or _prepared(recipe, screen)
@@ -70,9 +70,9 @@ def _plan(recipe: Recipe, name: str, screen: Console, *, calibrate: bool) -> Non
     if find_store(recipe.data, recipe.blanks) is None:
         raise UserError("--calibrate needs the token store", try_="python workflows/prepare.py --config <recipe>")
 
-    def pace(opened: TokenStore, budget: Budget, shape: GLMConfig) -> Pace:
+    def pace(opened: TokenStore, shape: GLMConfig, vocabulary: Vocabulary) -> Pace:
         _check_memory(recipe, shape)
-        return measure_pace(recipe, runs.Run.of(recipe, name), opened, budget, shape.to_dict())
+        return measure_pace(recipe, runs.Run.of(recipe, name), opened, shape, vocabulary)
 
     with _workers_fit(recipe, screen):
         show_plan(recipe, name, screen, pace=pace)
@@ -110,7 +110,8 @@ def train(recipe: Recipe, run: runs.Run, opened: TokenStore, screen: Console) ->
     shape = settle_model(run, recipe, lambda: model_config(recipe, opened, tokenizer))
     _check_memory(recipe, shape)
     budget = _settled(recipe, run, opened, shape, Vocabulary.of(tokenizer), screen)
-    handle = runs.start(recipe, run, opened, budget, screen)
+    handle = runs.start(recipe, run, opened, budget)
+    run_report.show_header(recipe, run, opened, budget, handle, screen)
     if recipe.model.init_from and checkpoint.latest(run.checkpoints_url) is None:
         screen.line(f"weights from {told_growth(recipe.model.init_from, shape)}")
     show_examples(recipe, run, opened, tokenizer, handle)
@@ -122,7 +123,7 @@ def train(recipe: Recipe, run: runs.Run, opened: TokenStore, screen: Console) ->
     validated = export(run, opened, tokenizer, shape, handle)
     runs.finish(run, handle, validated)
     fill_examples(run.model_url, opened, screen)
-    runs.show_next(run, handle, screen)
+    run_report.show_next(run, handle, screen)
 
 
 def _check_memory(recipe: Recipe, shape: GLMConfig) -> None:
@@ -138,8 +139,7 @@ def _settled(
     if recipe.train.hours is None or steps is not None:
         return make_budget(recipe, opened, shape, vocabulary, steps=steps)
     screen.line(f"timing a few steps, to see how many {recipe.train.hours:g} hours are")
-    endless = make_budget(recipe, opened, shape, vocabulary, steps=MANY_STEPS)
-    pace = measure_pace(recipe, run, opened, endless, shape.to_dict())
+    pace = measure_pace(recipe, run, opened, shape, vocabulary)
     steps = pace.steps_in(recipe.train.hours, recipe.train.eval_every)
     screen.line(f"{steps:,} steps of {pace.step_s:.3g} s")
     return make_budget(recipe, opened, shape, vocabulary, steps=steps)

@@ -6,6 +6,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from pipelines.keyed import MASK64
+
 
 @dataclass(frozen=True)
 class Ranks:
@@ -72,5 +74,5 @@ def _sum_bucket(state: None, bucket: dist.GradBucket) -> torch.futures.Future[to
 
 def as_signed(value: int) -> int:
     """A sum of 64-bit hashes as int64: a sum over workers wraps around, as the hash's own sum does."""
-    value &= (1 << 64) - 1
+    value &= MASK64
     return value - (1 << 64) if value >> 63 else value

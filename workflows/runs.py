@@ -11,8 +11,6 @@
 import contextlib
 import fcntl
 import os
-import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -21,12 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from infra import checkpoint, config, storage, tracking
-from infra.console import Console, human
+from infra.console import Console
 from infra.errors import DataError, UserError
+from infra.metrics import MetricLog, read_points
 from infra.mlflow_client import client_of, first_line, shown
 from pipelines import blanks, plans
 from pipelines.store import TokenStore
-from workflows.budget import Budget, epochs_text, model_name
+from workflows.budget import Budget, model_name
 from workflows.recipe import Recipe, identity, identity_settings
 
 _CATCH_UP_S = 30.0  # most that the end of a run waits for MLflow
@@ -164,7 +163,7 @@ def own_store(run: Run) -> TokenStore | None:
     return TokenStore.open(url)
 
 
-def start(recipe: Recipe, run: Run, opened: TokenStore, budget: Budget, screen: Console) -> tracking.RunHandle:
+def start(recipe: Recipe, run: Run, opened: TokenStore, budget: Budget) -> tracking.RunHandle:
     """Open the tracking run (the same one when continuing), log what never changes, print the header.
 
     Raises DataError when the run was trained on another store than this one.
@@ -207,7 +206,6 @@ def start(recipe: Recipe, run: Run, opened: TokenStore, budget: Budget, screen: 
         run.write()
         tracking.log_text(handle, config.to_yaml(recipe), "config.yaml")
         tracking.log_store_input(handle, opened.manifest, opened.url, opened.digest)
-    _header(recipe, run, opened, budget, handle, screen)
     return handle
 
 
@@ -267,7 +265,7 @@ def _complete(run: Run, handle: tracking.RunHandle) -> bool:
     with tempfile.TemporaryDirectory(prefix="glm-metrics-") as folder:
         copy = os.path.join(folder, "metrics.jsonl")  # a log is appended to, which this one is not
         storage.write_bytes(copy, storage.read_bytes(storage.join(run.url, "metrics.jsonl")))
-        log = tracking.MetricLog(copy, handle, resume_step=run.record["steps"])
+        log = MetricLog(copy, handle, resume_step=run.record["steps"])
         if not log.close(_CATCH_UP_S):
             return False
     tracking.finish(handle, "FINISHED")
@@ -276,72 +274,8 @@ def _complete(run: Run, handle: tracking.RunHandle) -> bool:
 
 def _first_bits(metrics_url: str) -> float | None:
     """The first bits per byte that the run logged."""
-    values = (point["values"] for point in tracking.read_points(metrics_url))
+    values = (point["values"] for point in read_points(metrics_url))
     return next((one["val/bits_per_byte"] for one in values if "val/bits_per_byte" in one), None)
-
-
-def show_finished(run: Run, screen: Console) -> None:
-    screen.header(f"glm pretrain · run {run.name} is finished", [("model", run.model_url)])
-    show_next(run, None, screen)
-
-
-def show_next(run: Run, handle: tracking.RunHandle | None, screen: Console) -> None:
-    validation = run.record.get("validation") or {}
-    if len(validation) == 2:
-        first, last = validation["first"], validation["last"]
-        screen.line(f"validation: {first:.3f} -> {last:.3f} bits per byte of the held-out text")
-    uri = handle.uri if handle else run.record.get("tracking_uri", "")
-    python, mlflow = _command("python"), _command("mlflow")
-    generate = f'{python} workflows/generate.py --model {run.model_url} --text "Ray is a [MASK] for [MASK]."'
-    steps = [("generate", generate)]
-    if uri:
-        steps.append(("compare runs", f"{mlflow} ui --backend-store-uri {uri}"))
-        if experiment := run.record.get("experiment_id"):
-            page = f"http://127.0.0.1:5000/#/experiments/{experiment}?workflowType=machine_learning"
-            steps.append(("", f"then {page}"))
-    longer = "a larger --train.tokens is a new run, from the start, on the same store; give it a --run.name of its own"
-    steps.append(("train longer", longer))
-    screen.next_steps(steps)
-
-
-def _command(name: str) -> str:
-    """How to call a program of this environment from here: by its path where it is not active."""
-    ours = Path(sys.executable).parent / name
-    if shutil.which(name) == str(ours) or not ours.exists():
-        return name
-    return os.path.relpath(ours) if ours.is_relative_to(Path.cwd()) else str(ours)
-
-
-def workers_text(recipe: Recipe) -> str:
-    """How many workers the recipe asks for, in words."""
-    least, most = recipe.train.min_workers, recipe.train.max_workers
-    return str(most) if least == most else f"{least} to {most}"
-
-
-def _header(
-    recipe: Recipe, run: Run, opened: TokenStore, budget: Budget, handle: tracking.RunHandle, screen: Console
-) -> None:
-    workers = f"{workers_text(recipe)} {'GPU' if recipe.train.use_gpu else 'CPU'} workers"
-    found = checkpoint.latest(run.checkpoints_url)
-    rows = [
-        ("store", f"{opened.url}  {human(opened.train.tokens)} tokens, {opened.train.rows:,} rows"),
-        (
-            "budget",
-            f"{human(budget.tokens)} tokens = {budget.steps:,} steps of {budget.step_rows} rows = "
-            + epochs_text(budget, opened),
-        ),
-        ("run", run.url),
-    ]
-    if handle.enabled:
-        rows.append(("mlflow", handle.uri))
-    if found:
-        rows.append(
-            (
-                "continues",
-                f"from step {found.step:,}" + "".join(f"; {url} is incomplete and skipped" for url in found.skipped),
-            )
-        )
-    screen.header(f"glm pretrain · {model_name(recipe)} {human(budget.parameters)} · {workers} · run {run.name}", rows)
 
 
 def _differences(before: dict[str, str], now: dict[str, str]) -> str:

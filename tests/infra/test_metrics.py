@@ -6,8 +6,9 @@ import threading
 
 import pytest
 
+from infra.metrics import MetricLog, read_points
 from infra.mlflow_client import NOT_TRACKED, RunHandle, client_of
-from infra.tracking import MetricLog, TrackingConfig, open_run, read_points
+from infra.tracking import TrackingConfig, open_run
 
 pytestmark = pytest.mark.integration
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import faults
 import pytest
+import small_run
 import torch
 from faults import FAULTS, STEPS, Driver, Trial
 
@@ -21,7 +22,7 @@ SEED = int(os.environ.get("CHAOS_SEED") or random.randrange(10**6))
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory) -> Path:
-    return faults.write_corpus(tmp_path_factory.mktemp("faults") / "corpus")
+    return small_run.write_corpus(tmp_path_factory.mktemp("faults") / "corpus")
 
 
 @pytest.fixture(scope="module")

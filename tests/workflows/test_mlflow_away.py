@@ -11,6 +11,7 @@ from pathlib import Path
 
 import faults
 import pytest
+import small_run
 from faults import STEPS, Trial
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(600)]
@@ -72,7 +73,7 @@ def logged(server: Server) -> list[tuple[int, float]]:
 
 @pytest.mark.parametrize("back", ["during the run", "after the run"])
 def test_a_server_that_dies_stops_nothing_and_lacks_nothing_in_the_end(server, tmp_path, back):
-    corpus = faults.write_corpus(tmp_path / "corpus")
+    corpus = small_run.write_corpus(tmp_path / "corpus")
     more = ("--tracking.enabled=true", f"--tracking.uri={server.url}")
     trial = Trial(corpus, tmp_path / "runs", "run", "1", more)
     driver = trial.start()

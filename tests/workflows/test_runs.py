@@ -8,13 +8,11 @@ import small
 from infra import storage, tracking
 from infra.checkpoint import Checkpoints
 from infra.config import Count
-from infra.console import Console, ConsoleConfig
 from infra.errors import DataError, UserError
 from workflows import runs
 from workflows.budget import Budget
 from workflows.recipe import Recipe, run_name
 
-QUIET = Console(ConsoleConfig(quiet=True))
 BUDGET = Budget(
     steps=10,
     micro_rows=1,
@@ -37,7 +35,7 @@ def recipe_in(folder: Path, *, fresh: bool = False, tokens: int = 1000) -> Recip
 
 def started(recipe: Recipe, store, *, checkpoint: bool = True) -> runs.Run:
     run = runs.open_run(recipe, "r")
-    runs.start(recipe, run, store, BUDGET, QUIET)
+    runs.start(recipe, run, store, BUDGET)
     if checkpoint:
         writer = Checkpoints(run.checkpoints_url)
         writer.save(5, {}, {"state": {}, "param_groups": []}, {})
@@ -72,7 +70,7 @@ def test_fresh_removes_the_old_run_when_the_new_one_starts(tmp_path, tiny_store)
     run = runs.open_run(fresh, "r")
     assert place.exists()
     assert runs.own_store(run) is None
-    runs.start(fresh, run, tiny_store, BUDGET, QUIET)
+    runs.start(fresh, run, tiny_store, BUDGET)
     assert not place.exists()
 
 
@@ -102,7 +100,7 @@ def test_a_run_goes_on_with_its_own_store_only(tmp_path, tiny_store, tiny_tokeni
     storage.remove_tree(mine.url)
     assert runs.own_store(run) is None
     with pytest.raises(DataError, match="was trained on another store"):
-        runs.start(recipe_in(tmp_path), runs.open_run(recipe_in(tmp_path), "r"), other, BUDGET, QUIET)
+        runs.start(recipe_in(tmp_path), runs.open_run(recipe_in(tmp_path), "r"), other, BUDGET)
 
 
 def test_a_run_without_a_checkpoint_may_take_another_store(tmp_path, tiny_tokenizer):

@@ -1,12 +1,12 @@
 """Training for real: Ray Data, Ray Train workers over gloo, checkpoints, MLflow; the laws of world size and resume."""
 
-import json
 import os
 import re
 import signal
 
 import psutil
 import pytest
+import small_run
 import torch
 
 from glm_model import GLM
@@ -27,62 +27,24 @@ from workflows.recipe import Recipe, identity
 from workflows.train_loop import train_worker
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
-WORDS = [
-    "the",
-    "quick",
-    "brown",
-    "fox",
-    "jumps",
-    "over",
-    "a",
-    "lazy",
-    "dog",
-    "while",
-    "seven",
-    "grey",
-    "cats",
-    "sleep",
-    "near",
-    "an",
-    "old",
-    "stone",
-    "bridge",
-]
 QUIET = Console(ConsoleConfig(quiet=True))
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("corpus")
-    with open(folder / "texts.jsonl", "w") as file:
-        for i in range(300):
-            words = [WORDS[(i * 7 + j * (i % 5 + 1)) % len(WORDS)] for j in range(30 + i % 50)]
-            sentences = " ".join(word + ("." if j % 9 == 8 else "") for j, word in enumerate(words))
-            file.write(json.dumps({"text": f"{i} {sentences}."}) + "\n")
-    return folder
+    return small_run.write_corpus(tmp_path_factory.mktemp("training") / "corpus")
 
 
 def recipe_for(corpus, root, *overrides) -> Recipe:
-    text = f"""
-data:
-  sources: [{{reader: jsonl, url: {corpus}}}]
-  root: {corpus}-data
-  tokenizer: {{train: {{vocab_size: 600}}}}
-  sequence_length: 64
-  row_width: 256
-  rows_per_group: 8
-  validation_fraction: 0.05
-  validation_tokens: 500
-optim: {{lr: 0.01}}
-train: {{steps: 6, batch_tokens: 1800, micro_rows: 2, precision: fp32, log_every: 1, eval_every: 3,
-  checkpoint_every: 2}}
-run: {{storage_path: {root}}}
-tracking: {{enabled: false}}
-console: {{quiet: true}}
-"""
-    path = corpus / "recipe.yaml"
-    path.write_text(text)
-    return config.parse(Recipe, description="", argv=["--config", str(path), *overrides])[0]
+    settings = small_run.settings(corpus) | {
+        "train.steps": 6,
+        "train.batch_tokens": 1800,
+        "train.eval_every": 3,
+        "train.checkpoint_every": 2,
+        "run.storage_path": root,
+        "console.quiet": "true",
+    }
+    return config.parse(Recipe, description="", argv=[*small_run.flags(settings), *overrides])[0]
 
 
 def trained(recipe: Recipe, name: str, *, kill_at: int | None = None) -> runs.Run:

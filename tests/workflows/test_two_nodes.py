@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import faults
 import pytest
+import small_run
 from faults import Trial
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(600)]
@@ -72,7 +73,7 @@ def nodes():
 def test_workers_join_and_leave_and_the_run_is_the_same(nodes, tmp_path):
     """Ray looks for new nodes every 20 s: the run has no end in sight, and is stopped once it has seen both."""
     say, address = nodes
-    corpus = faults.write_corpus(tmp_path / "corpus")
+    corpus = small_run.write_corpus(tmp_path / "corpus")
     more = ("--train.steps=5000", "--train.eval_every=0", "--train.resize_every_s=3", "--train.checkpoint_every=47")
     trial = Trial(corpus, tmp_path / "elastic", "run", "[1,2]", more, {"RAY_ADDRESS": address})
     driver = trial.start()
@@ -108,7 +109,7 @@ def test_places_that_only_one_node_sees_are_refused_with_the_remedy(nodes, tmp_p
     say, address = nodes
     if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
         pytest.skip("a process cannot have mounts of its own here")
-    corpus = faults.write_corpus(tmp_path / "corpus")
+    corpus = small_run.write_corpus(tmp_path / "corpus")
     (tmp_path / "runs").mkdir()
     say(f"hide {tmp_path / 'runs'}")
     for more, told, remedy in (
