@@ -93,9 +93,13 @@ def _draw(past: Past, compressed: dict[str, float], restarts: list[int], path: s
         axis.set(xlabel="step", title=name)
         for number, step in enumerate(restarts):
             axis.axvline(step, color="grey", linestyle=":", label=None if number else "killed")
-    for name, bits in compressed.items():
+    for index, (name, bits) in enumerate(sorted(compressed.items(), key=lambda item: item[1])):
+        x, horizontal, vertical = (
+            (0.02, "left", "top") if index % 2 == 0 else (0.98, "right", "bottom")
+        )  # they are close
+        label = name.replace("_", " ")
         right.axhline(bits, color="C1", linewidth=0.8)
-        right.annotate(name.replace("_", " "), (0, bits), fontsize=7, va="bottom")
+        right.annotate(label, (x, bits), xycoords=("axes fraction", "data"), fontsize=7, ha=horizontal, va=vertical)
     for axis in (left, right):
         axis.legend(frameon=False)
         axis.spines[["top", "right"]].set_visible(False)

@@ -109,13 +109,7 @@ class Driver:
 
     def workers(self) -> list[psutil.Process]:
         """The train workers, oldest first."""
-        found = []
-        for process in below(self.process.pid):
-            try:
-                if "RayTrainWorker" in " ".join([process.name(), *process.cmdline()]):
-                    found.append(process)
-            except psutil.Error:
-                continue
+        found = [process for process in below(self.process.pid) if "RayTrainWorker" in told(process)]
         return sorted(found, key=lambda process: process.pid)
 
     def reach(self, step: int) -> bool:
@@ -138,6 +132,14 @@ def below(pid: int) -> list[psutil.Process]:
         return []
 
 
+def told(process: psutil.Process) -> str:
+    """How a process calls itself, as Ray's do (padded with blanks); nothing of one that is gone."""
+    try:
+        return " ".join(process.cmdline()).strip() or process.name()
+    except psutil.Error:
+        return ""
+
+
 def until(happens: Callable[[], bool], tell: Callable[[], str]) -> None:
     """Look often until it happens; AssertionError with what `tell` says after two minutes."""
     limit = time.monotonic() + _PATIENCE_S
@@ -158,8 +160,8 @@ def kill_all_workers(driver: Driver) -> bool:
 
 
 def kill_driver(driver: Driver) -> bool:
-    """SIGKILL to the driver alone; what it started ends by itself."""
-    family = below(driver.process.pid)
+    """SIGKILL to the driver alone; what it started ends by itself, two small agents of Ray within a minute or so."""
+    family = [process for process in below(driver.process.pid) if not told(process).endswith("Agent")]
     struck = driver.process.poll() is None
     driver.process.kill()
     driver.process.wait()
