@@ -56,15 +56,15 @@ class _Segments(torch.autograd.Function):
     def forward(ctx: Any, q_NHK: Tensor, k_NHK: Tensor, v_NHK: Tensor, plan: SegmentPlan, p: float) -> Tensor:
         out_NHK = torch.zeros(q_NHK.shape, dtype=q_NHK.dtype)
         q, k, v, out = (x.transpose(0, 1) for x in (q_NHK, k_NHK, v_NHK, out_NHK))
-        scale, kept_scale, weights = q.shape[-1] ** -0.5, keep_scale(p), []
+        q, kept_scale, weights = q * q.shape[-1] ** -0.5, keep_scale(p), []
         with torch.autocast("cpu", enabled=False):
             for start, context, end in plan.segments:
                 for rows, keys in _parts(start, context, end):
-                    scores_HQT = torch.bmm(q[:, rows], k[:, keys].transpose(1, 2)).mul_(scale)
+                    scores_HQT = torch.bmm(q[:, rows], k[:, keys].transpose(1, 2))
                     _hide_future(scores_HQT, rows.start, context, end, plan.triangle)
                     probs = torch.softmax(scores_HQT, -1)
                     keep = keep_mask(probs.shape, p) if p else None
-                    used = probs if keep is None else probs * keep
+                    used = probs if keep is None else keep.to(probs.dtype).mul_(probs)
                     out[:, rows] = torch.bmm(used, v[:, keys])
                     if any(ctx.needs_input_grad):
                         weights.append((probs, keep))
@@ -84,7 +84,7 @@ class _Segments(torch.autograd.Function):
             grad_out = grad_out * ctx.kept_scale
         weights = zip(saved[3::2], saved[4::2], strict=True)
         heads, positions, width = q.shape
-        scale = width**-0.5
+        q = q * width**-0.5
         packed = torch.zeros(positions, 3, heads, width, dtype=q.dtype)
         dq, dk, dv = packed.permute(1, 2, 0, 3).unbind(0)
         for start, context, end in ctx.segments:
@@ -94,12 +94,14 @@ class _Segments(torch.autograd.Function):
                 dscores = torch.bmm(go, v[:, keys].transpose(1, 2))
                 used = probs
                 if keep is not None:
-                    used = probs * keep
-                    dscores.mul_(keep)
-                dscores = torch._softmax_backward_data(dscores, probs, -1, probs.dtype).mul_(scale)
+                    used = keep.to(probs.dtype)  # a product with bool would convert it too, each time
+                    dscores.mul_(used)
+                    used.mul_(probs)
+                dscores = torch._softmax_backward_data(dscores, probs, -1, probs.dtype)
                 dq[:, rows] = torch.bmm(dscores, k[:, keys])
                 dk[:, keys] += torch.bmm(dscores.transpose(1, 2), q[:, rows])
                 dv[:, keys] += torch.bmm(used.transpose(1, 2), go)
+        packed[:, 0].mul_(width**-0.5)
         return *packed.unbind(1), None, None
 
 

@@ -148,16 +148,20 @@ class _CrossEntropy(torch.autograd.Function):
         x, weight, targets_M, norms_M, *kept = ctx.saved_tensors
         grad_M, (x_dtype, weight_dtype) = grads[0], ctx.dtypes
         slope = _compiled(_slope) if ctx.compiled else _slope
-        dx, dweight = torch.empty_like(x, dtype=x_dtype), torch.zeros_like(weight, dtype=weight_dtype)
+        dx = torch.empty_like(x, dtype=x_dtype)
+        # Filling it with zeros first would cost as much as a product: it has V * D elements.
+        dweight = (torch.empty_like if len(x) else torch.zeros_like)(weight, dtype=weight_dtype)
         for index, at in enumerate(range(0, len(x), ctx.chunk)):
             part = slice(at, at + ctx.chunk)
             logits = kept[index] if kept else x[part] @ weight.T
             dlogits = slope(logits, norms_M[part], targets_M[part], grad_M[part], ctx.options)
             dx[part] = dlogits @ weight
             if x.dtype == weight_dtype:
-                dweight.addmm_(dlogits.T, x[part])
-            else:
+                dweight.addmm_(dlogits.T, x[part], beta=1 if at else 0)
+            elif at:
                 dweight += dlogits.T @ x[part]
+            else:
+                dweight.copy_(dlogits.T @ x[part])
         return dx, dweight, None, None, None, None, None
 
 
