@@ -9,9 +9,11 @@ import contextlib
 import logging
 import math
 import os
+import signal
 import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +49,8 @@ def connect(config: ClusterConfig, *, min_cpus: int = 2, say: Callable[[str], No
 
     joins = ray.is_initialized() or inside_job() or os.environ.get("RAY_ADDRESS", "local") not in ("", "local")
     if not ray.is_initialized():
-        _join() if joins else _start(config.local_cpus or max(min_cpus, os.cpu_count() or 1))
+        with _own_sigterm():
+            _join() if joins else _start(config.local_cpus or max(min_cpus, os.cpu_count() or 1))
     resources, context = ray.cluster_resources(), ray.get_runtime_context()
     cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
     dashboard = getattr(ray._private.worker, "get_dashboard_url", lambda: None)() or None
@@ -182,6 +185,17 @@ class _Board:
 
     def failure(self) -> UserError | None:
         return self.error
+
+
+@contextlib.contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keep this process's handler of SIGTERM: Ray's leaves with exit code 15."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _join() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -61,8 +62,10 @@ class Interrupted(UserError):
 def run_main(main: Callable[[], None]) -> NoReturn:
     """Run a command and exit: 0, or the code of its error, with the cause first and the code in the last line.
 
-    The code is printed because `ray job submit` turns every failure into 1.
+    The code is printed because `ray job submit` turns every failure into 1. SIGTERM ends like Ctrl-C, wherever nothing
+    else is made of it.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         main()
     except KeyboardInterrupt:

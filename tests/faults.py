@@ -57,10 +57,13 @@ class Trial:
         environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **self.environment}
         self.root.mkdir(parents=True, exist_ok=True)
         output = open(self.root / f"{self.name}.out", "ab")  # noqa: SIM115 (the process keeps it)
-        return Driver(self, subprocess.Popen(self.command(), env=environment, stdout=output, stderr=output, cwd=ROOT))
+        before = len(self.output())
+        process = subprocess.Popen(self.command(), env=environment, stdout=output, stderr=output, cwd=ROOT)
+        return Driver(self, process, before)
 
     def output(self) -> str:
-        return (self.root / f"{self.name}.out").read_text(errors="replace")
+        path = self.root / f"{self.name}.out"
+        return path.read_text(errors="replace") if path.exists() else ""
 
     def run(self) -> "Trial":
         """From where it is to its end."""
@@ -106,6 +109,8 @@ class Driver:
 
     trial: Trial
     process: subprocess.Popen
+    told_before: int = 0
+    """Characters of output of the drivers before this one."""
 
     def workers(self) -> list[psutil.Process]:
         """The train workers, oldest first."""
@@ -113,9 +118,12 @@ class Driver:
         return sorted(found, key=lambda process: process.pid)
 
     def reach(self, step: int) -> bool:
-        """Wait until this step is logged; False when the run ends before."""
-        until(lambda: self.trial.step() >= step or self.process.poll() is not None, self.trial.output)
+        """Wait until this driver has begun and this step is logged; False when the run ends before."""
+        until(lambda: self._is_at(step) or self.process.poll() is not None, self.trial.output)
         return self.process.poll() is None
+
+    def _is_at(self, step: int) -> bool:
+        return len(self.trial.output()) > self.told_before and self.trial.step() >= step
 
     def wait(self) -> int:
         """The exit code, once the driver and the Ray that it started are gone."""

@@ -117,10 +117,10 @@ def train(recipe: Recipe, run: runs.Run, opened: TokenStore, screen: Console) ->
     show_examples(recipe, run, opened, tokenizer, handle)
     try:
         _run_workers(recipe, run, opened, budget, shape.to_dict(), handle, screen)
+        validated = export(run, opened, tokenizer, shape, handle)
     except BaseException as error:
-        tracking.finish(handle, "KILLED" if isinstance(error, Interrupted) else "FAILED")
+        tracking.finish(handle, "KILLED" if isinstance(error, Interrupted | KeyboardInterrupt) else "FAILED")
         raise
-    validated = export(run, opened, tokenizer, shape, handle)
     runs.finish(run, handle, validated)
     fill_examples(run.model_url, opened, screen)
     run_report.show_next(run, handle, screen)

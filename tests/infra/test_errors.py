@@ -71,6 +71,11 @@ def test_keyboard_interrupt_is_130():
     assert run("raise KeyboardInterrupt") == (130, ["error: interrupted", "exit 130 (interrupted)"])
 
 
+def test_sigterm_is_130():
+    killed = "import os, signal, time; os.kill(os.getpid(), signal.SIGTERM); time.sleep(30)"
+    assert run(killed) == (130, ["error: interrupted", "exit 130 (interrupted)"])
+
+
 def test_success_and_exit_pass_through():
     assert run("pass") == (0, [])
     assert run("raise SystemExit(7)") == (7, [])
