@@ -115,7 +115,8 @@ def _text(past: Past, split: Split) -> bytes:
             table = pq.read_table(storage.join(url, info.path), columns=["id", "text"])
             parts.append(table.filter(pc.is_in(table["id"], ids.combine_chunks())))
     table = pa.concat_tables(parts)
-    order = np.argsort([one.hex() for one in table["id"].to_pylist()])
+    _, order = np.unique([one.hex() for one in table["id"].to_pylist()], return_index=True)  # each once: texts of
+    # an earlier preparation lie beside those of this one
     return "\n".join(table["text"].take(pa.array(order)).to_pylist()).encode()
 
 

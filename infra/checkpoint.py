@@ -2,17 +2,19 @@
 
     <url>/step-00000120/model.safetensors   weights
                         optimizer.safetensors, optimizer.json   optimizer state: tensors, and everything that is none
-                        state.json          step, schedule, digests, tracking run id
-                        manifest.json       files and sizes, score; written last
+                        manifest.json       files and sizes, score, and the rest of the state: step, digests, ...;
+                                            written last
 
 No pickle. A copy of the tensors is taken at once, so training goes on while they are written and uploaded; a checkpoint
 without manifest, or whose files do not match it, is skipped for the one before.
 """
 
+import contextlib
 import json
 import math
 import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,7 +24,7 @@ from infra.errors import DataError, InfrastructureError
 if TYPE_CHECKING:
     import torch
 
-FORMAT = 1
+FORMAT = 2
 _PREFIX = "step-"
 
 
@@ -73,6 +75,11 @@ class Checkpoints:
         self._thread = threading.Thread(target=self._write, args=arguments, name="glm-checkpoint")
         self._thread.start()
 
+    def check(self) -> None:
+        """Raise what went wrong with a write that has ended, as `wait` does; waits for none."""
+        if not self.is_writing:
+            self.wait()
+
     @property
     def is_writing(self) -> bool:
         """Whether `save` would wait."""
@@ -98,16 +105,13 @@ class Checkpoints:
 
         try:
             target = _place(self.url, step)
-            with tempfile.TemporaryDirectory(prefix="glm-checkpoint-") as folder:
-                local = Path(folder)
-                save_file(model, local / "model.safetensors")
-                save_file(tensors, local / "optimizer.safetensors")
-                (local / "optimizer.json").write_text(json.dumps(rest))
-                (local / "state.json").write_text(json.dumps(state))
-                sizes = {path.name: path.stat().st_size for path in sorted(local.iterdir())}
-                storage.remove_tree(target)  # a torn one of the same step
-                storage.upload_dir(str(local), target)
-            manifest = {"format": FORMAT, "step": step, "score": score, "files": sizes}
+            storage.remove_tree(target)  # a torn one of the same step
+            with _made(target) as folder:
+                save_file(model, folder / "model.safetensors")
+                save_file(tensors, folder / "optimizer.safetensors")
+                (folder / "optimizer.json").write_text(json.dumps(rest))
+                sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+            manifest = {"format": FORMAT, "step": step, "score": score, "files": sizes, "state": state}
             storage.write_json(storage.join(target, "manifest.json"), manifest)
             self._prune(step)
         except BaseException as error:
@@ -146,20 +150,39 @@ def best(url: str) -> Found | None:
 
 def read_state(url: str) -> dict[str, Any]:
     """The `state` that a complete checkpoint was saved with, and its `step`."""
-    return storage.read_json(storage.join(url, "state.json"))
+    return storage.read_json(storage.join(url, "manifest.json"))["state"]
+
+
+def amend(url: str, state: dict[str, Any], *, score: float | None) -> None:
+    """Give a complete checkpoint another state and score, at once or not at all; its tensors stay."""
+    place = storage.join(url, "manifest.json")
+    manifest = storage.read_json(place)
+    storage.write_json(place, {**manifest, "score": score, "state": {**state, "step": manifest["step"]}})
 
 
 def load(url: str) -> Loaded:
     """Read a complete checkpoint to CPU."""
     from safetensors.torch import load_file
 
-    with tempfile.TemporaryDirectory(prefix="glm-checkpoint-") as folder:
-        storage.download_dir(url, folder)
+    with storage.local_copy(url) as folder:
         local = Path(folder)
         optimizer = _join_optimizer(
             load_file(local / "optimizer.safetensors"), json.loads((local / "optimizer.json").read_text())
         )
-        return Loaded(load_file(local / "model.safetensors"), optimizer, json.loads((local / "state.json").read_text()))
+        return Loaded(load_file(local / "model.safetensors"), optimizer, read_state(url))
+
+
+@contextlib.contextmanager
+def _made(url: str) -> Iterator[Path]:
+    """An empty folder to be written: the one at `url` where it is local, else one that is uploaded to there."""
+    if storage.is_local(url):
+        folder = Path(storage.absolute(url))
+        folder.mkdir(parents=True)
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="glm-checkpoint-") as name:
+        yield Path(name)
+        storage.upload_dir(name, url)
 
 
 def _place(url: str, step: int) -> str:

@@ -28,7 +28,7 @@ class ClusterConfig:
     local_cpus: int | None = None
     """CPUs of a Ray started on this machine; default: all, at least 2. A cluster that is joined has its own."""
     wait_s: float = 600.0
-    """Longest wait for the nodes that an autoscaler adds for the workers."""
+    """Longest wait for room for the workers, at the start and after a failure: an autoscaler may add nodes."""
 
 
 @dataclass(frozen=True)
@@ -95,10 +95,12 @@ class Link:
 
     @staticmethod
     def create(name: str) -> Link:
-        """The actor lives as long as the driver that creates it."""
+        """The actor lives as long as the driver that creates it, and on its node: others may be taken away."""
         import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        return Link(ray.remote(_Board).options(name=name, num_cpus=0).remote())
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        return Link(ray.remote(_Board).options(name=name, num_cpus=0, scheduling_strategy=here).remote())
 
     @staticmethod
     def attach(name: str) -> Link:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from infra import storage
+from infra.errors import InfrastructureError
 from infra.mlflow_client import RunHandle, client_of, first_line
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ _LONGEST_PAUSE_S = 60.0
 class MetricLog:
     """Append-only; one writer per file. `problem` says why points are not in MLflow yet, None when nothing failed.
 
-    With `resume_step` the file is cut back to steps <= resume_step, and points of (metric, step) that the run already
-    has are not sent again: MLflow would keep both.
+    With `resume_step` the file is cut back to steps <= resume_step, values that it has of that step are not logged
+    again, and points of (metric, step) that MLflow already has are not sent again: it would keep both.
     """
 
     def __init__(
@@ -36,7 +37,8 @@ class MetricLog:
     ):
         metrics_path = storage.absolute(metrics_path)
         os.makedirs(os.path.dirname(metrics_path), exist_ok=True)
-        kept = _mend(metrics_path, resume_step)
+        kept, self._logged = _mend(metrics_path, resume_step)
+        self._resume_step = resume_step
         self.problem: str | None = None
         self._path, self._handle, self._interval_s = metrics_path, handle, interval_s
         self._file = open(metrics_path, "ab")  # noqa: SIM115 (lives as long as the log)
@@ -51,12 +53,24 @@ class MetricLog:
             self._thread.start()
 
     def log(self, step: int, values: dict[str, float]) -> None:
-        """Record values of one optimizer step. Never waits for MLflow."""
+        """Record values of one optimizer step. Never waits for MLflow. Raises InfrastructureError when the file takes
+        no more.
+        """
         plain = {key: _json_number(float(value)) for key, value in values.items()}
+        if step == self._resume_step:
+            plain = {key: value for key, value in plain.items() if key not in self._logged}
         line = (json.dumps({"step": int(step), "time": time.time(), "values": plain}) + "\n").encode()
+        if not plain:
+            return
         with self._wake:
-            self._file.write(line)
-            self._file.flush()
+            try:
+                self._file.write(line)
+                self._file.flush()
+            except OSError as error:
+                raise InfrastructureError(
+                    f"cannot write {self._path}: {error}",
+                    try_="free space, then start the same command again: it continues from the last checkpoint",
+                ) from error
             self._written += len(line)
             self._wake.notify_all()
 
@@ -172,18 +186,18 @@ def _points(path: str, start: int, end: int) -> Iterator[tuple[list[tuple[str, f
             yield batch, end
 
 
-def _mend(path: str, resume_step: int | None) -> int:
-    """Drop a line torn by a crash, and steps after `resume_step`; returns the size."""
+def _mend(path: str, resume_step: int | None) -> tuple[int, set[str]]:
+    """Drop a line torn by a crash, and steps after `resume_step`; returns the size, and what is logged of that step."""
     if not os.path.exists(path):
-        return 0
+        return 0, set()
     with open(path, "rb") as file:
         lines = file.readlines()
-    kept = [
-        line for line in lines if _is_whole(line) and (resume_step is None or json.loads(line)["step"] <= resume_step)
-    ]
+    whole = [(line, json.loads(line)) for line in lines if _is_whole(line)]
+    kept = [(line, point) for line, point in whole if resume_step is None or point["step"] <= resume_step]
     if len(kept) < len(lines):
-        storage.write_bytes(path, b"".join(kept))
-    return sum(map(len, kept))
+        storage.write_bytes(path, b"".join(line for line, _ in kept))
+    logged = {name for _, point in kept if point["step"] == resume_step for name in point["values"]}
+    return sum(len(line) for line, _ in kept), logged
 
 
 def _is_whole(line: bytes) -> bool:

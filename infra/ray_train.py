@@ -5,6 +5,7 @@ metrics are ours (docs/decisions/checkpoints.md), so it needs neither datasets n
 Train would otherwise take SIGINT for itself and abort without a checkpoint.
 """
 
+import math
 import os
 import signal
 import textwrap
@@ -18,6 +19,7 @@ from typing import Any
 from infra.errors import Interrupted
 
 _POLL_S = 0.25
+_REPEATED_S = 5.0  # Ray reports workers of a node that is leaving again at each look, until all of them have ended
 
 
 @dataclass
@@ -123,10 +125,15 @@ def preemption_notice() -> str | None:
 def _tells_failures(tell: Callable[[str], None]) -> Any:
     from ray.train import UserCallback
 
+    seen_at: dict[str, float] = {}
+
     class Failures(UserCallback):
         def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
             for rank, error in sorted(worker_exceptions.items()):
-                tell(f"worker {rank} failed: {_reason(error)}")
+                text = f"worker {rank} failed: {_reason(error)}"
+                before, seen_at[text] = seen_at.get(text, -math.inf), time.monotonic()
+                if seen_at[text] - before > _REPEATED_S:
+                    tell(text)
 
     return Failures()
 

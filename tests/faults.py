@@ -187,8 +187,27 @@ def terminate_driver(driver: Driver) -> bool:
     return struck and code == 130
 
 
-def tear_checkpoint(driver: Driver) -> bool:
-    """Kill the driver, and leave the newest checkpoint as a crash in the middle of its upload would."""
+def kill_while_saving(driver: Driver) -> bool:
+    """SIGKILL to all in the middle of a checkpoint, which is left without its manifest."""
+    folder = driver.trial.folder / "checkpoints"
+    before, workers = _torn(folder), driver.workers()
+    while driver.process.poll() is None:
+        if _torn(folder) - before:
+            _send(workers, signal.SIGSTOP)
+            if _torn(folder) - before:
+                _send(workers, signal.SIGKILL)
+                return kill_driver(driver)
+            _send(workers, signal.SIGCONT)  # it was complete by then: the next one
+        time.sleep(0.0005)  # writing takes milliseconds
+    return False
+
+
+def _torn(folder: Path) -> set[str]:
+    return {place.name for place in folder.glob("step-*") if not (place / "manifest.json").exists()}
+
+
+def damage_checkpoint(driver: Driver) -> bool:
+    """Kill the driver, and cut a file of the newest checkpoint short."""
     kill_driver(driver)
     folders = sorted((driver.trial.folder / "checkpoints").glob("step-*"))
     if len(folders) < 2:
@@ -209,7 +228,8 @@ FAULTS: dict[str, Callable[[Driver], bool]] = {
     "all workers are killed": kill_all_workers,
     "the driver is killed": kill_driver,
     "SIGTERM to the driver": terminate_driver,
-    "killed while a checkpoint is written": tear_checkpoint,
+    "killed while a checkpoint is written": kill_while_saving,
+    "the newest checkpoint is damaged": damage_checkpoint,
     "a worker hangs": stop_worker,
 }
 

@@ -4,11 +4,13 @@ import math
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from glm_model import GLM, GLMConfig, fill, from_pretrained, save_pretrained
 from glm_model.tokenizer import Tokenizer
 from infra import checkpoint, storage, tracking
 from infra.console import Console
+from infra.errors import InfrastructureError
 from pipelines import render
 from pipelines.store import TokenStore
 from workflows import runs
@@ -44,7 +46,13 @@ def export(
     model = GLM(shape)
     model.load_state_dict(loaded.model)
     card = _card(run, opened, loaded.state)
-    save_pretrained(model, run.model_url, tokenizer=tokenizer, card=card)
+    try:
+        save_pretrained(model, run.model_url, tokenizer=tokenizer, card=card)
+    except (OSError, SafetensorError) as error:
+        raise InfrastructureError(
+            f"cannot write {run.model_url}: {error}",
+            try_="free space or fix access, then the same command again: the training is done and only this is left",
+        ) from error
     tracking.log_artifact_dir(handle, run.model_url, "model")
     return loaded.state["validated"]
 

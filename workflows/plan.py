@@ -114,7 +114,7 @@ def _run_rows(
         ("time", _time_text(recipe, budget, pace)),
         (
             "disk",
-            f"{human_bytes(12 * parameters * (recipe.train.keep_checkpoints + 1))} of checkpoints in "
+            f"{human_bytes(12 * parameters * (recipe.train.keep_checkpoints + 2))} of checkpoints in "
             f"{storage.absolute(recipe.run.storage_path)}",
         ),
     ]

@@ -11,6 +11,7 @@ The same command continues an unfinished run from its last checkpoint.
 import contextlib
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +19,7 @@ from glm_model.config import GLMConfig, num_parameters
 from glm_model.tokenizer import Tokenizer
 from infra import checkpoint, cluster, config, fit, storage, tracking
 from infra.console import Console
-from infra.errors import Interrupted, UserError, run_main
+from infra.errors import InfrastructureError, Interrupted, UserError, run_main
 from infra.ray_train import run_workers
 from pipelines.prepare import find_store, prepare
 from pipelines.store import TokenStore
@@ -33,6 +34,7 @@ from workflows.progress import Stages, preparation, training
 from workflows.recipe import Recipe, check_shared, run_name, settle_paths
 from workflows.store_report import track
 from workflows.train_loop import train_worker
+from workflows.watch import Patience
 
 
 def main() -> None:
@@ -121,7 +123,7 @@ def train(recipe: Recipe, run: runs.Run, opened: TokenStore, screen: Console) ->
     except BaseException as error:
         tracking.finish(handle, "KILLED" if isinstance(error, Interrupted | KeyboardInterrupt) else "FAILED")
         raise
-    runs.finish(run, handle, validated)
+    runs.finish(run, handle, validated, screen)
     fill_examples(run.model_url, opened, screen)
     run_report.show_next(run, handle, screen)
 
@@ -160,9 +162,16 @@ def _run_workers(
     job = runs.worker_job(recipe, run, opened, budget, shape, handle, link_name=link_name)
     found = checkpoint.latest(run.checkpoints_url)
 
+    stopped = threading.Event()
+
     def stop(reason: str) -> None:
+        stopped.set()
         screen.line(f"{reason}: stopping after this step and writing a checkpoint (Ctrl-C again: at once, without one)")
         link.request_stop(reason)
+
+    def poll() -> None:
+        view.show(link.poll())
+        _check_waiting(recipe, view.waiting_s, is_stopped=stopped.is_set())
 
     with training(screen, budget, start=found.step if found else 0) as view:
         try:
@@ -172,16 +181,16 @@ def _run_workers(
                 recipe.train,
                 name=run.attempt_name(),
                 storage_path=storage.join(run.url, "ray"),
-                poll=lambda: view.show(link.poll()),
+                poll=poll,
                 stop=stop,
-                tell=lambda text: link.post({"warning": text}),
+                tell=lambda text: link.post({"failed": text}),
             )
         finally:
             view.show(link.poll())
             if failure := link.failure():
                 raise failure
     reached = checkpoint.latest(run.checkpoints_url)
-    if reached is None or not checkpoint.read_state(reached.url)["ended"]:
+    if reached is None or not _is_over(reached, budget, recipe):
         raise Interrupted(
             f"stopped at step {reached.step:,} of {budget.steps:,}; checkpoint written"
             if reached
@@ -191,6 +200,29 @@ def _run_workers(
     if reached.step < budget.steps:
         waited = recipe.train.patience
         screen.line(f"ended at step {reached.step:,} of {budget.steps:,}: no better for {waited} validations")
+
+
+def _is_over(reached: checkpoint.Found, budget: Budget, recipe: Recipe) -> bool:
+    if reached.step >= budget.steps:
+        return True
+    return Patience.of(checkpoint.read_state(reached.url), recipe.train.patience).is_over
+
+
+def _check_waiting(recipe: Recipe, waiting_s: float, *, is_stopped: bool) -> None:
+    """Between a failure and the workers' next beginning nobody hears a stop, and Ray Train waits without a limit."""
+    if waiting_s and is_stopped:
+        raise Interrupted(
+            "stopped between a failure and the next beginning",
+            try_="the same command continues from the last checkpoint",
+        )
+    if waiting_s > recipe.cluster.wait_s:
+        workers = run_report.workers_text(recipe)
+        raise InfrastructureError(
+            f"workers failed, and for {recipe.cluster.wait_s:g} s there has been no room for {workers} of them",
+            why="a machine is gone, or others use it",
+            try_="with room for them the same command continues from the last checkpoint; "
+            f"--train.num_workers='[1, {recipe.train.max_workers}]' goes on with fewer",
+        )
 
 
 if __name__ == "__main__":

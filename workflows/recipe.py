@@ -138,6 +138,7 @@ _NOT_IDENTITY = (
     "train.exact",
     "train.patience",
     "train.checkpoint_activations",
+    "train.checkpoint_every",
     "train.max_skipped",
     "train.log_every",
     "train.keep_checkpoints",

@@ -236,13 +236,16 @@ def worker_job(
     }
 
 
-def finish(run: Run, handle: tracking.RunHandle, validated: dict[str, float]) -> None:
+def finish(run: Run, handle: tracking.RunHandle, validated: dict[str, float], screen: Console) -> None:
     """Close the run here and in MLflow. validated: what validation said of the exported model."""
     first = _first_bits(storage.join(run.url, "metrics.jsonl"))
     scores = {"first": first, "last": validated.get("val/bits_per_byte")}
     run.record |= {"finished": True, "validation": {key: value for key, value in scores.items() if value is not None}}
-    run.record["in_mlflow"] = not handle.enabled or _complete(run, handle)
+    is_tracked = "mlflow_run_id" in run.record
+    run.record["in_mlflow"] = not is_tracked or (handle.enabled and _complete(run, handle))
     run.write()
+    if not run.record["in_mlflow"]:
+        _tell_lack(run, screen)
 
 
 def catch_up(run: Run, recipe: Recipe, screen: Console) -> None:
@@ -257,7 +260,12 @@ def catch_up(run: Run, recipe: Recipe, screen: Console) -> None:
     if run.record["in_mlflow"]:
         screen.line(f"MLflow at {shown(handle.uri)} has got what it lacked of this run")
     else:
-        screen.warn(f"MLflow at {shown(handle.uri)} still lacks points of this run; the same command sends them")
+        _tell_lack(run, screen)
+
+
+def _tell_lack(run: Run, screen: Console) -> None:
+    uri = shown(run.record["tracking_uri"])
+    screen.warn(f"MLflow at {uri} lacks points of this run, which are in {run.url}; the same command sends them")
 
 
 def _complete(run: Run, handle: tracking.RunHandle) -> bool:

@@ -36,7 +36,7 @@ def _train(w: Worker) -> None:
         if w.owes_validation():
             w.evaluate()
             if train.patience is not None:
-                w.save(ended=w.patience.is_over, final=w.patience.is_over)
+                w.save_validation()
         for item in w.steps():
             agreed = w.advance(item)
             last = w.step == w.budget.steps
@@ -47,7 +47,7 @@ def _train(w: Worker) -> None:
                 last = last or w.patience.is_over
             best = train.patience is not None and w.patience.best_step == w.step  # which the model will be taken from
             if last or best or agreed.stop or agreed.leaves or w.every(train.checkpoint_every):
-                w.save(ended=last, final=last or agreed.stop)
+                w.save(final=last or agreed.stop, needed=best or agreed.leaves)
             if last or agreed.stop:
                 break
     finally:

@@ -4,6 +4,7 @@ import math
 import statistics
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Any
 
 from infra.errors import DivergedError
 
@@ -69,6 +70,11 @@ class Patience:
     best_step: int = 0
     without: int = 0
     """Validations since the best one."""
+
+    @staticmethod
+    def of(state: dict[str, Any], limit: int | None) -> "Patience":
+        """As a checkpoint's state has it, with the limit of now."""
+        return Patience(**{**state["patience"], "limit": limit})
 
     def see(self, step: int, loss: float) -> None:
         if loss < self.best:

@@ -5,6 +5,7 @@ counts, and dropout is seeded per micro-batch, so neither the number of workers 
 """
 
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -90,7 +91,7 @@ class Worker:
             micro_rows=train.micro_rows,
         )
 
-        found = checkpoint.latest(job["checkpoints_url"])
+        found = self.found = checkpoint.latest(job["checkpoints_url"])
         self.step, self.validated = 0, {}
         self.watch, self.patience = Watch(train.max_skipped, job["run_url"] or ""), Patience(train.patience)
         self.model = self._model(restored=found is not None)
@@ -138,6 +139,7 @@ class Worker:
 
     def advance(self, item: Step) -> Agreed:
         """One step: forward and backward of this rank's micro-batches, and the optimizer's update."""
+        self.checkpoints.check()
         agreed = self.agree(item)
         self.sums = self.backward(item, agreed)
         self.norm = self.update()
@@ -238,36 +240,33 @@ class Worker:
             self.link.post({"step": self.step, **values})
         self.since = _Since(time.perf_counter())
 
-    def save(self, *, ended: bool = False, final: bool = False) -> None:
-        """Rank 0 writes a checkpoint in the background; replicas are equal, so the others need not. ended: the run
-        takes no further step; final: this worker takes none.
+    def save(self, *, final: bool = False, needed: bool = False) -> None:
+        """Rank 0 writes a checkpoint in the background; replicas are equal, so the others need not. final: this worker
+        takes no further step.
 
-        One that is due while another is being written is left out, unless it is the final one: all would wait for it.
+        One that is due while another is being written is left out, or all would wait for that; a needed one is not.
         """
         if self.ranks.rank != 0:
             return
-        if self.checkpoints.is_writing and not final:
+        if self.checkpoints.is_writing and not (final or needed):
             self._warn(f"no checkpoint of step {self.step:,}: the one before is still being written")
             return
         if final:
             self.watchdog.close()  # nobody waits for this worker any more, and an upload may take its time
         began_at = time.perf_counter()
-        state = {
-            "validated": self.validated,
-            "skipped_steps": [self.watch.skipped, self.watch.in_a_row],
-            "patience": asdict(self.patience),
-            "ended": ended,
-            "identity": self.job["identity"],
-            "store_digest": self.store.digest,
-            "world_size": self.ranks.world,
-            "mlflow_run_id": self.job["tracking"]["run_id"],
-        }
-        score = self.validated.get("val/loss") if self.validated.get("step") == self.step else None
-        self.checkpoints.save(self.step, self.model.state_dict(), self.optimizer.state_dict(), state, score=score)
+        weights, moments = self.model.state_dict(), self.optimizer.state_dict()
+        self.checkpoints.save(self.step, weights, moments, self._state(), score=self._score())
         self._publish_metrics()
         if self.link:
             self.link.post({"checkpoint": self.step})
         self.since.saved_s += time.perf_counter() - began_at
+
+    def save_validation(self) -> None:
+        """Keep the validation of the weights that this worker began with: in their checkpoint, or a first one."""
+        if self.found is None:
+            self.save()
+        elif self.ranks.rank == 0:
+            checkpoint.amend(self.found.url, self._state(), score=self._score())
 
     def close(self) -> None:
         self.watchdog.close()
@@ -275,6 +274,8 @@ class Worker:
         if self.metrics:
             self._publish_metrics()
             self.metrics.close()
+            if self.metrics_path != self.metrics_url:
+                shutil.rmtree(Path(self.metrics_path).parent)
 
     def _model(self, *, restored: bool) -> GLM:
         shape = GLMConfig.from_dict(self.job["model"])
@@ -287,7 +288,22 @@ class Worker:
         self.optimizer.load_state_dict(loaded.optimizer)
         self.step, self.validated = loaded.state["step"], loaded.state["validated"]
         self.watch.skipped, self.watch.in_a_row = loaded.state["skipped_steps"]
-        self.patience = Patience(**{**loaded.state["patience"], "limit": self.recipe.train.patience})
+        self.patience = Patience.of(loaded.state, self.recipe.train.patience)
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "validated": self.validated,
+            "skipped_steps": [self.watch.skipped, self.watch.in_a_row],
+            "patience": asdict(self.patience),
+            "identity": self.job["identity"],
+            "store_digest": self.store.digest,
+            "world_size": self.ranks.world,
+            "mlflow_run_id": self.job["tracking"]["run_id"],
+        }
+
+    def _score(self) -> float | None:
+        """The validation loss of the present weights."""
+        return self.validated.get("val/loss") if self.validated.get("step") == self.step else None
 
     def _feed_recipe(self, split: str) -> feed.Recipe:
         return feed.recipe_of(

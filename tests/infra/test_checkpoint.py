@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from infra import storage
-from infra.checkpoint import Checkpoints, best, latest, load, read_state
+from infra.checkpoint import Checkpoints, amend, best, latest, load, read_state
 from infra.errors import InfrastructureError
 
 NOTHING = {"state": {}, "param_groups": []}
@@ -66,6 +66,23 @@ def test_the_best_is_the_complete_one_with_the_lowest_score(url):
     assert found is not None
     assert (found.step, found.url) == (3, place(url, 3))
     assert read_state(found.url) == {"step": 3}
+
+
+def test_a_checkpoint_gets_another_state_and_score_and_keeps_its_tensors(url):
+    write(url, 1)
+    write(url, 2, score=0.5)
+    amend(place(url, 1), {"validated": 1}, score=0.25)
+    found = best(url)
+    assert found is not None
+    assert found.step == 1
+    assert load(found.url).state == read_state(found.url) == {"validated": 1, "step": 1}
+    assert torch.equal(load(found.url).model["w"], torch.full((3,), 1.0))
+
+
+def test_a_local_checkpoint_needs_no_room_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
+    write(str(tmp_path / "run"), 1)
+    assert torch.equal(load(place(str(tmp_path / "run"), 1)).model["w"], torch.full((3,), 1.0))
 
 
 def test_a_round_trip_is_exact_and_training_goes_on_from_it_bit_for_bit(url):
@@ -218,14 +235,24 @@ def test_what_is_newer_than_the_checkpoint_written_is_left(tmp_path):
     assert steps(str(tmp_path)) == [2, 3]
 
 
-@pytest.mark.parametrize("surfaces", ["save", "wait"])
+@pytest.mark.parametrize("surfaces", ["save", "wait", "check"])
 def test_an_error_of_the_writer_surfaces_once_and_the_next_checkpoint_is_written(tmp_path, surfaces):
     in_the_way = Path(tmp_path / "run")
     in_the_way.write_text("a file where the folder should be")
     checkpoints = Checkpoints(str(tmp_path / "run" / "checkpoints"))
     checkpoints.save(1, {"w": torch.zeros(1)}, NOTHING, {})
+
+    def check_until_told() -> None:
+        while True:
+            checkpoints.check()
+
+    surface = {
+        "save": lambda: checkpoints.save(2, {}, NOTHING, {}),
+        "wait": checkpoints.wait,
+        "check": check_until_told,
+    }
     with pytest.raises(InfrastructureError, match="a checkpoint could not be written to") as caught:
-        checkpoints.save(2, {}, NOTHING, {}) if surfaces == "save" else checkpoints.wait()
+        surface[surfaces]()
     assert str(tmp_path) in caught.value.message
     assert "the same command" in caught.value.try_
     assert caught.value.__cause__ is not None
@@ -238,14 +265,11 @@ def test_an_error_of_the_writer_surfaces_once_and_the_next_checkpoint_is_written
 
 def test_a_write_that_breaks_off_leaves_the_checkpoint_before(tmp_path, monkeypatch):
     write(str(tmp_path), 1)
-    upload = storage.upload_dir
 
-    def break_off(local: str, url: str) -> None:
-        (Path(local) / "state.json").unlink()
-        upload(local, url)
+    def break_off(place: str, manifest: dict) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(storage, "upload_dir", break_off)
+    monkeypatch.setattr(storage, "write_json", break_off)
     checkpoints = Checkpoints(str(tmp_path))
     checkpoints.save(2, {}, NOTHING, {})
     with pytest.raises(InfrastructureError, match="No space left on device"):

@@ -2,10 +2,12 @@
 
 import json
 import math
+import os
 import threading
 
 import pytest
 
+from infra.errors import InfrastructureError
 from infra.metrics import MetricLog, read_points
 from infra.mlflow_client import NOT_TRACKED, RunHandle, client_of
 from infra.tracking import TrackingConfig, open_run
@@ -80,6 +82,34 @@ def test_a_resume_cuts_the_file_back_and_repeats_no_point(handle, path):
     assert steps(path) == list(range(1, 13))
     assert history(handle, "loss") == [(s, float(s)) for s in range(1, 13)]
     assert history(handle, "new") == [(s, 0.0) for s in range(7, 13)]
+
+
+def test_a_value_that_the_file_has_of_the_step_is_not_logged_again(handle, path):
+    log = MetricLog(path, handle)
+    log.log(0, {"val": 1.0})
+    log.log(1, {"loss": 2.0})
+    assert log.close(30)
+    again = MetricLog(path, handle, resume_step=0)
+    again.log(0, {"val": 1.0})
+    again.log(0, {"val": 1.0, "new": 3.0})
+    again.log(1, {"loss": 2.0})
+    assert again.close(30)
+    assert [(p["step"], p["values"]) for p in read_points(path)] == [
+        (0, {"val": 1.0}),
+        (0, {"new": 3.0}),
+        (1, {"loss": 2.0}),
+    ]
+    assert history(handle, "val") == [(0, 1.0)]
+
+
+def test_a_file_that_takes_no_more_is_told(path):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full here")
+    log = MetricLog(path, NOT_TRACKED)
+    with open("/dev/full", "ab", buffering=0) as full:
+        log._file = full
+        with pytest.raises(InfrastructureError, match=r"cannot write .*: .*No space left"):
+            log.log(1, {"loss": 1.0})
 
 
 def test_an_outage_is_made_good_by_the_next_resume(handle, path):

@@ -11,6 +11,8 @@ import pytest
 import small_run
 from faults import Trial
 
+from infra import checkpoint
+
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(600)]
 
 # Answers each line of its input, and ends with it.
@@ -120,3 +122,19 @@ def test_places_that_only_one_node_sees_are_refused_with_the_remedy(nodes, tmp_p
         assert trial.start().wait() == 2
         assert told in trial.output()
         assert remedy in trial.output()
+
+
+def test_a_machine_that_is_gone_for_good_ends_the_run_with_words(nodes, tmp_path):
+    say, address = nodes
+    say("join")
+    corpus = small_run.write_corpus(tmp_path / "corpus")
+    more = ("--train.steps=5000", "--train.eval_every=0", "--cluster.wait_s=15", "--train.hang_s=20")
+    trial = Trial(corpus, tmp_path / "runs", "run", "2", more, {"RAY_ADDRESS": address})
+    driver = trial.start()
+    assert driver.reach(8), trial.output()
+    say("leave")
+    assert driver.wait() == 5, trial.output()
+    assert "for 15 s there has been no room for 2 of them" in trial.output()
+    reached = checkpoint.latest(str(trial.folder / "checkpoints"))
+    assert reached is not None
+    assert reached.step >= 5
