@@ -203,7 +203,10 @@ def kill_while_saving(driver: Driver) -> bool:
 
 
 def _torn(folder: Path) -> set[str]:
-    return {place.name for place in folder.glob("step-*") if not (place / "manifest.json").exists()}
+    """The newest checkpoint while it has some files and no manifest. (Of older ones without, files are removed.)"""
+    newest = max(folder.glob("step-*"), default=None)
+    files = {path.name for path in newest.glob("[!.]*")} if newest else set()
+    return {newest.name} if newest and files and "manifest.json" not in files else set()
 
 
 def damage_checkpoint(driver: Driver) -> bool:

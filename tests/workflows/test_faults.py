@@ -64,7 +64,7 @@ def test_a_fault_is_invisible(corpus, whole, tmp_path, fault):
     more = ("--train.hang_s=8",) if fault == "a worker hangs" else ()
     trial = broken(Trial(corpus, tmp_path, "broken", more=more), fault, step)
     assert_equal(trial, whole)
-    if fault == "killed while a checkpoint is written":
+    if fault in ("killed while a checkpoint is written", "the newest checkpoint is damaged"):
         assert "incomplete and skipped" in trial.output()
     if fault in ("a worker is killed", "all workers are killed", "a worker hangs"):
         assert "failed: " in trial.output()
@@ -159,7 +159,7 @@ def test_chaos(corpus, whole, tmp_path):
         driver: Driver | None = None
         while driver is None or driver.wait() != 0:
             driver = trial.start()
-            while driver.reach(min(trial.step() + chance.randrange(1, 15), STEPS)) and time.monotonic() < until:
+            while driver.reach(trial.step() + chance.randrange(1, 15)) and time.monotonic() < until:
                 fault = chance.choice(list(FAULTS))
                 counts[fault] += FAULTS[fault](driver)
         assert_equal(trial, whole)
