@@ -3,9 +3,9 @@
     python benchmarks/compression.py --run runs/<name> [--curve FILE.svg --restarts 75 150] [--json FILE]
 
 The model reads each segment (512 tokens at most) from left to right and knows nothing of what came before; compressors
-take the same documents as one text, in the order of their ids, after nothing (`bz2`, `xz`, and `ppmd` where pyppmd 1.3 is
-installed) or after as much of the training text as xz's window holds (`xz_after_training`: what the held-out text adds
-to the compressed training text). Bits per byte of the cleaned text. --curve draws the run's losses, and its
+take the same documents as one text, in the order of their ids, after nothing (`bz2`, `xz`, and `ppmd` where pyppmd 1.3
+is installed) or after as much of the training text as xz's window holds (`xz_after_training`: what the held-out text
+adds to the compressed training text). Bits per byte of the cleaned text. --curve draws the run's losses, and its
 validation beside the compressors. Also printed: what the run waited for. Takes some minutes for 1 MB of text.
 """
 
