@@ -94,9 +94,8 @@ def _draw(past: Past, compressed: dict[str, float], restarts: list[int], path: s
         for number, step in enumerate(restarts):
             axis.axvline(step, color="grey", linestyle=":", label=None if number else "killed")
     for index, (name, bits) in enumerate(sorted(compressed.items(), key=lambda item: item[1])):
-        x, horizontal, vertical = (
-            (0.02, "left", "top") if index % 2 == 0 else (0.98, "right", "bottom")
-        )  # they are close
+        # Some lines are close: their labels take turns.
+        x, horizontal, vertical = ((0.02, "left", "top"), (0.98, "right", "bottom"))[index % 2]
         label = name.replace("_", " ")
         right.axhline(bits, color="C1", linewidth=0.8)
         right.annotate(label, (x, bits), xycoords=("axes fraction", "data"), fontsize=7, ha=horizontal, va=vertical)
@@ -107,7 +106,7 @@ def _draw(past: Past, compressed: dict[str, float], restarts: list[int], path: s
 
 
 def _text(past: Past, split: Split) -> bytes:
-    """The cleaned text of a split's documents, by id."""
+    """The cleaned text of a split's documents, by id; texts of an earlier preparation may lie beside them."""
     ids = pa.concat_tables([documents_of(split, shard).select(["id"]) for shard in range(len(split.shards))])["id"]
     url, parts = text_url(past.recipe.data), []
     for info in storage.list_files(url):
@@ -115,9 +114,8 @@ def _text(past: Past, split: Split) -> bytes:
             table = pq.read_table(storage.join(url, info.path), columns=["id", "text"])
             parts.append(table.filter(pc.is_in(table["id"], ids.combine_chunks())))
     table = pa.concat_tables(parts)
-    _, order = np.unique([one.hex() for one in table["id"].to_pylist()], return_index=True)  # each once: texts of
-    # an earlier preparation lie beside those of this one
-    return "\n".join(table["text"].take(pa.array(order)).to_pylist()).encode()
+    _, first = np.unique([one.hex() for one in table["id"].to_pylist()], return_index=True)
+    return "\n".join(table["text"].take(pa.array(first)).to_pylist()).encode()
 
 
 def _xz(text: bytes) -> int:

@@ -196,8 +196,27 @@ def _own_sigterm() -> Iterator[None]:
     try:
         yield
     finally:
-        if threading.current_thread() is threading.main_thread():
+        # None: a handler that Python cannot put back. Only the main thread may set one.
+        if before is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _addressed_locally() -> Iterator[None]:
+    """Processes that are started here look for no Ray of another name.
+
+    Ray Train's own do, in the file in which the last `ray start` on this machine left its address; where that Ray is
+    gone, the end of a training waits 12 s for it.
+    """
+    before = os.environ.get("RAY_ADDRESS")
+    os.environ["RAY_ADDRESS"] = "local"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["RAY_ADDRESS"]
+        else:
+            os.environ["RAY_ADDRESS"] = before
 
 
 def _join() -> None:
@@ -230,14 +249,15 @@ def _start(num_cpus: int) -> None:
     # Ray's own default is 30 % of the memory; our blocks are small.
     store_bytes = int(min(2 << 30, max(256 << 20, 0.1 * psutil.virtual_memory().total)))
     try:
-        ray.init(
-            address="local",
-            num_cpus=num_cpus,
-            include_dashboard=False,
-            log_to_driver=False,
-            object_store_memory=store_bytes,
-            logging_level=logging.ERROR,
-        )
+        with _addressed_locally():
+            ray.init(
+                address="local",
+                num_cpus=num_cpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                object_store_memory=store_bytes,
+                logging_level=logging.ERROR,
+            )
     except Exception as exc:
         why = f"{type(exc).__name__}: {exc}"
         raise InfrastructureError("Ray does not start on this machine", why=why, try_="free memory and /tmp") from exc

@@ -49,14 +49,16 @@ def local_ray() -> Iterator[None]:
 
     import ray
 
-    ray.init(
-        address="local",
-        num_cpus=4,
-        include_dashboard=False,
-        log_to_driver=False,
-        object_store_memory=256 << 20,
-        logging_level=logging.ERROR,
-    )
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("RAY_ADDRESS", "local")  # as infra.cluster does it
+        ray.init(
+            address="local",
+            num_cpus=4,
+            include_dashboard=False,
+            log_to_driver=False,
+            object_store_memory=256 << 20,
+            logging_level=logging.ERROR,
+        )
     yield
     ray.shutdown()
 

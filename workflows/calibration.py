@@ -6,6 +6,7 @@ For runs whose length is given in hours, and for `--plan --calibrate`. Takes som
 import resource
 import statistics
 import time
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -56,7 +57,7 @@ def measure_pace(recipe: Recipe, run: runs.Run, opened: TokenStore, shape: GLMCo
         run_workers(
             time_steps,
             {**job, "run_url": None, "checkpoints_url": storage.join(scratch, "checkpoints")},
-            recipe.train,
+            replace(recipe.train, max_failures=0),  # begun anew by whoever asked, not while they wait
             name="calibration",
             storage_path=scratch,
             poll=lambda: found.extend(link.poll()),

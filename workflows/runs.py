@@ -164,7 +164,7 @@ def own_store(run: Run) -> TokenStore | None:
 
 
 def start(recipe: Recipe, run: Run, opened: TokenStore, budget: Budget) -> tracking.RunHandle:
-    """Open the tracking run (the same one when continuing), log what never changes, print the header.
+    """Open the tracking run (the same one when continuing), log what never changes.
 
     Raises DataError when the run was trained on another store than this one.
     """

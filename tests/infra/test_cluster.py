@@ -4,6 +4,8 @@ import os
 import pickle
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -99,6 +101,32 @@ assert not ray.is_initialized()
     assert (done.returncode, done.stderr) == (0, "")
     (line,) = done.stdout.splitlines()
     assert line.startswith("started a local Ray at ")
+
+
+def test_a_local_ray_knows_nothing_of_one_that_was_started_before_and_is_gone():
+    # Ray Train's processes ask "their" Ray for actors, by an API that a Ray of ours has not: they learn that at once.
+    code = """
+from infra.cluster import *
+import ray, ray.util.state
+cluster = connect(ClusterConfig())
+
+@ray.remote(num_cpus=0)
+def ask():
+    try:
+        ray.util.state.get_actor("00", timeout=1)
+    except (ray.util.state.exception.RayStateApiException, ConnectionError):  # the latter where there are several
+        return "nothing to ask"
+
+print(ray.get(ask.remote(), timeout=20), os.environ.get("RAY_ADDRESS"))
+shutdown(cluster)
+"""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # paths of sockets have 107 bytes at most
+        (Path(folder) / "ray").mkdir()
+        (Path(folder) / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")
+        environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+        environment |= {"RAY_TMPDIR": folder}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "nothing to ask None\n", "")
 
 
 def test_a_cluster_that_is_not_there_is_named_at_once():
