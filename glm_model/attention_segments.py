@@ -1,9 +1,8 @@
 """Attention on a CPU: one small attention per segment on slices of the rows, inside one autograd operator.
 
-No mask and no padding; keeps the attention weights of each segment for backward (H * n * n numbers for n positions).
-Measured forward + backward, medians of interleaved runs on one core without AMX, 8,192 positions, width 384, dropout
-0.1, segments of about 140 | 560: 137 | 297 ms in bf16 and 149 | 364 in fp32. Unpacking to [segments, longest, H, K] in
-eight length buckets: 217 | 457 and 485 | 771 by matrix products, 319 | 703 and 418 | 643 by SDPA.
+No mask and no padding; keeps the attention weights of each segment for backward (H * n * n numbers for n positions),
+and in their sign, which softmax leaves unused, what dropout took.
+Faster than segments that are unpacked to [segments, longest, H, K], by matrix products or by torch's SDPA: docs/lab.md.
 
 Shapes: Q queries, T keys, H heads, K head width, N flat positions of all rows.
 """
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from glm_model.dropout import keep_mask, keep_scale
+from glm_model.dropout import drop_by_sign, keep_scale
 from glm_model.packing import Runs
 
 # From this length on the context, which never sees the blanks, is attended apart: that saves more than the calls cost.
@@ -63,16 +62,16 @@ class _Segments(torch.autograd.Function):
                     scores_HQT = torch.bmm(q[:, rows], k[:, keys].transpose(1, 2))
                     _hide_future(scores_HQT, rows.start, context, end, plan.triangle)
                     probs = torch.softmax(scores_HQT, -1)
-                    keep = keep_mask(probs.shape, p) if p else None
-                    used = probs if keep is None else keep.to(probs.dtype).mul_(probs)
-                    out[:, rows] = torch.bmm(used, v[:, keys])
+                    if p:
+                        probs = drop_by_sign(probs, p)
+                    out[:, rows] = torch.bmm(probs.relu() if p else probs, v[:, keys])
                     if any(ctx.needs_input_grad):
-                        weights.append((probs, keep))
+                        weights.append(probs)
         if p:
             out_NHK.mul_(kept_scale)
         if any(ctx.needs_input_grad):
-            ctx.save_for_backward(q_NHK, k_NHK, v_NHK, *(x for pair in weights for x in pair))
-            ctx.segments, ctx.kept_scale = plan.segments, kept_scale
+            ctx.save_for_backward(q_NHK, k_NHK, v_NHK, *weights)
+            ctx.segments, ctx.dropped, ctx.kept_scale = plan.segments, p > 0, kept_scale
         return out_NHK
 
     @staticmethod
@@ -80,23 +79,22 @@ class _Segments(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
         q, k, v, grad_out = (x.transpose(0, 1) for x in (*saved[:3], grads[0]))
-        if ctx.kept_scale != 1:
+        if ctx.dropped:
             grad_out = grad_out * ctx.kept_scale
-        weights = zip(saved[3::2], saved[4::2], strict=True)
+        weights = iter(saved[3:])
         heads, positions, width = q.shape
         q = q * width**-0.5
         packed = torch.zeros(positions, 3, heads, width, dtype=q.dtype)
         dq, dk, dv = packed.permute(1, 2, 0, 3).unbind(0)
         for start, context, end in ctx.segments:
             for rows, keys in _parts(start, context, end):
-                probs, keep = next(weights)
+                used = probs = next(weights)
                 go = grad_out[:, rows]
                 dscores = torch.bmm(go, v[:, keys].transpose(1, 2))
-                used = probs
-                if keep is not None:
-                    used = keep.to(probs.dtype)  # a product with bool would convert it too, each time
-                    dscores.mul_(used)
-                    used.mul_(probs)
+                if ctx.dropped:
+                    # Weights of 0 count as dropped here. Nothing is lost: softmax's gradient is a multiple of them.
+                    dscores = torch.ops.aten.threshold_backward(dscores, probs, 0)
+                    used, probs = probs.relu(), probs.abs()
                 dscores = torch._softmax_backward_data(dscores, probs, -1, probs.dtype)
                 dq[:, rows] = torch.bmm(dscores, k[:, keys])
                 dk[:, keys] += torch.bmm(dscores.transpose(1, 2), q[:, rows])

@@ -23,6 +23,9 @@ from glm_model.model import GLM
 # Logits worked on at a time. On a CPU 16 MiB in fp32, which the allocator reuses: larger blocks are mapped anew and
 # cost a page fault per 4 KiB. On a GPU 512 MiB in fp32: enough rows for a product at full speed.
 _CPU_CHUNK, _GPU_CHUNK = 1 << 22, 1 << 27
+# What a CPU multiplies together in backward, 64 MiB of gradients by logits: each product adds V * D numbers to the
+# gradient of the embedding, which, in bf16, costs as much as the product of one chunk.
+_CPU_TOGETHER = 1 << 26
 _FILL = 128
 # Logits kept for backward: 256 MiB in fp32 on a CPU, 1 GiB in bf16 on a GPU.
 _CPU_KEPT, _GPU_KEPT = 1 << 26, 1 << 29
@@ -151,10 +154,20 @@ class _CrossEntropy(torch.autograd.Function):
         dx = torch.empty_like(x, dtype=x_dtype)
         # Filling it with zeros first would cost as much as a product: it has V * D elements.
         dweight = (torch.empty_like if len(x) else torch.zeros_like)(weight, dtype=weight_dtype)
-        for index, at in enumerate(range(0, len(x), ctx.chunk)):
-            part = slice(at, at + ctx.chunk)
-            logits = kept[index] if kept else x[part] @ weight.T
-            dlogits = slope(logits, norms_M[part], targets_M[part], grad_M[part], ctx.options)
+
+        def dlogits_of(at: int) -> Tensor:
+            rows = slice(at, at + ctx.chunk)
+            logits = kept[at // ctx.chunk] if kept else x[rows] @ weight.T
+            return slope(logits, norms_M[rows], targets_M[rows], grad_M[rows], ctx.options)
+
+        together = ctx.chunk
+        if x.device.type == "cpu":
+            together *= max(1, _CPU_TOGETHER // (ctx.chunk * len(weight) * x.element_size()))
+        for at in range(0, len(x), together):
+            part = slice(at, min(at + together, len(x)))
+            chunks = [dlogits_of(start) for start in range(part.start, part.stop, ctx.chunk)]
+            dlogits = torch.cat(chunks) if len(chunks) > 1 else chunks[0]
+            del chunks
             dx[part] = dlogits @ weight
             if x.dtype == weight_dtype:
                 dweight.addmm_(dlogits.T, x[part], beta=1 if at else 0)

@@ -53,6 +53,12 @@ def measure_pace(recipe: Recipe, run: runs.Run, opened: TokenStore, shape: GLMCo
     link = Link.create(name)
     job = runs.worker_job(recipe, run, opened, budget, shape.to_dict(), NOT_TRACKED, link_name=name)
     found: list[dict[str, Any]] = []
+    asked: list[str] = []
+
+    def stop(reason: str) -> None:
+        asked.append(reason)
+        link.request_stop(reason)
+
     try:
         run_workers(
             time_steps,
@@ -61,15 +67,20 @@ def measure_pace(recipe: Recipe, run: runs.Run, opened: TokenStore, shape: GLMCo
             name="calibration",
             storage_path=scratch,
             poll=lambda: found.extend(link.poll()),
-            stop=link.request_stop,
+            stop=stop,
         )
     finally:
         found += link.poll()
         storage.remove_tree(scratch)
         if failure := link.failure():
             raise failure
-    paces = [post["pace"] for post in found if "pace" in post]
-    if not paces:
+    return _pace_of(found, is_stopped=bool(asked))
+
+
+def _pace_of(posts: list[dict[str, Any]], *, is_stopped: bool) -> Pace:
+    """What rank 0 posted. A stop counts too where the workers, validating, heard nothing of it."""
+    paces = [post["pace"] for post in posts if "pace" in post]
+    if is_stopped or not paces:
         raise Interrupted("stopped while a few steps were timed", try_="the same command begins with that again")
     return Pace(*paces[-1])
 

@@ -8,7 +8,7 @@ import torch
 
 from glm_model import attention as attention_module
 from glm_model.attention import Use, attention, make_mask
-from glm_model.dropout import dropout, keep_mask, keep_scale
+from glm_model.dropout import drop_by_sign, dropout, keep_scale
 
 
 def segments_of(rows: list[list[tuple[int, int]]], width: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -178,18 +178,39 @@ def test_the_split_form_has_the_right_gradient_under_dropout():
     torch.testing.assert_close(slope, (value(1e-5) - value(-1e-5)) / 2e-5, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("p", [0.1, 0.5])
-def test_dropout_keeps_the_stated_share_and_the_mean(p):
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("p", [0.02, 0.1, 0.5, 0.9])
+def test_dropout_keeps_the_stated_share_and_the_mean(p, dtype):
+    assert keep_scale(p) == pytest.approx(1 / (1 - p), rel=1e-3)
+    x = torch.linspace(-2, 2, 1000 * 1003).to(dtype).view(1000, 1003).requires_grad_()
     torch.manual_seed(0)
-    keep = keep_mask(torch.Size((1000, 1003)), p)
-    assert keep.float().mean().item() == pytest.approx(1 - p, abs=2e-3)
-    assert keep_scale(p) == pytest.approx(1 / (1 - p), rel=1e-4)
-    x = torch.ones(7, 9, requires_grad=True)
     y = dropout(x, p)
     y.sum().backward()
-    assert sorted(set(y.flatten().tolist())) == pytest.approx([0.0, keep_scale(p)])
-    assert torch.equal(x.grad, y)
+    scale = torch.tensor(keep_scale(p), dtype=dtype)
+    assert sorted(set(x.grad.flatten().tolist())) == [0.0, scale.item()]
+    assert torch.equal(y, torch.where(x.grad > 0, (x * keep_scale(p)).detach(), 0))
+    assert (x.grad > 0).double().mean().item() == pytest.approx(1 - p, abs=2e-3)
     assert dropout(x, 0.0) is x
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("p", [0.02, 0.1, 0.5, 0.9])
+def test_signs_drop_what_dropout_drops_and_keep_all_values(p, dtype):
+    x = torch.linspace(1e-3, 2, 1000 * 1003).to(dtype).view(1000, 1003)
+    torch.manual_seed(0)
+    signed = drop_by_sign(x, p)
+    torch.manual_seed(0)
+    assert torch.equal(signed.relu() > 0, dropout(x, p) > 0)
+    assert torch.equal(signed.abs(), x)
+
+
+def test_each_of_65536_draws_is_dropped_or_kept_by_its_value_alone(monkeypatch):
+    """The limit is met to the last draw at any rate, at both ends of 16 bits too."""
+    every = torch.arange(-(2**15), 2**15, dtype=torch.int16)
+    for p in (0.0, 1e-5, 0.1, 0.5, 0.50001, 0.9, 1 - 1e-5):
+        monkeypatch.setattr(torch.Tensor, "random_", lambda x, *_: x.copy_(every.view(torch.int64)))
+        dropped = drop_by_sign(torch.ones(2**16), p) < 0
+        assert torch.equal(dropped, every < round(p * 2**16) - 2**15), p
 
 
 @pytest.mark.parametrize("backend", ["dense", "segments"])

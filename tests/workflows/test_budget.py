@@ -7,14 +7,14 @@ import small
 from glm_model.attention import make_mask
 from glm_model.train import OptimConfig
 from infra.config import Count
-from infra.errors import UserError
+from infra.errors import Interrupted, UserError
 from pipelines import feed
 from pipelines.batches import RowPlaces
 from pipelines.blanks import BlanksConfig
 from pipelines.mix import Member, mix
 from pipelines.vocabulary import Vocabulary
 from workflows.budget import check_recipe, epochs_text, make_budget, model_config
-from workflows.calibration import Pace
+from workflows.calibration import Pace, _pace_of
 from workflows.recipe import ModelConfig, Recipe, TrainConfig
 
 
@@ -63,6 +63,14 @@ def test_hours_are_steps_and_validations():
     assert pace.steps_in(1.0, eval_every=0) == (3600 - 120) / 2
     assert pace.steps_in(1.0, eval_every=30) == (3600 - 120) / (2 + 2)
     assert pace.steps_in(0.01, eval_every=30) == 1
+
+
+def test_a_stop_ends_a_calibration_wherever_it_comes():
+    pace = Pace(2.0, 60.0, 0.0)
+    assert _pace_of([{"step": 1}, {"pace": pace}], is_stopped=False) == pace
+    for posts, is_stopped in (([{"pace": pace}], True), ([], True), ([], False)):
+        with pytest.raises(Interrupted, match="stopped while a few steps were timed"):
+            _pace_of(posts, is_stopped=is_stopped)
 
 
 def test_runs_in_an_object_store_need_a_tracking_server(monkeypatch):
