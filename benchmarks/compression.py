@@ -6,7 +6,8 @@ The model reads each segment (512 tokens at most) from left to right and knows n
 take the same documents as one text, in the order of their ids, after nothing (`bz2`, `xz`, and `ppmd` where pyppmd 1.3
 is installed) or after as much of the training text as xz's window holds (`xz_after_training`: what the held-out text
 adds to the compressed training text). Bits per byte of the cleaned text. --curve draws the run's losses, and its
-validation beside the compressors. Also printed: what the run waited for. Takes some minutes for 1 MB of text.
+validation beside the compressors. Also printed: how far the run went and what it waited for. Takes some minutes for
+1 MB of text.
 """
 
 import argparse
@@ -52,14 +53,20 @@ def main() -> None:
     print(f"{len(held_out):,} bytes of held-out text, {len(before):,} of training text before them")
     for name, value in sorted(values.items(), key=lambda item: item[1]):
         print(f"{name:44} {value:6.3f} bits per byte")
-    waits = _waits(past)
+    reached, waits = _reached(past), _waits(past)
+    print(
+        f"the run's last logged step, {reached['step']:,}: {reached['data_tokens']:,.0f} tokens, "
+        f"{reached['data_epoch']:.3f} epochs"
+    )
     print("waited, share of the time of a logged interval:", ", ".join(f"{k} {v:.4%}" for k, v in waits.items()))
     if options.curve:
         _draw(past, {name: values[name] for name in compressed}, options.restarts, options.curve)
     if options.json:
         report = {"name": "compression", "machine": platform.processor() or platform.machine()}
         ratios = {name: size / values["val_bits_per_byte"] for name, size in values.items() if name in compressed}
-        Path(options.json).write_text(json.dumps(report | {"values": values | waits, "ratios": ratios}, indent=2))
+        Path(options.json).write_text(
+            json.dumps(report | {"values": values | reached | waits, "ratios": ratios}, indent=2)
+        )
 
 
 def _model(past: Past) -> dict[str, float]:
@@ -70,6 +77,12 @@ def _model(past: Past) -> dict[str, float]:
     model = from_pretrained(storage.join(past.url, "model"))
     step = TrainStep(model, num_objectives=len(recipe.mixture.names), precision=past.recipe.train.precision)
     return evaluate(step, validation, Ranks(0, 1, torch.device("cpu")))
+
+
+def _reached(past: Past) -> dict[str, float]:
+    """The last logged step of training, and the tokens and epochs up to it."""
+    last = [point for point in read_log(past.url) if "data/tokens" in point["values"]][-1]
+    return {"step": last["step"]} | {f"data_{name}": last["values"][f"data/{name}"] for name in ("tokens", "epoch")}
 
 
 def _waits(past: Past) -> dict[str, float]:

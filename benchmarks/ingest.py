@@ -1,16 +1,16 @@
 """The training feed beside Ray Data's `streaming_split`, on one token store: CPU, first batch, waiting, bytes read.
 
-    python benchmarks/ingest.py --store runs/data/stores/<key> [--batches 3000] [--rounds 3] [--train-steps 6] [--s3]
-        [--json FILE]
+    python benchmarks/ingest.py --store runs/data/stores/<key> [--batches 3000] [--step-rows 8] [--rounds 3]
+        [--train-steps 6] [--s3] [--json FILE]
 
-Both make micro-batches of one row, eight laid out together: read, decode, draw the blanks, lay out. `feed` is
-`pipelines.feed.steps` in one process, as a train worker runs it, with the blanks that the store has of its first epoch;
-`feed_drawn` draws them all, as `streaming_split` does; `feed_for_gpu` leaves the layout to the device that trains.
-`streaming_split` reads the same columns of the same files by `ray.data.read_parquet(...).streaming_split(1)`, with the
-same functions in the consumer; its CPU counts all processes of a local Ray less what an idle one needs as long.
-Interleaved, medians. Rates are by CPU time, the start included (a store to open, a read to plan; not imports);
-`first_batch_s` is the wall time from there to the first eight. `data_wait_share` is of a real training of `mini` on
-this machine, one row a step, from the second step on.
+Both make micro-batches of one row, those of a step (--step-rows; the feed at most eight) laid out together: read,
+decode, draw the blanks, lay out. `feed` is `pipelines.feed.steps` in one process, as a train worker runs it, with the
+blanks that the store has of its first epoch; `feed_drawn` draws them all, as `streaming_split` does; `feed_for_gpu`
+leaves the layout to the device that trains. `streaming_split` reads the same columns of the same files by
+`ray.data.read_parquet(...).streaming_split(1)`, with the same functions in the consumer; its CPU counts all processes
+of a local Ray less what an idle one needs as long. Interleaved, medians. Rates are by CPU time, the start included (a
+store to open, a read to plan; not imports); `first_batch_s` is the wall time from there to the first step.
+`data_wait_share` is of a real training of `mini` on this machine, one row a step, from the second step on.
 
 With --s3 the store is copied to a local S3 server (moto) and two epochs are read from there through a proxy that counts
 bytes: `read_amplification` is bytes read over the bytes of the files that hold what was used, each epoch's for itself.
@@ -34,7 +34,6 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 _IDLE_S = 5.0
-_TOGETHER = 8  # micro-batches of a step
 
 
 def main() -> None:
@@ -45,7 +44,8 @@ def main() -> None:
         runs.setdefault(name, []).append(value)
 
     with _local_ray() as ray_cpu_s:
-        _rate(_fed, options.store, _TOGETHER, time.process_time, expand_on_device=True)  # imports what all need
+        step = {"micro_batches": options.step_rows}
+        _rate(_fed, options.store, 1, time.process_time, **step, expand_on_device=True)  # imports what all need
         for _ in range(options.rounds):
             for name, source, clock, how in (
                 ("feed", _fed, time.process_time, {}),
@@ -53,7 +53,7 @@ def main() -> None:
                 ("feed_for_gpu", _fed, time.process_time, {"expand_on_device": True}),
                 ("streaming_split", _split, ray_cpu_s, {"stored": False}),
             ):
-                rate, first_s = _rate(source, options.store, options.batches, clock, **how)
+                rate, first_s = _rate(source, options.store, options.batches, clock, **step, **how)
                 note(f"{name}_mtok_per_cpu_s", rate)
                 if name in _PREFIXES:
                     note(f"{_PREFIXES[name]}first_batch_s", first_s)
@@ -96,7 +96,7 @@ class _Opened:
         *,
         stored: bool = True,
         expand_on_device: bool = False,
-        micro_batches: int = _TOGETHER,
+        micro_batches: int,
         cache: Any = None,
     ) -> None:
         from glm_model.tokenizer import Tokenizer
@@ -276,6 +276,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", required=True, help="a finished store, on this machine")
     parser.add_argument("--batches", type=int, default=3000, help="micro-batches of one row; epochs follow each other")
+    parser.add_argument("--step-rows", type=int, default=8, help="micro-batches of a step")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--train-steps", type=int, default=6, help="of mini, for data_wait_share; 0: leave it out")
     parser.add_argument("--s3", action="store_true", help="also count what is read from a local S3")

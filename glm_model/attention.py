@@ -6,8 +6,9 @@ One function, `attention`, and a mask built once per batch for all layers. Backe
   varlen    CUDA, bf16 or fp16: two flash-attention calls of variable length (`glm_model.attention_varlen`).
   flex      CUDA: FlexAttention, without dropout of the weights (`glm_model.attention_flex`).
 All but `dense` need every segment in one piece. `make_mask` takes the first of `PREFERENCE` that fits, and says in one
-line of the log when that is not the first. Before its first use on a GPU a backend must give the values and gradients
-of `dense` on a small batch, so that a kernel of another meaning is left out and not trained with.
+line of the log when that is not the first; on a CPU it takes `dense` for short rows. Before its first use on a GPU a
+backend must give the values and gradients of `dense` on a small batch, so that a kernel of another meaning is left out
+and not trained with.
 
 Shapes: B rows, L row length, Q queries, T keys, H heads, K head width, N = B * L flat positions.
 """
@@ -29,10 +30,14 @@ from glm_model.attention_varlen import VarlenPlan, attend_varlen, plan_varlen
 from glm_model.packing import Runs, find_runs
 
 Backend = Literal["dense", "segments", "varlen", "flex"]
-# By device, the fastest first. On CUDA by the work that they waste: none, part of the border blocks, other segments.
+# By device, what should be fastest first: measured on CPUs (docs/lab.md); on CUDA, not measured yet, by the work that
+# they waste: none, part of the border blocks, other segments.
 PREFERENCE: dict[str, tuple[Backend, ...]] = {"cpu": ("segments", "dense"), "cuda": ("varlen", "flex", "dense")}
 # FlexAttention is compiled anew for each shape: tens of seconds, which short rows of many lengths do not repay.
 _FLEX_FROM = 1024
+# In shorter rows the calls for each segment cost a CPU more than what dense wastes: 5 times as much at 16 positions and
+# 2 heads, as much at 128 and 12 (docs/lab.md).
+_SEGMENTS_FROM = 128
 _LOG = logging.getLogger("glm_model")
 
 
@@ -94,8 +99,7 @@ def make_mask(
     Raises ValueError when a context ends outside its segment, or when the backend that is asked for does not fit.
     """
     device, use = torch.device(device), use or Use()
-    if backend is not None and backend not in get_args(Backend):
-        raise ValueError(f"there is no attention backend {backend!r} (have: {', '.join(get_args(Backend))})")
+    check_backend(backend)
     if segment_ids_BL is None and context_end_BL is None and device.type != "cpu" and backend in (None, "dense"):
         return AttentionMask("dense")
     segment_ids = torch.zeros(shape, dtype=torch.int64, device=device) if segment_ids_BL is None else segment_ids_BL
@@ -105,6 +109,12 @@ def make_mask(
     elif reason := _unfit(backend, device, use, runs):
         raise ValueError(f"the {backend} attention backend {reason}. Use backend='dense'")
     return _build(backend, segment_ids, context_end_BL, runs)
+
+
+def check_backend(backend: str | None) -> None:
+    """Raise ValueError when there is no attention backend of this name; None is none in particular."""
+    if backend is not None and backend not in get_args(Backend):
+        raise ValueError(f"there is no attention backend {backend!r} (have: {', '.join(get_args(Backend))})")
 
 
 def _build(backend: Backend, segment_ids: Tensor, context_end: Tensor | None, runs: Runs | None) -> AttentionMask:
@@ -129,6 +139,8 @@ def _allowed(segment_ids_BL: Tensor, context_end_BL: Tensor | None) -> Tensor:
 
 
 def _choose(device: torch.device, use: Use, runs: Runs | None, length: int) -> Backend:
+    if device.type == "cpu" and length < _SEGMENTS_FROM and not use.dropout_p:  # dropout costs dense far more
+        return "dense"
     wanted = PREFERENCE.get(device.type, ("dense",))
     reasons: dict[Backend, str] = {}
     for backend in wanted:

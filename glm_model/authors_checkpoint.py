@@ -11,6 +11,7 @@ beside the weights). Files are mapped, so reading costs one fp32 copy of the mod
 from __future__ import annotations
 
 import contextlib
+import errno
 import pickle
 import re
 import warnings
@@ -103,7 +104,7 @@ def shape_of(state: Mapping[str, Tensor], config: Mapping[str, Any], *, heads: i
     return GLMConfig(
         layers=found["num_layers"],
         width=width,
-        heads=heads or config.get("num_attention_heads") or max(1, width // 64),
+        heads=heads if heads is not None else config.get("num_attention_heads") or max(1, width // 64),
         vocab_size=vocab_size,
         positions=len(state["position_embedding.weight"]) - 1,
         block_positions="block_position_embedding.weight" in state,
@@ -316,7 +317,10 @@ def _load_pickle(path: str, url: str) -> Any:
             f"{url} is refused: it needs {found[1]}, which could run code. Where you trust its source, write the plain "
             "weights anew: torch.save(torch.load(FILE, weights_only=False)['module'], 'pytorch_model.bin')"
         ) from error
-    except (RuntimeError, EOFError, KeyError) as error:  # KeyError: text, taken for a pickle's instructions
+    except Exception as error:  # a changed byte may be any instruction of a pickle, and raise whatever that raises
+        # EINVAL: the archive's end points to a place that is none. Other OSErrors are of the machine.
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
         raise ValueError(f"{url} is damaged or not a torch file ({error}). Copy it again") from error
 
 

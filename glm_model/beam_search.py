@@ -28,7 +28,7 @@ def beam_search(
     sop: int,
     stop: tuple[int, ...],
     banned: Sequence[int],
-    vocab_size: int | None,
+    vocab_size: int,
 ) -> list[list[Written]]:
     """What is written into the masks of each prompt, in text order; the reader holds a row per prompt.
 

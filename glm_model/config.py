@@ -43,14 +43,15 @@ class GLMConfig:
                 "Choose a width that is a multiple of the heads (64 per head is usual)"
             )
         for name in ("dropout", "attention_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"model.{name}={getattr(self, name)} must be at least 0 and below 1")
+            if not 0 <= getattr(self, name) <= 0.9999:  # 16 bits decide what is dropped: 0.99999 would leave nothing
+                raise ValueError(f"model.{name}={getattr(self, name)} must be at least 0 and below 1 (at most 0.9999)")
 
     @property
     def head_width(self) -> int:
         return self.width // self.heads
 
     def to_dict(self) -> dict[str, Any]:
+        """Its fields by name, as config.json holds them."""
         return asdict(self)
 
     @classmethod

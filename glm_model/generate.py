@@ -17,9 +17,10 @@ from glm_model import layout
 from glm_model.beam_search import beam_search
 from glm_model.checks import check_finite
 from glm_model.decoding import Decoding
+from glm_model.ids import check_known
 from glm_model.model import GLM
 from glm_model.prompts import check_context, listed, naming_text, read_prompts, resolve_order, spliced
-from glm_model.reader import Reader, evaluating, piece
+from glm_model.reader import Reader, evaluating, known_ids, piece
 from glm_model.sampling import Written, choose, draws_for, veto
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def fill_batch(
 
     Faster than one at a time (`benchmarks/generate.py`) and equal to it. Memory grows with the number of texts: hand in
     some tens at a time. order: as for `fill`, the same for every text. Control tokens ([CLS], masks, [UNK], ...) are
-    never written, however probable; [eop] and eos end a blank.
+    never written, however probable; [eop] and eos end a blank. Raises ValueError as `fill` does, naming the text.
     """
     if decoding is not None and not isinstance(decoding, Decoding):
         raise ValueError(f"decoding is a {type(decoding).__name__}; give a Decoding, such as Decoding(max_tokens=8)")
@@ -148,6 +149,8 @@ def fill_tokens(
     stop: ids that end a blank; they are neither kept nor fed. banned: ids that are never written; the authors' code
     has none. vocab_size: nor are ids from here on.
     use_cache=False recomputes everything for each token: the reference for the cache. Otherwise as for `fill_batch`.
+    Raises ValueError on a text or a blank that is too long for the model, on ids that it has not, and when its weights
+    are not finite.
     """
     if not prompts:
         return []
@@ -156,8 +159,9 @@ def fill_tokens(
         with naming_text(index, len(prompts)):
             orders.append(resolve_order(order, len(prompt.mask_positions)))
             _check_room(model, prompt, decoding)
-    known = min(vocab_size or model.config.vocab_size, model.config.vocab_size)
-    limits = {"stop": stop, "banned": [token for token in banned if token < known], "vocab_size": vocab_size}
+    known = known_ids(model, vocab_size)
+    check_known(stop, known, "stop")
+    limits = {"stop": stop, "banned": [token for token in banned if token < known], "vocab_size": known}
     # The last token of a row's last blank is not fed.
     longest = max(len(p.tokens) + len(p.mask_positions) * (decoding.max_tokens + 1) - 1 for p in prompts)
     with evaluating(model):
@@ -208,7 +212,7 @@ def _sample(
     sop: int,
     stop: tuple[int, ...],
     banned: Sequence[int],
-    vocab_size: int | None,
+    vocab_size: int,
 ) -> list[list[list[Written]]]:
     """Token by token, greedy or drawn; a row that ends a blank goes on with its next one, whatever the others do."""
     samples = [

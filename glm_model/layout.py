@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from glm_model.ids import as_ids
+
 if TYPE_CHECKING:
     import torch
 
@@ -291,9 +293,9 @@ class Prompt:
 def prompt(tokens: IntArray, *, masks: tuple[int, ...]) -> Prompt:
     """A context whose masks are already in place (a cloze question, a text to fill, a source to summarise).
 
-    `masks` are the ids that count as a mask. Raises ValueError when the text holds none.
+    `masks` are the ids that count as a mask. Raises ValueError when there is none, and on ids that are none.
     """
-    tokens = np.asarray(tokens, dtype=np.int64)
+    tokens = as_ids(tokens, "tokens")
     mask_positions = np.flatnonzero(np.isin(tokens, masks))
     if len(mask_positions) == 0:
         raise ValueError("the text has no mask, so there is nothing to fill. Put [MASK] where the model should write")
@@ -309,6 +311,7 @@ def layout_answers(asked: Prompt, answers: list[IntArray], *, marks: Marks, orde
     masks = asked.mask_positions
     if len(answers) != len(masks):
         raise ValueError(f"give one answer per mask, from left to right (answers: {len(answers)}, masks: {len(masks)})")
+    answers = [as_ids(answer, f"the answer of mask {index}") for index, answer in enumerate(answers)]
     sizes = np.array([len(answer) for answer in answers], np.int64)
     if not sizes.all():
         raise ValueError(f"the answer of mask {int(np.argmin(sizes))} is empty: it needs at least one token")
@@ -327,9 +330,7 @@ def context_positions(length: int) -> tuple[IntArray, IntArray]:
 
 
 def piece_positions(mask_position: int, first: int, count: int) -> tuple[IntArray, IntArray]:
-    """(position_ids, block_position_ids), each [count], of a piece's inputs first .. first + count - 1, `[sop]` being
-    1.
-    """
+    """(position_ids, block_position_ids), each [count], of `count` inputs of a piece from `first` on; `[sop]` is 1."""
     return np.full(count, mask_position, np.int64), np.arange(first, first + count, dtype=np.int64)
 
 

@@ -1,7 +1,8 @@
 """Cross-entropy on the blanks: the vocabulary projection runs on blank positions only, in chunks.
 
 Costs 6 * D * V operations per blank. Where the logits of all blanks come to more than `max_logits` elements, they are
-not kept for backward but recomputed in chunks (2 * D * V more per blank), so they never take more than that.
+not kept for backward but recomputed in chunks (2 * D * V more per blank). No tensor of logits, or of their gradients,
+has more elements than that (but for a chunk of a single blank).
 
 Shapes: B rows, L row length, D width, V vocabulary, O objectives, M blank positions of the batch.
 """
@@ -23,8 +24,8 @@ from glm_model.model import GLM
 # Logits worked on at a time. On a CPU 16 MiB in fp32, which the allocator reuses: larger blocks are mapped anew and
 # cost a page fault per 4 KiB. On a GPU 512 MiB in fp32: enough rows for a product at full speed.
 _CPU_CHUNK, _GPU_CHUNK = 1 << 22, 1 << 27
-# What a CPU multiplies together in backward, 64 MiB of gradients by logits: each product adds V * D numbers to the
-# gradient of the embedding, which, in bf16, costs as much as the product of one chunk.
+# Bytes of the logits' gradients that a CPU multiplies together in backward, several chunks: each product adds V * D
+# numbers to the gradient of the embedding, which in bf16 costs as much as the product of one chunk.
 _CPU_TOGETHER = 1 << 26
 _FILL = 128
 # Logits kept for backward: 256 MiB in fp32 on a CPU, 1 GiB in bf16 on a GPU.
@@ -73,7 +74,7 @@ def blank_loss(
 
     x: hidden states [B, L, D]; or with at = `blank_positions(loss_mask)` theirs alone, [M or more, D].
     targets, loss_mask, objective_ids: int64 [B, L]; objective_ids None: all are objective 0.
-    max_logits: most elements of logits to keep; None: 2^26 on a CPU, 2^29 elsewhere.
+    max_logits: most elements of a tensor of logits; None: 2^26 on a CPU, 2^29 elsewhere.
     compiled: fuse what is done to logits, by code compiled on first use.
     Without blanks the sums are zero and still carry (zero) gradients to every parameter, as DDP needs. Raises
     ValueError on wrong shapes and dtypes (loss_mask may be bool), and when a target or an objective is out of range.
@@ -128,7 +129,9 @@ class _CrossEntropy(torch.autograd.Function):
         device = x_MD.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x_MD.dtype
         x, weight = x_MD.to(dtype), weight_VD.to(dtype)
-        ctx.chunk = max(1, min(max_logits, _CPU_CHUNK if device == "cpu" else _GPU_CHUNK) // len(weight))
+        ctx.chunk = _rows(max_logits, _CPU_CHUNK if device == "cpu" else _GPU_CHUNK, weight)
+        together = _rows(max_logits, _CPU_TOGETHER // x.element_size(), weight)
+        ctx.together = max(1, together // ctx.chunk) * ctx.chunk if device == "cpu" else ctx.chunk
         keeps = differentiable and len(x) * len(weight) <= max_logits and any(ctx.needs_input_grad)
         measure = _compiled(_measure) if compiled else _measure
         none = x_MD.new_zeros(0, dtype=_wide(dtype))
@@ -155,19 +158,16 @@ class _CrossEntropy(torch.autograd.Function):
         # Filling it with zeros first would cost as much as a product: it has V * D elements.
         dweight = (torch.empty_like if len(x) else torch.zeros_like)(weight, dtype=weight_dtype)
 
-        def dlogits_of(at: int) -> Tensor:
-            rows = slice(at, at + ctx.chunk)
-            logits = kept[at // ctx.chunk] if kept else x[rows] @ weight.T
-            return slope(logits, norms_M[rows], targets_M[rows], grad_M[rows], ctx.options)
-
-        together = ctx.chunk
-        if x.device.type == "cpu":
-            together *= max(1, _CPU_TOGETHER // (ctx.chunk * len(weight) * x.element_size()))
-        for at in range(0, len(x), together):
-            part = slice(at, min(at + together, len(x)))
-            chunks = [dlogits_of(start) for start in range(part.start, part.stop, ctx.chunk)]
-            dlogits = torch.cat(chunks) if len(chunks) > 1 else chunks[0]
-            del chunks
+        buffer = torch.empty(min(ctx.together, len(x)), len(weight), dtype=x.dtype, device=x.device)
+        for at in range(0, len(x), ctx.together):
+            part = slice(at, min(at + ctx.together, len(x)))
+            dlogits = buffer[: part.stop - at]
+            for start in range(at, part.stop, ctx.chunk):
+                rows = slice(start, min(start + ctx.chunk, part.stop))
+                logits = kept[start // ctx.chunk] if kept else x[rows] @ weight.T
+                dlogits[start - at : rows.stop - at] = slope(
+                    logits, norms_M[rows], targets_M[rows], grad_M[rows], ctx.options
+                )
             dx[part] = dlogits @ weight
             if x.dtype == weight_dtype:
                 dweight.addmm_(dlogits.T, x[part], beta=1 if at else 0)
@@ -191,14 +191,19 @@ def _measure(logits_MV: Tensor, targets_M: Tensor, options: LossOptions) -> tupl
 
 
 def _slope(logits_MV: Tensor, norm_M: Tensor, targets_M: Tensor, grad_M: Tensor, options: LossOptions) -> Tensor:
-    """Gradient of the loss, weighted by grad_M, by the logits, in their dtype."""
+    """Gradient of the loss, weighted by grad_M, by the logits; in the dtype of the norms."""
     slope_MV = (logits_MV - norm_M[:, None]).exp_()  # in the dtype of the norms
     if options.z_loss:
         slope_MV.mul_(1 + 2 * options.z_loss * norm_M[:, None])
     if options.label_smoothing:
         slope_MV.sub_(options.label_smoothing / logits_MV.shape[1])
     slope_MV.scatter_add_(1, targets_M[:, None], torch.full_like(norm_M, options.label_smoothing - 1)[:, None])
-    return slope_MV.mul_(grad_M[:, None]).to(logits_MV.dtype)
+    return slope_MV.mul_(grad_M[:, None])
+
+
+def _rows(max_logits: int, most: int, weight_VD: Tensor) -> int:
+    """Rows of logits that are worked on together: at least one, at most so many elements."""
+    return max(1, min(max_logits, most) // len(weight_VD))
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

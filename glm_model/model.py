@@ -6,7 +6,7 @@ Weights (`state_dict`), i = 0 .. layers - 1:
   position_embedding.weight, block_position_embedding.weight [positions + 1, D]
   layers.i.attention_norm, layers.i.qkv [3D, D] (rows: all Q, K, V), layers.i.attention_out [D, D]: .weight, .bias
   layers.i.mlp_norm, layers.i.mlp_in [4D, D], layers.i.mlp_out [D, 4D], final_norm: .weight, .bias
-`glm_model.pretrained` translates the authors' names.
+`glm_model.authors_checkpoint` translates the authors' names.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ class GLM(nn.Module):
         cache: see `Cache`; then a row is one segment, without segment_ids and context_end, and its first counts[b]
         tokens are real (None: all), the rest padding.
         at: flat positions [M]; the result is theirs, [M, D], and the last layer computes little else.
-        backend: attention backend; None chooses.
+        backend: attention backend; None chooses. With a cache it is always `dense`.
         compiled: run the layers, but for attention, as code compiled on first use: other rounding, other dropout.
         checkpoint_activations: keep each layer's input alone for backward, which computes the layer anew: the same
         gradients, dropout included, for a third more work.
@@ -171,6 +171,8 @@ class GLM(nn.Module):
             shape = (len(tokens), tokens.shape[1])
             mask = make_mask(segment_ids, context_end, shape, tokens.device, backend=backend, use=use)
         else:
+            if backend not in (None, "dense"):
+                raise ValueError(f"with a cache attention runs by 'dense', not {backend!r}: leave backend out")
             mask = AttentionMask("dense", cache.begin(tokens.shape[1], counts))
         x_BLD = self.token_embedding(tokens) + self.position_embedding(position_ids)
         if self.block_position_embedding is not None:
@@ -215,6 +217,11 @@ class GLM(nn.Module):
     def _check(
         self, batch: dict[str, Tensor | None], cache: Cache | None, counts: Sequence[int] | None, at: Tensor | None
     ) -> None:
+        required = ("tokens", "position_ids", "block_position_ids")
+        if missing := [name for name in required if batch[name] is None]:
+            raise ValueError(
+                f"{', '.join(missing)} is None; the model takes {', '.join(required)}, each [rows, length]"
+            )
         check_fields(batch, like="tokens")
         tokens = batch["tokens"]
         assert tokens is not None

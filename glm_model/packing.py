@@ -25,8 +25,8 @@ class Runs:
 def find_runs(segment_ids_BL: Tensor, context_end_BL: Tensor | None) -> Runs | None:
     """The runs of a batch, or None when a segment is not in one piece.
 
-    context_end_BL None: segments are all context. Raises ValueError when a context ends outside its segment, or changes
-    within it.
+    context_end_BL None: segments are all context. Raises ValueError when a context ends outside its segment (for one in
+    several pieces: outside what they span), or changes within it.
     """
     rows, length = segment_ids_BL.shape
     ids_N = segment_ids_BL.reshape(-1)
@@ -46,16 +46,36 @@ def find_runs(segment_ids_BL: Tensor, context_end_BL: Tensor | None) -> Runs | N
     end_R = torch.cat((start_R[1:], torch.tensor([rows * length])))
     real_R = ids_R >= 0
     names = torch.stack((start_R // length, ids_R))[:, real_R]
-    if torch.unique(names, dim=1).shape[1] != names.shape[1]:
-        return None
+    segments, of_R = torch.unique(names, dim=1, return_inverse=True)
+    in_one_piece = segments.shape[1] == names.shape[1]
     if context_end_BL is None:
         context_R = torch.where(real_R, end_R, start_R)
     else:
         context_R = torch.where(real_R, ends_R + start_R // length * length, start_R)
-        _check_context(start_R, context_R, end_R, length)
+        first_R = _of_all_pieces("amin", start_R, real_R, of_R)
+        last_R = _of_all_pieces("amax", end_R, real_R, of_R)
+        _check_context(first_R, context_R, last_R, length)
         if bool(changes_R.any()):
             _refuse_changes(segment_ids_BL, context_end_BL)
-    return Runs(torch.stack((start_R, context_R, end_R, ids_R), 1))
+        differ_R = _of_all_pieces("amax", context_R, real_R, of_R) != context_R
+        if bool(differ_R.any()):
+            i = int(differ_R.nonzero()[0])
+            raise ValueError(
+                f"context_end differs between the pieces of segment {ids_R[i]} of row {start_R[i] // length}. "
+                "All positions of a segment carry the same value"
+            )
+    return Runs(torch.stack((start_R, context_R, end_R, ids_R), 1)) if in_one_piece else None
+
+
+def _of_all_pieces(how: str, value_R: Tensor, real_R: Tensor, of_R: Tensor) -> Tensor:
+    """The least (amin) or largest (amax) value among the pieces of each run's segment; of padding its own.
+
+    of_R: the segment's number, of real runs alone.
+    """
+    result_R = value_R.clone()
+    found = value_R.new_zeros(int(real_R.sum())).scatter_reduce(0, of_R, value_R[real_R], how, include_self=False)
+    result_R[real_R] = found[of_R]
+    return result_R
 
 
 def _check_context(start_R: Tensor, context_R: Tensor, end_R: Tensor, length: int) -> None:

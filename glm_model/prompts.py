@@ -31,7 +31,8 @@ def read_prompt(tokenizer: Tokenizer, text: str, *, eos: bool | None = None) -> 
         raise ValueError("the text is empty. Write a text with [MASK] where the model should write")
     if eos is None:
         eos = not text.rstrip().endswith("[gMASK]")
-    ids = np.concatenate(([special.cls], tokenizer.encode_prompt(text), [special.eos] if eos else []))
+    end = [[special.eos]] if eos else []
+    ids = np.concatenate([[special.cls], tokenizer.encode_prompt(text), *end])
     return layout.prompt(ids, masks=tuple(i for i in (special.mask, special.smask, special.gmask) if i >= 0))
 
 
@@ -92,7 +93,8 @@ def check_order(order: Any) -> None:
             raise ValueError(f"order={order!r} is unknown. {_ORDERS}")
         return
     numbers = listed(order, "order", "the masks' numbers from 0, or the name of an order")
-    if set(numbers) != set(range(len(numbers))):
+    whole = all(isinstance(number, int | np.integer) and not isinstance(number, bool) for number in numbers)
+    if not whole or sorted(numbers) != list(range(len(numbers))):
         raise ValueError(f"order={numbers} does not hold each number from 0 to {len(numbers) - 1} once. {_ORDERS}")
 
 

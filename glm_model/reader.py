@@ -24,6 +24,15 @@ def piece(tokens: Sequence[int], place: int, *, first: int = 1) -> np.ndarray:
     return np.stack((np.asarray(tokens, np.int64), *layout.piece_positions(place, first, len(tokens))))
 
 
+def known_ids(model: GLM, vocab_size: int | None) -> int:
+    """How many ids have a probability: the rows of the embedding, or the first `vocab_size` of them. ValueError where
+    that leaves none.
+    """
+    if vocab_size is not None and vocab_size < 1:
+        raise ValueError(f"vocab_size={vocab_size} leaves no id: give the tokenizer's vocab_size, or None")
+    return min(vocab_size or model.config.vocab_size, model.config.vocab_size)
+
+
 @contextmanager
 def evaluating(model: GLM) -> Iterator[None]:
     """Without dropout; training mode is left as it was."""

@@ -21,9 +21,10 @@ from torch import Tensor
 from glm_model import layout
 from glm_model.checks import check_finite
 from glm_model.config import MORE_POSITIONS
+from glm_model.ids import as_ids, check_known
 from glm_model.model import GLM
 from glm_model.prompts import check_context, listed, naming_text, read_prompts, resolve_order
-from glm_model.reader import Reader, evaluating
+from glm_model.reader import Reader, evaluating, known_ids
 
 if TYPE_CHECKING:
     from glm_model.tokenizer import Tokenizer
@@ -116,6 +117,8 @@ def score_tokens(
 
     given: per prompt, tokens that precede every candidate in the blank that is filled first and are not scored: a text
     to be continued. vocab_size: ids from here on have no probability; None: all rows of the embedding.
+    Raises ValueError on a text or an answer that is too long or empty, on ids that the model has not, and when its
+    weights are not finite.
     """
     if not prompts and not candidates:
         return []
@@ -123,13 +126,13 @@ def score_tokens(
         sizes = [len(several) for several in candidates]
         raise ValueError(f"{len(prompts)} texts and {sizes} candidates: give each text at least one candidate")
     given = [_NOTHING] * len(prompts) if given is None else given
-    limit = model.config.vocab_size if vocab_size is None else vocab_size
+    limit = known_ids(model, vocab_size)
     pieces = []
     for index, (prompt, several, before) in enumerate(zip(prompts, candidates, given, strict=True)):
         with naming_text(index, len(prompts)):
             laid_out = partial(_piece, model, prompt, before, marks=marks, count_end=count_end, order=order)
             for part in (part for answers in several for part in answers):
-                _check_ids(part, limit)
+                check_known(as_ids(part, "an answer"), limit, "an answer")
             pieces.append([laid_out(answers) for answers in several])
     flat = [piece for several in pieces for piece in several]
     # Read once per prompt: the context, and [sop] with what is given up to its last token.
@@ -153,7 +156,10 @@ def score_tokens(
 def score_pieces(
     model: GLM, pieces: Sequence[Piece], *, vocab_size: int | None = None, positions: int = 1 << 13
 ) -> list[Score]:
-    """Score of each piece by itself, some at a time: at most about `positions` positions in a batch."""
+    """Score of each piece by itself, some at a time: at most about `positions` positions in a batch.
+
+    vocab_size and errors as for `score_tokens`.
+    """
     device, scores, start = model.token_embedding.weight.device, [], 0
     with evaluating(model):
         while start < len(pieces):
@@ -180,7 +186,7 @@ def score_pieces(
 
 def score_text(model: GLM, windows: Sequence[Piece], *, vocab_size: int | None = None) -> Score:
     """log p of a whole text, token by token: its `text_windows`, scored and summed. Divide by -ln 2 and the text's
-    bytes for bits per byte. Raises ValueError on windows that the model cannot hold.
+    bytes for bits per byte. vocab_size and errors as for `score_tokens`.
     """
     parts = score_pieces(model, windows, vocab_size=vocab_size)
     return Score(
@@ -209,7 +215,7 @@ def text_windows(
     Raises ValueError on a text that leaves nothing to score, and on sizes that make no windows.
     """
     stride = window if stride is None else stride
-    tokens = np.asarray(tokens, np.int64)
+    tokens = as_ids(tokens, "tokens")
     if not 0 < stride <= window or not 0 <= given < window:
         given_values = f"window={window}, stride={stride}, given={given}"
         raise ValueError(f"{given_values}: use 0 < stride <= window and given < window")
@@ -243,7 +249,7 @@ def _piece(
     order: str | Sequence[int],
 ) -> Piece:
     places = resolve_order(order, len(prompt.mask_positions))
-    filled = [np.asarray(answer, np.int64) for answer in answers]
+    filled = [as_ids(answer, f"the answer of mask {index}") for index, answer in enumerate(answers)]
     if len(given) and len(filled) == len(places) and len(filled[places[0]]):
         filled[places[0]] = np.concatenate((given, filled[places[0]]))
     example = layout.layout_answers(prompt, filled, marks=marks, order=np.array(places))
@@ -262,12 +268,6 @@ def _encoded(tokenizer: Tokenizer, answer: Any) -> list[np.ndarray]:
         if not isinstance(part, str):
             raise ValueError(f"a candidate holds {part!r:.60}, no string; give one string for each mask")
     return [tokenizer.encode(part) for part in parts]
-
-
-def _check_ids(answer: np.ndarray, limit: int) -> None:
-    if len(answer) and not 0 <= min(answer) <= max(answer) < limit:
-        bad = min(answer) if min(answer) < 0 else max(answer)
-        raise ValueError(f"an answer holds the id {bad}, and ids go from 0 to {limit - 1}: use the model's tokenizer")
 
 
 def _check_answer(model: GLM, example: layout.Example) -> None:
@@ -295,10 +295,12 @@ def _reduce(
     targets = [piece.example.targets[place] for piece, place in zip(pieces, places, strict=True)]
     targets_M = torch.from_numpy(np.concatenate(targets)).to(x_BLD.device)
     x_MD = x_BLD[row.to(x_BLD.device), column.to(x_BLD.device)]
+    known = known_ids(model, vocab_size)
+    check_known((row for target in targets for row in target.tolist()), known, "what is scored")
     logprobs, greedy = [], []
     size = max(_CHUNK // model.config.vocab_size, 1)
     for x_D, target in zip(x_MD.split(size), targets_M.split(size), strict=True):
-        logits_V = model.logits(x_D).float()[:, :vocab_size]
+        logits_V = model.logits(x_D).float()[:, :known]
         chosen = logits_V.gather(1, target[:, None])[:, 0]
         logprobs.append((chosen - logits_V.logsumexp(1)).double().cpu())
         greedy.append((chosen == logits_V.amax(1)).cpu())

@@ -17,10 +17,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import numpy as np
 import tokenizers
 
+from glm_model import urls
 from glm_model.vocabulary import (
     CLS,
     EOP,
@@ -95,8 +95,7 @@ class Tokenizer:
     def save(self, directory: str) -> str:
         """Write `<directory>/tokenizer.json`, which `tokenizers.Tokenizer.from_file` reads too; returns its URL."""
         url = f"{str(directory).rstrip('/')}/tokenizer.json"
-        with fsspec.open(url, "wb", auto_mkdir=True) as file:
-            file.write(self.to_json().encode())
+        urls.write(url, self.to_json().encode())
         return url
 
     def to_json(self) -> str:

@@ -20,7 +20,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from glm_model.attention import Backend
+from glm_model.attention import Backend, check_backend
 from glm_model.checks import check_fields
 from glm_model.config import OptimConfig
 from glm_model.loss import PLAIN, LossOptions, blank_loss, blank_positions, filled
@@ -46,10 +46,12 @@ __all__ = [
 class TrainStep(nn.Module):
     """batch -> (sums_O float32, counts_O int64) of its blanks; see `blank_loss`. What DDP wraps.
 
+    num_objectives: O. precision: see `resolve_precision`. max_logits: see `blank_loss`.
     options: acts in training mode only, so that validation is plain cross-entropy.
     compiled: run layers (but for attention) and the loss as compiled code; attention stays as it is. Worth it on GPUs;
     on a CPU nothing was gained (docs/lab.md).
     checkpoint_activations, backend: see `GLM.hidden`.
+    Raises ValueError on a precision, a backend or a number that there is not.
     """
 
     def __init__(
@@ -66,6 +68,10 @@ class TrainStep(nn.Module):
     ):
         super().__init__()
         resolve_precision(precision, "cpu")  # a wrong one is told here, not at the first step
+        check_backend(backend)
+        for name, value in (("num_objectives", num_objectives), ("max_logits", max_logits)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value} must be at least 1")
         self.model = model
         self.num_objectives = num_objectives
         self.precision: Precision = precision

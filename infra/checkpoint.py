@@ -6,7 +6,9 @@
                                             written last
 
 No pickle. A copy of the tensors is taken at once, so training goes on while they are written and uploaded; a checkpoint
-without manifest, or whose files do not match it, is skipped for the one before.
+without manifest, or whose files do not match it, is skipped for the one before. On a disk of this machine the files are
+synced before the manifest is written (200 MB: 1.5 s instead of 0.5, beside training), so a power cut leaves none that
+only looks complete.
 """
 
 import contextlib
@@ -18,13 +20,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from infra import storage
+from infra import local_files, storage
 from infra.errors import DataError, InfrastructureError
 
 if TYPE_CHECKING:
     import torch
 
-FORMAT = 2
+FORMAT = 2  # of what the manifest and the files hold; another one is refused
 _PREFIX = "step-"
 
 
@@ -127,21 +129,23 @@ class Checkpoints:
 
 
 def latest(url: str) -> Found | None:
-    """The newest complete checkpoint of a run, or None when there is none."""
+    """The newest complete checkpoint, or None when there is none. Raises DataError for one of another format."""
     skipped = []
     for step in sorted(_steps(url), reverse=True):
         place = _place(url, step)
-        if _manifest(place) is not None:
+        if _readable_manifest(place) is not None:
             return Found(place, step, skipped)
         skipped.append(place)
     return None
 
 
 def best(url: str) -> Found | None:
-    """The complete checkpoint with the lowest score, or None when none has one."""
+    """The complete checkpoint with the lowest score, or None when none has one. Raises DataError for complete ones of
+    another format.
+    """
     scores: dict[int, float] = {}
     for step in _steps(url):
-        found = _manifest(_place(url, step))
+        found = _readable_manifest(_place(url, step))
         if found and found.get("score") is not None:
             scores[step] = found["score"]
     step = min(scores, key=lambda step: scores[step], default=None)
@@ -174,11 +178,15 @@ def load(url: str) -> Loaded:
 
 @contextlib.contextmanager
 def _made(url: str) -> Iterator[Path]:
-    """An empty folder to be written: the one at `url` where it is local, else one that is uploaded to there."""
+    """An empty folder to be written: the one at `url` where it is local, else one that is uploaded to there. Durable
+    afterwards.
+    """
     if storage.is_local(url):
         folder = Path(storage.absolute(url))
         folder.mkdir(parents=True)
         yield folder
+        for path in (*folder.iterdir(), folder, folder.parent):
+            local_files.sync(str(path))
         return
     with tempfile.TemporaryDirectory(prefix="glm-checkpoint-") as name:
         yield Path(name)
@@ -205,7 +213,19 @@ def _manifest(place: str) -> dict[str, Any] | None:
     except (FileNotFoundError, DataError):
         return None
     sizes = {info.path: info.size for info in storage.list_files(place)}
-    return manifest if all(sizes.get(name) == size for name, size in manifest["files"].items()) else None
+    return manifest if all(sizes.get(name) == size for name, size in manifest.get("files", {}).items()) else None
+
+
+def _readable_manifest(place: str) -> dict[str, Any] | None:
+    """`_manifest`; raises DataError for a complete checkpoint that another version wrote."""
+    manifest = _manifest(place)
+    if manifest is not None and manifest.get("format") != FORMAT:
+        raise DataError(
+            f"the checkpoint {place} has the format {manifest.get('format')}; this version reads {FORMAT}",
+            why="another version of this program wrote it",
+            try_="--run.fresh=true, to start the run anew, or another --run.name; or that version, to continue it",
+        )
+    return manifest
 
 
 def _split_optimizer(optimizer: dict[str, Any]) -> "tuple[dict[str, torch.Tensor], dict[str, Any]]":

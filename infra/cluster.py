@@ -30,6 +30,12 @@ class ClusterConfig:
     wait_s: float = 600.0
     """Longest wait for room for the workers, at the start and after a failure: an autoscaler may add nodes."""
 
+    def __post_init__(self) -> None:
+        if self.local_cpus is not None and self.local_cpus < 1:
+            raise ValueError(f"cluster.local_cpus={self.local_cpus} must be at least 1")
+        if not self.wait_s >= 0:  # nan is not either
+            raise ValueError(f"cluster.wait_s={self.wait_s:g} must be at least 0")
+
 
 @dataclass(frozen=True)
 class Cluster:
@@ -191,10 +197,14 @@ class _Board:
 
 @contextlib.contextmanager
 def _own_sigterm() -> Iterator[None]:
-    """Keep this process's handler of SIGTERM: Ray's leaves with exit code 15."""
+    """Keep this process's handler of SIGTERM: Ray's, which it sets before it starts, leaves with exit code 15."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield
+    except SystemExit as error:
+        if error.code != signal.SIGTERM:
+            raise
+        raise KeyboardInterrupt from None
     finally:
         # None: a handler that Python cannot put back. Only the main thread may set one.
         if before is not None and threading.current_thread() is threading.main_thread():

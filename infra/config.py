@@ -179,11 +179,13 @@ def _meaning(kind: Any, text: str) -> Any:
 
     if kind is str:
         return text
+    if tree.bare(kind) is str:  # `str | None`: a text is taken letter for letter, whatever YAML would make of it
+        return None if text in ("null", "~") else text
     try:
         value = config_yaml.load(text)
     except yaml.YAMLError:
         return text
-    # `name: str | None` takes `null` for None and `5` for text; `mixture: dict | str` takes `glm` as it stands.
+    # `mixture: dict | str` takes `glm` as it stands.
     return value if tree.could_be(kind, value) else text
 
 

@@ -64,9 +64,42 @@ def check_memory(num_workers: int, bytes_per_worker: float) -> None:
         largest = max((node.get("memory", 0.0) for node in _nodes().values()), default=0.0)
         raise InfrastructureError(
             f"the cluster has memory for {room} of {num_workers} workers",
-            why=f"each needs {bytes_per_worker / 1e9:.1f} GB for weights, gradients and optimizer alone, and Ray has "
-            f"{largest / 1e9:.1f} GB on the largest of {len(_nodes())} node(s)",
-            try_=f"--train.num_workers={room}" if room else "a smaller --model.size, or larger machines",
+            why=f"{_needed(bytes_per_worker)}, and Ray has {largest / 1e9:.1f} GB on the largest of {len(_nodes())} "
+            "node(s)",
+            try_=_less_memory(room),
+        )
+
+
+def check_machine(
+    num_workers: int,
+    resources_per_worker: dict[str, float] | None,
+    use_gpu: bool,
+    *,
+    cpus: float,
+    bytes_per_worker: float,
+) -> None:
+    """What `check_fit` and `check_memory` would say of a Ray on this machine with so many CPUs; starts none.
+
+    Of GPUs the number counts and not the memory; kinds of resources that only Ray tells of are taken to be there.
+    """
+    import psutil
+    import torch
+
+    has = {"CPU": cpus, "GPU": float(torch.cuda.device_count()), "memory": float(psutil.virtual_memory().total)}
+    share = {key: value for key, value in _share(resources_per_worker, use_gpu).items() if key in has}
+    elsewhere = "; or plan on the cluster that is to train: RAY_ADDRESS=<its address>"
+    if (room := _room(has, share)) < num_workers:
+        totals = {key: has[key] for key in {"CPU": 0, "GPU": 0, **share}}
+        raise InfrastructureError(
+            f"this machine has room for {room} of {num_workers} workers",
+            why=f"each takes {_words(share)}; it has {_words(totals)}",
+            try_=_smaller_share(room, share, totals) + elsewhere,
+        )
+    if not use_gpu and (room := _room(has, {"memory": bytes_per_worker})) < num_workers:
+        raise InfrastructureError(
+            f"this machine has memory for {room} of {num_workers} workers",
+            why=f"{_needed(bytes_per_worker)}, and it has {has['memory'] / 1e9:.1f} GB",
+            try_=_less_memory(room) + elsewhere,
         )
 
 
@@ -78,22 +111,26 @@ def several_nodes(resources_per_worker: dict[str, float] | None, use_gpu: bool) 
     return _can_grow() or bool({*_rooms(_share(resources_per_worker, use_gpu))} - {here})
 
 
-def nodes_without(folder: str) -> list[str]:
-    """Addresses of the nodes that do not see what this process writes to a local folder: they do not share it."""
+def nodes_without(folder: str, *, only: Mapping[str, float] | None = None) -> list[str]:
+    """Addresses of the nodes that do not see what this process writes to a local folder: they do not share it.
+
+    only: of the nodes that could take a task with these resources.
+    """
     probe = os.path.join(storage.absolute(folder), f".seen-{uuid.uuid4().hex}")
     storage.write_bytes(probe, b"")
     try:
-        return nodes_blind_to(probe)
+        return nodes_blind_to(probe, only=only)
     finally:
         storage.remove_tree(probe)
 
 
-def nodes_blind_to(path: str) -> list[str]:
-    """Addresses of the nodes that have no file or folder of this local path."""
+def nodes_blind_to(path: str, *, only: Mapping[str, float] | None = None) -> list[str]:
+    """Addresses of the nodes that have no file or folder of this local path; only: as `nodes_without`."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+    asked = _rooms(only or {})
+    nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["NodeID"] in asked}
     there = [NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes]
     look = ray.remote(num_cpus=0)(os.path.exists)
     seen = ray.get([look.options(scheduling_strategy=node).remote(storage.absolute(path)) for node in there])
@@ -122,12 +159,13 @@ def _nodes() -> dict[str, Mapping[str, float]]:
 
 def _rooms(share: Mapping[str, float]) -> dict[str, int]:
     """Node id -> workers that it could hold, of the nodes that could hold one."""
-    # The margin is for fractions: three shares of 1/3 fit.
-    rooms = {
-        node: min((math.floor(has.get(key, 0.0) / value + 1e-6) for key, value in share.items()), default=10**9)
-        for node, has in _nodes().items()
-    }
+    rooms = {node: _room(has, share) for node, has in _nodes().items()}
     return {node: room for node, room in rooms.items() if room}
+
+
+def _room(has: Mapping[str, float], share: Mapping[str, float]) -> int:
+    """Workers that a node with these resources could hold. The margin is for fractions: three shares of 1/3 fit."""
+    return min((math.floor(has.get(key, 0.0) / value + 1e-6) for key, value in share.items()), default=10**9)
 
 
 def _can_grow() -> bool:
@@ -149,17 +187,27 @@ def _does_not_fit(num_workers: int, share: Mapping[str, float], growth: str) -> 
     nodes = list(_nodes().values())
     totals = {key: sum(node.get(key, 0.0) for node in nodes) for key in {"CPU": 0, "GPU": 0, **share}}
     room = sum(_rooms(share).values())
-    if room:
-        try_ = f"--train.num_workers={room}, or a smaller --train.resources_per_worker"
-    elif "GPU" in share and not totals["GPU"]:
-        try_ = "--train.use_gpu=false, or a cluster with GPUs"
-    else:
-        try_ = "a smaller --train.resources_per_worker, or larger nodes"
     return InfrastructureError(
         f"the cluster has room for {room} of {num_workers} workers",
         why=f"each takes {_words(share)}; {len(nodes)} node(s) have {_words(totals)} together, and {growth}",
-        try_=try_,
+        try_=_smaller_share(room, share, totals),
     )
+
+
+def _smaller_share(room: int, share: Mapping[str, float], totals: Mapping[str, float]) -> str:
+    if room:
+        return f"--train.num_workers={room}, or a smaller --train.resources_per_worker"
+    if "GPU" in share and not totals["GPU"]:
+        return "--train.use_gpu=false, or a cluster with GPUs"
+    return "a smaller --train.resources_per_worker, or larger nodes"
+
+
+def _needed(bytes_per_worker: float) -> str:
+    return f"each needs {bytes_per_worker / 1e9:.1f} GB for weights, gradients and optimizer alone"
+
+
+def _less_memory(room: int) -> str:
+    return f"--train.num_workers={room}" if room else "a smaller --model.size, or larger machines"
 
 
 def _words(resources: Mapping[str, float]) -> str:

@@ -43,8 +43,12 @@ def write(path: str, data: bytes) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
-    # The rename itself must survive a power cut: a manifest says that what it names is complete.
-    handle = os.open(folder, os.O_RDONLY)
+    sync(folder)  # the rename itself must survive a power cut: a manifest says that what it names is complete
+
+
+def sync(path: str) -> None:
+    """Until a file's bytes, or a folder's names, survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

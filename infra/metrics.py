@@ -6,6 +6,7 @@ sending goes on where it stopped, and a resumed run sends what MLflow lacks. `lo
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from infra import storage
-from infra.errors import InfrastructureError
+from infra.errors import DataError, InfrastructureError
 from infra.mlflow_client import RunHandle, client_of, first_line
 
 if TYPE_CHECKING:
@@ -41,13 +42,14 @@ class MetricLog:
         self._resume_step = resume_step
         self.problem: str | None = None
         self._path, self._handle, self._interval_s = metrics_path, handle, interval_s
-        self._file = open(metrics_path, "ab")  # noqa: SIM115 (lives as long as the log)
+        # Unbuffered: a line that found no room would wait in the buffer, and fail again when the file is closed.
+        self._file = open(metrics_path, "ab", buffering=0)  # noqa: SIM115 (lives as long as the log)
         self._written = kept
         self._sent = 0 if resume_step is not None else kept
         # metric -> steps in MLflow; filled per metric when first needed. None: a new run has none.
         self._known: dict[str, set[int]] | None = {} if resume_step is not None else None
         self._wake = threading.Condition()
-        self._hurry = self._closed = False
+        self._hurry = self._closed = self._failed = False
         self._thread = threading.Thread(target=self._send_forever, name="metric-log", daemon=True)
         if handle.enabled:
             self._thread.start()
@@ -63,16 +65,21 @@ class MetricLog:
         if not plain:
             return
         with self._wake:
-            try:
-                self._file.write(line)
-                self._file.flush()
-            except OSError as error:
-                raise InfrastructureError(
-                    f"cannot write {self._path}: {error}",
-                    try_="free space, then start the same command again: it continues from the last checkpoint",
-                ) from error
+            self._append(line)
             self._written += len(line)
             self._wake.notify_all()
+
+    def _append(self, line: bytes) -> None:
+        """The whole line or none of it."""
+        rest = line
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            self._failed = True
+            with contextlib.suppress(OSError):
+                self._file.truncate(self._written)
+            raise _unwritable(self._path, error) from error
 
     def flush(self, timeout_s: float = 10.0) -> bool:
         """Wait until everything is in MLflow; False if that takes longer."""
@@ -86,12 +93,18 @@ class MetricLog:
             return done and self._sent >= self._written
 
     def close(self, timeout_s: float = 10.0) -> bool:
-        """Flush and stop; False if points are left for the next resume. The file has them all."""
+        """Flush and stop; False if points are left for the next resume. The file has them all, or `log` has raised;
+        InfrastructureError where only closing it shows that it has not (network file systems).
+        """
         sent = self.flush(timeout_s)
         with self._wake:
             self._closed = True
-            self._file.close()
             self._wake.notify_all()
+            try:
+                self._file.close()
+            except OSError as error:
+                if not self._failed:
+                    raise _unwritable(self._path, error) from error
         return sent
 
     def _send_forever(self) -> None:
@@ -160,12 +173,21 @@ def _steps_of(client: MlflowClient, run_id: str, key: str) -> set[int]:
 
 
 def read_points(metrics_url: str) -> Iterator[dict[str, Any]]:
-    """The lines of a metrics file as `{"step", "time", "values"}`, values as floats; none where there is no file."""
+    """The lines of a metrics file as `{"step", "time", "values"}`, values as floats; none where there is no file.
+
+    A last line without its end is left out: it is being written, or was when the run was killed. Raises DataError for
+    any other line that is none.
+    """
     if not storage.exists(metrics_url):
         return
     with storage.open_file(metrics_url) as file:
-        for line in file:
-            record = json.loads(line)
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                record = json.loads(line)
+            except ValueError as exc:
+                raise DataError(f"line {number} of {metrics_url} is not valid JSON", why=str(exc)) from None
             yield {**record, "values": {key: float(value) for key, value in record["values"].items()}}
 
 
@@ -205,6 +227,13 @@ def _is_whole(line: bytes) -> bool:
         return line.endswith(b"\n") and isinstance(json.loads(line), dict)
     except ValueError:
         return False
+
+
+def _unwritable(path: str, error: OSError) -> InfrastructureError:
+    return InfrastructureError(
+        f"cannot write {path}: {error}",
+        try_="free space, then start the same command again: it continues from the last checkpoint",
+    )
 
 
 def _json_number(value: float) -> float | str:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from infra.errors import Interrupted
+from infra.errors import InfrastructureError, Interrupted, UserError, root_cause
 
 _POLL_S = 0.25
 _REPEATED_S = 5.0  # Ray reports workers of a node that is leaving again at each look, until all of them have ended
@@ -30,7 +30,7 @@ class WorkersConfig:
     """
     use_gpu: bool = False
     resources_per_worker: dict[str, float] | None = None
-    """For example {CPU: 4}; fractions are allowed. Default: 1 CPU, or 1 GPU and 1 CPU."""
+    """For example {CPU: 4}; fractions are allowed. Default: 1 CPU, or with use_gpu 1 GPU and no CPU."""
     max_failures: int = 3
     """Restarts of the worker group, from the last checkpoint, before the run fails. (Nodes that are announced to leave
     do not count.)
@@ -72,7 +72,8 @@ def run_workers(
 
     poll() is called several times a second in the main thread; stop(reason) once at SIGINT or SIGTERM, and the workers
     are expected to write a checkpoint and return. A second SIGINT gives up waiting. tell(text) is called in a process
-    of Ray's when workers failed, with what ended them. Raises what the workers raised.
+    of Ray's when workers failed, with what ended them. Raises what the workers raised, and InfrastructureError where
+    they did not come to that because their processes ended.
     """
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # 2 s by default: adds seconds to start and end
     os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
@@ -105,7 +106,7 @@ def run_workers(
             thread.join(_POLL_S)
             poll()
     if outcome.error is not None:
-        raise outcome.error
+        raise explained(outcome.error, config.max_failures) from outcome.error
 
 
 def preemption_notice() -> str | None:
@@ -120,6 +121,22 @@ def preemption_notice() -> str | None:
     nodes = ", ".join(node[:8] for node in info.preempted_node_ids)
     until = f" at {time.strftime('%H:%M:%S', time.localtime(info.deadline_ms / 1000))}" if info.deadline_ms else ""
     return f"the node {nodes} with {len(info.preempted_ranks)} worker(s) is about to leave the cluster{until}"
+
+
+def explained(error: BaseException, max_failures: int) -> BaseException:
+    """What ended a training, in the user's words where worker processes died; any other error as it is."""
+    failures = getattr(error, "worker_failures", {})
+    dead = [(rank, one) for rank, one in sorted(failures.items()) if type(one).__name__.startswith("WorkerHealthCheck")]
+    if not dead or isinstance(root_cause(error), UserError):
+        return error
+    rank, first = dead[0]
+    used = f", and {max_failures} restarts are used up" if max_failures > 0 else ""
+    return InfrastructureError(
+        f"worker {rank} ended without an error of its own{used}",
+        why=_reason(first),
+        try_="if it was memory, a smaller --train.micro_rows or --train.num_workers; the same command continues from "
+        "the last checkpoint",
+    )
 
 
 def _tells_failures(tell: Callable[[str], None]) -> Any:

@@ -34,11 +34,13 @@ __all__ = [
     "log_text",
     "log_values",
     "open_run",
+    "relative_database",
     "resolve_uri",
     "set_tags",
 ]
 
 _DEFAULT_EXPERIMENT = "glm"
+_URI_VARIABLE = "MLFLOW_TRACKING_URI"
 # Limits of MLflow's servers.
 _PARAMS_PER_REQUEST, _PARAM_CHARACTERS, _DIGEST_CHARACTERS = 100, 6000, 32
 
@@ -99,6 +101,15 @@ def open_run(
 def resolve_uri(config: TrackingConfig, default_root: str) -> str | None:
     """Where `open_run` records a run, or None when tracking is off; asks no server. UserError without a place."""
     return _resolve(config, default_root) if config.enabled else None
+
+
+def relative_database(config: TrackingConfig) -> str | None:
+    """The setting with which somebody named an SQLite database by a relative path (`MLFLOW_TRACKING_URI=sqlite:///x.db`),
+    or None.
+    """
+    key, uri = ("tracking.uri", config.uri) if config.uri else (_URI_VARIABLE, os.environ.get(_URI_VARIABLE) or "")
+    path = _database(uri)
+    return f"{key}={uri}" if config.enabled and path and not os.path.isabs(path) else None
 
 
 def set_tags(handle: RunHandle, tags: dict[str, str]) -> None:
@@ -176,7 +187,7 @@ def git_tags(folder: str) -> dict[str, str]:
 
 
 def _resolve(config: TrackingConfig, default_root: str) -> str:
-    uri = config.uri or os.environ.get("MLFLOW_TRACKING_URI")
+    uri = config.uri or os.environ.get(_URI_VARIABLE)
     if not uri:
         if not storage.is_local(default_root):
             try_ = "--tracking.uri=http://..., or MLFLOW_TRACKING_URI, or --tracking.enabled=false"

@@ -125,7 +125,7 @@ def resolve(config: BlanksConfig) -> Mixture:
     if negative := [name for name, share in shares.items() if share < 0]:
         raise UserError(f"blanks.mixture gives {negative[0]} a share of {shares[negative[0]]:g}, which is below 0")
     total = sum(shares.values())
-    if abs(total - 1) > 1e-6:
+    if not abs(total - 1) <= 1e-6:  # nan is not either
         raise UserError(
             f"blanks.mixture {shares} sums to {total:g}, not to 1", try_="give each objective its share of the segments"
         )

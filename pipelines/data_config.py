@@ -97,6 +97,8 @@ def check(config: DataConfig, blanks_config: BlanksConfig) -> None:
     for name, least in (("unit_bytes", 1), ("shard_bytes", 1), ("rows_per_group", 1), ("plan_epochs", 0)):
         if getattr(config, name) < least:
             raise UserError(f"data.{name}={getattr(config, name)} is below {least}")
+    if config.tokenizer.train.sample_bytes < 1:
+        raise UserError("data.tokenizer.train.sample_bytes=0 is below 1", try_="30M, the default")
     if not 0 <= config.max_malformed <= 1:
         raise UserError(f"data.max_malformed={config.max_malformed:g} is outside [0, 1]")
     if config.sequence_length < 8:

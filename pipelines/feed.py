@@ -2,7 +2,8 @@
 
 Its whole state is the step: rows come from `BatchPlan`, blanks from stored plans or drawn online (the same bytes). A
 background thread reads, draws and lays out ahead of training; numpy releases the interpreter lock for most of it. A row
-of 8,192 positions costs 0.2 ms of one core where the host lays it out, and half of that where a GPU does.
+of 8,192 positions costs a third of a millisecond of one core where the host lays it out, and a quarter where a GPU does
+(docs/benchmarks.md).
 Why this is not Ray Data's `streaming_split`: docs/decisions/training-feed.md.
 """
 

@@ -9,6 +9,7 @@ import functools
 import importlib
 import io
 import json
+import os
 import pkgutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -22,7 +23,16 @@ from pipelines import ranges, readers
 from pipelines.decompress import CODECS, TextStream, codec_of, decompressed, without_codec
 from pipelines.document import Document, Rejected, decode_utf8, without_surrogates
 
-__all__ = ["InputFile", "Source", "decode_utf8", "group_inputs", "list_inputs", "open_input", "read_documents"]
+__all__ = [
+    "InputFile",
+    "Source",
+    "decode_utf8",
+    "group_inputs",
+    "list_inputs",
+    "local_places",
+    "open_input",
+    "read_documents",
+]
 
 _COMPRESSION_RATIO = 3  # of text under gzip -6, to estimate sizes before reading
 _HEAD = 4096
@@ -85,6 +95,20 @@ def list_inputs(
             place = (found.url, found.path, found.size or 0, found.version)
             files.append(InputFile(index, name, source.reader, source.options, *place))
     return files
+
+
+def local_places(sources: list[Source]) -> dict[int, list[str]]:
+    """Index of a source -> a few of the files of this machine that it is read from: the first, the last, one between.
+
+    Nothing of a source on another machine, which is not listed either. Raises as `list_inputs`.
+    """
+    found: dict[int, list[str]] = {}
+    for index, source in enumerate(sources):
+        if not source.url or _local_place(source.url):
+            places = [_local_place(file.url) for file in list_inputs([source]) if file.version]
+            if there := [place for place in places if place]:
+                found[index] = sorted({there[0], there[len(there) // 2], there[-1]})
+    return found
 
 
 def source_name(source: Source) -> str:
@@ -154,8 +178,9 @@ def read_documents(file: InputFile) -> Iterator[Document | Rejected]:
     """Every document of a file, and a Rejected for everything in it that is none; a file never yields nothing.
 
     Only a range behind the first (`start` > 0) may own no line. Offsets are those in the whole file. Raises UserError
-    where the recipe is wrong (unknown option, wrong field name), InfrastructureError where a file of another machine
-    cannot be had: what it holds is not known then.
+    where the recipe is wrong (unknown option, wrong field name), DataError where a local file is gone that was there
+    when it was listed, InfrastructureError where a file of another machine cannot be had: what it holds is not known
+    then.
     """
     reader = reader_module(file.reader)
     options = _cached_options(file.reader, json.dumps(file.options, sort_keys=True))
@@ -169,6 +194,8 @@ def read_documents(file: InputFile) -> Iterator[Document | Rejected]:
         with stream:
             yield from _records(reader, options, file, stream)
     except FileNotFoundError as error:
+        if file.version and (place := _local_place(file.url)):  # a link that led nowhere has none
+            raise _gone(file, place) from error
         yield Rejected(file.start, "vanished", f"listed, but gone when it was to be read: {error}")
     except OSError as error:
         yield Rejected(file.start, "unreadable", f"{type(error).__name__}: {error}")
@@ -236,7 +263,25 @@ def _cached_options(reader: str, options: str) -> Any:
     return reader_options(reader, json.loads(options))
 
 
+def _local_place(url: str) -> str | None:
+    """The path of the file, or archive, of this machine that a URL is read from; None where it is on another."""
+    outer = url.rpartition("::")[2]  # zip://<path>::/my/archive.zip
+    return storage.absolute(outer) if storage.is_local(outer) else None
+
+
 # --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def _gone(file: InputFile, place: str) -> DataError:
+    folder = os.path.dirname(place)
+    return DataError(
+        f"{file.url} was listed, and is gone where it is to be read",
+        why=f"there is no such file on {os.uname().nodename}"
+        + ("" if os.path.isdir(folder) else f", nor is its folder {folder}")
+        + ": it was removed since, or this machine does not share the folder; its documents would be missing",
+        try_="the same command lists the files anew and goes on; on several machines, a folder that all of them share, "
+        "or a URL",
+    )
 
 
 def _records(

@@ -16,8 +16,9 @@ import psutil
 import small_run
 import torch
 
-from infra import checkpoint
+from infra import checkpoint, storage
 from infra.metrics import read_points
+from workflows import history
 
 ROOT = Path(__file__).resolve().parents[1]
 STEPS = 40
@@ -75,13 +76,10 @@ class Trial:
         return max((point["step"] for point in self._points()), default=0)
 
     def losses(self) -> dict[int, float]:
-        points = [p for p in self._points() if "train/loss" in p["values"]]
-        assert len({p["step"] for p in points}) == len(points), "each step is logged once"
-        return {p["step"]: p["values"]["train/loss"] for p in points}
+        return losses(str(self.folder))
 
-    def fingerprints(self) -> dict[int, tuple[float, float]]:
-        names = ("data/fingerprint_high", "data/fingerprint_low")
-        return {p["step"]: tuple(p["values"][n] for n in names) for p in self._points() if names[0] in p["values"]}
+    def fingerprints(self) -> dict[int, int]:
+        return fingerprints(str(self.folder))
 
     def worlds(self) -> list[int]:
         """Numbers of workers of the steps, in order, without repetition."""
@@ -99,8 +97,7 @@ class Trial:
         return checkpoint.load(found.url).model
 
     def _points(self) -> list[dict]:
-        path = self.folder / "metrics.jsonl"
-        return list(read_points(str(path))) if path.exists() and path.read_bytes().endswith(b"\n") else []
+        return list(read_points(str(self.folder / "metrics.jsonl")))
 
 
 @dataclass
@@ -112,9 +109,13 @@ class Driver:
     told_before: int = 0
     """Characters of output of the drivers before this one."""
 
+    def family(self) -> list[psutil.Process]:
+        """All processes that it started."""
+        return below(self.process.pid)
+
     def workers(self) -> list[psutil.Process]:
         """The train workers, oldest first."""
-        found = [process for process in below(self.process.pid) if "RayTrainWorker" in told(process)]
+        found = [process for process in self.family() if "RayTrainWorker" in told(process)]
         return sorted(found, key=lambda process: process.pid)
 
     def reach(self, step: int) -> bool:
@@ -131,6 +132,19 @@ class Driver:
         code = self.process.wait(_PATIENCE_S)
         psutil.wait_procs(family, timeout=30)
         return code
+
+
+def losses(run: str) -> dict[int, float]:
+    """Step -> loss, of each step that the run in this folder has logged."""
+    points = read_points(storage.join(run, "metrics.jsonl"))
+    found = [(point["step"], point["values"]["train/loss"]) for point in points if "train/loss" in point["values"]]
+    assert len(dict(found)) == len(found), "each step is logged once"
+    return dict(found)
+
+
+def fingerprints(run: str) -> dict[int, int]:
+    """Step -> fingerprint of its batch, of each step that the run in this folder has logged."""
+    return history.fingerprints(history.read_log(run))
 
 
 def below(pid: int) -> list[psutil.Process]:

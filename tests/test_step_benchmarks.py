@@ -1,14 +1,20 @@
-"""The benchmarks of the step compare like with like, and run."""
+"""The benchmarks of the step, of the feed and of whole runs compare like with like, and run."""
 
+import contextlib
+import itertools
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import benchmark_modules
 import pytest
+import small_run
 import torch
+from faults import Trial
 
 from glm_model.config import sized
 from glm_model.model import GLM
@@ -51,10 +57,91 @@ def test_both_styles_have_equal_losses_and_gradients_without_dropout(batches):
         torch.testing.assert_close(mine, parameter.grad, rtol=1e-3, atol=1e-6)
 
 
-def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+def run(script: str, *arguments: str, limit_s: float = 55) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(benchmark_modules.FOLDER / script), *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=55, check=False)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=limit_s, check=False)
+
+
+@pytest.mark.parametrize("step_rows", [1, 3])
+def test_the_feed_benchmark_asks_for_steps_of_so_many_rows(tiny_store, step_rows):
+    """And reads each row of an epoch once."""
+    ingest = benchmark_modules.load("ingest")
+    opened = ingest._Opened(tiny_store.url, micro_batches=step_rows)
+    rows = tiny_store.train.rows
+    with contextlib.closing(ingest._fed(opened)) as steps:
+        taken = list(itertools.islice(steps, -(-rows // step_rows)))
+    assert {len(step) for step in taken} == {step_rows}
+    found = list(itertools.chain.from_iterable(taken))[:rows]
+    assert sum(micro_batch.tokens for micro_batch in found) == tiny_store.train.tokens
+    rate, first_s = ingest._rate(ingest._fed, tiny_store.url, rows, time.process_time, micro_batches=step_rows)
+    assert rate > 0
+    assert first_s > 0
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.integration
+@pytest.mark.timeout(240)
+def test_the_feed_benchmark_runs(tiny_store, tmp_path):
+    pytest.importorskip("moto", reason="needs the extra dev")
+    pytest.importorskip("s3fs", reason="needs the extra s3")
+    report = tmp_path / "ingest.json"
+    sizes = ["--batches", "32", "--step-rows", "2", "--rounds", "1", "--train-steps", "1", "--s3"]
+    done = run("ingest.py", "--store", tiny_store.url, *sizes, "--json", str(report), limit_s=230)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(report.read_text())
+    values = found["values"]
+    assert set(found["ratios"]) == {"cpu", "cpu_drawn", "first_batch"}
+    assert all(value > 0 for value in found["ratios"].values())
+    assert values["first_batch_s"] < values["streaming_split_first_batch_s"], "which starts tasks of Ray first"
+    assert 0 <= values["data_wait_share"] < 1
+    assert 1 <= values["read_amplification"] < 2, "each epoch fetches all of it, and not much more"
+    assert values["disk_cache_read_amplification"] < 0.1, "the second epoch fetches next to nothing"
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.integration
+@pytest.mark.timeout(400)
+def test_the_overhead_benchmark_runs(tiny_store, tmp_path):
+    report = tmp_path / "overhead.json"
+    sizes = ["--workers", "1", "--batch-tokens", "300", "--steps", "2", "--rounds", "2"]
+    done = run("overhead.py", "--store", tiny_store.url, *sizes, "--json", str(report), limit_s=390)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(report.read_text())
+    ratios = found["ratios"]
+    assert done.stdout.count("round ") == 2
+    assert ratios["overhead_low"] <= ratios["overhead"] <= ratios["overhead_high"]
+    assert all(found["values"][f"{way}_{name}_s"] > 0 for way in ("ray", "plain") for name in ("step", "checkpoint"))
+    assert 0 < found["values"]["watchdog_beat_s"] < 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.integration
+@pytest.mark.timeout(400)
+def test_the_compression_benchmark_runs(tmp_path):
+    corpus, report = small_run.write_corpus(tmp_path / "corpus"), tmp_path / "compression.json"
+    trial = Trial(corpus, tmp_path, "run", "1", ("--train.steps=6", "--data.test_fraction=0")).run()
+    done = run("compression.py", "--run", str(trial.folder), "--json", str(report), limit_s=100)
+    assert done.returncode == 0, done.stderr
+    values = json.loads(report.read_text())["values"]
+    last, validated = trial._points()[-2:]
+    assert values["step"] == 6
+    assert (values["data_tokens"], values["data_epoch"]) == (
+        last["values"]["data/tokens"],
+        last["values"]["data/epoch"],
+    )
+    assert values["val_bits_per_byte"] == pytest.approx(validated["values"]["val/bits_per_byte"], rel=1e-4)
+    assert values["xz_after_training"] < values["bz2"], "the documents repeat each other's words"
+    texts = [json.loads(line)["text"] for line in (corpus / "texts.jsonl").read_text().splitlines()]
+    sizes = re.search(r"([\d,]+) bytes of held-out text, ([\d,]+) of training text", done.stdout)
+    assert sizes is not None, done.stdout
+    held_out, training = (int(size.replace(",", "")) for size in sizes.groups())
+    assert held_out + training == sum(len(text) for text in texts) + len(texts) - 2, "a line each, in one split"
+    assert f"step, 6: {values['data_tokens']:,.0f} tokens, {values['data_epoch']:.3f} epochs" in done.stdout
 
 
 @pytest.mark.slow

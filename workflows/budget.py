@@ -13,13 +13,16 @@ from infra.errors import UserError
 from pipelines import blanks
 from pipelines.batches import BatchPlan
 from pipelines.blanks import RowBatch
-from pipelines.pack import RESERVE_SIGMAS
+from pipelines.pack import RESERVE_SIGMAS, pack
 from pipelines.store import TokenStore
-from pipelines.vocabulary import Vocabulary
+from pipelines.vocabulary import HARD_END, Vocabulary
 from workflows.initial import check_tokenizer, grown, pretrained_config
 from workflows.recipe import Recipe
 
 BYTES_PER_PARAMETER = 16  # fp32 weight, gradient and the two moments of AdamW
+_SENTENCE = 25  # tokens, in made-up text
+_MADE_UP_ROWS = 64
+_LEAST_ROW = 0.9  # of what a row is estimated to hold: what only a store can tell is not refused without one
 
 
 @dataclass(frozen=True)
@@ -80,10 +83,22 @@ def has_length(recipe: Recipe) -> bool:
 
 def model_config(recipe: Recipe, opened: TokenStore, tokenizer: Tokenizer) -> GLMConfig:
     """The model's shape. Raises UserError for unknown sizes and for segments beyond the position tables."""
-    needed = tokenizer.vocab_size + blanks.resolve(recipe.blanks).form.extra_tokens
-    if recipe.model.init_from:
+    return _config(recipe, opened.manifest["settings"]["sequence_length"], tokenizer, tokenizer.vocab_size)
+
+
+def planned_config(recipe: Recipe, tokenizer: Tokenizer | None) -> GLMConfig:
+    """The model's shape before there is a store; tokenizer: None where one is to be trained, of whose entries the most
+    that there may be count. Raises as `model_config`.
+    """
+    vocab_size = tokenizer.vocab_size if tokenizer else recipe.data.tokenizer.train.vocab_size
+    return _config(recipe, recipe.data.sequence_length, tokenizer, vocab_size)
+
+
+def _config(recipe: Recipe, length: int, tokenizer: Tokenizer | None, vocab_size: int) -> GLMConfig:
+    needed = vocab_size + blanks.resolve(recipe.blanks).form.extra_tokens
+    if recipe.model.init_from and tokenizer:
         check_tokenizer(recipe.model.init_from, tokenizer)
-    return _shape(recipe, opened.manifest["settings"]["sequence_length"], vocab_size=-(-needed // 128) * 128)
+    return _shape(recipe, length, vocab_size=-(-needed // 128) * 128)
 
 
 def model_name(recipe: Recipe) -> str:
@@ -100,9 +115,9 @@ def _shape(recipe: Recipe, length: int, *, vocab_size: int) -> GLMConfig:
             f"segments of {length} tokens are beyond the position table: model.positions={positions}",
             try_=f"model.positions={length}, or a store of data.sequence_length={positions}",
         )
-    if own:
-        return _grown(own, recipe, positions, vocab_size)
     try:
+        if own:
+            return _grown(own, recipe, positions, vocab_size)
         return sized(
             recipe.model.size,
             vocab_size=vocab_size,
@@ -112,7 +127,7 @@ def _shape(recipe: Recipe, length: int, *, vocab_size: int) -> GLMConfig:
             attention_dropout=recipe.model.dropout,
         )
     except ValueError as error:
-        raise UserError(f"model.size: {error}") from error
+        raise UserError(str(error) if own else f"model.size: {error}") from error
 
 
 def _grown(own: GLMConfig, recipe: Recipe, positions: int, vocab_size: int) -> GLMConfig:
@@ -136,36 +151,37 @@ def make_budget(
     """Settle the batch and the length of the run. steps: settled before, what `train.hours` came to. Raises UserError
     where the settings cannot work together.
     """
-    train = recipe.train
     if opened.train.rows == 0:
         raise UserError("the store has no training rows", try_="more text, or a smaller data.validation_fraction")
     row_tokens = opened.row_tokens
-    micro_batches = max(1, round(train.batch_tokens / row_tokens / train.micro_rows))
-    if train.max_workers > micro_batches:
-        raise UserError(
-            f"{train.max_workers} workers for {micro_batches} micro-batches of a step: some would have nothing to do",
-            why=f"train.batch_tokens={train.batch_tokens} is {micro_batches} micro-batches of {train.micro_rows} rows "
-            f"with {row_tokens:,.0f} tokens each",
-            try_=f"train.num_workers={micro_batches}, or "
-            f"train.batch_tokens={int(train.max_workers * train.micro_rows * row_tokens) + 1}",
-        )
-    step_tokens = micro_batches * train.micro_rows * row_tokens
-    if steps is None:
-        steps = train.steps if train.steps is not None else max(1, round((train.tokens or 0) / step_tokens))
+    _check_workers(recipe, row_tokens)
+    steps = _steps(recipe, row_tokens) if steps is None else steps
     _check_warmup(recipe, steps)
     rows = opened.train.read_group(0)
     _check_expansion(recipe, opened, rows, vocabulary)
-    expansion, flops = _useful_work(recipe, opened, rows, config, vocabulary)
-    return Budget(
-        steps=steps,
-        micro_rows=train.micro_rows,
-        micro_batches=micro_batches,
-        row_tokens=row_tokens,
-        epoch_steps=opened.train.rows / (micro_batches * train.micro_rows),
-        expansion=expansion,
-        parameters=num_parameters(config),
-        flops_per_token=flops,
-    )
+    work = _useful_work(recipe, rows, config, vocabulary, width=opened.manifest["settings"]["row_width"])
+    return _budget(recipe, config, steps, row_tokens, opened.train.rows, work)
+
+
+def planned_budget(
+    recipe: Recipe, config: GLMConfig, *, tokens: float, document_tokens: float, steps: int | None = None
+) -> Budget:
+    """An estimate of what `make_budget` will say of a store that is not there yet, from made-up text of its measures.
+
+    tokens: of the whole corpus; document_tokens: of a document, on average. Raises UserError for what no store of these
+    settings could change.
+    """
+    rows, vocabulary = _made_up(recipe, document_tokens)
+    row_tokens = len(rows.tokens) / (len(rows.row_offsets) - 1)
+    _check_workers(recipe, row_tokens, least=_LEAST_ROW)
+    steps = _steps(recipe, row_tokens) if steps is None else steps
+    _check_warmup(recipe, steps)
+    work = _useful_work(recipe, rows, config, vocabulary, width=recipe.data.row_width)
+    held_out = recipe.data.validation_fraction
+    if held_out:  # a small corpus holds out more, up to a quarter (`pipelines.held_out`)
+        held_out = max(held_out, min(recipe.data.validation_tokens / max(tokens, 1), 0.25))
+    trained = tokens * (1 - held_out - recipe.data.test_fraction)
+    return _budget(recipe, config, steps, row_tokens, max(1, round(trained / row_tokens)), work)
 
 
 def epochs_text(budget: Budget, opened: TokenStore) -> str:
@@ -191,6 +207,48 @@ def batch_plan(budget: Budget, opened: TokenStore, recipe: Recipe) -> BatchPlan:
     )
 
 
+def _budget(
+    recipe: Recipe, config: GLMConfig, steps: int, row_tokens: float, num_rows: int, work: tuple[float, float]
+) -> Budget:
+    """num_rows: of an epoch; work: as `_useful_work` gives it."""
+    micro_rows, micro_batches = recipe.train.micro_rows, _micro_batches(recipe, row_tokens)
+    return Budget(
+        steps=steps,
+        micro_rows=micro_rows,
+        micro_batches=micro_batches,
+        row_tokens=row_tokens,
+        epoch_steps=num_rows / (micro_batches * micro_rows),
+        expansion=work[0],
+        parameters=num_parameters(config),
+        flops_per_token=work[1],
+    )
+
+
+def _micro_batches(recipe: Recipe, row_tokens: float) -> int:
+    return max(1, round(recipe.train.batch_tokens / row_tokens / recipe.train.micro_rows))
+
+
+def _steps(recipe: Recipe, row_tokens: float) -> int:
+    if recipe.train.steps is not None:
+        return recipe.train.steps
+    step_tokens = _micro_batches(recipe, row_tokens) * recipe.train.micro_rows * row_tokens
+    return max(1, round((recipe.train.tokens or 0) / step_tokens))
+
+
+def _check_workers(recipe: Recipe, row_tokens: float, *, least: float = 1.0) -> None:
+    """Refuse workers without work. least: the part of its tokens that a row holds at least, where they are a guess."""
+    train, micro_batches = recipe.train, _micro_batches(recipe, least * row_tokens)
+    if train.max_workers > micro_batches:
+        guessed = ", fewer than a row is likely to hold" if least < 1 else ""
+        raise UserError(
+            f"{train.max_workers} workers for {micro_batches} micro-batches of a step: some would have nothing to do",
+            why=f"train.batch_tokens={train.batch_tokens} is {micro_batches} micro-batches of {train.micro_rows} rows "
+            f"with {least * row_tokens:,.0f} tokens each{guessed}",
+            try_=f"train.num_workers={micro_batches}, or "
+            f"train.batch_tokens={int(train.max_workers * train.micro_rows * row_tokens) + 1}",
+        )
+
+
 def _check_warmup(recipe: Recipe, steps: int) -> None:
     try:
         learning_rate(0, steps, recipe.optim)
@@ -199,10 +257,10 @@ def _check_warmup(recipe: Recipe, steps: int) -> None:
 
 
 def _useful_work(
-    recipe: Recipe, opened: TokenStore, rows: RowBatch, config: GLMConfig, vocabulary: Vocabulary
+    recipe: Recipe, rows: RowBatch, config: GLMConfig, vocabulary: Vocabulary, *, width: int
 ) -> tuple[float, float]:
     """(positions, useful operations) per source token, with the blanks of these rows in the first epoch."""
-    mixture, width = blanks.resolve(recipe.blanks), opened.manifest["settings"]["row_width"]
+    mixture = blanks.resolve(recipe.blanks)
     drawn, _ = blanks.draw_rows(mixture, rows, vocabulary, seed=recipe.blanks.seed, epoch=0, width=width)
     blanked = np.add.reduceat(drawn.spans[:, 1] - drawn.spans[:, 0], drawn.span_offsets[:-1])
     count, length = np.diff(drawn.span_offsets), np.diff(rows.offsets)
@@ -236,3 +294,33 @@ def _check_expansion(recipe: Recipe, opened: TokenStore, rows: RowBatch, vocabul
             try_="python workflows/prepare.py --config <this recipe>   # makes a store for this mixture beside "
             "the old one",
         )
+
+
+def _made_up(recipe: Recipe, document_tokens: float) -> tuple[RowBatch, Vocabulary]:
+    """Rows of text that nobody wrote, cut and packed as a store's: documents of this length on average, exponentially
+    spread, of sentences of 25 tokens. Raises UserError where a segment may not fit into a row.
+    """
+    length, width = recipe.data.sequence_length, recipe.data.row_width
+    eos, cls, word, end = range(4)
+    classes = np.array([0, 0, 0, HARD_END], np.uint8)
+    vocabulary = Vocabulary(cls, eos, dict.fromkeys(("mask", "smask", "gmask"), word), classes)
+    rng, sizes, ends, left = np.random.default_rng(0), [], [], _MADE_UP_ROWS * width
+    while left > 0:
+        text = min(1 + int(rng.exponential(document_tokens)), left)
+        whole, rest = divmod(text, length - 2)
+        of_document = [length] * whole + ([rest + 2] if rest else [])
+        sizes += of_document
+        ends += [False] * (len(of_document) - 1) + [True]
+        left -= sum(of_document)
+    offsets = np.concatenate(([0], np.cumsum(sizes)))
+    tokens = np.full(offsets[-1], word, np.uint16)
+    tokens[::_SENTENCE] = end
+    tokens[offsets[1:][ends] - 1] = eos
+    tokens[offsets[:-1]] = cls
+    ids = np.arange(len(sizes)).astype(np.uint64)
+    apart = RowBatch(tokens, offsets, ids, np.diff(offsets), np.arange(len(sizes) + 1))
+    packed = pack(*blanks.moments(blanks.resolve(recipe.blanks), apart, vocabulary), ids, width=width)
+    order = np.concatenate(packed)
+    flat, offsets = blanks.take_ragged(tokens, offsets, order)
+    row_offsets = np.concatenate(([0], np.cumsum([len(row) for row in packed])))
+    return RowBatch(flat, offsets, ids[order], np.diff(offsets), row_offsets), vocabulary

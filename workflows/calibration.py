@@ -6,6 +6,7 @@ For runs whose length is given in hours, and for `--plan --calibrate`. Takes som
 import resource
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from pipelines.vocabulary import Vocabulary
 from workflows import runs
 from workflows.budget import make_budget
 from workflows.recipe import Recipe
+from workflows.room import room_for
 from workflows.train_loop import run_worker
 from workflows.worker import Worker
 
@@ -45,7 +47,14 @@ class Pace(NamedTuple):
         return max(1, round((hours * 3600 - 2 * self.validation_s) / each_s))
 
 
-def measure_pace(recipe: Recipe, run: runs.Run, opened: TokenStore, shape: GLMConfig, vocabulary: Vocabulary) -> Pace:
+def measure_pace(
+    recipe: Recipe,
+    run: runs.Run,
+    opened: TokenStore,
+    shape: GLMConfig,
+    vocabulary: Vocabulary,
+    say: Callable[[str], None],
+) -> Pace:
     """Take a few steps of the run on a connected Ray, and leave nothing behind. Raises what the workers raise."""
     budget = make_budget(recipe, opened, shape, vocabulary, steps=MANY_STEPS)
     name = f"calibration-{run.name}-{time.time_ns()}"
@@ -54,6 +63,12 @@ def measure_pace(recipe: Recipe, run: runs.Run, opened: TokenStore, shape: GLMCo
     job = runs.worker_job(recipe, run, opened, budget, shape.to_dict(), NOT_TRACKED, link_name=name)
     found: list[dict[str, Any]] = []
     asked: list[str] = []
+    room = room_for(recipe, say)
+
+    def poll() -> None:
+        found.extend(posts := link.poll())
+        room.see(posts)
+        room.check(is_stopped=bool(asked))
 
     def stop(reason: str) -> None:
         asked.append(reason)
@@ -66,7 +81,7 @@ def measure_pace(recipe: Recipe, run: runs.Run, opened: TokenStore, shape: GLMCo
             replace(recipe.train, max_failures=0),  # begun anew by whoever asked, not while they wait
             name="calibration",
             storage_path=scratch,
-            poll=lambda: found.extend(link.poll()),
+            poll=poll,
             stop=stop,
         )
     finally:

@@ -7,10 +7,8 @@ python workflows/generate.py --model runs/<run>/model          # asks for texts 
 """
 
 import shlex
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,9 +60,7 @@ class GenerateConfig:
 
 
 def main() -> None:
-    options, _ = config.parse(
-        GenerateConfig, description="Fill the blanks of texts with a trained GLM.", argv=_spelled(sys.argv[1:])
-    )
+    options, _ = config.parse(GenerateConfig, description="Fill the blanks of texts with a trained GLM.")
     from glm_model.decoding import Decoding
 
     order = _order(options.order)
@@ -120,13 +116,6 @@ def _order(given: str) -> str | list[int]:
             f"--order {given} is no order", why=str(error), try_="left_to_right, right_to_left or 1,0,2"
         ) from error
     return order
-
-
-def _spelled(words: list[str]) -> list[str]:
-    """The command line with an empty text or file as YAML writes it: bare it would be null, as if it were not given."""
-    flags = ("--text", "--file")
-    words = [f"{word}''" if word.removesuffix("=") in flags and word.endswith("=") else word for word in words]
-    return ["''" if not word and before in flags else word for before, word in pairwise(["", *words])]
 
 
 def _model_url(given: str) -> str:

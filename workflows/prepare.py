@@ -13,10 +13,11 @@ from infra.console import Console
 from infra.errors import run_main
 from pipelines.data_config import check
 from pipelines.prepare import find_store, prepare, verify
+from pipelines.store import TokenStore
 from workflows import runs
 from workflows.plan import show_plan
 from workflows.progress import Stages, preparation
-from workflows.recipe import Recipe, run_name, settle_paths
+from workflows.recipe import Recipe, check_shared_data, run_name, settle_paths
 from workflows.store_report import show_store, track
 
 
@@ -39,7 +40,7 @@ def main() -> None:
     ray = cluster.connect(recipe.cluster, say=screen.line)
     stages: Stages = {}
     try:
-        opened = prepare(recipe.data, recipe.blanks, progress=preparation(screen, stages))
+        opened = prepared(recipe, stages, screen)
         if flags["verify"]:
             verify(opened, progress=preparation(screen))
     finally:
@@ -50,6 +51,22 @@ def main() -> None:
         screen.line("the store was there already: nothing to prepare")
     show_store(opened, stages, recipe, screen)
     screen.next_steps([("train", f"python workflows/pretrain.py --config <recipe> --data.store {opened.url}")])
+
+
+def prepared(recipe: Recipe, stages: Stages, screen: Console) -> TokenStore:
+    """The recipe's store, opened, or made on a connected Ray all of whose nodes see what they need; fills `stages`.
+
+    Warns of files that were listed and could not be found when they were to be read.
+    """
+    check_shared_data(recipe)
+    opened = prepare(recipe.data, recipe.blanks, progress=preparation(screen, stages))
+    for source in opened.manifest.get("sources", []) if stages else []:
+        if count := source["dropped"].get("vanished"):
+            screen.warn(
+                f"{count:,} files of {source['name']!r} were gone when they were to be read, and the store is without "
+                f"them: {opened.url}/ledger.parquet names them, with the reason `vanished`"
+            )
+    return opened
 
 
 if __name__ == "__main__":

@@ -19,9 +19,9 @@ from glm_model.config import GLMConfig, num_parameters
 from glm_model.tokenizer import Tokenizer
 from infra import checkpoint, cluster, config, fit, storage, tracking
 from infra.console import Console
-from infra.errors import InfrastructureError, Interrupted, UserError, run_main
+from infra.errors import Interrupted, UserError, run_main
 from infra.ray_train import run_workers
-from pipelines.prepare import find_store, prepare
+from pipelines.prepare import find_store
 from pipelines.store import TokenStore
 from pipelines.vocabulary import Vocabulary
 from workflows import run_report, runs
@@ -30,8 +30,10 @@ from workflows.calibration import Pace, measure_pace
 from workflows.finish import export, fill_examples, show_examples
 from workflows.initial import settle_model, told_growth
 from workflows.plan import show_plan
-from workflows.progress import Stages, preparation, training
+from workflows.prepare import prepared
+from workflows.progress import Stages, training
 from workflows.recipe import Recipe, check_shared, run_name, settle_paths
+from workflows.room import room_for
 from workflows.store_report import track
 from workflows.train_loop import train_worker
 from workflows.watch import Patience
@@ -67,17 +69,37 @@ def main() -> None:
 
 def _plan(recipe: Recipe, name: str, screen: Console, *, calibrate: bool) -> None:
     if not calibrate:
-        show_plan(recipe, name, screen)
+        if shape := show_plan(recipe, name, screen):
+            _check_room(recipe, shape, screen)
         return
     if find_store(recipe.data, recipe.blanks) is None:
         raise UserError("--calibrate needs the token store", try_="python workflows/prepare.py --config <recipe>")
 
     def pace(opened: TokenStore, shape: GLMConfig, vocabulary: Vocabulary) -> Pace:
         _check_memory(recipe, shape)
-        return measure_pace(recipe, runs.Run.of(recipe, name), opened, shape, vocabulary)
+        return measure_pace(recipe, runs.Run.of(recipe, name), opened, shape, vocabulary, screen.line)
 
     with _workers_fit(recipe, screen):
         show_plan(recipe, name, screen, pace=pace)
+
+
+def _check_room(recipe: Recipe, shape: GLMConfig, screen: Console) -> None:
+    """Refuse what the Ray that is named here, or else this machine, could not hold. Starts no Ray.
+
+    Raises InfrastructureError.
+    """
+    train = recipe.train
+    workers = (train.min_workers, train.resources_per_worker, train.use_gpu)
+    if cluster.inside_job() or os.environ.get("RAY_ADDRESS", "local") not in ("", "local"):
+        cluster.connect(recipe.cluster, say=screen.line)
+        fit.check_fit(*workers)
+        _check_memory(recipe, shape)
+        return
+    cores = os.cpu_count() or 1
+    cpus = recipe.cluster.local_cpus or max(train.max_workers + 1, cores)  # as `_workers_fit` has them started
+    fit.check_machine(*workers, cpus=cpus, bytes_per_worker=BYTES_PER_PARAMETER * num_parameters(shape))
+    if train.max_workers > cores:
+        screen.warn(f"{train.max_workers} workers would share {cores} cores of this machine, and its memory")
 
 
 @contextlib.contextmanager
@@ -100,7 +122,7 @@ def _workers_fit(recipe: Recipe, screen: Console) -> Iterator[None]:
 
 def _prepared(recipe: Recipe, screen: Console) -> TokenStore:
     stages: Stages = {}
-    opened = prepare(recipe.data, recipe.blanks, progress=preparation(screen, stages))
+    opened = prepared(recipe, stages, screen)
     if stages:
         track(opened, stages, recipe)
     return opened
@@ -114,6 +136,8 @@ def train(recipe: Recipe, run: runs.Run, opened: TokenStore, screen: Console) ->
     budget = _settled(recipe, run, opened, shape, Vocabulary.of(tokenizer), screen)
     handle = runs.start(recipe, run, opened, budget)
     run_report.show_header(recipe, run, opened, budget, handle, screen)
+    if recipe.run.fresh:
+        screen.line("begun anew; the same command without --run.fresh continues it")
     if recipe.model.init_from and checkpoint.latest(run.checkpoints_url) is None:
         screen.line(f"weights from {told_growth(recipe.model.init_from, shape)}")
     show_examples(recipe, run, opened, tokenizer, handle)
@@ -141,7 +165,7 @@ def _settled(
     if recipe.train.hours is None or steps is not None:
         return make_budget(recipe, opened, shape, vocabulary, steps=steps)
     screen.line(f"timing a few steps, to see how many {recipe.train.hours:g} hours are")
-    pace = measure_pace(recipe, run, opened, shape, vocabulary)
+    pace = measure_pace(recipe, run, opened, shape, vocabulary, screen.line)
     steps = pace.steps_in(recipe.train.hours, recipe.train.eval_every)
     screen.line(f"{steps:,} steps of {pace.step_s:.3g} s")
     return make_budget(recipe, opened, shape, vocabulary, steps=steps)
@@ -170,9 +194,12 @@ def _run_workers(
         link.request_stop(reason)
 
     def poll() -> None:
-        view.show(link.poll())
-        _check_waiting(recipe, view.waiting_s, is_stopped=stopped.is_set())
+        posts = link.poll()
+        room.see(posts)
+        view.show(posts)
+        room.check(is_stopped=stopped.is_set())
 
+    room = room_for(recipe, screen.line)
     with training(screen, budget, start=found.step if found else 0) as view:
         try:
             run_workers(
@@ -206,23 +233,6 @@ def _is_over(reached: checkpoint.Found, budget: Budget, recipe: Recipe) -> bool:
     if reached.step >= budget.steps:
         return True
     return Patience.of(checkpoint.read_state(reached.url), recipe.train.patience).is_over
-
-
-def _check_waiting(recipe: Recipe, waiting_s: float, *, is_stopped: bool) -> None:
-    """Between a failure and the workers' next beginning nobody hears a stop, and Ray Train waits without a limit."""
-    if waiting_s and is_stopped:
-        raise Interrupted(
-            "stopped between a failure and the next beginning",
-            try_="the same command continues from the last checkpoint",
-        )
-    if waiting_s > recipe.cluster.wait_s:
-        workers = run_report.workers_text(recipe)
-        raise InfrastructureError(
-            f"workers failed, and for {recipe.cluster.wait_s:g} s there has been no room for {workers} of them",
-            why="a machine is gone, or others use it",
-            try_="with room for them the same command continues from the last checkpoint; "
-            f"--train.num_workers='[1, {recipe.train.max_workers}]' goes on with fewer",
-        )
 
 
 if __name__ == "__main__":

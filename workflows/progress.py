@@ -105,7 +105,6 @@ class TrainingView:
     def __init__(self, screen: Console, live: Live) -> None:
         self._screen, self._live = screen, live
         self._groups = 0
-        self._failed_at: float | None = None
 
     def show(self, posts: list[dict[str, Any]]) -> None:
         for post in posts:
@@ -113,7 +112,6 @@ class TrainingView:
                 self._screen.warn(post["warning"])
             elif "failed" in post:
                 self._screen.warn(post["failed"])
-                self._failed_at = self._failed_at or time.monotonic()
             elif "began_at" in post:
                 self._tell_group(post)
             elif "train/loss" in post:
@@ -121,14 +119,9 @@ class TrainingView:
             elif "val/bits_per_byte" in post:
                 self._screen.line(_validation_line(post))
 
-    @property
-    def waiting_s(self) -> float:
-        """Since workers failed, while no new group of them has begun; else 0."""
-        return time.monotonic() - self._failed_at if self._failed_at else 0.0
-
     def _tell_group(self, post: dict[str, Any]) -> None:
         """A group of workers began: the first one as the header says, the others after a failure or a resize."""
-        self._groups, self._failed_at = self._groups + 1, None
+        self._groups += 1
         if self._groups > 1:
             workers = f"{post['world_size']} worker" + ("s" if post["world_size"] > 1 else "")
             self._screen.line(f"started again with {workers}, from step {post['began_at']:,}")

@@ -6,6 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from glm_model.train import Precision, resolve_precision
 from pipelines.keyed import MASK64
 
 
@@ -42,6 +43,13 @@ class Ranks:
         both = torch.tensor([value, -value], device=self.device)
         dist.all_reduce(both, dist.ReduceOp.MAX)
         return both[0].item() == -both[1].item()
+
+    def precision(self, wanted: Precision) -> Precision:
+        """What all workers compute in: `auto` is bf16 where each of their devices multiplies it, else fp32. All of them
+        call it.
+        """
+        mine = resolve_precision(wanted, self.device)
+        return "bf16" if int(self.sum(torch.tensor(int(mine == "bf16")))) == self.world else "fp32"
 
     def distribute(self, module: nn.Module, *, exact: bool = False) -> nn.Module:
         """The module under DDP, with gradients that are sums over the workers.

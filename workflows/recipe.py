@@ -3,6 +3,7 @@
 So a store and the run that trains on it cannot disagree, and `--print_config` shows everything that decides a result.
 """
 
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -17,6 +18,8 @@ from infra.ray_train import WorkersConfig
 from infra.tracking import TrackingConfig
 from pipelines.blanks import BlanksConfig
 from pipelines.data_config import DataConfig
+from pipelines.prepare import find_store
+from pipelines.sources import local_places
 
 
 @dataclass
@@ -33,6 +36,21 @@ class ModelConfig:
     """The second position, which counts inside a blank. false: an ablation of the paper."""
     dropout: float = 0.1
     """On embeddings, attention and the outputs of both sublayers."""
+
+    def __post_init__(self) -> None:
+        if self.positions is not None and self.positions < 1:
+            raise ValueError(f"model.positions={self.positions} must be at least 1")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"model.dropout={self.dropout:g} must be at least 0 and below 1")
+
+
+# The least that a number of TrainConfig may be; max_failures=-1 is Ray's word for no limit.
+_LEAST = {
+    **dict.fromkeys(("tokens", "steps", "batch_tokens", "micro_rows", "window", "log_every", "patience"), 1),
+    **dict.fromkeys(("max_skipped", "eval_every", "eval_rows", "checkpoint_every", "hang_s"), 0),
+    "keep_checkpoints": 1,
+    "max_failures": -1,
+}
 
 
 @dataclass
@@ -90,13 +108,23 @@ class TrainConfig(WorkersConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.hours is not None and self.hours <= 0:
-            raise ValueError(f"hours={self.hours:g} is no time to train")
-        if self.patience is not None and not (self.patience >= 1 and self.eval_every >= 1):
-            raise ValueError(
-                f"patience={self.patience} counts validations: at least 1, with eval_every of at least 1 "
-                f"({self.eval_every})"
-            )
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"train.{name}={value} must be at least {least}")
+        for name in ("hours", "resize_every_s", "hang_s"):
+            value = getattr(self, name)
+            if not math.isfinite(value or 0):
+                raise ValueError(f"train.{name}={value:g} is not a finite number")
+            if value is not None and value <= 0 and name != "hang_s":
+                raise ValueError(f"train.{name}={value:g} must be above 0")
+        for name, share in (self.resources_per_worker or {}).items():
+            if not 0 <= share < math.inf:
+                raise ValueError(f"train.resources_per_worker.{name}={share:g} must be at least 0")
+        if not -(1 << 63) <= self.seed < 1 << 63:
+            raise ValueError(f"train.seed={self.seed} does not fit into 64 bits")
+        if self.patience is not None and (none := [n for n in ("eval_every", "eval_rows") if not getattr(self, n)]):
+            raise ValueError(f"train.patience={self.patience} counts validations, and train.{none[0]}=0 leaves none")
         LossOptions(self.label_smoothing, self.z_loss)  # refuses what it cannot be
 
 
@@ -122,6 +150,8 @@ class Recipe:
     console: ConsoleConfig = field(default_factory=ConsoleConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
 
+
+_TASK = {"CPU": 1.0}  # what a task of a preparation takes
 
 # Settings that change where and how fast a run is, and not what it computes.
 _NOT_IDENTITY = (
@@ -191,10 +221,9 @@ def settle_paths(recipe: Recipe, *, in_job: bool) -> None:
         places.append(("data.cache", recipe.data, "cache"))
     if recipe.data.tokenizer.url:
         places.append(("data.tokenizer.url", recipe.data.tokenizer, "url"))
-    uri = recipe.tracking.uri or ""
-    if in_job and uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
+    if in_job and (given := tracking.relative_database(recipe.tracking)):
         raise UserError(
-            f"tracking.uri={uri} is a relative path",
+            f"{given} is a relative path",
             why="inside a Ray job it would lie in the job's own folder, which vanishes with the job",
             try_="four slashes and an absolute path, or a tracking server",
         )
@@ -216,7 +245,7 @@ def settle_paths(recipe: Recipe, *, in_job: bool) -> None:
 
 
 def check_shared(recipe: Recipe) -> None:
-    """UserError when a node of a cluster of several does not see a place that all of them need."""
+    """UserError when a node of a cluster of several does not see a place that all workers of a training need."""
     uri = tracking.resolve_uri(recipe.tracking, recipe.run.storage_path)
     if uri and uri.startswith("sqlite:"):
         raise UserError(
@@ -235,8 +264,34 @@ def check_shared(recipe: Recipe) -> None:
         if not place or not storage.is_local(place):
             continue
         if blind := (fit.nodes_without if key in written else fit.nodes_blind_to)(place):
-            raise UserError(
-                f"{key}={place} is a place of this machine only",
-                why=f"{len(blind)} other node(s) do not see it: {', '.join(blind[:4])}",
-                try_=f"a folder that all nodes share, or a URL: --{key}=s3://...",
-            )
+            raise _not_shared(f"{key}={place}", blind, f"a folder that all nodes share, or a URL: --{key}=s3://...")
+
+
+def check_shared_data(recipe: Recipe) -> None:
+    """UserError when a preparation is to run on several nodes of the connected Ray, and one that it may use does not
+    see where it writes, or what it has to read: sources that a finished store holds are read no more.
+    """
+    data = recipe.data
+    if data.store or data.mix or not fit.several_nodes(_TASK, False):
+        return
+    if storage.is_local(data.root) and (blind := fit.nodes_without(data.root, only=_TASK)):
+        try_ = "a folder that all nodes share, or a URL: --data.root=s3://..."
+        raise _not_shared(f"data.root={data.root}", blind, try_)
+    local = local_places(data.sources)
+    if not local or find_store(data, recipe.blanks):
+        return
+    for index, files in local.items():
+        for file in files:
+            if blind := fit.nodes_blind_to(file, only=_TASK):
+                source = data.sources[index]
+                told = f"data.sources[{index}].url={source.url}" if source.url else f"the source {source.reader!r}"
+                try_ = "a folder that all nodes have at the same path (a network file system does), or a URL: s3://..."
+                raise _not_shared(told, blind, try_, sees=file)
+
+
+def _not_shared(told: str, blind: list[str], try_: str, *, sees: str = "it") -> UserError:
+    return UserError(
+        f"{told} is a place of this machine only",
+        why=f"{len(blind)} other node(s) do not see {sees}: {', '.join(blind[:4])}",
+        try_=try_,
+    )

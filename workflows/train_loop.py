@@ -4,8 +4,9 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from infra import storage
 from infra.cluster import Link
-from infra.errors import DivergedError, UserError
+from infra.errors import DivergedError, InfrastructureError, UserError
 from workflows.worker import Worker
 
 
@@ -15,17 +16,21 @@ def train_worker(job: dict[str, Any]) -> None:
 
 
 def run_worker(job: dict[str, Any], work: Callable[[Worker], None]) -> None:
-    """Do a worker's work, and tell the driver of a user's mistake, which a restart would only repeat."""
+    """Do a worker's work, and tell the driver of what a restart would only repeat, such as a user's mistake."""
     # oneDNN keeps 1,024 compiled bf16 products, one per shape, and packed rows bring new shapes at every step: 2.7 GB
     # for a tiny model after 120 steps, against 1.1 GB with 128 of them.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
     link = Link.attach(job["link"])
     if link.failure():  # Ray Train restarts after any error, and this one would come again
         return
+    link.post({"placed": True})
     try:
         work(Worker(job))
     except UserError as error:
-        link.fail(error)
+        # A disk that is full stays so; an object store that was away may be back at the next start.
+        may_pass = isinstance(error, InfrastructureError) and not storage.is_local(job["checkpoints_url"])
+        if not may_pass:
+            link.fail(error)
         if not isinstance(error, DivergedError):  # which all ranks find at the same step: they just end
             raise
 

@@ -93,6 +93,7 @@ class Worker:
 
         found = self.found = checkpoint.latest(job["checkpoints_url"])
         self.step, self.validated = 0, {}
+        self.precision = self.ranks.precision(train.precision)  # that of a continued run is the one it began with
         self.watch, self.patience = Watch(train.max_skipped, job["run_url"] or ""), Patience(train.patience)
         self.model = self._model(restored=found is not None)
         self.optimizer = make_optimizer(self.model, self.recipe.optim)
@@ -101,7 +102,7 @@ class Worker:
         self.train_step = TrainStep(
             self.model,
             num_objectives=len(self.mixture.names),
-            precision=train.precision,
+            precision=self.precision,
             options=LossOptions(train.label_smoothing, train.z_loss),
             compiled=train.compile,
             checkpoint_activations=train.checkpoint_activations,
@@ -254,9 +255,9 @@ class Worker:
         if final:
             self.watchdog.close()  # nobody waits for this worker any more, and an upload may take its time
         began_at = time.perf_counter()
+        self._publish_metrics()  # first: a checkpoint whose points are lost would be continued without them
         weights, moments = self.model.state_dict(), self.optimizer.state_dict()
         self.checkpoints.save(self.step, weights, moments, self._state(), score=self._score())
-        self._publish_metrics()
         if self.link:
             self.link.post({"checkpoint": self.step})
         self.since.saved_s += time.perf_counter() - began_at
@@ -287,12 +288,14 @@ class Worker:
         self.model.load_state_dict(loaded.model)
         self.optimizer.load_state_dict(loaded.optimizer)
         self.step, self.validated = loaded.state["step"], loaded.state["validated"]
+        self.precision = loaded.state["precision"]
         self.watch.skipped, self.watch.in_a_row = loaded.state["skipped_steps"]
         self.patience = Patience.of(loaded.state, self.recipe.train.patience)
 
     def _state(self) -> dict[str, Any]:
         return {
             "validated": self.validated,
+            "precision": self.precision,
             "skipped_steps": [self.watch.skipped, self.watch.in_a_row],
             "patience": asdict(self.patience),
             "identity": self.job["identity"],

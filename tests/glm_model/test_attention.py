@@ -79,11 +79,14 @@ def test_padding_gives_no_nan_in_either_backend():
         assert all(torch.isfinite(x).all() for x in (out, *(x.grad for x in qkv)))
 
 
-def test_a_cpu_takes_segments_and_falls_back_where_a_segment_is_not_contiguous():
-    zeros = torch.zeros(1, 4, dtype=torch.int64)
-    assert make_mask(zeros, zeros + 4, (1, 4), "cpu").backend == "segments"
+def test_a_cpu_takes_segments_and_falls_back_where_rows_are_short_or_a_segment_is_not_contiguous():
+    zeros = torch.zeros(1, 128, dtype=torch.int64)
+    assert make_mask(zeros, zeros + 4, (1, 128), "cpu").backend == "segments"
+    assert make_mask(zeros[:, :127], zeros[:, :127] + 4, (1, 127), "cpu").backend == "dense"
+    assert make_mask(zeros[:, :127], None, (1, 127), "cpu", use=Use(dropout_p=0.1)).backend == "segments"
+    zeros[0, 5:9] = 1
+    assert make_mask(zeros, None, (1, 128), "cpu").backend == "dense"
     apart = torch.tensor([[0, 1, 0, -1]])
-    assert make_mask(apart, None, (1, 4), "cpu").backend == "dense"
     with pytest.raises(ValueError, match="each segment in one piece"):
         make_mask(apart, None, (1, 4), "cpu", backend="segments")
 
@@ -145,6 +148,24 @@ def test_a_context_that_leaves_its_segment_or_changes_inside_is_refused():
         make_mask(segment_ids, context_end, (1, 10), "cpu")
 
 
+@pytest.mark.parametrize(
+    ("context_end", "message"),
+    [
+        ([3, 1, 3, 0], None),
+        ([99, 1, 99, 0], "context_end=99 lies outside its segment, which spans 0 to 3 of row 0"),
+        ([3, 0, 3, 0], "context_end=0 lies outside its segment, which spans 1 to 2 of row 0"),
+        ([1, 1, 3, 0], "context_end differs between the pieces of segment 0 of row 0"),
+    ],
+)
+def test_a_context_of_a_segment_in_pieces_is_checked_too(context_end, message):
+    apart, ends = torch.tensor([[0, 1, 0, -1]]), torch.tensor([context_end])
+    if message is None:
+        assert make_mask(apart, ends, (1, 4), "cpu").allowed[0, 0, 0].tolist() == [True, False, True, False]
+        return
+    with pytest.raises(ValueError, match=message):
+        make_mask(apart, ends, (1, 4), "cpu")
+
+
 def test_attention_dropout_is_unbiased_and_its_gradient_is_that_of_its_own_mask():
     segment_ids, context_end = segments_of([[(4, 3)]], 7)
     mask = make_mask(segment_ids, context_end, (1, 7), "cpu", backend="segments")
@@ -180,7 +201,7 @@ def test_the_split_form_has_the_right_gradient_under_dropout():
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("p", [0.02, 0.1, 0.5, 0.9])
-def test_dropout_keeps_the_stated_share_and_the_mean(p, dtype):
+def test_dropout_keeps_the_stated_share_and_scales_it(p, dtype):
     assert keep_scale(p) == pytest.approx(1 / (1 - p), rel=1e-3)
     x = torch.linspace(-2, 2, 1000 * 1003).to(dtype).view(1000, 1003).requires_grad_()
     torch.manual_seed(0)

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import shutil
 import sys
 import warnings
@@ -12,26 +13,23 @@ import benchmark_modules
 import numpy as np
 import pytest
 import torch
+from weights import same_weights
 
-from glm_model.authors_checkpoint import our_names
+from glm_model.authors_checkpoint import authors_names, our_names
 from glm_model.config import GLMConfig
 from glm_model.model import GLM
 from glm_model.pretrained import from_authors_state, from_pretrained, save_authors
 
-GOLDEN = Path(__file__).resolve().parents[2] / ".." / "shared" / "reference" / "golden"
+parity = benchmark_modules.load("parity")
 RANK = "mp_rank_00_model_states.pt"
+STORED = "the stored weights"
 
 
 @pytest.fixture(scope="module")
 def golden() -> Path:
-    if not (GOLDEN / "thudm_ckpt").exists():
+    if not (parity.GOLDEN / "thudm_ckpt").exists():
         pytest.skip("the authors' golden checkpoints are not here")
-    return GOLDEN
-
-
-@pytest.fixture(scope="module")
-def parity():
-    return benchmark_modules.load("parity")
+    return parity.GOLDEN
 
 
 @pytest.fixture
@@ -45,23 +43,32 @@ def golden_weights(golden: Path) -> dict[str, torch.Tensor]:
         return {name[2:]: torch.from_numpy(file[name]) for name in file.files if name.startswith("w/")}
 
 
-def same_weights(one: GLM, other: GLM) -> bool:
-    mine, theirs = one.state_dict(), other.state_dict()
-    return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
-
-
-def test_every_form_gives_the_authors_logits_and_losses(golden, parity, tmp_path, monkeypatch, capsys):
+def test_every_form_gives_the_authors_values(golden, tmp_path, monkeypatch, capsys):
     report = tmp_path / "report.json"
     monkeypatch.setattr(sys, "argv", ["parity.py", "--json", str(report)])
     parity.main()
     values = json.loads(report.read_text())["values"]
-    assert len(values) == 6 * 11
-    assert {key: value for key, value in values.items() if not value <= (2e-2 if "fp16" in key else 5e-5)} == {}
-    assert max(value for key, value in values.items() if "fp16" in key) > 1e-3, "rounded weights were compared"
-    assert len(capsys.readouterr().out.splitlines()) == 1 + len(values)
+    by_form = {form: {k: v for k, v in values.items() if k.startswith(f"{form}/")} for form in [*parity.FORMS, STORED]}
+    assert {form: len(several) for form, several in by_form.items()} == {**dict.fromkeys(parity.FORMS, 11), STORED: 20}
+    assert len(values) == 6 * 11 + 20, "and two forms are our exports"
+    limits = {"fp16, DeepSpeed": 2e-2, STORED: 1e-4}
+    assert {key: value for key, value in values.items() if not value <= limits.get(key.partition("/")[0], 5e-5)} == {}
+    assert max(by_form["fp16, DeepSpeed"].values()) > 1e-3, "rounded weights were compared"
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + len(values)
+    infill = [len(re.findall(r"\de-\d\d", line)) for line in lines if " infill " in line]
+    assert infill == [4] * 6, "logits, loss, gradients, and what is allowed"
 
 
-def test_the_table_of_parity_says_when_there_is_nothing_to_compare_with(parity, tmp_path, monkeypatch):
+def test_the_table_of_parity_fails_beyond_what_is_allowed(golden, monkeypatch):
+    found = ({"logits": 1.0}, {"logits": 1.1}, {"loss": 0.0, "logits": float("nan")})
+    monkeypatch.setattr(parity, "rows", lambda *_: [("a form", parity.Row(str(d), d, 1.0)) for d in found])
+    monkeypatch.setattr(sys, "argv", ["parity.py"])
+    with pytest.raises(SystemExit, match="2 cases are beyond what is allowed"):
+        parity.main()
+
+
+def test_the_table_of_parity_says_when_there_is_nothing_to_compare_with(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["parity.py", "--golden", str(tmp_path)])
     with pytest.raises(SystemExit, match=r"holds no model_parity\.npz"):
         parity.main()
@@ -139,6 +146,15 @@ def test_task_heads_are_left_out_with_a_warning(golden, prefix):
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("heads", "message"),
+    [(0, r"model\.heads=0 must be at least 1"), (-2, "heads=-2 must"), (5, "does not split evenly over model.heads=5")],
+)
+def test_impossible_heads_are_refused_by_name(golden, heads, message):
+    with pytest.raises(ValueError, match=rf"^.*/thudm_ckpt: .*{message}"):
+        from_pretrained(str(golden / "thudm_ckpt"), heads=heads)
 
 
 def test_wrong_and_missing_tensors_of_the_authors_are_named(golden):
@@ -294,6 +310,29 @@ def test_damaged_files_and_what_is_no_state_dict_are_refused(golden, tmp_path):
         from_pretrained(str(tmp_path / "list.bin"))
     with pytest.raises(ValueError, match=r"there is no .*absent\.bin"):
         from_pretrained(str(tmp_path / "absent.bin"))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_file_with_changed_bytes_is_read_or_refused_by_name(tmp_path, zipped):
+    """Whatever they are of: numbers, names, the pickle's instructions, the archive's directory, its end above all."""
+    torch.manual_seed(0)
+    state = authors_names(GLM(GLMConfig(1, 8, 2, 16, 4)).state_dict())
+    torch.save({"module": state, "iteration": 7}, tmp_path / RANK, _use_new_zipfile_serialization=zipped)
+    whole = np.frombuffer((tmp_path / RANK).read_bytes(), np.uint8)
+    rng = np.random.default_rng(0)
+    damages = [rng.integers(len(whole), size=1 + number % 6) for number in range(60)]
+    damages += [np.array([-1 - number]) for number in range(22)]
+    refused = []
+    for number, places in enumerate(damages):
+        file, data = tmp_path / f"{number}.pt", whole.copy()
+        data[places] ^= rng.integers(1, 256, len(places), dtype=np.uint8)
+        file.write_bytes(data.tobytes())
+        try:
+            from_pretrained(str(file), heads=2)
+        except ValueError as error:
+            refused.append(str(file) in str(error))
+    assert all(refused)
+    assert 20 < len(refused) < 70
 
 
 def test_prefixes_within_one_another_are_removed():

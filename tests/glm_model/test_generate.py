@@ -21,6 +21,7 @@ from glm_model.generate import fill, fill_batch, fill_tokens
 from glm_model.prompts import spliced
 from glm_model.sampling import Written
 
+ONCE = "does not hold each number from 0 to 1 once. Use 'left_to_right'"  # a part of the error about an order
 RAGGED = ["ab[MASK]", "[MASK]cde[sMASK]fghijk[MASK]lm", "x[gMASK]", "abcdefghijklmnop[MASK]q[MASK]"]
 
 
@@ -130,6 +131,7 @@ def test_order_decides_which_blank_sees_which(model):
     assert backward.blanks[1].tokens == alone[1].tokens
     assert forward.blanks[1] != backward.blanks[1]
     assert fill(model, Letters(), text, max_tokens=4, order="right_to_left") == backward
+    assert fill(model, Letters(), text, max_tokens=4, order=np.array([1, 0])) == backward  # type: ignore[arg-type]
 
 
 def test_the_end_token_stops_a_blank_and_counts_in_its_logprob(model):
@@ -206,6 +208,10 @@ def test_training_mode_is_left_as_it_was(model):
         ("a[MASK]", {"order": [0, 1]}, r"order=\[0, 1\] is of 2 masks, and the text has one mask"),
         ("a[MASK]b[MASK]", {"order": []}, r"order=\[\] is of 0 masks, and the text has 2 masks"),
         ("a[MASK]", {"order": None}, "order=None is a NoneType; give a list of the masks' numbers"),
+        ("a[MASK]b[MASK]", {"order": [1.0, 0.0]}, rf"order=\[1\.0, 0\.0\] {ONCE}"),
+        ("a[MASK]b[MASK]", {"order": [True, False]}, rf"order=\[True, False\] {ONCE}"),
+        ("a[MASK]b[MASK]", {"order": [[0], [1]]}, rf"order=\[\[0\], \[1\]\] {ONCE}"),
+        ("a[MASK]b[MASK]", {"order": [0, 0]}, rf"order=\[0, 0\] {ONCE}"),
         (None, {}, "the text is a NoneType, no string. fill_batch takes a list of texts"),
         (["a[MASK]"], {}, "the text is a list, no string"),
         (b"a[MASK]", {}, "the text is a bytes, no string"),

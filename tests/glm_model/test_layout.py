@@ -297,6 +297,26 @@ def test_prompts_and_their_positions_are_those_of_training():
 
 
 @pytest.mark.parametrize(
+    ("tokens", "form"),
+    [
+        ([1.5, 2.0], r"float64 \[2\]"),
+        ([1.0, 2.0], r"float64 \[2\]"),
+        ([True, False], r"bool \[2\]"),
+        (["1"], r"<U1 \[1\]"),
+        ([[1, 2]], r"int64 \[1, 2\]"),
+        (1, r"int64 \[\]"),
+    ],
+)
+def test_prompts_and_answers_that_are_no_ids_of_one_text_are_refused(tokens, form):
+    """[1.5, 2.0] would become [1, 2], a text with the mask 1."""
+    with pytest.raises(ValueError, match=rf"^tokens must be whole numbers, the ids of one text; not {form}$"):
+        prompt(tokens, masks=(1,))
+    asked = prompt([ENC, MASK, MASK], masks=(MASK,))
+    with pytest.raises(ValueError, match=rf"^the answer of mask 1 must be whole numbers, .* not {form}$"):
+        layout_answers(asked, [np.array([200]), tokens], marks=MARKS)
+
+
+@pytest.mark.parametrize(
     ("tokens", "answers"),
     [
         ([ENC, MASK, 100, 101], [[200]]),  # first

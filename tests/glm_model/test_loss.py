@@ -1,9 +1,14 @@
 """Loss: sums and counts per objective, chunks, options, empty batches; gradients equal those of the plain formula."""
 
+import math
+from typing import NamedTuple
+
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from glm_model import loss
 from glm_model.config import GLMConfig
 from glm_model.loss import LossOptions, _CrossEntropy, blank_loss
 from glm_model.model import GLM
@@ -34,19 +39,73 @@ def reference(model, x_BLD, targets, loss_mask, objective_ids):
     return torch.stack([nll[w].sum() for w in where]), torch.stack([w.sum() for w in where])
 
 
-@pytest.mark.parametrize("max_logits", [1 << 26, 40 * 5, 1])
-def test_sums_counts_and_gradients_equal_the_plain_formula_in_any_number_of_chunks(model, max_logits):
+class Split(NamedTuple):
+    """How many blanks a chunk and a group of chunks may have, by what a CPU takes together (None: as it is), and by
+    max_logits. For a vocabulary of 40.
+    """
+
+    chunk: int | None
+    group: int | None
+    blanks: int = 1_000_000
+
+    def blank_loss(self, monkeypatch, *given, element_size: int, **settings):
+        if self.chunk and self.group:
+            monkeypatch.setattr(loss, "_CPU_CHUNK", 40 * self.chunk)
+            monkeypatch.setattr(loss, "_CPU_TOGETHER", 40 * self.group * element_size)
+        return blank_loss(*given, max_logits=40 * self.blanks, **settings)
+
+
+class Seen(TorchDispatchMode):
+    """The operations within the block, with the shapes of what they give."""
+
+    def __init__(self):
+        super().__init__()
+        self.operations: list[tuple[str, tuple[int, ...]]] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for part in result if isinstance(result, list | tuple) else [result]:
+            if isinstance(part, torch.Tensor):
+                self.operations.append((func.overloadpacket.__name__, tuple(part.shape)))
+        return result
+
+    def groups(self) -> list[list[int]]:
+        """Of a backward over a vocabulary of 40 and a width of 16: the blanks of each group's chunks."""
+        found: list[list[int]] = [[]]
+        for name, shape in self.operations:
+            if name == "scatter_add_":  # the gradient of a chunk's logits
+                found[-1].append(shape[0])
+            elif name in ("addmm_", "mm") and shape == (40, 16):  # a group's share in that of the embedding
+                found.append([])
+        return found[:-1]
+
+
+SPLITS = {  # 16 blanks
+    "one chunk": (Split(None, None), [[16]]),
+    "one group": (Split(2, 16), [[2] * 8]),
+    "groups of kept logits": (Split(2, 6), [[2, 2, 2], [2, 2, 2], [2, 2]]),
+    "groups of logits computed again": (Split(3, 6, 15), [[3, 3], [3, 3], [3, 1]]),
+    "groups that max_logits cuts": (Split(2, 16, 7), [[2, 2, 2], [2, 2, 2], [2, 2]]),
+    "groups of a chunk": (Split(None, None, 5), [[5], [5], [5], [1]]),
+    "groups of a blank": (Split(None, None, 0), [[1]] * 16),
+}
+
+
+@pytest.mark.parametrize(("split", "groups"), SPLITS.values(), ids=SPLITS)
+def test_sums_counts_and_gradients_equal_the_plain_formula_in_any_groups_of_chunks(model, split, groups, monkeypatch):
     x, *rest = batch()
     x.requires_grad_()
     weights = torch.tensor([0.5, 2.0, -1.0, 3.0])
     expected_sums, expected_counts = reference(model, x, *rest)
     wanted = torch.autograd.grad((expected_sums * weights).sum(), [x, model.token_embedding.weight])
-    sums, counts = blank_loss(model, x, *rest, num_objectives=4, max_logits=max_logits)
+    sums, counts = split.blank_loss(monkeypatch, model, x, *rest, num_objectives=4, element_size=4)
     assert sums.dtype == torch.float32
     assert counts.tolist() == expected_counts.tolist()
     assert counts[3] == 0
     torch.testing.assert_close(sums, expected_sums.float(), rtol=1e-5, atol=1e-5)
-    given = torch.autograd.grad((sums * weights).sum(), [x, model.token_embedding.weight])
+    with Seen() as seen:
+        given = torch.autograd.grad((sums * weights).sum(), [x, model.token_embedding.weight])
+    assert seen.groups() == groups
     for mine, theirs in zip(given, wanted, strict=True):
         torch.testing.assert_close(mine, theirs.float(), rtol=1e-4, atol=1e-5)
 
@@ -105,16 +164,26 @@ def test_no_blanks_give_zero_loss_and_zero_gradients_for_every_parameter(model):
         assert parameter.grad.abs().max() == 0, name
 
 
+SPLITS_IN_BF16 = {  # 4096 blanks
+    "one group": (Split(8, 4096), [[8] * 512]),
+    "groups": (Split(8, 512, 512), [[8] * 64] * 8),
+    "groups of a chunk": (Split(None, None, 8), [[8]] * 512),
+}
+
+
+@pytest.mark.parametrize(("split", "groups"), SPLITS_IN_BF16.values(), ids=SPLITS_IN_BF16)
 @pytest.mark.parametrize("options", [LossOptions(), LossOptions(0.1, 1e-3)], ids=["plain", "options"])
-def test_under_bf16_losses_and_gradients_are_summed_in_fp32(model, options):
+def test_under_bf16_losses_and_gradients_are_summed_in_fp32(model, options, split, groups, monkeypatch):
     """512 chunks of 8 blanks: sums in bf16 would stop growing at 256 times an addend, and here stay within 1 %."""
     generator = torch.Generator().manual_seed(2)
     x = torch.randn(1, 4096, 16, generator=generator, requires_grad=True)
     targets, ones = torch.randint(0, 8, (1, 4096), generator=generator), torch.ones(1, 4096, dtype=torch.int64)
     weight = model.token_embedding.weight
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        sums, _ = blank_loss(model, x, targets, ones, options=options, max_logits=40 * 8)
-    sums.sum().backward()
+        sums, _ = split.blank_loss(monkeypatch, model, x, targets, ones, options=options, element_size=2)
+    with Seen() as seen:
+        sums.sum().backward()
+    assert seen.groups() == groups
     assert sums.dtype == x.grad.dtype == weight.grad.dtype == torch.float32
     rounded = [t.detach().bfloat16().double().requires_grad_() for t in (x, weight)]
     logits = rounded[0][0] @ rounded[1].T
@@ -124,6 +193,23 @@ def test_under_bf16_losses_and_gradients_are_summed_in_fp32(model, options):
     assert sums.item() == pytest.approx(expected.item(), rel=1e-3)
     for mine, theirs in zip((x.grad, weight.grad), (r.grad for r in rounded), strict=True):
         assert (mine - theirs).norm() / theirs.norm() < 0.01
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("options", [LossOptions(), LossOptions(0.1, 1e-3)], ids=["plain", "options"])
+@pytest.mark.parametrize("blanks", [10, 3000])
+def test_no_tensor_of_logits_or_their_gradients_is_larger_than_max_logits(precision, options, blanks):
+    """Of all that forward and backward compute. The embedding and its gradient, 999 times 4, are smaller anyway."""
+    model = GLM(GLMConfig(layers=1, width=4, heads=1, vocab_size=999))
+    x = torch.randn(1, blanks, 4, requires_grad=True)
+    targets, ones = torch.randint(0, 999, (1, blanks)), torch.ones(1, blanks, dtype=torch.int64)
+    with torch.autocast("cpu", dtype=precision, enabled=precision != torch.float32):
+        with Seen() as forward:
+            sums, _ = blank_loss(model, x, targets, ones, options=options, max_logits=9990)
+        with Seen() as backward:
+            sums.sum().backward()
+    for seen in (forward, backward):
+        assert max(math.prod(shape) for _, shape in seen.operations if 999 in shape) == 9990
 
 
 def test_targets_and_objectives_out_of_range_are_named(model):

@@ -80,12 +80,21 @@ def test_config_round_trips_and_refuses_what_it_does_not_know(small):
         ({"heads": 3}, "does not split evenly"),
         ({"layers": 0}, "at least 1"),
         ({"dropout": 1.0}, "below 1"),
+        ({"dropout": 0.99999}, r"model\.dropout=0\.99999 must be at least 0 and below 1 \(at most 0\.9999\)"),
+        ({"attention_dropout": 0.99999}, r"model\.attention_dropout=0\.99999 must be .* below 1 \(at most 0\.9999\)"),
         ({"width": 32.0}, "not of type int"),
     ],
 )
 def test_impossible_shapes_are_refused(change, message, small):
     with pytest.raises(ValueError, match=message):
         GLMConfig(**{**small.to_dict(), **change})
+
+
+def test_the_largest_dropout_leaves_something(small):
+    torch.manual_seed(0)
+    config = GLMConfig(**{**small.to_dict(), "dropout": 0.9999, "attention_dropout": 0.9999})
+    zeros = torch.zeros(8, 40, dtype=torch.int64)
+    assert GLM(config)(zeros, zeros, zeros).isfinite().all()
 
 
 def test_optimizer_settings_are_checked():
@@ -111,6 +120,7 @@ def test_tables_have_one_row_more_than_positions(model):
     assert len(model.position_embedding.weight) == len(model.block_position_embedding.weight) == 49
 
 
+@pytest.mark.usefixtures("each_backend")
 def test_law_3_a_target_moves_no_logit_up_to_its_own_place_and_no_other_segment(model, packed):
     batch = packed([[12, 10, 9]], width=48)
     before = model(*inputs(batch))[0]
@@ -125,6 +135,7 @@ def test_law_3_a_target_moves_no_logit_up_to_its_own_place_and_no_other_segment(
         assert set(moved.tolist()) == set(later_in_segment.nonzero()[:, 0].tolist())
 
 
+@pytest.mark.usefixtures("each_backend")
 def test_law_3_a_context_token_moves_its_whole_segment_and_nothing_else(model, packed):
     batch = packed([[12, 10]], width=32)
     before = model(*inputs(batch))[0]
@@ -134,6 +145,7 @@ def test_law_3_a_context_token_moves_its_whole_segment_and_nothing_else(model, p
     assert torch.equal(moved, batch["segment_ids"][0] == 0)
 
 
+@pytest.mark.usefixtures("each_backend")
 def test_law_4_packing_is_invisible(model, packed):
     together = packed([[12, 10], [9, 14, 8]], width=48)
     logits = model(*inputs(together))
@@ -146,6 +158,7 @@ def test_law_4_packing_is_invisible(model, packed):
             torch.testing.assert_close(model(*inputs(alone))[0], logits[row, at], rtol=0, atol=1e-5)
 
 
+@pytest.mark.usefixtures("each_backend")
 def test_without_segments_and_context_a_row_is_one_bidirectional_segment(model):
     tokens, zeros = torch.arange(3, 13)[None], torch.zeros(1, 10, dtype=torch.int64)
     positions = torch.arange(10)[None]
@@ -155,6 +168,7 @@ def test_without_segments_and_context_a_row_is_one_bidirectional_segment(model):
     assert (model(tokens, positions, zeros)[0, 0] != explicit[0, 0]).any()
 
 
+@pytest.mark.usefixtures("each_backend")
 @pytest.mark.parametrize("chunks", [[1] * 5, [5], [2, 2, 1]])
 def test_law_5_appending_to_a_cache_equals_one_pass(model, chunks, packed):
     batch = packed([[10]], width=14)
@@ -177,6 +191,18 @@ def test_a_full_cache_says_so(model):
         model.hidden(zeros, zeros, zeros, cache=cache)
     with pytest.raises(ValueError, match="leave out segment_ids"):
         model.hidden(zeros[:, :1], zeros[:, :1], zeros[:, :1], zeros[:, :1], cache=cache)
+
+
+@pytest.mark.parametrize("backend", ["segments", "varlen", "nope"])
+def test_with_a_cache_no_other_backend_is_taken(model, backend):
+    zeros = torch.zeros(1, 4, dtype=torch.int64)
+    cache = Cache(model, 1, 6)
+    with pytest.raises(ValueError, match=f"with a cache attention runs by 'dense', not '{backend}': leave backend out"):
+        model.hidden(zeros, zeros, zeros, cache=cache, backend=backend)
+    assert cache.length == 0
+    named = model.hidden(zeros, zeros, zeros, cache=cache, backend="dense")
+    assert cache.length == 4
+    assert torch.equal(named, model.hidden(zeros, zeros, zeros, cache=Cache(model, 1, 6)))
 
 
 @pytest.mark.parametrize(
@@ -205,6 +231,18 @@ def test_wrong_shapes_and_dtypes_are_named(model):
         model(zeros.int(), zeros, zeros)
     with pytest.raises(ValueError, match=r"tokens has shape \[4\]"):
         model(zeros[0], zeros[0], zeros[0])
+
+
+@pytest.mark.parametrize(
+    "absent", [["tokens"], ["position_ids"], ["block_position_ids"], ["tokens", "block_position_ids"]], ids=" ".join
+)
+def test_absent_fields_are_named(model, absent):
+    names = ("tokens", "position_ids", "block_position_ids")
+    given = {name: None if name in absent else torch.ones(2, 4, dtype=torch.int64) for name in names}
+    told = f"^{', '.join(absent)} is None; the model takes {', '.join(names)}, each "
+    for act in (model, model.hidden):
+        with pytest.raises(ValueError, match=told):
+            act(**given)
 
 
 @pytest.mark.parametrize(

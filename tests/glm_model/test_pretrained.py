@@ -8,6 +8,7 @@ import fsspec
 import pytest
 import safetensors.torch
 import torch
+from weights import same_weights
 
 from glm_model.config import GLMConfig
 from glm_model.generate import fill
@@ -28,11 +29,6 @@ def model(small) -> GLM:
 def saved(model, tmp_path):
     save_pretrained(model, str(tmp_path))
     return tmp_path
-
-
-def same_weights(one: GLM, other: GLM) -> bool:
-    mine, theirs = one.state_dict(), other.state_dict()
-    return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
 @pytest.mark.parametrize("shard_bytes", [5_000_000_000, 20_000, 1])

@@ -176,6 +176,15 @@ def test_windows_that_make_no_sense_are_refused(model, settings, message):
         score_text(model, text_windows(tokens, **WINDOWS, **settings))
 
 
+@pytest.mark.parametrize("tokens", [[10.7, 11.0, 12.0], [10.0, 11.0, 12.0], [[10, 11, 12]], ["a", "b"]])
+def test_texts_and_answers_that_are_no_ids_are_refused(model, tokens):
+    with pytest.raises(ValueError, match="tokens must be whole numbers, the ids of one text; not "):
+        text_windows(tokens, window=12, **WINDOWS)
+    prompt = layout.prompt(np.array([CLS, MASK]), masks=(MASK,))
+    with pytest.raises(ValueError, match="an answer must be whole numbers, the ids of one text; not "):
+        score_tokens(model, [prompt], [[[tokens]]], marks=MARKS)
+
+
 def test_a_bad_text_among_several_is_named(model):
     with pytest.raises(ValueError, match="text 2 of 2: the answer of mask 0 is empty"):
         score_batch(model, Letters(), ["a[MASK]", "b[MASK]"], [["a"], ["a", ""]])

@@ -3,6 +3,7 @@
 import functools
 import gzip
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -168,6 +169,25 @@ def test_save_and_load_are_inverse(name, tmp_path):
     assert other.get_vocab_size() == tokenizer.vocab_size
     assert other.token_to_id("<|startofpiece|>") == tokenizer.special.sop
     assert other.token_to_id("[sMASK]") == tokenizer.special.smask
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of a file's size are POSIX's")
+def test_a_save_that_fails_leaves_what_was_there(tiny_tokenizer, tmp_path):
+    """The disk takes 100 bytes of the file and no more."""
+    import resource
+
+    kept, old = Tokenizer(json.dumps(UNIGRAM)), resource.getrlimit(resource.RLIMIT_FSIZE)
+    kept.save(str(tmp_path / "old"))
+    for folder in ("old", "new"):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, old[1]))
+        try:
+            with pytest.raises(OSError, match="File too large"):
+                tiny_tokenizer.save(str(tmp_path / folder))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    assert [path.name for path in (tmp_path / "old").iterdir()] == ["tokenizer.json"]
+    assert Tokenizer.load(str(tmp_path / "old")).to_json() == kept.to_json()
+    assert list((tmp_path / "new").iterdir()) == []
 
 
 def test_a_piece_listed_twice_leaves_no_gap_in_the_ids():

@@ -225,9 +225,19 @@ def test_a_bool_loss_mask_is_as_good(step, batch):
     assert counts.sum() == batch["loss_mask"].sum()
 
 
-def test_a_wrong_precision_is_told_when_the_step_is_made(small):
-    with pytest.raises(ValueError, match=r"precision='fp8' is unknown \(have: auto, fp32, bf16\)"):
-        TrainStep(GLM(small), precision="fp8")  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"precision": "fp8"}, r"precision='fp8' is unknown \(have: auto, fp32, bf16\)"),
+        ({"backend": "nope"}, r"no attention backend 'nope' \(have: dense, segments, varlen, flex\)"),
+        ({"max_logits": -5}, "^max_logits=-5 must be at least 1"),
+        ({"max_logits": 0}, "^max_logits=0 must be at least 1"),
+        ({"num_objectives": 0}, "^num_objectives=0 must be at least 1"),
+    ],
+)
+def test_wrong_settings_are_told_when_the_step_is_made(small, setting, message):
+    with pytest.raises(ValueError, match=message):
+        TrainStep(GLM(small), **setting)
 
 
 def test_a_copied_step_trains_alike(step, batch):

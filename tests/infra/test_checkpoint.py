@@ -1,5 +1,6 @@
 """Checkpoints: exact round trips, torn ones, what is kept, and errors of the writing thread."""
 
+import os
 import uuid
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import torch
 
 from infra import storage
 from infra.checkpoint import Checkpoints, amend, best, latest, load, read_state
-from infra.errors import InfrastructureError
+from infra.errors import DataError, InfrastructureError
 
 NOTHING = {"state": {}, "param_groups": []}
 
@@ -277,3 +278,50 @@ def test_a_write_that_breaks_off_leaves_the_checkpoint_before(tmp_path, monkeypa
     found = latest(str(tmp_path))
     assert found is not None
     assert (found.step, found.skipped) == (1, [place(str(tmp_path), 2)])
+
+
+@pytest.mark.parametrize("look", [latest, best])
+@pytest.mark.parametrize("older", [{"format": 1}, {}, {"format": 3, "shards": ["a"]}])
+def test_a_checkpoint_of_another_format_is_told_with_what_to_do(url, look, older):
+    """No matter what else its manifest has: an older one had no state in it."""
+    write(url, 1, score=1.0)
+    write(url, 2, score=0.5)
+    storage.write_json(place(url, 2, "manifest.json"), older)
+    with pytest.raises(DataError) as caught:
+        look(url)
+    assert caught.value.message == (
+        f"the checkpoint {place(url, 2)} has the format {older.get('format')}; this version reads 2"
+    )
+    assert caught.value.try_ is not None
+    assert "--run.fresh=true" in caught.value.try_
+    assert "--run.name" in caught.value.try_
+
+
+def test_a_torn_checkpoint_of_another_format_is_skipped(url):
+    write(url, 1, 2)
+    manifest = storage.read_json(place(url, 2, "manifest.json"))
+    storage.write_json(place(url, 2, "manifest.json"), {**manifest, "format": 1})
+    storage.remove_tree(place(url, 2, "optimizer.json"))
+    found = latest(url)
+    assert found is not None
+    assert (found.step, found.skipped) == (1, [place(url, 2)])
+
+
+def test_a_power_cut_leaves_no_manifest_of_files_that_are_not_on_the_disk(tmp_path, monkeypatch):
+    """Each file in its final size, and the folders that name them, are on the disk before there is a manifest."""
+    folder = tmp_path / "checkpoints" / "step-00000007"
+    synced: set[tuple[int, int]] = set()
+    sync = os.fsync
+
+    def watched(handle: int) -> None:
+        status = os.fstat(handle)
+        if not (folder / "manifest.json").exists():
+            synced.add((status.st_ino, status.st_size))
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    write(str(tmp_path / "checkpoints"), 7)
+    files = sorted(folder.iterdir())
+    assert len(files) == 4
+    assert {(path.stat().st_ino, path.stat().st_size) for path in files} <= synced
+    assert {folder.stat().st_ino, folder.parent.stat().st_ino} <= {inode for inode, _ in synced}

@@ -1,13 +1,23 @@
 """Workers that fit, that do not, and that wait for nodes: on the local Ray that the tests share, and one that grows."""
 
 import os
+import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from infra.errors import InfrastructureError
-from infra.fit import check_fit, check_memory, nodes_blind_to, nodes_without, several_nodes, wait_for_fit
+from infra.fit import (
+    check_fit,
+    check_machine,
+    check_memory,
+    nodes_blind_to,
+    nodes_without,
+    several_nodes,
+    wait_for_fit,
+)
 
 pytestmark = pytest.mark.ray
 
@@ -58,6 +68,7 @@ def test_a_place_that_a_node_does_not_see_is_named_with_the_node(local_ray, tmp_
 
     assert nodes_blind_to(str(tmp_path)) == []
     assert nodes_blind_to(str(tmp_path / "absent")) == [node["NodeManagerAddress"] for node in ray.nodes()]
+    assert nodes_blind_to(str(tmp_path / "absent"), only={"CPU": 99}) == [], "no node takes such a task"
 
 
 def test_workers_that_the_memory_cannot_hold_are_refused(local_ray):
@@ -71,6 +82,40 @@ def test_workers_that_the_memory_cannot_hold_are_refused(local_ray):
     with pytest.raises(InfrastructureError, match="memory for 0 of 1 workers") as refused:
         check_memory(1, held * 2)
     assert f"each needs {2 * held / 1e9:.1f} GB" in str(refused.value.why)
+
+
+@pytest.fixture
+def laptop(monkeypatch):
+    """4 cores, no GPU, 16 GB; and no Ray: what would ask one fails."""
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(total=16e9))
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setattr("ray.nodes", pytest.fail)
+
+
+@pytest.mark.parametrize(
+    ("workers", "share", "use_gpu", "gigabytes"),
+    [(4, None, False, 4), (1, {"CPU": 4}, False, 16), (2, {"CPU": 1, "accelerator_type:A100": 0.1}, False, 1)],
+)
+def test_workers_that_a_machine_would_hold(laptop, workers, share, use_gpu, gigabytes):
+    check_machine(workers, share, use_gpu, cpus=4, bytes_per_worker=gigabytes * 1e9)
+
+
+@pytest.mark.parametrize(
+    ("workers", "share", "use_gpu", "gigabytes", "message", "why", "remedy"),
+    [
+        (5, None, False, 1, "room for 4 of 5", "each takes 1 CPU; it has 4 CPU and 0 GPU", "--train.num_workers=4"),
+        (2, {"CPU": 5}, False, 1, "room for 0 of 2", "each takes 5 CPU; it has 4 CPU", "a smaller --train.res"),
+        (8, None, True, 1, "room for 0 of 8", "each takes 1 GPU; it has 4 CPU and 0 GPU", "--train.use_gpu=false"),
+        (3, None, False, 8, "memory for 2 of 3", "each needs 8.0 GB .* it has 16.0 GB", "--train.num_workers=2"),
+        (1, None, False, 160, "memory for 0 of 1", "each needs 160.0 GB .* it has 16.0 GB", "a smaller --model.size"),
+    ],
+)
+def test_workers_that_a_machine_would_not_hold(laptop, workers, share, use_gpu, gigabytes, message, why, remedy):
+    with pytest.raises(InfrastructureError, match=f"^this machine has {message} workers") as caught:
+        check_machine(workers, share, use_gpu, cpus=4, bytes_per_worker=gigabytes * 1e9)
+    assert re.match(why, str(caught.value.why))
+    assert str(caught.value.try_).startswith(remedy)
+    assert "RAY_ADDRESS" in str(caught.value.try_), "a cluster may hold them"
 
 
 GROWING = """

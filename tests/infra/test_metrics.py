@@ -3,11 +3,12 @@
 import json
 import math
 import os
+import resource
 import threading
 
 import pytest
 
-from infra.errors import InfrastructureError
+from infra.errors import DataError, InfrastructureError
 from infra.metrics import MetricLog, read_points
 from infra.mlflow_client import NOT_TRACKED, RunHandle, client_of
 from infra.tracking import TrackingConfig, open_run
@@ -102,14 +103,33 @@ def test_a_value_that_the_file_has_of_the_step_is_not_logged_again(handle, path)
     assert history(handle, "val") == [(0, 1.0)]
 
 
-def test_a_file_that_takes_no_more_is_told(path):
+def test_a_file_that_takes_no_more_is_told_once(path):
+    """What ends a run is the full disk, not the file that cannot be closed after it."""
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full here")
     log = MetricLog(path, NOT_TRACKED)
+    log.log(1, {"loss": 1.0})
     with open("/dev/full", "ab", buffering=0) as full:
-        log._file = full
-        with pytest.raises(InfrastructureError, match=r"cannot write .*: .*No space left"):
-            log.log(1, {"loss": 1.0})
+        os.dup2(full.fileno(), log._file.fileno())
+    with pytest.raises(InfrastructureError, match=r"cannot write .*metrics\.jsonl: .*No space left"):
+        log.log(2, {"loss": 1.0})
+    assert log.close()
+    assert steps(path) == [1]
+
+
+def test_a_line_for_half_of_which_there_was_room_leaves_nothing(path):
+    log = MetricLog(path, NOT_TRACKED)
+    log.log(1, {"loss": 1.0})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (os.path.getsize(path) + 10, hard))
+    try:
+        with pytest.raises(InfrastructureError, match=r"cannot write .*: .*too large"):
+            log.log(2, {"loss": 1.0})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    log.log(3, {"loss": 1.0})
+    assert log.close()
+    assert steps(path) == [1, 3]
 
 
 def test_an_outage_is_made_good_by_the_next_resume(handle, path):
@@ -162,3 +182,29 @@ def test_a_new_log_goes_on_after_a_torn_line(path):
     log.log(3, {"a": 1.0})
     log.close()
     assert steps(path) == [1, 3]
+
+
+def test_a_last_line_that_is_not_whole_yet_is_not_read(path):
+    log = MetricLog(path, NOT_TRACKED)
+    log.log(1, {"a": 1.0})
+    log.log(2, {"a": 2.0})
+    log.close()
+    with open(path, "rb") as file:
+        one, two = file.readlines()
+    for size in range(len(two)):
+        with open(path, "wb") as file:
+            file.write(one + two[:size])
+        assert steps(path) == [1], size
+    with open(path, "wb") as file:
+        file.write(one + two)
+    assert steps(path) == [1, 2]
+
+
+def test_a_torn_line_in_the_middle_is_an_error(path):
+    log = MetricLog(path, NOT_TRACKED)
+    log.log(1, {"a": 1.0})
+    log.close()
+    with open(path, "a") as file:
+        file.write('{"step": 2\n{"step": 3, "time": 0, "values": {}}\n')
+    with pytest.raises(DataError, match=r"line 2 of .*metrics\.jsonl is not valid JSON"):
+        steps(path)

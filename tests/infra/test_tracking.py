@@ -16,6 +16,7 @@ from infra.tracking import (
     log_store_input,
     log_text,
     open_run,
+    relative_database,
     set_tags,
 )
 
@@ -117,6 +118,26 @@ def test_the_environment_names_server_and_experiment(mlflow_root, monkeypatch):
 def test_a_relative_database_becomes_absolute(mlflow_root, monkeypatch):
     monkeypatch.chdir(mlflow_root)
     assert start(mlflow_root, TrackingConfig(uri="sqlite:///mlflow.db")).uri == f"sqlite:///{mlflow_root}/mlflow.db"
+
+
+@pytest.mark.parametrize(
+    ("uri", "environment", "told"),
+    [
+        ("sqlite:///x.db", None, "tracking.uri=sqlite:///x.db"),
+        ("sqlite:///../x.db", "sqlite:////a/x.db", "tracking.uri=sqlite:///../x.db"),
+        (None, "sqlite:///x.db", "MLFLOW_TRACKING_URI=sqlite:///x.db"),
+        ("sqlite:////a/x.db", "sqlite:///x.db", None),
+        (None, "sqlite:////a/x.db", None),
+        ("http://mlflow:5000", "sqlite:///x.db", None),
+        (None, None, None),
+    ],
+)
+def test_a_relative_database_is_named_as_it_was_given(monkeypatch, uri, environment, told):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    if environment:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", environment)
+    assert relative_database(TrackingConfig(uri=uri)) == told
+    assert relative_database(TrackingConfig(uri=uri, enabled=False)) is None
 
 
 def test_the_database_of_a_file_url_lies_at_its_path(mlflow_root):

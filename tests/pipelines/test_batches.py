@@ -1,6 +1,10 @@
 """BatchPlan: a permutation per epoch, bounded by the window, cut into steps that do not depend on who runs them."""
 
+import copy
+import hashlib
 import itertools
+import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +22,9 @@ PLANS = st.builds(
     micro_batches=st.integers(1, 5),
     window=st.integers(1, 9),
 )
+
+
+MIX = BatchPlan((4, 3, 5, 2, 2, 7, 1), 1, micro_rows=2, micro_batches=3, window=2, parts=(Part(3, 0.7), Part(4, 0.3)))
 
 
 def places(rows: RowPlaces) -> list[tuple[int, int, int]]:
@@ -129,12 +136,87 @@ def test_empty_plans_are_refused(wrong):
         BatchPlan(**{"group_rows": (2,), "seed": 0, "micro_rows": 1, "micro_batches": 1, **wrong})
 
 
-@pytest.mark.parametrize("parts", [(), (Part(3, 0.7), Part(4, 0.3))])
-def test_the_position_of_a_row_is_where_it_comes(parts):
-    plan = BatchPlan((4, 3, 5, 2, 2, 7, 1), seed=1, micro_rows=2, micro_batches=3, window=2, parts=parts)
+@pytest.mark.parametrize("plan", [replace(MIX, parts=()), MIX])
+def test_the_position_of_a_row_is_where_it_comes(plan):
     places = plan.places(0, 200)
     for position in range(0, 200, 7):
         place = (int(array[position]) for array in places)
         assert plan.position(*place) == position
     with pytest.raises(IndexError):
         plan.position(0, 7, 0)
+
+
+def test_the_order_is_the_one_of_every_run_so_far():
+    """Values written down once: a run of another version continues with the rows that it would have had."""
+    plan = BatchPlan(GROUPS, seed=3, micro_rows=2, micro_batches=4, window=3)
+    assert [array.tolist() for array in plan.places(24, 12)] == [
+        [0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1],
+        [0, 7, 7, 8, 7, 7, 2, 5, 0, 5, 2, 5],
+        [1, 0, 2, 1, 3, 1, 3, 0, 1, 1, 1, 2],
+    ]
+    assert [array.tolist() for array in MIX.places(10, 12)] == [
+        [0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 1, 0],
+        [1, 5, 0, 0, 0, 4, 0, 2, 5, 2, 1, 5],
+        [0, 3, 2, 0, 1, 1, 3, 4, 0, 3, 1, 4],
+    ]
+    large = BatchPlan(tuple(100 + i % 7 for i in range(300)), seed=2**63 + 5, micro_rows=8, micro_batches=16)
+    two_epochs = np.stack(large.places(0, 2 * large.epoch_rows)).astype("<i8")
+    digest = hashlib.sha256(two_epochs.tobytes()).hexdigest()
+    assert digest == "33badc73a863efdbc51a75a5d1c4b16fa1525703ad3f5cd7fc8d26113aadc520"
+
+
+class Watched(tuple):
+    """A tuple that notes each time it, or a part of it, is hashed, compared, walked through, or read from."""
+
+    touched: list[str]
+
+    def __new__(cls, values):
+        made = super().__new__(cls, values)
+        made.touched = []
+        return made
+
+    def __hash__(self):
+        self.touched.append("hash")
+        return super().__hash__()
+
+    def __eq__(self, other):
+        self.touched.append("eq")
+        return super().__eq__(other)
+
+    def __iter__(self):
+        self.touched.append("iter")
+        return super().__iter__()
+
+    def __getitem__(self, index):
+        self.touched.append("getitem")
+        found = super().__getitem__(index)
+        if isinstance(index, slice):
+            found = Watched(found)
+            found.touched = self.touched
+        return found
+
+
+@pytest.mark.parametrize("parts", [(), (Part(200, 0.7), Part(300, 0.3))])
+def test_a_look_up_costs_the_same_for_any_number_of_row_groups(parts):
+    """Once the order of its window is known, it goes through the row groups no more, not even to hash them."""
+    groups = Watched((4,) * 500)
+    plan = BatchPlan(groups, seed=1, micro_rows=4, micro_batches=2, parts=parts)
+    before = places(plan.micro_batch(0, 0))
+    assert groups.touched, "the first one has to"
+    groups.touched.clear()
+    assert [places(plan.micro_batch(0, index)) for index in (0, 1)] == [before, places(plan.places(4, 4))]
+    assert groups.touched == []
+
+
+@pytest.mark.parametrize("plan", [BatchPlan(GROUPS, seed=3, micro_rows=2, micro_batches=4), MIX])
+def test_a_plan_is_a_value_whatever_it_was_asked_before(plan):
+    used, fresh = replace(plan), replace(plan)
+    expected = places(used.places(0, 100))
+    assert used == fresh
+    assert (hash(used), repr(used), pickle.dumps(used)) == (hash(fresh), repr(fresh), pickle.dumps(fresh))
+    for again in (pickle.loads(pickle.dumps(used)), copy.copy(used), copy.deepcopy(used)):
+        assert again == plan
+        assert places(again.places(0, 100)) == expected
+    other = replace(used, seed=plan.seed + 1)
+    assert other != used
+    assert places(other.places(0, 100)) != expected

@@ -114,9 +114,3 @@ def test_ranges_of_a_file_of_another_encoding_say_so_once(tmp_path):
     parts = [part for (part,) in group_inputs([file], 2000)]
     assert len(parts) == 13
     assert [r.reason for part in parts for r in read_documents(part)] == ["binary_file"]
-
-
-def test_ranges_of_a_file_that_is_gone_each_say_so(tmp_path):
-    gone = InputFile(0, "s", "jsonl", {}, str(tmp_path / "gone"), "gone", 500, "1")
-    records = [record for (part,) in group_inputs([gone], 100) for record in read_documents(part)]
-    assert [(r.reason, r.offset) for r in records] == [("vanished", start) for start in range(0, 500, 100)]

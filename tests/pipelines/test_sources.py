@@ -4,16 +4,18 @@ import bz2
 import gzip
 import lzma
 import os
+import zipfile
 from functools import partial
 
 import pyarrow as pa
 import pytest
 from small import clean_unit
 
+from infra import storage
 from infra.errors import DataError, UserError
 from pipelines.clean import CleanConfig
 from pipelines.document import Document, Rejected
-from pipelines.sources import InputFile, Source, group_inputs, list_inputs, open_input, read_documents
+from pipelines.sources import InputFile, Source, group_inputs, list_inputs, local_places, open_input, read_documents
 
 LINES = b"".join(b"document number %d has some text\n" % i for i in range(20_000))
 
@@ -128,8 +130,6 @@ def test_a_file_is_never_lost_silently(tmp_path):
         records = read_one(tmp_path, name, data)
         assert [getattr(r, "reason", r) for r in records] == [reason], name
     assert [r.reason for r in read_one(tmp_path, "blank.txt", b"\n \n", per="line")] == ["no_documents"]
-    gone = InputFile(0, "s", "text", {}, str(tmp_path / "gone.txt"), "gone.txt", 5, "1")
-    assert [r.reason for r in read_documents(gone)] == ["vanished"]
     folder = InputFile(0, "s", "text", {}, str(tmp_path), "x.txt", 5, "1")
     assert [r.reason for r in read_documents(folder)] == ["unreadable"]
 
@@ -181,24 +181,80 @@ def test_a_source_whose_own_name_is_no_utf_8_has_a_name(tmp_path):
     assert record["source"] == "corpus \ufffd"
 
 
-def test_links_and_files_that_go_are_told(tmp_path):
-    write(tmp_path, {"c/a.txt": b"a", "c/d/b.txt": b"b", "c/d/e/c.txt": b"c"})
+def test_links_that_lead_nowhere_are_told(tmp_path):
+    write(tmp_path, {"c/a.txt": b"a", "c/d/b.txt": b"b"})
     (tmp_path / "c" / "circle.txt").symlink_to("circle.txt")
     (tmp_path / "c" / "d" / "up").symlink_to(tmp_path / "c")
     (tmp_path / "c" / "nowhere.txt").symlink_to(tmp_path / "gone")
     (tmp_path / "c" / "other.txt").symlink_to(tmp_path / "c" / "a.txt")
     files = list_inputs([Source("text", str(tmp_path / "c"))])
-    (tmp_path / "c" / "d" / "b.txt").unlink()
-    os.remove(tmp_path / "c" / "d" / "e" / "c.txt")
-    os.rmdir(tmp_path / "c" / "d" / "e")
     read = {f.path: [getattr(r, "reason", None) or r.text for r in read_documents(f)] for f in files}
     assert read == {
         "a.txt": ["a"],
         "circle.txt": ["unreadable"],
-        "d/b.txt": ["vanished"],
-        "d/e/c.txt": ["vanished"],
+        "d/b.txt": ["b"],
         "nowhere.txt": ["vanished"],
         "other.txt": ["a"],
+    }
+
+
+@pytest.mark.parametrize("gone", ["d/e/c.txt", "d/e", "z.jsonl"])
+def test_a_local_file_that_goes_before_it_is_read_ends_the_reading(tmp_path, gone):
+    """Its documents would be lost; a range of it too, or one inside an archive."""
+    write(tmp_path, {"c/d/e/c.txt": b"c", "c/z.jsonl": b'{"text": "z"}\n' * 9})
+    sources = [Source("text", str(tmp_path / "c"), name="t"), Source("jsonl", str(tmp_path / "c"), name="j")]
+    files = list_inputs(sources)
+    units = group_inputs(files, 50)
+    assert [len(list(read_documents(part))) for (part,) in units] == [1, 3, 3, 3]
+    if (tmp_path / "c" / gone).is_dir():
+        os.remove(tmp_path / "c" / gone / "c.txt")
+        os.rmdir(tmp_path / "c" / gone)
+    else:
+        os.remove(tmp_path / "c" / gone)
+    hit = [part for (part,) in units if part.path.startswith(gone)]
+    assert len(hit) == (3 if gone == "z.jsonl" else 1)
+    for part in hit:
+        with pytest.raises(DataError) as caught:
+            list(read_documents(part))
+        assert caught.value.message == f"{part.url} was listed, and is gone where it is to be read"
+        assert f"on {os.uname().nodename}" in str(caught.value.why)
+        assert ("nor is its folder" in str(caught.value.why)) == (gone == "d/e")
+        assert caught.value.exit_code == 3
+
+
+def test_an_archive_that_goes_before_its_files_are_read_ends_the_reading(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("in/a.txt", "text")
+    (file,) = list_inputs([Source("text", f"zip://in/*.txt::{tmp_path}/a.zip")])
+    assert list(read_documents(file)) == [Document("text", 0)]
+    os.remove(tmp_path / "a.zip")
+    with pytest.raises(DataError, match=r"a\.zip was listed, and is gone where it is to be read"):
+        list(read_documents(file))
+
+
+def test_a_file_of_another_machine_that_goes_is_a_record_with_a_reason():
+    """Somebody may replace files of a bucket; `prepare.py` warns of them with their number."""
+    storage.write_bytes("memory://gone/a.txt", b"a")
+    (file,) = list_inputs([Source("text", "memory://gone/a.txt")])
+    assert list(read_documents(file)) == [Document("a", 0)]
+    storage.remove_tree("memory://gone")
+    (rejected,) = read_documents(file)
+    assert isinstance(rejected, Rejected)
+    assert (rejected.offset, rejected.reason) == (0, "vanished")
+
+
+def test_local_places_are_those_that_every_machine_that_reads_must_see(tmp_path):
+    write(tmp_path, {f"c/{number}.txt": b"a" for number in range(9)})
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("in/a.txt", "text")
+        archive.writestr("in/b.txt", "text")
+    storage.write_bytes("memory://there/a.txt", b"a")
+    urls = [str(tmp_path / "c"), f"zip://in/*.txt::{tmp_path}/a.zip", "memory://there", f"file://{tmp_path}/c/[23].txt"]
+    sources = [Source("text", url, name=str(number)) for number, url in enumerate(urls)]
+    assert local_places(sources) == {
+        0: [f"{tmp_path}/c/0.txt", f"{tmp_path}/c/4.txt", f"{tmp_path}/c/8.txt"],
+        1: [f"{tmp_path}/a.zip"],
+        3: [f"{tmp_path}/c/2.txt", f"{tmp_path}/c/3.txt"],
     }
 
 

@@ -1,10 +1,14 @@
 """What is refused before any data is prepared, and what only the store can tell."""
 
+import re
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import small
 
 from glm_model.attention import make_mask
+from glm_model.config import GLMConfig
 from glm_model.train import OptimConfig
 from infra.config import Count
 from infra.errors import Interrupted, UserError
@@ -13,7 +17,7 @@ from pipelines.batches import RowPlaces
 from pipelines.blanks import BlanksConfig
 from pipelines.mix import Member, mix
 from pipelines.vocabulary import Vocabulary
-from workflows.budget import check_recipe, epochs_text, make_budget, model_config
+from workflows.budget import check_recipe, epochs_text, make_budget, model_config, planned_budget, planned_config
 from workflows.calibration import Pace, _pace_of
 from workflows.recipe import ModelConfig, Recipe, TrainConfig
 
@@ -42,6 +46,13 @@ def test_what_cannot_be_trained_is_refused_before_data_is_prepared(sections, wor
         check_recipe(recipe(**sections))
 
 
+def test_a_shape_that_a_given_model_cannot_grow_to_is_told_as_one(monkeypatch):
+    own = GLMConfig(layers=1, width=32, heads=2, vocab_size=128, positions=512)
+    monkeypatch.setattr("workflows.budget.pretrained_config", lambda url: own)
+    with pytest.raises(UserError, match=r"^model\.dropout=0\.99999 must be at least 0 and below 1"):
+        check_recipe(recipe(model=ModelConfig(init_from="/a/model", dropout=0.99999)))
+
+
 @pytest.mark.parametrize("number", [0, (0, 2), (3, 2)])
 def test_a_number_of_workers_is_one_or_a_range(number):
     assert (TrainConfig(num_workers=2).min_workers, TrainConfig(num_workers=(1, 3)).max_workers) == (2, 3)
@@ -49,13 +60,58 @@ def test_a_number_of_workers_is_one_or_a_range(number):
         TrainConfig(num_workers=number)
 
 
+LEAST = {
+    "tokens": 1,
+    "steps": 1,
+    "batch_tokens": 1,
+    "micro_rows": 1,
+    "window": 1,
+    "max_skipped": 0,
+    "log_every": 1,
+    "eval_every": 0,
+    "eval_rows": 0,
+    "patience": 1,
+    "checkpoint_every": 0,
+    "keep_checkpoints": 1,
+    "max_failures": -1,
+    "hang_s": 0,
+}
+
+
+@pytest.mark.parametrize("name", LEAST)
+def test_a_number_below_its_least_is_refused_by_its_name_and_the_least_is_not(name):
+    least = LEAST[name]
+    assert getattr(TrainConfig(**{name: least}), name) == least
+    with pytest.raises(ValueError, match=rf"^train\.{name}={least - 1} must be at least {least}$"):
+        TrainConfig(**{name: least - 1})
+
+
 @pytest.mark.parametrize(
-    ("settings", "words"),
-    [({"hours": 0.0}, "hours=0"), ({"patience": 0}, "patience=0"), ({"patience": 2, "eval_every": 0}, "eval_every")],
+    ("value", "told"),
+    [(0.0, "0 must be above 0"), (-1.0, "-1 must be above 0")]
+    + [(float(word), f"{word} is not a finite number") for word in ("nan", "inf")],
 )
-def test_lengths_that_are_none_are_refused(settings, words):
-    with pytest.raises(ValueError, match=words):
-        TrainConfig(**settings)
+@pytest.mark.parametrize("name", ["hours", "resize_every_s"])
+def test_a_time_that_is_none_is_refused(name, value, told):
+    assert getattr(TrainConfig(**{name: 0.5}), name) == 0.5
+    with pytest.raises(ValueError, match=rf"^train\.{name}={told}$"):
+        TrainConfig(**{name: value})
+
+
+def test_every_number_of_train_has_its_bound():
+    """Of a setting that is added too; `seed` may be any number of 64 bits."""
+    numbers = [field.name for field in fields(TrainConfig) if re.search(r"int|float|Count", str(field.type))]
+    assert {*LEAST, "hours", "resize_every_s", "seed", "z_loss", "label_smoothing", "num_workers"} <= {*numbers}
+    for name in numbers:
+        value = {"CPU": -1.0} if name == "resources_per_worker" else -(10**30)
+        with pytest.raises(ValueError, match=name):
+            TrainConfig(**{name: value})
+
+
+@pytest.mark.parametrize("without", ["eval_every", "eval_rows"])
+def test_patience_without_validations_is_refused(without):
+    with pytest.raises(ValueError, match=rf"^train\.patience=2 counts validations, and train\.{without}=0 leaves none"):
+        TrainConfig(patience=2, **{without: 0})
 
 
 def test_hours_are_steps_and_validations():
@@ -120,6 +176,54 @@ def test_useful_work_is_that_of_the_pairs_that_see_each_other(tiny_store, tiny_t
     flops = 72 * layers * d * d * positions + 12 * layers * d * pairs + 6 * d * config.vocab_size * targets
     assert budget.expansion == pytest.approx(positions / micro.tokens)
     assert budget.flops_per_token == pytest.approx(flops / micro.tokens)
+
+
+def test_the_shape_before_there_is_a_store(tiny_tokenizer):
+    made = recipe(model=ModelConfig(size="mini"))
+    made.data.sequence_length, made.data.tokenizer.train.vocab_size = 64, 1000
+    shape = planned_config(made, None)
+    assert (shape.layers, shape.positions, shape.vocab_size) == (6, 64, 1024)
+    assert planned_config(made, tiny_tokenizer).vocab_size == 128
+    made.blanks.mask_tokens = "sentinel"
+    assert planned_config(made, None).vocab_size > 1024
+    made.model.positions = 32
+    with pytest.raises(UserError, match="segments of 64 tokens are beyond the position table"):
+        planned_config(made, None)
+
+
+def planned(tiny_store, made: Recipe, config):
+    """As the tiny store's corpus would be planned for."""
+    made.data.sequence_length, made.data.row_width = 32, 160
+    made.data.validation_fraction = made.data.test_fraction = 0
+    tokens = tiny_store.train.tokens
+    return planned_budget(made, config, tokens=tokens, document_tokens=tokens / 105)  # an eighth of 120 is held out
+
+
+@pytest.mark.parametrize("mixture", ["glm", "glm_multi", "gpt", {"masked_lm": 1.0}])
+def test_a_budget_is_planned_near_what_the_store_will_make_it(tmp_path, tiny_tokenizer, mixture):
+    packed_for = {"mixture": mixture, "settings": {}}
+    opened = small.store(tmp_path, tiny_tokenizer, blanks=packed_for)
+    made = recipe(
+        blanks=BlanksConfig(mixture=mixture), train=TrainConfig(tokens=Count(50_000), batch_tokens=Count(2000))
+    )
+    config = model_config(made, opened, tiny_tokenizer)
+    exact, guess = make_budget(made, opened, config, Vocabulary.of(tiny_tokenizer)), planned(opened, made, config)
+    assert (guess.parameters, guess.micro_rows) == (exact.parameters, exact.micro_rows)
+    for name in ("steps", "micro_batches", "row_tokens", "epochs", "expansion", "flops_per_token", "step_tokens"):
+        assert getattr(guess, name) == pytest.approx(getattr(exact, name), rel=0.12), name
+
+
+def test_workers_are_refused_without_a_store_where_no_store_has_work_for_them(tiny_store, tiny_tokenizer):
+    made = recipe(train=TrainConfig(steps=10, batch_tokens=Count(2000)))
+    config = model_config(made, tiny_store, tiny_tokenizer)
+    likely = planned(tiny_store, made, config).micro_batches
+    most = round(likely / 0.9)
+    assert most > likely
+    made.train.num_workers = most
+    planned(tiny_store, made, config)
+    made.train.num_workers = most + 2
+    with pytest.raises(UserError, match=rf"^{most + 2} workers for \d+ micro-batches of a step"):
+        planned(tiny_store, made, config)
 
 
 def test_a_warm_up_that_takes_all_steps_is_refused(tiny_store, tiny_tokenizer):

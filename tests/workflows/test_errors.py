@@ -6,9 +6,13 @@ import sys
 
 import pytest
 
+from infra import fit, storage
 from infra.errors import UserError, run_main
+from pipelines import prepare as preparation
+from pipelines.sources import Source, list_inputs
+from pipelines.store import TokenStore
 from workflows import generate, prepare, pretrain, train_tokenizer
-from workflows.recipe import Recipe, check_shared
+from workflows.recipe import Recipe, check_shared, check_shared_data
 
 pytestmark = pytest.mark.integration
 
@@ -129,6 +133,16 @@ def test_a_relative_path_inside_a_job(run, texts, tmp_path, monkeypatch):
     assert "--run.storage_path=/shared/runs" in error
 
 
+def test_a_relative_database_inside_a_job(run, texts, tmp_path, monkeypatch):
+    monkeypatch.setattr("infra.cluster.inside_job", lambda: True)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///x.db")
+    for main in (pretrain.main, prepare.main):
+        code, error = run(main, *small(texts, tmp_path, "--tracking.enabled=true"))
+        assert code == 2
+        assert "MLFLOW_TRACKING_URI=sqlite:///x.db is a relative path" in error
+        assert "four slashes and an absolute path" in error
+
+
 def test_generate_without_a_model_or_mask(run, tmp_path):
     code, error = run(generate.main, f"--model={tmp_path}")
     assert code == 3
@@ -153,6 +167,112 @@ def test_places_that_other_nodes_do_not_see(tmp_path, local_ray, monkeypatch):
     recipe.data.store = str(tmp_path / "absent")
     with pytest.raises(UserError, match=r"data\.store=.*absent is a place of this machine only"):
         check_shared(recipe)
+
+
+@pytest.fixture
+def two_nodes(monkeypatch):
+    """blind(*paths): a second node, which sees all but these; and what it was asked for."""
+    hidden: list[str] = []
+    monkeypatch.setattr(fit, "several_nodes", lambda share, use_gpu: share == {"CPU": 1.0} and not use_gpu)
+
+    def nodes_blind_to(path, *, only):
+        assert only == {"CPU": 1.0}, "nodes that take no task of a preparation need not see it"
+        return ["10.0.0.2"] if path.startswith(tuple(hidden)) else []
+
+    monkeypatch.setattr(fit, "nodes_blind_to", nodes_blind_to)
+    return lambda *paths: hidden.extend(map(str, paths))
+
+
+def data_of(tmp_path, *sources: Source) -> Recipe:
+    recipe = Recipe()
+    recipe.data.root, recipe.data.sources = str(tmp_path / "data"), list(sources)
+    return recipe
+
+
+@pytest.mark.parametrize("urls", ["", "/*.jsonl", "/a.jsonl"])
+def test_sources_that_another_node_does_not_see(texts, tmp_path, two_nodes, urls):
+    check_shared_data(recipe := data_of(tmp_path, Source("jsonl", f"{texts}{urls}")))
+    two_nodes(texts)
+    with pytest.raises(UserError, match="is a place of this machine only") as refused:
+        check_shared_data(recipe)
+    assert refused.value.message.startswith(f"data.sources[0].url={texts}{urls} ")
+    assert refused.value.why == f"1 other node(s) do not see {texts}/a.jsonl: 10.0.0.2"
+    assert "a folder that all nodes have at the same path" in str(refused.value.try_)
+    assert refused.value.exit_code == 2
+
+
+def test_sources_that_every_node_has_or_none_reads_are_no_matter(texts, tmp_path, two_nodes, monkeypatch):
+    storage.write_bytes("memory://everywhere/a.jsonl", (texts / "a.jsonl").read_bytes())
+    check_shared_data(data_of(tmp_path, Source("jsonl", "memory://everywhere")))
+    two_nodes(texts)
+    given = data_of(tmp_path, Source("jsonl", str(texts)))
+    given.data.store = "/a/finished/store"
+    check_shared_data(given)
+    made = data_of(tmp_path, Source("jsonl", str(texts)))
+    monkeypatch.setattr("workflows.recipe.find_store", lambda data, blanks: "/a/finished/store")
+    check_shared_data(made)
+    monkeypatch.setattr(fit, "several_nodes", lambda share, use_gpu: False)
+    check_shared_data(data_of(tmp_path, Source("jsonl", str(texts))))
+
+
+def test_a_preparation_writes_where_every_node_sees_it(texts, tmp_path, two_nodes):
+    recipe = data_of(tmp_path, Source("jsonl", str(texts)))
+    two_nodes(tmp_path / "data")
+    with pytest.raises(UserError, match=r"data\.root=.*data is a place of this machine only") as refused:
+        check_shared_data(recipe)
+    assert refused.value.try_ == "a folder that all nodes share, or a URL: --data.root=s3://..."
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("main", [prepare.main, pretrain.main])
+def test_both_commands_refuse_sources_that_another_node_does_not_see(run, texts, tmp_path, local_ray, two_nodes, main):
+    two_nodes(texts)
+    code, error = run(main, *small(texts, tmp_path))
+    assert code == 2
+    assert f"data.sources[0].url={texts} is a place of this machine only" in error
+    assert not (tmp_path / "data" / "text").exists(), "nothing was read"
+
+
+@pytest.mark.ray
+def test_a_file_that_goes_after_it_is_listed_ends_the_preparation_and_back_again_it_goes_on(
+    run, texts, tmp_path, local_ray, monkeypatch
+):
+    """Law 11: its documents would be missing from a store that says nothing of them."""
+    (texts / "b.jsonl").write_text(json.dumps({"text": "One more document, which must not be lost."}))
+    at = os.stat(texts / "b.jsonl").st_mtime_ns
+    there = (texts / "b.jsonl").read_bytes()
+
+    def listed(sources, **how):
+        found = list_inputs(sources, **how)
+        if how:  # when it is to be read next
+            (texts / "b.jsonl").unlink(missing_ok=True)
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(preparation, "list_inputs", listed)
+        code, error = run(prepare.main, *small(texts, tmp_path))
+    assert code == 3
+    assert f"{texts}/b.jsonl was listed, and is gone where it is to be read" in error
+    assert not (tmp_path / "data" / "stores").exists()
+    (texts / "b.jsonl").write_bytes(there)
+    os.utime(texts / "b.jsonl", ns=(at, at))
+    sys.argv = ["prepare.py", *small(texts, tmp_path)]
+    prepare.main()
+    (store,) = (tmp_path / "data" / "stores").iterdir()
+    assert TokenStore.open(str(store)).manifest["documents"] == {"read": 201, "kept": 201, "dropped": 0}
+
+
+@pytest.mark.ray
+def test_files_of_which_nothing_was_found_are_counted_in_a_warning(run, texts, tmp_path, local_ray, capsys):
+    for name in ("b.jsonl", "c.jsonl"):
+        (texts / name).symlink_to(tmp_path / "nowhere")
+    sys.argv = ["prepare.py", *small(texts, tmp_path)]
+    prepare.main()
+    told = " ".join("".join(capsys.readouterr()).split())
+    assert "warning: 2 files of 'texts' were gone when they were to be read, and the store is without them" in told
+    assert "ledger.parquet names them, with the reason `vanished`" in told
+    prepare.main()
+    assert "were gone" not in " ".join("".join(capsys.readouterr()).split()), "said once, when the store was made"
 
 
 @pytest.mark.ray

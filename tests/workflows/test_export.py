@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from weights import same_weights
 
 from glm_model import GLM, GLMConfig, Tokenizer, from_pretrained
 from glm_model.authors_checkpoint import authors_names
@@ -70,11 +71,6 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def same(one: GLM, other: GLM) -> bool:
-    mine, theirs = one.state_dict(), other.state_dict()
-    return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
-
-
 def test_a_checkpoint_of_the_authors_becomes_a_complete_folder(
     run, authors, vocabulary, bert_sized, tmp_path, monkeypatch, capsys
 ):
@@ -82,7 +78,7 @@ def test_a_checkpoint_of_the_authors_becomes_a_complete_folder(
     code, out, error = run("--from", authors, "--to", target, "--heads", 2, "--tokenizer", vocabulary)
     assert (code, error) == (0, "")
     assert names(target) == {*OURS, "tokenizer.json"}
-    assert same(from_pretrained(str(target)), bert_sized)
+    assert same_weights(from_pretrained(str(target)), bert_sized)
     assert Tokenizer.load(str(target)).special == special_tokens("bert", task_masks=False)
     assert "1 layers, width 16, 2 heads of 8" in out
     assert f"{bert_sized.num_parameters():,}" in out
@@ -93,6 +89,21 @@ def test_a_checkpoint_of_the_authors_becomes_a_complete_folder(
     monkeypatch.setattr(sys, "argv", ["generate.py", *shlex.split(command), "--max_tokens=3"])
     generate.main()
     assert capsys.readouterr().out.startswith("Ray is a ")
+
+
+@pytest.mark.parametrize("source", ["thudm_ckpt_MP2", "thudm_ckpt_ds_fp16", "thudm_ckpt/1234/pytorch_model.bin"])
+def test_the_authors_own_checkpoints_become_folders_with_their_weights(run, shared, tmp_path, source):
+    """Of two ranks, in fp16, and as published: none of them comes with a config.json or a tokenizer."""
+    place, target = shared / "reference" / "golden" / source, tmp_path / "exported"
+    if not place.exists():
+        pytest.skip(f"the authors' golden checkpoints are not here ({source} is absent)")
+    code, out, error = run("--from", place, "--to", target, "--heads", 4)
+    assert (code, error) == (0, "")
+    assert names(target) == OURS
+    exported = GLM.from_pretrained(str(target))
+    assert same_weights(exported, from_pretrained(str(place), heads=4))
+    assert exported.config == GLMConfig(4, 64, 4, vocab_size=1024, positions=128)
+    assert "4 layers, width 64, 4 heads of 16" in out
 
 
 def test_task_masks_and_another_table_are_chosen_by_a_flag(run, authors, vocabulary, tmp_path):
@@ -126,7 +137,7 @@ def test_our_model_to_the_published_form_and_back_is_exact(run, ours, tmp_path, 
     assert names(tmp_path / "published") == files
     code, _, _ = run("--from", tmp_path / "published", "--to", tmp_path / "back")
     assert code == 0
-    assert same(from_pretrained(str(tmp_path / "back")), from_pretrained(str(ours)))
+    assert same_weights(from_pretrained(str(tmp_path / "back")), from_pretrained(str(ours)))
     assert from_pretrained(str(tmp_path / "back")).config == from_pretrained(str(ours)).config
     assert Tokenizer.load(str(tmp_path / "back")).to_json() == tiny_tokenizer.to_json()
     card = (tmp_path / "back" / "README.md").read_text()
@@ -155,7 +166,7 @@ def test_shards_are_as_large_as_told_and_urls_are_taken(run, ours, tmp_path):
     assert code == 0
     assert f"--model {url}" in out
     assert len(list((tmp_path / "exported").glob("model-*.safetensors"))) > 1
-    assert same(from_pretrained(url), from_pretrained(str(ours)))
+    assert same_weights(from_pretrained(url), from_pretrained(str(ours)))
     assert run("--from", ours, "--to", tmp_path / "other", "--shard_gb", "0")[0] == 2
     code, _, error = run("--from", ours, "--to", "memory://other")
     assert (code, "--to=memory://other vanishes with this process" in error) == (2, True)
@@ -172,7 +183,7 @@ def test_a_finished_run_is_exported_and_an_unfinished_one_told(run, ours, tmp_pa
     assert run("--from", folder, "--to", tmp_path / "x")[0] == 0
     code, _, error = run("--from", folder, "--to", folder / "model", "--positions", 100)
     assert (code, "is where the checkpoint is" in error) == (2, True)
-    assert same(from_pretrained(str(tmp_path / "x")), from_pretrained(str(ours)))
+    assert same_weights(from_pretrained(str(tmp_path / "x")), from_pretrained(str(ours)))
 
 
 def test_places_that_are_not_for_it_are_refused(run, ours, tmp_path):

@@ -130,17 +130,21 @@ def test_a_stop_while_steps_are_timed_begins_no_training(corpus, tmp_path):
     assert not trial.folder.exists()
 
 
-def test_sigterm_before_there_are_workers_ends_with_130_too(corpus, tmp_path):
+@pytest.mark.parametrize("when", ["Ray starts", "Ray has started"])
+def test_sigterm_before_there_are_workers_ends_with_130_too(corpus, tmp_path, when):
     trial = Trial(corpus, tmp_path, "early", more=(f"--data.root={tmp_path / 'data'}",))
     driver = trial.start()
-    faults.until(lambda: "started a local Ray" in trial.output(), trial.output)
+    if when == "Ray starts":
+        faults.until(lambda: any("gcs_server" in faults.told(p) for p in driver.family()), trial.output)
+    else:
+        faults.until(lambda: "started a local Ray" in trial.output(), trial.output)
     driver.process.terminate()
     assert driver.wait() == 130, trial.output()
     assert trial.output().endswith("error: interrupted\nexit 130 (interrupted)\n")
 
 
 def test_a_run_has_one_driver(corpus, tmp_path):
-    trial = Trial(corpus, tmp_path, "twice")
+    trial = Trial(corpus, tmp_path, "twice", more=("--train.steps=100000",))
     first = trial.start()
     assert first.reach(1), trial.output()
     assert trial.start().wait() == 2

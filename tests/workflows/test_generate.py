@@ -59,6 +59,23 @@ def test_a_text_is_shown_with_its_blanks_filled(run):
     assert run("--text=the cat [MASK] on the [MASK]")[1] == out
 
 
+@pytest.mark.parametrize(
+    "text", ["Rank [MASK] is #1 today", '"Go [MASK]!"', r'"a\nb [MASK]"', "# [MASK] x", "C # is [MASK]", "[MASK]: 1e3"]
+)
+def test_a_text_is_taken_letter_for_letter_whatever_yaml_would_make_of_it(run, monkeypatch, text):
+    from glm_model import fill_batch
+
+    asked = []
+
+    def seeing(model, tokenizer, texts, *rest, **options):
+        asked.extend(texts)
+        return fill_batch(model, tokenizer, texts, *rest, **options)
+
+    monkeypatch.setattr("glm_model.fill_batch", seeing, raising=False)
+    assert run(f"--text={text}")[0] == run("--text", text)[0] == 0
+    assert asked == [text, text]
+
+
 def test_filled_spans_stand_out_on_a_terminal(run, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")

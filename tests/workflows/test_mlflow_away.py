@@ -13,6 +13,8 @@ import faults
 import pytest
 import small_run
 from faults import STEPS, Trial
+from mlflow import MlflowClient
+from mlflow.entities import Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(600)]
 
@@ -63,18 +65,25 @@ def server(tmp_path):
 
 
 def logged(server: Server) -> list[tuple[int, float]]:
-    from mlflow import MlflowClient
+    points = MlflowClient(server.url).get_metric_history(the_run(server).info.run_id, "train/loss")
+    return sorted((point.step, point.value) for point in points)
 
+
+def status(server: Server) -> str:
+    return the_run(server).info.status
+
+
+def the_run(server: Server) -> Run:
     client = MlflowClient(server.url)
     (run,) = client.search_runs([client.get_experiment_by_name("glm").experiment_id], "tags.`glm.phase` = 'pretrain'")
-    assert run.info.status == "FINISHED"
-    return sorted((point.step, point.value) for point in client.get_metric_history(run.info.run_id, "train/loss"))
+    return run
 
 
 @pytest.mark.parametrize("back", ["during the run", "after the run"])
 def test_a_server_that_dies_stops_nothing_and_lacks_nothing_in_the_end(server, tmp_path, back):
     corpus = small_run.write_corpus(tmp_path / "corpus")
-    more = ("--tracking.enabled=true", f"--tracking.uri={server.url}")
+    steps = 100_000 if back == "during the run" else STEPS
+    more = ("--tracking.enabled=true", f"--tracking.uri={server.url}", f"--train.steps={steps}")
     trial = Trial(corpus, tmp_path / "runs", "run", "1", more)
     driver = trial.start()
     assert driver.reach(8), trial.output()
@@ -82,9 +91,13 @@ def test_a_server_that_dies_stops_nothing_and_lacks_nothing_in_the_end(server, t
     if back == "during the run":
         assert driver.reach(20), trial.output()
         server.start()
-    assert driver.wait() == 0, trial.output()
-    if back == "after the run":
+        away = trial.step()
+        faults.until(lambda: logged(server)[-1][0] > away, trial.output)  # while the same driver goes on
+        faults.terminate_driver(driver)
+    else:
+        assert driver.wait() == 0, trial.output()
         server.start()
-    trial.run()  # a finished run: sends what is lacking
+        trial.run()  # a finished run: sends what is lacking
     assert logged(server) == sorted(trial.losses().items())
-    assert [step for step, _ in logged(server)] == list(range(1, STEPS + 1))
+    assert [step for step, _ in logged(server)] == list(range(1, trial.step() + 1))
+    assert status(server) == ("KILLED" if back == "during the run" else "FINISHED")

@@ -1,16 +1,20 @@
-"""What the driver makes of workers that fail, and of runs that are over before their last step."""
+"""What a plan says and refuses, and what the driver makes of runs that are over before their last step."""
 
+import re
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import small
 
+from glm_model.config import GLMConfig, num_parameters
 from infra import checkpoint
 from infra.checkpoint import Checkpoints
-from infra.console import Console, ConsoleConfig
-from infra.errors import InfrastructureError, Interrupted
-from workflows import pretrain
+from infra.console import human_bytes
+from infra.errors import run_main
+from workflows import prepare, pretrain
 from workflows.budget import Budget
-from workflows.progress import TrainingView
 from workflows.recipe import Recipe
 
 BUDGET = Budget(
@@ -38,18 +42,142 @@ def test_a_run_is_over_at_its_last_step_or_by_the_patience_that_it_has_now(tmp_p
         assert pretrain._is_over(found, BUDGET, recipe) == is_over
 
 
-def test_after_a_failure_the_driver_waits_for_a_new_group_and_not_for_ever():
-    screen, recipe = Console(ConsoleConfig(quiet=True)), Recipe()
-    with screen.progress("train", 10) as live:
-        view = TrainingView(screen, live)
-        assert view.waiting_s == 0
-        view.show([{"failed": "worker 1 failed"}])
-        assert view.waiting_s > 0
-        view.show([{"began_at": 5, "world_size": 1, "skipped": []}])
-        assert view.waiting_s == 0
-    pretrain._check_waiting(recipe, 0.0, is_stopped=True)
-    pretrain._check_waiting(recipe, recipe.cluster.wait_s, is_stopped=False)
-    with pytest.raises(Interrupted, match="between a failure and the next beginning"):
-        pretrain._check_waiting(recipe, 1.0, is_stopped=True)
-    with pytest.raises(InfrastructureError, match="for 600 s there has been no room for 1 of them"):
-        pretrain._check_waiting(recipe, 601.0, is_stopped=False)
+def settings(tmp_path: Path, *more: str) -> list[str]:
+    """Of a run of two steps on 600 short documents; the folder with the text is made at the first call."""
+    if not (tmp_path / "texts").exists():
+        small.corpus(tmp_path / "texts", small.documents(600))
+    source = f"--data.sources=[{{reader: jsonl, url: {tmp_path}/texts}}]"
+    data = ["--data.tokenizer.train.vocab_size=600", "--data.sequence_length=64", "--data.row_width=256"]
+    places = [f"--data.root={tmp_path}/data", f"--run.storage_path={tmp_path}/runs", "--tracking.enabled=false"]
+    return [source, *data, *places, "--train.steps=2", "--train.batch_tokens=1k", *more]
+
+
+@pytest.fixture
+def plan(monkeypatch, capsys):
+    """plan(*argv): exit code, the table's rows by name, what is on standard error. On 16 GB, without a GPU or a Ray."""
+
+    def plan(*argv: str, address: str = "local") -> tuple[int, dict[str, str], str]:
+        with monkeypatch.context() as patched:
+            patched.setenv("RAY_ADDRESS", address)
+            if address == "local":
+                patched.setattr("infra.cluster.connect", lambda *_, **__: pytest.fail("a plan starts no Ray"))
+            patched.setattr("psutil.virtual_memory", lambda: SimpleNamespace(total=16e9))
+            patched.setattr("torch.cuda.device_count", lambda: 0)
+            patched.setattr(sys, "argv", ["pretrain.py", "--plan", *argv])
+            with pytest.raises(SystemExit) as stopped:
+                run_main(pretrain.main)
+        told = capsys.readouterr()
+        rows = (line.split(maxsplit=1) for line in told.out.splitlines() if line.startswith("  "))
+        return stopped.value.code, {name: text for name, text in rows}, told.err
+
+    return plan
+
+
+def test_a_plan_without_a_store_says_what_the_run_would_cost(plan, tmp_path):
+    code, rows, error = plan(*settings(tmp_path))
+    assert (code, error) == (0, "")
+    assert list(rows) == [
+        "objectives", "store", "sources", "documents", "tokens", "preparation", "vocabulary", "model", "memory",
+        "batch", "budget", "compute", "time", "disk", "next",
+    ]  # fmt: skip
+    width, layers, entries, positions = 128, 2, 640, 64  # 600 entries, padded
+    shape = GLMConfig(layers=layers, width=width, heads=2, vocab_size=entries, positions=positions)
+    assert rows["vocabulary"] == "taken to have the 600 entries of data.tokenizer.train.vocab_size"
+    assert rows["model"] == f"tiny: {num_parameters(shape):,} parameters"
+    held = human_bytes(16 * num_parameters(shape))
+    assert rows["memory"] == f"{held} per worker with gradients and optimizer, activations not counted"
+    assert re.fullmatch(r"about 5 rows = 5 micro-batches of 1 = 1,0\d\d tokens", rows["batch"])
+    assert re.fullmatch(r"about 2 steps = 2k tokens = 0\.\d\d epochs of 1\d\.\dk tokens", rows["budget"])
+    assert re.fullmatch(r"about \S+e\+09 FLOP, about \d MFLOP per token", rows["compute"])
+    assert "(H100/H200 at 45 % MFU)" in rows["time"]
+    assert rows["time"].endswith("assumed rates, --calibrate measures once there is a store")
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_plan_in_hours_has_no_steps_yet(plan, tmp_path):
+    code, rows, _ = plan(*settings(tmp_path, "--train.steps=null", "--train.hours=2"))
+    assert code == 0
+    assert rows["budget"].startswith("what 2 hours hold")
+    assert re.fullmatch(r"about \d MFLOP per token", rows["compute"])
+    assert "time" not in rows
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (("--model.size=10b",), "this machine has memory for 0 of 1 workers"),
+        (("--train.use_gpu=true",), "this machine has room for 0 of 1 workers"),
+        (("--cluster.local_cpus=1", "--train.num_workers=2"), "this machine has room for 1 of 2 workers"),
+        (("--train.resources_per_worker={CPU: 1000}",), "this machine has room for 0 of 1 workers"),
+    ],
+)
+def test_a_plan_that_this_machine_cannot_hold_is_refused_below_its_table(plan, tmp_path, more, told):
+    code, rows, error = plan(*settings(tmp_path, *more))
+    assert code == 5
+    assert {"model", "memory", "compute"} <= rows.keys()
+    assert told in error
+    assert error.splitlines()[-1] == "exit 5 (infrastructure)"
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (("--train.num_workers=7",), "7 workers for 5 micro-batches of a step"),
+        (("--data.row_width=70",), "a segment may need"),
+        (("--optim.warmup_steps=2",), "leaves nothing of 2 steps"),
+    ],
+)
+def test_a_plan_that_no_machine_could_run_is_refused(plan, tmp_path, more, told):
+    code, _, error = plan(*settings(tmp_path, *more))
+    assert code == 2
+    assert told in error
+
+
+def test_more_workers_than_cores_are_told(plan, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    warnings = []
+    monkeypatch.setattr("infra.console.Console.warn", lambda screen, text: warnings.append(text))
+    assert plan(*settings(tmp_path, "--train.num_workers=2"))[0] == 0
+    assert plan(*settings(tmp_path, "--train.num_workers=3"))[0] == 0
+    assert warnings == ["3 workers would share 2 cores of this machine, and its memory"]
+
+
+@pytest.mark.ray
+def test_a_plan_for_a_ray_that_is_named_is_held_against_it(plan, tmp_path, local_ray):
+    """The tests' Ray, which is connected, stands for it."""
+    address, wide = "10.0.0.1:6379", "--train.batch_tokens=1M"
+    assert plan(*settings(tmp_path, wide, "--train.num_workers=4"), address=address)[0] == 0
+    for more, told in (
+        ((wide, "--train.num_workers=64"), "the cluster has room for 4 of 64 workers"),
+        (("--model.size=10b",), "the cluster has memory for 0 of 1 workers"),
+    ):
+        code, rows, error = plan(*settings(tmp_path, *more), address=address)
+        assert (code, "compute" in rows) == (5, True)
+        assert told in error
+
+
+@pytest.mark.ray
+def test_a_plan_of_a_prepared_store_is_near_the_one_before_it_and_refuses_the_same(
+    plan, tmp_path, local_ray, tiny_tokenizer, capsys
+):
+    tiny_tokenizer.save(str(tmp_path / "tokenizer"))
+    length = ("--train.tokens=20k", "--train.steps=null")
+    mine = settings(tmp_path, f"--data.tokenizer.url={tmp_path}/tokenizer", *length)
+    _, before, _ = plan(*mine)
+    sys.argv = ["prepare.py", *mine]
+    prepare.main()
+    capsys.readouterr()
+    code, after, _ = plan(*mine)
+    assert code == 0
+    assert "vocabulary" not in before
+    for name in ("objectives", "model", "memory", "disk"):
+        assert before[name] == after[name]
+    for name, count in (("batch", 4), ("budget", 3), ("compute", 2)):
+        assert numbers(before[name])[:count] == pytest.approx(numbers(after[name]), rel=0.1), name
+    code, after, error = plan(*mine, "--model.size=10b")
+    assert (code, "compute" in after) == (5, True)
+    assert "this machine has memory for 0 of 1 workers" in error
+
+
+def numbers(text: str) -> list[float]:
+    return [float(found.replace(",", "")) for found in re.findall(r"\d[\d,.]*(?:e[+-]\d+)?", text)]

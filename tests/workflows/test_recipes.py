@@ -10,7 +10,7 @@ import pytest
 from infra.config import flatten, from_yaml, parse, to_yaml
 from infra.errors import UserError
 from pipelines import blanks
-from pipelines.data_config import content_settings
+from pipelines.data_config import check, content_settings
 from workflows.recipe import Recipe, identity, run_name
 
 FOLDER = Path(__file__).resolve().parents[2] / "workflows" / "recipes"
@@ -128,6 +128,39 @@ def test_an_unknown_key_of_a_recipe_is_refused_with_its_file(tmp_path, text, key
         parse(Recipe, description="", argv=["--config", str(path)])
     assert key in str(caught.value)
     assert "mine.yaml" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("train.window", "0", "train.window=0 must be at least 1"),
+        ("train.log_every", "-5", "train.log_every=-5 must be at least 1"),
+        ("train.seed", str(2**64), f"train.seed={2**64} does not fit into 64 bits"),
+        ("train.resources_per_worker", "{CPU: -1}", "train.resources_per_worker.CPU=-1 must be at least 0"),
+        ("model.positions", "0", "model.positions=0 must be at least 1"),
+        ("model.dropout", "1", "model.dropout=1 must be at least 0 and below 1"),
+        ("cluster.local_cpus", "0", "cluster.local_cpus=0 must be at least 1"),
+        ("cluster.wait_s", "-1", "cluster.wait_s=-1 must be at least 0"),
+        ("cluster.wait_s", ".nan", "cluster.wait_s=nan must be at least 0"),
+    ],
+)
+def test_a_number_that_is_none_is_refused_with_its_key(key, value, told):
+    with pytest.raises(UserError) as caught:
+        read("quickstart", overrides=(f"--{key}={value}",))
+    assert caught.value.message == told
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("--data.tokenizer.train.sample_bytes=0", "data.tokenizer.train.sample_bytes=0 is below 1"),
+        ("--blanks.mixture={token: .nan, document: 0.5}", "sums to nan, not to 1"),
+    ],
+)
+def test_what_leaves_nothing_is_refused_before_anything_is_read(override, told):
+    recipe = read("quickstart", overrides=(override,))
+    with pytest.raises(UserError, match=told):
+        check(recipe.data, recipe.blanks)
 
 
 def test_sources_given_on_the_command_line_replace_the_recipes():

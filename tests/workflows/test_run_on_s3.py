@@ -8,14 +8,8 @@ from faults import Trial
 
 from glm_model import GLM
 from infra import storage
-from infra.metrics import read_points
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.integration, pytest.mark.timeout(400)]
-
-
-def losses(run: str) -> dict[int, float]:
-    points = read_points(storage.join(run, "metrics.jsonl"))
-    return {point["step"]: point["values"]["train/loss"] for point in points if "train/loss" in point["values"]}
 
 
 def test_a_run_on_s3_that_is_killed_is_the_one_on_disk(s3, tmp_path):
@@ -32,8 +26,8 @@ def test_a_run_on_s3_that_is_killed_is_the_one_on_disk(s3, tmp_path):
     assert faults.kill_driver(driver), "the run had not ended"
     trial.run()
 
-    assert losses(ours) == theirs.losses()
-    assert sorted(losses(ours)) == list(range(1, faults.STEPS + 1))
+    assert faults.losses(ours) == theirs.losses()
+    assert sorted(theirs.losses()) == list(range(1, faults.STEPS + 1))
     one, two = (GLM.from_pretrained(storage.join(run, "model")).state_dict() for run in (ours, str(theirs.folder)))
     assert [name for name in two if not torch.equal(one[name], two[name])] == []
     assert list(cache.rglob("*-*")), "what was read of the store is kept on disk"

@@ -8,6 +8,7 @@ import psutil
 import pytest
 import small_run
 import torch
+from faults import fingerprints, losses
 
 from glm_model import GLM
 from glm_model.tokenizer import Tokenizer
@@ -15,7 +16,6 @@ from infra import checkpoint, config, storage, tracking
 from infra.cluster import Link
 from infra.console import Console, ConsoleConfig
 from infra.errors import DivergedError, UserError
-from infra.metrics import read_points
 from infra.ray_train import run_workers
 from pipelines.prepare import prepare
 from pipelines.vocabulary import Vocabulary
@@ -23,8 +23,10 @@ from workflows import history, pretrain, runs
 from workflows.budget import make_budget, model_config
 from workflows.initial import settle_model
 from workflows.progress import preparation
+from workflows.ranks import Ranks
 from workflows.recipe import Recipe, identity
 from workflows.train_loop import train_worker
+from workflows.worker import Worker
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 QUIET = Console(ConsoleConfig(quiet=True))
@@ -84,20 +86,6 @@ def worker_pid() -> int:
     return workers[-1].pid
 
 
-def losses(run: runs.Run) -> dict[int, float]:
-    points = read_points(storage.join(run.url, "metrics.jsonl"))
-    return {p["step"]: p["values"]["train/loss"] for p in points if "train/loss" in p["values"]}
-
-
-def fingerprints(run: runs.Run) -> dict[int, float]:
-    points = read_points(storage.join(run.url, "metrics.jsonl"))
-    return {
-        p["step"]: (p["values"]["data/fingerprint_high"], p["values"]["data/fingerprint_low"])
-        for p in points
-        if "data/fingerprint_low" in p["values"]
-    }
-
-
 def weights(run: runs.Run) -> dict[str, torch.Tensor]:
     found = checkpoint.latest(run.checkpoints_url)
     assert found is not None
@@ -114,18 +102,33 @@ def two_workers(local_ray, corpus, tmp_path_factory):
 def test_world_size_is_invisible(local_ray, corpus, tmp_path, two_workers, workers):
     """Law 6: the same examples and, within 1e-5, the same losses for any number of workers."""
     run = trained(recipe_for(corpus, tmp_path, f"--train.num_workers={workers}"), f"world-{workers}")
-    assert fingerprints(run) == fingerprints(two_workers)
-    assert len(fingerprints(run)) == 6
-    assert losses(run) == pytest.approx(losses(two_workers), rel=1e-5)
+    assert fingerprints(run.url) == fingerprints(two_workers.url)
+    assert len(fingerprints(run.url)) == 6
+    assert losses(run.url) == pytest.approx(losses(two_workers.url), rel=1e-5)
 
 
 def test_a_killed_worker_is_invisible(local_ray, corpus, tmp_path, two_workers):
     """Law 7: after SIGKILL of a worker the group restarts from the last checkpoint and ends bit-equal."""
     run = trained(recipe_for(corpus, tmp_path, "--train.num_workers=2"), "killed", kill_at=3)
-    assert fingerprints(run) == fingerprints(two_workers)
-    assert losses(run) == losses(two_workers)
+    assert fingerprints(run.url) == fingerprints(two_workers.url)
+    assert losses(run.url) == losses(two_workers.url)
     expected = weights(two_workers)
     assert all(torch.equal(value, expected[name]) for name, value in weights(run).items())
+
+
+def test_a_continued_run_computes_in_the_precision_it_began_with(local_ray, corpus, two_workers):
+    """`train.precision=auto` may mean another one on the machine that continues it."""
+    alone = Ranks(0, 1, torch.device("cpu"))
+    assert [alone.precision(asked) for asked in ("fp32", "bf16")] == ["fp32", "bf16"]
+    recipe = recipe_for(corpus, os.path.dirname(two_workers.url), "--train.precision=bf16")
+    opened = prepare(recipe.data, recipe.blanks, progress=preparation(QUIET))
+    tokenizer = Tokenizer.load(opened.url)
+    shape = model_config(recipe, opened, tokenizer)
+    budget = make_budget(recipe, opened, shape, Vocabulary.of(tokenizer))
+    job = runs.worker_job(recipe, two_workers, opened, budget, shape.to_dict(), tracking.NOT_TRACKED, link_name="")
+    worker = Worker(job, alone)
+    worker.close()
+    assert (worker.step, worker.precision, worker.train_step.precision) == (6, "fp32", "fp32")
 
 
 @pytest.mark.slow
@@ -133,7 +136,7 @@ def test_checkpointed_activations_change_neither_identity_nor_weights(local_ray,
     recipe = recipe_for(corpus, tmp_path, "--train.num_workers=2", "--train.checkpoint_activations=true")
     assert identity(recipe) == identity(recipe_for(corpus, tmp_path))
     run = trained(recipe, "checkpointed")
-    assert losses(run) == losses(two_workers)
+    assert losses(run.url) == losses(two_workers.url)
     ours, theirs = weights(run), weights(two_workers)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 

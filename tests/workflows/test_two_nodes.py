@@ -135,6 +135,19 @@ def test_places_that_only_one_node_sees_are_refused_with_the_remedy(nodes, tmp_p
         assert remedy in trial.output()
 
 
+def test_sources_that_only_one_node_sees_are_refused_before_they_are_read(nodes, tmp_path):
+    say, address = nodes
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
+        pytest.skip("a process cannot have mounts of its own here")
+    corpus = small_run.write_corpus(tmp_path / "corpus")
+    say(f"hide {corpus}")
+    trial = Trial(corpus, tmp_path / "runs", "run", "2", environment={"RAY_ADDRESS": address})
+    assert trial.start().wait() == 2, trial.output()
+    assert f"data.sources[0].url={corpus} is a place of this machine only" in trial.output()
+    assert f"1 other node(s) do not see {corpus}/texts.jsonl" in trial.output()
+    assert not (tmp_path / "corpus-data" / "text").exists()
+
+
 def test_a_machine_that_is_gone_for_good_ends_the_run_with_words(nodes, tmp_path):
     say, address = nodes
     say("join")
