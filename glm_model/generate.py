@@ -161,7 +161,7 @@ def fill_tokens(
             _check_room(model, prompt, decoding)
     known = known_ids(model, vocab_size)
     check_known(stop, known, "stop")
-    limits = {"stop": stop, "banned": [token for token in banned if token < known], "vocab_size": known}
+    limits = {"stop": stop, "banned": [token for token in banned if 0 <= token < known], "vocab_size": known}
     # The last token of a row's last blank is not fed.
     longest = max(len(p.tokens) + len(p.mask_positions) * (decoding.max_tokens + 1) - 1 for p in prompts)
     with evaluating(model):

@@ -10,7 +10,10 @@ import numpy as np
 
 def as_ids(values: Any, name: str) -> np.ndarray:
     """int64 [n] of a list or array of whole numbers. Raises ValueError on anything else, with `name` as its subject."""
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError as error:  # lists of several lengths
+        raise ValueError(f"{name} must be whole numbers, the ids of one text: {error}") from error
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise ValueError(f"{name} must be whole numbers, the ids of one text; not {array.dtype} {list(array.shape)}")
     return array.astype(np.int64)

@@ -153,7 +153,7 @@ class _CrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, targets_M, norms_M, *kept = ctx.saved_tensors
         grad_M, (x_dtype, weight_dtype) = grads[0], ctx.dtypes
-        slope = _compiled(_slope) if ctx.compiled else _slope
+        slope = _compiled(_narrow_slope) if ctx.compiled else _slope
         dx = torch.empty_like(x, dtype=x_dtype)
         # Filling it with zeros first would cost as much as a product: it has V * D elements.
         dweight = (torch.empty_like if len(x) else torch.zeros_like)(weight, dtype=weight_dtype)
@@ -163,11 +163,10 @@ class _CrossEntropy(torch.autograd.Function):
             part = slice(at, min(at + ctx.together, len(x)))
             dlogits = buffer[: part.stop - at]
             for start in range(at, part.stop, ctx.chunk):
-                rows = slice(start, min(start + ctx.chunk, part.stop))
+                rows = slice(start, start + ctx.chunk)
                 logits = kept[start // ctx.chunk] if kept else x[rows] @ weight.T
-                dlogits[start - at : rows.stop - at] = slope(
-                    logits, norms_M[rows], targets_M[rows], grad_M[rows], ctx.options
-                )
+                of_logits = slope(logits, norms_M[rows], targets_M[rows], grad_M[rows], ctx.options)
+                dlogits[start - at : start - at + ctx.chunk] = of_logits
             dx[part] = dlogits @ weight
             if x.dtype == weight_dtype:
                 dweight.addmm_(dlogits.T, x[part], beta=1 if at else 0)
@@ -199,6 +198,11 @@ def _slope(logits_MV: Tensor, norm_M: Tensor, targets_M: Tensor, grad_M: Tensor,
         slope_MV.sub_(options.label_smoothing / logits_MV.shape[1])
     slope_MV.scatter_add_(1, targets_M[:, None], torch.full_like(norm_M, options.label_smoothing - 1)[:, None])
     return slope_MV.mul_(grad_M[:, None])
+
+
+def _narrow_slope(logits_MV: Tensor, *rest: Any) -> Tensor:
+    """`_slope` in the dtype of the logits: in compiled code the wide one is never written to memory."""
+    return _slope(logits_MV, *rest).to(logits_MV.dtype)
 
 
 def _rows(max_logits: int, most: int, weight_VD: Tensor) -> int:
