@@ -202,6 +202,9 @@ def _scaled(number: float, base: int, units: list[str], gap: str) -> str:
     return f"{digits}{gap}{units[index]}"
 
 
+_BAR_FROM = 140  # columns: a training's line with three losses takes up to 115 without a bar
+
+
 def _bar(console: Any, live: Live) -> Progress:
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
     from rich.table import Column
@@ -210,8 +213,9 @@ def _bar(console: Any, live: Live) -> Progress:
         return TextColumn(template, style=style, markup=False, table_column=Column(no_wrap=True, **column))
 
     done = words("{task.completed:,.0f}/{task.total:,.0f}")
-    shape = [BarColumn(bar_width=8 if live.is_narrow else 24), done] if live.total else [SpinnerColumn("dots")]
-    # Only the text gives way where the terminal is narrow: step, bar and time left stay readable.
+    bars = [BarColumn(bar_width=24)] if console.width >= _BAR_FROM else []
+    shape = [*bars, done] if live.total else [SpinnerColumn("dots")]
+    # The bar gives way first where the terminal is narrow, then the text: step and time left stay readable.
     text = words("{task.fields[text]}", ratio=1, overflow="ellipsis")
     label, left = words("{task.description}", "bold"), words("{task.fields[left]}", "dim")
     bar = Progress(label, *shape, text, left, console=console, refresh_per_second=4, expand=True)

@@ -87,7 +87,7 @@ def _show_estimated(recipe: Recipe, name: str, screen: Console, rows: list[tuple
         )
         epochs = f"{budget.epochs:.2f} epochs of {human(budget.epoch_steps * budget.step_tokens)} tokens"
         rows += _run_rows(recipe, budget, epochs, None, about="about ")
-    next_ = ("next", "python workflows/prepare.py --config <recipe>   # then --plan is exact")
+    next_ = ("next", "python workflows/prepare.py with the same settings; then --plan is exact")
     screen.header(f"plan · {name}", [*rows, next_])
     return shape
 
@@ -141,7 +141,7 @@ def _run_rows(
     when = " once there is a store" if about else ""
     per_token = f"{about}{budget.flops_per_token / 1e6:,.0f} MFLOP per token"
     if recipe.train.hours is not None and pace is None:
-        told = f"what {recipe.train.hours:g} hours hold; the run times a few steps first, and --plan --calibrate does"
+        told = f"what {recipe.train.hours:g} h hold; the run times a few steps first, and --plan --calibrate does"
         return [*rows, ("budget", told), ("compute", per_token)]
     total = budget.tokens * budget.flops_per_token
     return [
@@ -165,5 +165,6 @@ def _time_text(recipe: Recipe, budget: Budget, pace: Pace | None) -> str:
         each = f"{pace.step_s:.3g} s a step, {pace.validation_s:.3g} s a validation"
         return f"{duration(seconds)} {workers}: {each}, measured here"
     total = budget.tokens * budget.flops_per_token
-    hours = (f"{duration(total / rate / recipe.train.max_workers)} ({what})" for what, rate in _RATES.items())
+    own_first = sorted(_RATES.items(), key=lambda rate: rate[0].startswith("CPU") == recipe.train.use_gpu)
+    hours = (f"{duration(total / rate / recipe.train.max_workers)} ({what})" for what, rate in own_first)
     return f"{', '.join(hours)}, {workers}; assumed rates, --calibrate measures"

@@ -57,6 +57,7 @@ def main() -> None:
     if flags["plan"]:
         _plan(recipe, name, screen, calibrate=flags["calibrate"])
         return
+    storage.ensure_writable(recipe.run.storage_path)
     run = runs.open_run(recipe, name)
     if run.finished:
         runs.catch_up(run, recipe, screen)
@@ -68,8 +69,14 @@ def main() -> None:
 
 
 def _plan(recipe: Recipe, name: str, screen: Console, *, calibrate: bool) -> None:
+    run = runs.open_run(recipe, name)  # refused here too where its settings are another run's
     if not calibrate:
-        if shape := show_plan(recipe, name, screen):
+        shape = show_plan(recipe, name, screen)
+        if run.finished:
+            screen.line(f"the run {name} is finished")
+        elif found := checkpoint.latest(run.checkpoints_url):
+            screen.line(f"the run {name} has come to step {found.step:,}, and goes on from there")
+        if shape:
             _check_room(recipe, shape, screen)
         return
     if find_store(recipe.data, recipe.blanks) is None:

@@ -8,7 +8,7 @@ from infra.errors import InfrastructureError, Interrupted
 from workflows.recipe import Recipe
 from workflows.run_report import workers_text
 
-_TOLD_AFTER_S = 20.0  # a start takes some seconds
+_TOLD_AFTER_S = 90.0  # on a busy machine processes take most of a minute to start
 
 
 def room_for(recipe: Recipe, say: Callable[[str], None]) -> "Room":
@@ -68,4 +68,7 @@ class Room:
             )
         if waited_s > _TOLD_AFTER_S and not self._told:
             self._told = True
-            self._say(f"waiting up to {self._wait_s:g} s for room for {self._workers} workers: others use the cluster")
+            self._say(
+                f"no worker has begun for {waited_s:.0f} s: perhaps others use the cluster; waiting up to "
+                f"{self._wait_s:g} s"
+            )

@@ -105,7 +105,6 @@ def open_run(recipe: Recipe, name: str) -> Run:
     `start`. Raises UserError when it exists with other settings, or its folder holds something else.
     """
     url = storage.join(recipe.run.storage_path, name)
-    storage.ensure_writable(recipe.run.storage_path)
     place = storage.join(url, "run.json")
     mine = identity(recipe)
     known = storage.exists(place)

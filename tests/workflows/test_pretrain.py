@@ -9,11 +9,11 @@ import pytest
 import small
 
 from glm_model.config import GLMConfig, num_parameters
-from infra import checkpoint
+from infra import checkpoint, config
 from infra.checkpoint import Checkpoints
 from infra.console import human_bytes
 from infra.errors import run_main
-from workflows import prepare, pretrain
+from workflows import prepare, pretrain, runs
 from workflows.budget import Budget
 from workflows.recipe import Recipe
 
@@ -97,7 +97,7 @@ def test_a_plan_without_a_store_says_what_the_run_would_cost(plan, tmp_path):
 def test_a_plan_in_hours_has_no_steps_yet(plan, tmp_path):
     code, rows, _ = plan(*settings(tmp_path, "--train.steps=null", "--train.hours=2"))
     assert code == 0
-    assert rows["budget"].startswith("what 2 hours hold")
+    assert rows["budget"].startswith("what 2 h hold")
     assert re.fullmatch(r"about \d MFLOP per token", rows["compute"])
     assert "time" not in rows
 
@@ -131,6 +131,25 @@ def test_a_plan_that_no_machine_could_run_is_refused(plan, tmp_path, more, told)
     code, _, error = plan(*settings(tmp_path, *more))
     assert code == 2
     assert told in error
+
+
+def test_a_plan_looks_at_the_run_that_is_there(plan, tmp_path, monkeypatch):
+    mine = settings(tmp_path, "--run.name=mine")
+    recipe, _ = config.parse(Recipe, description="", argv=mine)
+    run = runs.Run.of(recipe, "mine")
+    run.write()
+    lines = []
+    monkeypatch.setattr("infra.console.Console.line", lambda screen, text: lines.append(text))
+    assert plan(*mine)[0] == 0
+    reached(tmp_path / "runs" / "mine" / "checkpoints", 1, 0)
+    assert plan(*mine)[0] == 0
+    run.record["finished"] = True
+    run.write()
+    assert plan(*mine)[0] == 0
+    assert lines == ["the run mine has come to step 1, and goes on from there", "the run mine is finished"]
+    code, _, error = plan(*mine, "--optim.lr=0.5")
+    assert (code, "the run 'mine' exists with other settings: optim.lr was" in error) == (2, True)
+    assert plan(*mine, "--optim.lr=0.5", "--run.fresh=true")[0] == 0
 
 
 def test_more_workers_than_cores_are_told(plan, tmp_path, monkeypatch):

@@ -16,35 +16,35 @@ class Clock:
 
 
 def made(clock: Clock, said: list[str]) -> Room:
-    return Room("1 to 4", wait_s=60, say=said.append, fewer="--train.num_workers=1", clock=clock)
+    return Room("1 to 4", wait_s=600, say=said.append, fewer="--train.num_workers=1", clock=clock)
 
 
 def test_workers_are_waited_for_from_the_start_and_after_a_failure_and_told_once():
     clock, said = Clock(), []
     room = made(clock, said)
-    for now, told in ((119.0, 0), (121.0, 1), (159.0, 1)):
+    for now, told in ((189.0, 0), (191.0, 1), (699.0, 1)):
         clock.now = now
         room.check(is_stopped=False)
         assert len(said) == told
-    assert said == ["waiting up to 60 s for room for 1 to 4 workers: others use the cluster"]
+    assert said == ["no worker has begun for 91 s: perhaps others use the cluster; waiting up to 600 s"]
     room.see([{"step": 1}, {"placed": True}, {"placed": True}])
     clock.now = 1000.0
     room.check(is_stopped=False)
     room.check(is_stopped=True)  # they hear it themselves
     room.see([{"failed": "worker 1 failed"}, {"failed": "worker 0 failed"}])
-    clock.now = 1059.0
+    clock.now = 1599.0
     room.check(is_stopped=False)
     assert len(said) == 2
-    clock.now = 1061.0
-    with pytest.raises(InfrastructureError, match="workers failed, and for 60 s there has been no room for 1 to 4 of"):
+    clock.now = 1601.0
+    with pytest.raises(InfrastructureError, match="workers failed, and for 600 s there has been no room for 1 to 4 of"):
         room.check(is_stopped=False)
 
 
 def test_a_first_group_that_finds_no_room_is_given_up():
     clock = Clock()
     room = made(clock, [])
-    clock.now += 60.5
-    with pytest.raises(InfrastructureError, match=r"^for 60 s there has been no room for 1 to 4 of them") as given_up:
+    clock.now += 600.5
+    with pytest.raises(InfrastructureError, match=r"^for 600 s there has been no room for 1 to 4 of them") as given_up:
         room.check(is_stopped=False)
     assert "--train.num_workers=1 goes on with fewer" in str(given_up.value)
 
