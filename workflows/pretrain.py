@@ -74,7 +74,7 @@ def _plan(recipe: Recipe, name: str, screen: Console, *, calibrate: bool) -> Non
         shape = show_plan(recipe, name, screen)
         if run.finished:
             screen.line(f"the run {name} is finished")
-        elif found := checkpoint.latest(run.checkpoints_url):
+        elif not recipe.run.fresh and (found := checkpoint.latest(run.checkpoints_url)):
             screen.line(f"the run {name} has come to step {found.step:,}, and goes on from there")
         if shape:
             _check_room(recipe, shape, screen)
