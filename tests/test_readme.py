@@ -150,7 +150,7 @@ def copied(target: Path) -> Path:
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("command", [QUICKSTART, *SCRIPTS], ids=str)
 def test_a_script_runs_with_a_short_budget(command, clone, local_ray, empty_mlflow_database, monkeypatch):
     """In the order of the page: later commands use what the ones before them made."""
