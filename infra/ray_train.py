@@ -106,7 +106,7 @@ def run_workers(
             thread.join(_POLL_S)
             poll()
     if outcome.error is not None:
-        raise explained(outcome.error, config.max_failures) from outcome.error
+        raise explained(outcome.error, config.max_failures)
 
 
 def preemption_notice() -> str | None:
@@ -131,12 +131,14 @@ def explained(error: BaseException, max_failures: int) -> BaseException:
         return error
     rank, first = dead[0]
     used = f", and {max_failures} restarts are used up" if max_failures > 0 else ""
-    return InfrastructureError(
+    told = InfrastructureError(
         f"worker {rank} ended without an error of its own{used}",
         why=_reason(first),
         try_="if it was memory, a smaller --train.micro_rows or --train.num_workers; the same command continues from "
         "the last checkpoint",
     )
+    told.__cause__ = error
+    return told
 
 
 def _tells_failures(tell: Callable[[str], None]) -> Any:

@@ -17,8 +17,10 @@ DIED = WorkerHealthCheckFailedError("A worker health check failed.", RuntimeErro
 
 @pytest.mark.parametrize("restarts", [0, 3])
 def test_a_process_that_ended_is_infrastructure_whatever_the_others_say(restarts):
-    told = explained(group(r0=RuntimeError("Connection closed by peer"), r1=DIED), restarts)
+    error = group(r0=RuntimeError("Connection closed by peer"), r1=DIED)
+    told = explained(error, restarts)
     assert isinstance(told, InfrastructureError)
+    assert told.__cause__ is error
     used = ", and 3 restarts are used up" if restarts else ""
     assert told.message == f"worker 1 ended without an error of its own{used}"
     assert "killed: out of memory" in told.why
@@ -30,3 +32,4 @@ def test_a_process_that_ended_is_infrastructure_whatever_the_others_say(restarts
 )
 def test_errors_of_the_workers_stay_what_they_are(error):
     assert explained(error, 3) is error
+    assert error.__cause__ is None
