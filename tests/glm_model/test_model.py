@@ -1,5 +1,7 @@
 """The model: sizes, initialisation, input checks, laws 3 (no leak) and 4 (packing is invisible), the cache."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -159,6 +161,19 @@ def test_law_4_packing_is_invisible(model, packed):
 
 
 @pytest.mark.usefixtures("each_backend")
+@pytest.mark.parametrize("vocab_size", [128, 127])
+@pytest.mark.parametrize("shape", [(0,), (1,), (8,), (9,), (2, 3), (3, 5)])
+def test_logits_of_few_positions_are_those_of_many(shape, vocab_size, small):
+    model = GLM(dataclasses.replace(small, vocab_size=vocab_size))
+    x_D = torch.randn(*shape, small.width, requires_grad=True)
+    logits_V, expected_V = model.logits(x_D), x_D @ model.token_embedding.weight.T
+    torch.testing.assert_close(logits_V, expected_V)
+    weights_V = torch.randn_like(logits_V)
+    inputs = (x_D, model.token_embedding.weight)
+    gradients = [torch.autograd.grad((logits * weights_V).sum(), inputs) for logits in (logits_V, expected_V)]
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
 def test_without_segments_and_context_a_row_is_one_bidirectional_segment(model):
     tokens, zeros = torch.arange(3, 13)[None], torch.zeros(1, 10, dtype=torch.int64)
     positions = torch.arange(10)[None]
