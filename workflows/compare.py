@@ -60,7 +60,7 @@ def main() -> None:
         screen.table("settings that differ", ["setting", one.name, two.name], changed)
     lasts = [row for row in last_values(one.curves, two.curves) if row[0].startswith(_SHOWN)]
     screen.table("last values", ["metric", "step", one.name, "step", two.name], lasts)
-    curves = {name: (one.curves.get(name, {}), two.curves.get(name, {})) for name in _names(one, two)}
+    curves = {name: (one.curves.get(name, {}), two.curves.get(name, {})) for name in curve_names(one, two)}
     Path(wanted.html).write_text(page((one.name, two.name), data, changed, curves), encoding="utf-8")
     screen.line(f"wrote {wanted.html}: all curves side by side")
 
@@ -106,12 +106,13 @@ def last_values(one: dict[str, Any], two: dict[str, Any]) -> list[tuple[str, Any
     return [(name, a, f"{one[name][a]:.5g}", b, f"{two[name][b]:.5g}") for name, a, b in ends]
 
 
-def _names(*runs: Told) -> list[str]:
-    """Metrics with a curve, those of training and validation first."""
+def curve_names(*runs: Told) -> list[str]:
+    """Metrics with a curve: those that a run is judged by first, then training, validation and speed."""
     order = {"train": 0, "val": 1, "perf": 2}
     names = {name for run in runs for name, points in run.curves.items() if len(points) > 1}
     return sorted(
-        names - {"data/fingerprint_high", "data/fingerprint_low"}, key=lambda n: (order.get(n.split("/")[0], 3), n)
+        names - {"data/fingerprint_high", "data/fingerprint_low"},
+        key=lambda name: (name not in _SHOWN, order.get(name.split("/")[0], 3), name),
     )
 
 

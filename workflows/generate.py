@@ -7,7 +7,9 @@ python workflows/generate.py --model runs/<run>/model          # asks for texts 
 """
 
 import shlex
+import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,7 +39,7 @@ class GenerateConfig:
     """Texts of `file` that are filled at once: more are faster and take more memory."""
     order: str = "left_to_right"
     """In which order the blanks of a text are filled: left_to_right, right_to_left, or their numbers from 0: 1,0,2."""
-    max_tokens: int = 32
+    max_tokens: int = 64
     """Most tokens that a blank may get."""
     min_tokens: int = 1
     """Fewest tokens that a blank may get."""
@@ -183,6 +185,9 @@ def _lines(file: str) -> list[str]:
 
 
 def _ask() -> str:
+    if sys.stdin.isatty():
+        with suppress(ImportError):  # not on every platform
+            import readline  # noqa: F401  gives `input` a history and editing of the line
     try:
         return input("text with [MASK] (empty to end): ").strip()
     except EOFError:

@@ -80,6 +80,19 @@ def test_a_run_that_has_logged_nothing_yet(run, two):
     assert (code, "no step was logged by both" in out) == (0, True)
 
 
+def test_the_page_begins_with_what_a_run_is_judged_by():
+    def told(*names: str) -> compare.Told:
+        return compare.Told("", "", {}, {name: {1: 0.0, 2: 0.0} for name in names}, {})
+
+    one = told("data/fingerprint_low", "data/epoch", "perf/tokens_per_second", "perf/data_wait", "train/loss")
+    two = told("val/loss/token", "val/bits_per_byte", "train/grad_norm")
+    two.curves["train/lr"] = {1: 0.0}
+    assert compare.curve_names(one, two) == [
+        *("train/loss", "val/bits_per_byte", "perf/tokens_per_second"),
+        *("train/grad_norm", "val/loss/token", "perf/data_wait", "data/epoch"),
+    ]
+
+
 def test_a_setting_that_only_one_run_has():
     assert compare.differences({"a": "1", "b": "2"}, {"b": "2", "c": "3"}) == [("a", "1", "-"), ("c", "-", "3")]
 
