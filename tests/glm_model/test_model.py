@@ -160,7 +160,6 @@ def test_law_4_packing_is_invisible(model, packed):
             torch.testing.assert_close(model(*inputs(alone))[0], logits[row, at], rtol=0, atol=1e-5)
 
 
-@pytest.mark.usefixtures("each_backend")
 @pytest.mark.parametrize("vocab_size", [128, 127])
 @pytest.mark.parametrize("shape", [(0,), (1,), (8,), (9,), (2, 3), (3, 5)])
 def test_logits_of_few_positions_are_those_of_many(shape, vocab_size, small):
@@ -174,6 +173,7 @@ def test_logits_of_few_positions_are_those_of_many(shape, vocab_size, small):
     torch.testing.assert_close(gradients[0], gradients[1])
 
 
+@pytest.mark.usefixtures("each_backend")
 def test_without_segments_and_context_a_row_is_one_bidirectional_segment(model):
     tokens, zeros = torch.arange(3, 13)[None], torch.zeros(1, 10, dtype=torch.int64)
     positions = torch.arange(10)[None]
