@@ -198,7 +198,7 @@ def test_the_record_is_written_last_and_is_what_is_returned(cleaned, tmp_path):
     record = build(cleaned, "train", 0, name="shard-00009", url=str(tmp_path / "store"), pieces=[0, 1, 2])
     from infra import storage
 
-    read = storage.read_json(str(tmp_path / "store/work/train-shard-00009.json"))
+    read = storage.read_json(str(tmp_path / "store" / "work" / "train-shard-00009.json"))
     assert store.shard_of(read["shard"]) == store.shard_of(record["shard"])
     assert {k: v for k, v in read.items() if k != "shard"} == {k: v for k, v in record.items() if k != "shard"}
     assert (tmp_path / "store" / record["shard"]["path"]).exists()
