@@ -161,8 +161,9 @@ def test_law_4_packing_is_invisible(model, packed):
 
 
 @pytest.mark.parametrize("vocab_size", [128, 127])
-@pytest.mark.parametrize("shape", [(0,), (1,), (8,), (9,), (2, 3), (3, 5)])
+@pytest.mark.parametrize("shape", [(0,), (1,), (3,), (4,), (1, 2), (3, 5)])
 def test_logits_of_few_positions_are_those_of_many(shape, vocab_size, small):
+    torch.manual_seed(0)
     model = GLM(dataclasses.replace(small, vocab_size=vocab_size))
     x_D = torch.randn(*shape, small.width, requires_grad=True)
     logits_V, expected_V = model.logits(x_D), x_D @ model.token_embedding.weight.T
