@@ -26,12 +26,12 @@ test-all: install  ## every test, the README's commands as written among them
 	@$(PYTEST) $(TWO_FILES) --run-slow
 
 chaos: install  ## break a run at random for MINUTES=10 (workers, driver, checkpoints) and compare what comes of it
-	@CHAOS_MINUTES=$(or $(MINUTES),10) $(BIN)/python -m pytest --run-slow -s tests/workflows/test_faults.py -k chaos
+	@CHAOS_MINUTES=$(or $(MINUTES),10) $(BIN)/python -m pytest --run-slow -s tests/workflows/training/test_faults.py -k chaos
 
 check: install  ## lint, formatting, types, and the unit tests
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/pyright
+	@$(BIN)/pyright --pythonpath $(BIN)/python
 	@$(PYTEST) --maxprocesses=4 --dist=worksteal -m "not ray and not integration and not slow"
 
 format: install  ## rewrite the sources as ruff formats them

@@ -27,13 +27,13 @@ import torch
 from glm_model import from_pretrained
 from glm_model.train import TrainStep
 from infra import storage
-from pipelines import feed
-from pipelines.data_config import text_url
-from pipelines.lineage import documents_of
-from pipelines.store import Split
-from workflows.evaluation import evaluate, validation_of
-from workflows.history import Past, open_past, read_log
-from workflows.ranks import Ranks
+from pipelines.config import text_url
+from pipelines.feed import micro_batches
+from pipelines.store.format import Split
+from pipelines.store.lineage import documents_of
+from workflows.runs.history import Past, open_past, read_log
+from workflows.training.ranks import Ranks
+from workflows.training.validation import evaluate, validation_of
 
 _WINDOW = 64 << 20  # bytes
 
@@ -71,7 +71,7 @@ def main() -> None:
 
 def _model(past: Past) -> dict[str, float]:
     """Validation of the run's model on all held-out rows."""
-    recipe = feed.recipe_of(past.store, past.tokenizer, past.recipe.blanks, split="validation")
+    recipe = micro_batches.recipe_of(past.store, past.tokenizer, past.recipe.blanks, split="validation")
     masks = past.recipe.blanks.mask_tokens
     validation = validation_of(past.store, recipe, masks, rows=past.store.validation.rows, micro_rows=1)
     model = from_pretrained(storage.join(past.url, "model"))

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 
 from glm_model import GLM, Decoding, layout, sized
-from glm_model.generate import fill_tokens
-from glm_model.sampling import Written
+from glm_model.generation.fill import fill_tokens
+from glm_model.generation.sampling import Written
 
 CLS, MASK, SOP, VOCABULARY = 1, 2, 5, 30_592
 

@@ -26,7 +26,8 @@ import torch
 from batches import POSITIONS, TOKENS, make_batch, useful_flops
 from original_style import OriginalStyle
 
-from glm_model.attention import PREFERENCE, Backend, Use, attention, make_mask
+from glm_model.attention import Use, attention, make_mask
+from glm_model.attention.backends import PREFERENCE, Backend
 from glm_model.config import OptimConfig, sized
 from glm_model.mfu import peak_flops
 from glm_model.model import GLM

@@ -4,7 +4,7 @@
         [--train-steps 6] [--s3] [--json FILE]
 
 Both make micro-batches of one row, those of a step (--step-rows; the feed at most eight) laid out together: read,
-decode, draw the blanks, lay out. `feed` is `pipelines.feed.steps` in one process, as a train worker runs it, with the
+decode, draw the blanks, lay out. `feed` is `pipelines.feed` in one process, as a train worker runs it, with the
 blanks that the store has of its first epoch; `feed_drawn` draws them all, as `streaming_split` does; `feed_for_gpu`
 leaves the layout to the device that trains. `streaming_split` reads the same columns of the same files by
 `ray.data.read_parquet(...).streaming_split(1)`, with the same functions in the consumer; its CPU counts all processes
@@ -15,7 +15,7 @@ store to open, a read to plan; not imports); `first_batch_s` is the wall time fr
 With --s3 the store is copied to a local S3 server (moto) and two epochs are read from there through a proxy that counts
 bytes: `read_amplification` is bytes read over the bytes of the files that hold what was used, each epoch's for itself.
 A client of S3 has no page cache, so this is the store that no page cache holds: each epoch fetches every byte of it.
-`disk_cache_read_amplification` is of the second epoch, `infra.disk_cache` having kept the first.
+`disk_cache_read_amplification` is of the second epoch, `infra.storage.disk_cache` having kept the first.
 """
 
 import argparse
@@ -100,16 +100,17 @@ class _Opened:
         cache: Any = None,
     ) -> None:
         from glm_model.tokenizer import Tokenizer
-        from pipelines import blanks, feed
-        from pipelines.batches import BatchPlan
-        from pipelines.blanks import BlanksConfig
-        from pipelines.plans import plan_key
-        from pipelines.store import TokenStore
+        from pipelines.blanks import draw
+        from pipelines.blanks.draw import BlanksConfig
+        from pipelines.feed import micro_batches as feed
+        from pipelines.feed.order import BatchPlan
+        from pipelines.feed.stored_blanks import plan_key
+        from pipelines.store.format import TokenStore
 
         self.store, self.tokenizer = TokenStore.open(url, cache=cache), Tokenizer.load(url)
         settings = self.store.manifest["settings"]
         config, width = BlanksConfig(**settings["blanks"]), settings["row_width"]
-        key = plan_key(config, blanks.resolve(config), seed=config.seed, width=width) if stored else None
+        key = plan_key(config, draw.resolve(config), seed=config.seed, width=width) if stored else None
         self.recipe = feed.recipe_of(
             self.store, self.tokenizer, config, plan_key=key, expand_on_device=expand_on_device
         )
@@ -119,7 +120,7 @@ class _Opened:
 
 def _fed(opened: _Opened) -> Iterator[list[Any]]:
     """The micro-batches of step after step, as a train worker gets them."""
-    from pipelines import feed
+    from pipelines.feed import micro_batches as feed
 
     reader = feed.Reader(opened.store.train, opened.recipe)
     for item in feed.steps(reader, opened.plan, start=0, stop=1 << 40, rank=0, world=1):
@@ -131,8 +132,9 @@ def _split(opened: _Opened, filesystem: Any = None) -> Iterator[list[Any]]:
     import pyarrow as pa
     import ray.data
 
-    from pipelines import blanks, feed
-    from pipelines.store import read_rows
+    from pipelines.blanks import draw
+    from pipelines.feed import micro_batches as feed
+    from pipelines.store.format import read_rows
 
     train, recipe = opened.store.train, opened.recipe
     files = [f"{train.base(number)}/{shard.path}".removeprefix("s3://") for number, shard in enumerate(train.shards)]
@@ -142,7 +144,7 @@ def _split(opened: _Opened, filesystem: Any = None) -> Iterator[list[Any]]:
             batch_size=opened.plan.micro_batches, batch_format="pyarrow", prefetch_batches=4
         ):
             rows = read_rows(pa.table(table), train.dtype)
-            drawn, _ = blanks.draw_rows(
+            drawn, _ = draw.draw_rows(
                 recipe.mixture, rows, recipe.vocabulary, seed=recipe.seed, epoch=epoch, width=recipe.width
             )
             yield feed.lay_out(rows, drawn, [1] * (len(rows.row_offsets) - 1), recipe)
@@ -197,10 +199,10 @@ def _read_amplifications(url: str) -> dict[str, float]:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
     import pyarrow.fs
     import s3fs
-    import servers
+    from helpers import servers
 
     from infra import storage
-    from infra.disk_cache import DiskCache
+    from infra.storage.disk_cache import DiskCache
 
     with (
         tempfile.TemporaryDirectory(prefix="glm-cache-") as folder,
@@ -250,9 +252,9 @@ def _local_ray() -> Iterator[Callable[[], float]]:
     """A local Ray; yields a clock: CPU seconds of this process and all of Ray's, less what an idle Ray takes."""
     import psutil
 
-    from infra import cluster
+    from infra.cluster import connect
 
-    joined = cluster.connect(cluster.ClusterConfig(local_cpus=2), min_cpus=1)
+    joined = connect.connect(connect.ClusterConfig(local_cpus=2), min_cpus=1)
     here = psutil.Process()
 
     def cpu_s() -> float:
@@ -269,7 +271,7 @@ def _local_ray() -> Iterator[Callable[[], float]]:
         idle_rate = (cpu_s() - before) / _IDLE_S
         yield lambda: cpu_s() - idle_rate * time.perf_counter()
     finally:
-        cluster.shutdown(joined)
+        connect.shutdown(joined)
 
 
 def _options() -> argparse.Namespace:

@@ -3,7 +3,7 @@
     python benchmarks/objective.py [--segments 4096] [--rounds 31] [--json FILE]
 
 `plan` draws spans and their order for all segments at once (`pipelines.blanks.draw`); `expand` draws them and lays out
-all arrays of packed rows (`pipelines.examples.lay_out`), 8 rows of 14 segments at a time, and a row at a time; `layout
+all arrays of packed rows (`pipelines.feed.examples`), 8 rows of 14 segments at a time, and a row at a time; `layout
 alone` is `expand` with blanks that were drawn before. `per sample` builds the same arrays one sample at a time, as the
 authors' implementation does by its description; `t5` is the span corruption of the Hugging Face T5 collator, which has
 no order, no positions and no loss mask. Only `expand` is like for like: a plan is no training example yet. CPU seconds
@@ -24,10 +24,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 
 from glm_model.layout import Marks
-from pipelines import blanks, examples
-from pipelines.blanks import BlanksConfig, RowBatch
+from pipelines.blanks import draw
+from pipelines.blanks.draw import BlanksConfig, RowBatch
+from pipelines.feed import examples
 from pipelines.objectives.token import length_probabilities
-from pipelines.vocabulary import Vocabulary
+from pipelines.token_classes import Vocabulary
 
 LENGTH, ROW_SEGMENTS, WIDTH = 512, 14, 8192
 BATCH_ROWS = 8
@@ -39,7 +40,7 @@ MARKS = Marks(sop=SOP, eop=EOP, pad=0)
 def main() -> None:
     options = _options()
     rows, vocabulary = _segments(options.segments)
-    mixture = blanks.resolve(BlanksConfig(mixture="glm"))
+    mixture = draw.resolve(BlanksConfig(mixture="glm"))
     packed = batches(rows, BATCH_ROWS)
     single = batches(rows, 1)
     samples = [rows.tokens[a:b].tolist() for a, b in zip(rows.offsets[:200], rows.offsets[1:201], strict=True)]
@@ -48,17 +49,17 @@ def main() -> None:
 
     def expand(batches: list[RowBatch]) -> None:
         for batch in batches:
-            drawn = blanks.draw(mixture, batch, vocabulary, seed=1, epoch=0)
+            drawn = draw.draw(mixture, batch, vocabulary, seed=1, epoch=0)
             examples.lay_out(batch, drawn, mixture, vocabulary, width=WIDTH, marks=MARKS, length=LENGTH)
 
-    drawn = [blanks.draw(mixture, batch, vocabulary, seed=1, epoch=0) for batch in packed]
+    drawn = [draw.draw(mixture, batch, vocabulary, seed=1, epoch=0) for batch in packed]
 
     def lay_out() -> None:
         for batch, its in zip(packed, drawn, strict=True):
             examples.lay_out(batch, its, mixture, vocabulary, width=WIDTH, marks=MARKS, length=LENGTH)
 
     contenders: dict[str, tuple[Callable[[], object], int]] = {
-        "plan": (lambda: blanks.draw(mixture, rows, vocabulary, seed=1, epoch=0), options.segments),
+        "plan": (lambda: draw.draw(mixture, rows, vocabulary, seed=1, epoch=0), options.segments),
         "expand": (lambda: expand(packed), options.segments),
         "expand, 1 row": (lambda: expand(single), options.segments),
         "layout alone": (lay_out, options.segments),

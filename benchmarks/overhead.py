@@ -3,9 +3,9 @@
     python benchmarks/overhead.py --store runs/data/stores/<key> [--size tiny] [--workers 2] [--steps 60] [--rounds 5]
         [--json FILE]
 
-Both run `workflows.worker.Worker`, which reads, draws, computes, exchanges gradients and updates. Under Ray Train it
-also does what a run does for its user: asks whether to stop and whether a node leaves, logs each tenth step and tells
-the driver. Each round starts both, one after the other, in turns which first, and takes the median step after a
+Both run `Worker` of workflows/training, which reads, draws, computes, exchanges gradients and updates. Under Ray Train
+it also does what a run does for its user: asks whether to stop and whether a node leaves, logs each tenth step and
+tells the driver. Each round starts both, one after the other, in turns which first, and takes the median step after a
 warm-up. `overhead` is the mean over rounds of log(Ray / plain), with its 95 % interval (Student's t). `checkpoint_s` is
 what a step waits for a checkpoint (its copy; it is written in the background), `slowed_s` what the steps beside the
 writing lose, and `checkpoint_share` both over the time between two checkpoints, --checkpoint-every steps.
@@ -35,10 +35,10 @@ def main() -> None:
     if options.plain:
         _plain(json.loads(Path(options.plain).read_text()))
         return
-    from infra import cluster
+    from infra.cluster import connect
 
     job, recipe = _job(options)
-    joined = cluster.connect(cluster.ClusterConfig(), min_cpus=options.workers + 1)
+    joined = connect.connect(connect.ClusterConfig(), min_cpus=options.workers + 1)
     rounds: list[dict[str, dict[str, float]]] = []
     try:
         for number in range(options.rounds):
@@ -49,7 +49,7 @@ def main() -> None:
             seconds = " against ".join(f"{found[name]['step_s']:.4f} s" for name in ("ray", "plain"))
             print(f"round {number + 1}: {seconds}, {ratio:.3f}")
     finally:
-        cluster.shutdown(joined)
+        connect.shutdown(joined)
     _report(rounds, options)
 
 
@@ -76,7 +76,7 @@ def _report(rounds: list[dict[str, dict[str, float]]], options: argparse.Namespa
 
 
 def _beat_s() -> float:
-    from infra.watchdog import Watchdog
+    from infra.cluster.watchdog import Watchdog
 
     watchdog, beats = Watchdog(900.0), 1000
     began_at = time.perf_counter()
@@ -91,7 +91,7 @@ def time_steps(job: dict[str, Any], ranks: Any = None) -> dict[str, float]:
     """Steps, then a checkpoint and steps beside its writing; medians in seconds."""
     import torch
 
-    from workflows.worker import Worker
+    from workflows.training.worker import Worker
 
     torch.manual_seed(0)
     w = Worker(job, ranks)
@@ -125,8 +125,8 @@ def _worker(job: dict[str, Any]) -> None:
 
 
 def _under_ray(job: dict[str, Any], recipe: Any) -> dict[str, float]:
-    from infra.cluster import Link
-    from infra.ray_train import run_workers
+    from infra.cluster.connect import Link
+    from infra.cluster.train_workers import run_workers
 
     with tempfile.TemporaryDirectory() as folder:
         name = f"overhead-{time.time_ns()}"
@@ -153,7 +153,7 @@ def _plain(job: dict[str, Any]) -> None:
     import torch
     import torch.distributed as dist
 
-    from workflows.ranks import Ranks
+    from workflows.training.ranks import Ranks
 
     dist.init_process_group("gloo")
     ranks = Ranks(dist.get_rank(), dist.get_world_size(), torch.device("cpu"))
@@ -170,12 +170,12 @@ def _in_folder(job: dict[str, Any], folder: str) -> dict[str, Any]:
 def _job(options: argparse.Namespace) -> tuple[dict[str, Any], Any]:
     from glm_model.tokenizer import Tokenizer
     from infra import config
-    from infra.tracking import NOT_TRACKED
-    from pipelines.store import TokenStore
-    from pipelines.vocabulary import Vocabulary
-    from workflows import runs
-    from workflows.budget import make_budget, model_config
-    from workflows.recipe import Recipe
+    from infra.tracking.mlflow_runs import NOT_TRACKED
+    from pipelines.store.format import TokenStore
+    from pipelines.token_classes import Vocabulary
+    from workflows.runs import run as runs
+    from workflows.settings.budget import make_budget, model_config
+    from workflows.settings.recipe import Recipe
 
     settings = {
         "data.store": options.store,

@@ -27,9 +27,9 @@ import torch
 import torch.nn.functional as F
 from parity_scoring import EOP, Arrays, Facts, Pair, all_scores, fillings, generations, next_token_logits
 
-from glm_model.attention import Backend
+from glm_model.attention.backends import Backend
 from glm_model.model import GLM, Cache
-from glm_model.pretrained import from_authors_state, from_pretrained, save_authors, save_pretrained
+from glm_model.saved.pretrained import from_authors_state, from_pretrained, save_authors, save_pretrained
 
 GOLDEN = Path(__file__).resolve().parents[1] / ".." / "shared" / "reference" / "golden"
 HEADS = 4

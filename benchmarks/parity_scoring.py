@@ -11,10 +11,10 @@ import torch
 from glm_model import layout
 from glm_model.cache import Cache
 from glm_model.decoding import Decoding
-from glm_model.generate import fill_tokens
+from glm_model.generation.fill import fill_tokens
+from glm_model.generation.scoring import Piece, Score, score_pieces, score_text, score_tokens, text_windows
+from glm_model.generation.session import Reader, piece
 from glm_model.model import GLM
-from glm_model.reader import Reader, piece
-from glm_model.scoring import Piece, Score, score_pieces, score_text, score_tokens, text_windows
 
 CLS, MASK, SMASK, GMASK, SOP, EOP, EOS = 1, 2, 993, 992, 990, 991, 0
 MARKS = layout.Marks(sop=SOP, eop=EOP, pad=0)

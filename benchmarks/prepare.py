@@ -31,17 +31,17 @@ def main() -> None:
     import psutil
 
     from glm_model.tokenizer import Tokenizer
-    from infra import cluster
-    from pipelines.blanks import BlanksConfig
-    from pipelines.data_config import DataConfig, TokenizerConfig
+    from infra.cluster import connect
+    from pipelines.blanks.draw import BlanksConfig
+    from pipelines.config import DataConfig, TokenizerConfig
+    from pipelines.corpus.sources import Source, list_inputs, read_documents
     from pipelines.prepare import prepare
-    from pipelines.sources import Source, list_inputs, read_documents
 
     source = Source(options.reader, options.source)
     texts = [item.text for file in list_inputs([source]) for item in read_documents(file) if hasattr(item, "text")]
     size = sum(len(text.encode()) for text in texts)
     # One task at a time, as the bare tokenizer runs: two busy hyper-threads of a core inflate the CPU seconds of both.
-    joined = cluster.connect(cluster.ClusterConfig(local_cpus=1), min_cpus=1)
+    joined = connect.connect(connect.ClusterConfig(local_cpus=1), min_cpus=1)
     here = psutil.Process()
     before = _tree_cpu_s(here)
     time.sleep(_IDLE_S)
@@ -68,7 +68,7 @@ def main() -> None:
     assert config is not None
     worker_uss = _peak_worker_mib(here, lambda: prepare(config, BlanksConfig("glm"), progress=lambda *stage: stage[1]))
     shutil.rmtree(config.root)
-    cluster.shutdown(joined)
+    connect.shutdown(joined)
     medians = {name: statistics.median(values) for name, values in runs.items()}
     looked_up = statistics.median([t / b for t, b in zip(runs["tokenizer"], runs["bare"], strict=True)])
     ratio = statistics.median([p / b for p, b in zip(runs["prepare"], runs["bare"], strict=True)])
@@ -95,8 +95,8 @@ def main() -> None:
 
 def _one_file(folder: str, vocabulary: str):
     """The settings of a one-file corpus in that folder."""
-    from pipelines.data_config import DataConfig, TokenizerConfig
-    from pipelines.sources import Source
+    from pipelines.config import DataConfig, TokenizerConfig
+    from pipelines.corpus.sources import Source
 
     with open(f"{folder}/a.txt", "w") as file:
         file.write("A text that is long enough to be kept. " * 2000)

@@ -20,13 +20,13 @@ from pathlib import Path
 
 import numpy as np
 
-from infra import cluster
+from infra.cluster import connect
 from infra.config import Count
-from pipelines.blanks import BlanksConfig
-from pipelines.data_config import DataConfig, TokenizerConfig
+from pipelines.blanks.draw import BlanksConfig
+from pipelines.config import DataConfig, TokenizerConfig
+from pipelines.corpus.sources import Source
 from pipelines.prepare import prepare
-from pipelines.selection import SelectConfig
-from pipelines.sources import Source
+from pipelines.selection.select import SelectConfig
 
 _WORDS, _FILE_BYTES = 100, 20_000_000  # words of a document: about 500 bytes
 
@@ -34,7 +34,7 @@ _WORDS, _FILE_BYTES = 100, 20_000_000  # words of a document: about 500 bytes
 def main() -> None:
     options = _options()
     counts = [int(count) for count in options.documents.split(",")]
-    joined = cluster.connect(cluster.ClusterConfig(local_cpus=2), min_cpus=1)
+    joined = connect.connect(connect.ClusterConfig(local_cpus=2), min_cpus=1)
     values: dict[str, float] = {}
     print(f"{'documents':>10} {'MB':>7} {'s':>7} {'MB/s':>6} {'driver MiB':>11} {'worker MiB':>11}  dropped")
     for count in [min(counts), *counts]:  # the first round starts the workers
@@ -55,7 +55,7 @@ def main() -> None:
         for name, figure in zip(("mb", "s", "mb_per_s", "driver_mib", "worker_mib"), figures, strict=True):
             values[f"{name}_{count}"] = figure
         shutil.rmtree(folder)
-    cluster.shutdown(joined)
+    connect.shutdown(joined)
     if options.json:
         report = {"name": "scale", "machine": platform.processor() or platform.machine(), "values": values}
         Path(options.json).write_text(json.dumps(report | {"ratios": {}}, indent=2))

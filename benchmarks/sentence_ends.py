@@ -14,7 +14,7 @@ import platform
 import numpy as np
 
 from glm_model.tokenizer import Tokenizer
-from pipelines.vocabulary import CLOSER, classify, sentence_ends
+from pipelines.token_classes import CLOSER, classify, sentence_ends
 
 # A bar stands behind every sentence end.
 MARKED = """

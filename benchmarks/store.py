@@ -37,12 +37,16 @@ import pyarrow.parquet as pq
 from glm_model.tokenizer import Tokenizer
 from infra import storage
 from infra.errors import UserError
-from pipelines import blanks, decontaminate, near_duplicates, store, text, tokens
-from pipelines.blanks import BlanksConfig
-from pipelines.clean import CleanConfig, clean
-from pipelines.data_config import DataConfig
+from pipelines.blanks import draw
+from pipelines.blanks.draw import BlanksConfig
+from pipelines.config import DataConfig
+from pipelines.corpus import units as text
+from pipelines.corpus.clean import CleanConfig, clean
+from pipelines.corpus.sources import Source, group_inputs, list_inputs
 from pipelines.document import content_key
-from pipelines.sources import Source, group_inputs, list_inputs
+from pipelines.selection import contamination, near_duplicates
+from pipelines.store import format
+from pipelines.store import shards as tokens
 
 TEXT_CHARACTERS = 200  # fewer are no text but a title, of which a wiki has many
 ENTRY_EVERY, ENTRY_CHARACTERS = 50, 500  # evaluation entries made of the texts
@@ -133,7 +137,7 @@ def read_corpus(source: Source, url: str) -> Corpus:
     return Corpus(url, pieces, texts, sum(record["num_bytes"] for record in records))
 
 
-def write_store(corpus: Corpus, url: str) -> store.Split:
+def write_store(corpus: Corpus, url: str) -> format.Split:
     """All texts as training shards of the default shape, packed for the token objective."""
     config = DataConfig()
     settings = tokens.ShardSettings(
@@ -147,8 +151,8 @@ def write_store(corpus: Corpus, url: str) -> store.Split:
         tokens.build_shard(f"shard-{number:05d}", "train", pieces, everything, **places)
         for number, pieces in enumerate(assigned)
     ]
-    shards = [store.shard_of(record["shard"]) for record in records]
-    return store.Split(url, shards, store.token_dtype(tokens.tokenizer_of(url)[0].vocab_size))
+    shards = [format.shard_of(record["shard"]) for record in records]
+    return format.Split(url, shards, format.token_dtype(tokens.tokenizer_of(url)[0].vocab_size))
 
 
 def bare(texts: list[str], vocabulary: str) -> float:
@@ -157,7 +161,7 @@ def bare(texts: list[str], vocabulary: str) -> float:
     return _cpu_s(lambda: [tokenizer.encode_batch_by_library(texts[i : i + 4096]) for i in range(0, len(texts), 4096)])
 
 
-def scan(split: store.Split) -> np.ndarray:
+def scan(split: format.Split) -> np.ndarray:
     """The tokens of a split in one array."""
     flat, end = np.empty(split.tokens, split.dtype), 0
     for shard in split.shards:
@@ -165,28 +169,28 @@ def scan(split: store.Split) -> np.ndarray:
             for group in range(len(shard.groups)):
                 # Threads of pyarrow have a single column to share: they cost a quarter and gain nothing.
                 column = file.read_row_group(group, columns=["tokens"], use_threads=False)["tokens"]
-                some, _ = store.decode_binary(column, split.dtype)
+                some, _ = format.decode_binary(column, split.dtype)
                 flat[end : end + len(some)] = some
                 end += len(some)
     return flat
 
 
-def scan_all_columns(split: store.Split) -> None:
+def scan_all_columns(split: format.Split) -> None:
     """Row groups as training reads them."""
     for group in range(len(split.group_rows)):
         split.read_group(group)
 
 
-def store_values(split: store.Split) -> dict[str, float]:
+def store_values(split: format.Split) -> dict[str, float]:
     """Size, and how full the rows are once the blanks of the token objective are laid out (epoch 0)."""
-    mixture = blanks.resolve(BlanksConfig(mixture="glm"))
+    mixture = draw.resolve(BlanksConfig(mixture="glm"))
     width, length = DataConfig().row_width, DataConfig().sequence_length
     vocabulary = tokens.tokenizer_of(split.url)[1]
     used = redrawn = 0
     for group in range(len(split.group_rows)):
         rows = split.read_group(group)
-        drawn, redraws = blanks.draw_rows(mixture, rows, vocabulary, seed=1234, epoch=0, width=width)
-        used += int(blanks.positions(rows, drawn, mixture).sum())
+        drawn, redraws = draw.draw_rows(mixture, rows, vocabulary, seed=1234, epoch=0, width=width)
+        used += int(draw.positions(rows, drawn, mixture).sum())
         redrawn += int((redraws > 0).sum())
     size = sum(os.path.getsize(f"{split.url}/{shard.path}") for shard in split.shards)
     return {
@@ -198,18 +202,18 @@ def store_values(split: store.Split) -> dict[str, float]:
     }
 
 
-def _padding(split: store.Split, length: int, characters: int) -> float:
+def _padding(split: format.Split, length: int, characters: int) -> float:
     """Share of padding if each segment had a row of `length` tokens, over documents of so many characters and more."""
     used = rows = 0
     for shard in split.shards:
-        table = pq.read_table(f"{split.url}/{store.shard_files('train', Path(shard.path).stem).documents}")
+        table = pq.read_table(f"{split.url}/{format.shard_files('train', Path(shard.path).stem).documents}")
         kept = table["characters"].to_numpy() >= characters
         used += int(table["tokens"].to_numpy()[kept].sum())
         rows += int(table["pieces"].to_numpy()[kept].sum())
     return 1 - used / (rows * length) if rows else 0.0
 
 
-def peers(python: str, corpus: Corpus, split: store.Split, copies: int, folder: str) -> dict[str, Callable[[], float]]:
+def peers(python: str, corpus: Corpus, split: format.Split, copies: int, folder: str) -> dict[str, Callable[[], float]]:
     """The contenders that this interpreter has; says which it has not."""
     installed = _peer(python, "installed")
     found: dict[str, Callable[[], float]] = {}
@@ -261,7 +265,7 @@ def stage_contenders(corpus: Corpus, folder: str) -> dict[str, Callable[[], floa
     index = _evaluation_index(corpus, f"{folder}/entries.jsonl")
     found["exact duplicates"] = lambda: _cpu_s(exact)
     found["near duplicates"] = batched(near_duplicates.signatures)
-    found["decontamination"] = batched(lambda documents: decontaminate.contaminated(documents, index))
+    found["decontamination"] = batched(lambda documents: contamination.contaminated(documents, index))
     return found
 
 
@@ -274,7 +278,7 @@ def interleave(contenders: dict[str, Callable[[], float]], rounds: int) -> Runs:
     return runs
 
 
-def _rate(split: store.Split, work: Callable[[store.Split], object], times: int) -> float:
+def _rate(split: format.Split, work: Callable[[format.Split], object], times: int) -> float:
     """Mtok per CPU second of scanning a split again and again."""
 
     def again() -> None:
@@ -297,12 +301,12 @@ def _peer(python: str, *arguments: str) -> dict[str, Any]:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def _evaluation_index(corpus: Corpus, path: str) -> decontaminate.Index:
+def _evaluation_index(corpus: Corpus, path: str) -> contamination.Index:
     """Entries made of some texts written backwards: ordinary in size and letters, found nowhere."""
     with open(path, "w") as file:
         for document in corpus.texts[::ENTRY_EVERY]:
             file.write(json.dumps({"text": document[:ENTRY_CHARACTERS][::-1]}) + "\n")
-    return decontaminate.read_entries([decontaminate.EvaluationSet("jsonl", path)]).index
+    return contamination.read_entries([contamination.EvaluationSet("jsonl", path)]).index
 
 
 def _print(runs: Runs, stages: Runs, values: dict[str, float], ratios: dict[str, float], num_bytes: int) -> None:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from glm_model.config import SIZES, GLMConfig, sized
     from glm_model.decoding import Decoding
-    from glm_model.generate import fill, fill_batch
+    from glm_model.generation.fill import fill, fill_batch
+    from glm_model.generation.scoring import score, score_batch
     from glm_model.model import GLM
-    from glm_model.pretrained import from_pretrained, save_pretrained
-    from glm_model.scoring import score, score_batch
+    from glm_model.saved.pretrained import from_pretrained, save_pretrained
     from glm_model.tokenizer import Tokenizer
 
 _HOME = {
@@ -22,12 +22,12 @@ _HOME = {
     "GLMConfig": "config",
     "SIZES": "config",
     "Tokenizer": "tokenizer",
-    "fill": "generate",
-    "fill_batch": "generate",
-    "from_pretrained": "pretrained",
-    "save_pretrained": "pretrained",
-    "score": "scoring",
-    "score_batch": "scoring",
+    "fill": "generation.fill",
+    "fill_batch": "generation.fill",
+    "from_pretrained": "saved.pretrained",
+    "save_pretrained": "saved.pretrained",
+    "score": "generation.scoring",
+    "score_batch": "generation.scoring",
     "sized": "config",
 }
 __all__ = [

@@ -6,7 +6,7 @@ Weights (`state_dict`), i = 0 .. layers - 1:
   position_embedding.weight, block_position_embedding.weight [positions + 1, D]
   layers.i.attention_norm, layers.i.qkv [3D, D] (rows: all Q, K, V), layers.i.attention_out [D, D]: .weight, .bias
   layers.i.mlp_norm, layers.i.mlp_in [4D, D], layers.i.mlp_out [D, 4D], final_norm: .weight, .bias
-`glm_model.authors_checkpoint` translates the authors' names.
+`glm_model.saved.authors_checkpoint` translates the authors' names.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from glm_model.attention import AttentionMask, Backend, Use, attention, make_mask
+from glm_model.attention import AttentionMask, Use, attention, make_mask
+from glm_model.attention.backends import Backend
 from glm_model.cache import Cache
 from glm_model.checks import check_fields
 from glm_model.config import MORE_POSITIONS, GLMConfig
@@ -210,14 +211,14 @@ class GLM(nn.Module):
 
     @classmethod
     def from_pretrained(cls, url: str, *, heads: int | None = None) -> GLM:
-        """`glm_model.pretrained.from_pretrained`."""
-        from glm_model.pretrained import from_pretrained
+        """`glm_model.saved.pretrained.from_pretrained`."""
+        from glm_model.saved.pretrained import from_pretrained
 
         return from_pretrained(url, heads=heads)
 
     def save_pretrained(self, url: str, tokenizer: Tokenizer | None = None, *, card: str | None = None) -> None:
-        """`glm_model.pretrained.save_pretrained`."""
-        from glm_model.pretrained import save_pretrained
+        """`glm_model.saved.pretrained.save_pretrained`."""
+        from glm_model.saved.pretrained import save_pretrained
 
         save_pretrained(self, url, tokenizer=tokenizer, card=card)
 

@@ -20,7 +20,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from glm_model.attention import Backend, check_backend
+from glm_model.attention import check_backend
+from glm_model.attention.backends import Backend
 from glm_model.checks import check_fields
 from glm_model.config import OptimConfig
 from glm_model.loss import PLAIN, LossOptions, blank_loss, blank_positions, filled

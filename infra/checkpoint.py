@@ -20,8 +20,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from infra import local_files, storage
+from infra import storage
 from infra.errors import DataError, InfrastructureError
+from infra.storage import local as local_files
 
 if TYPE_CHECKING:
     import torch

@@ -9,13 +9,14 @@ from typing import BinaryIO, NamedTuple
 
 from glm_model.tokenizer import Tokenizer
 from infra import storage
-from pipelines.clean import clean
-from pipelines.corpus_tokenizer import load_tokenizer
-from pipelines.data_config import DataConfig
-from pipelines.decompress import TextStream, codec_of, decompressed
+from pipelines import readers
+from pipelines.config import DataConfig
+from pipelines.corpus.clean import clean
+from pipelines.corpus.decompress import TextStream, codec_of, decompressed
+from pipelines.corpus.sources import InputFile, list_inputs, read_documents
 from pipelines.document import Document, without_surrogates
-from pipelines.segment import chunk_documents
-from pipelines.sources import InputFile, list_inputs, read_documents, reader_module
+from pipelines.store.segments import chunk_documents
+from pipelines.store.tokenizer import load_tokenizer
 
 _FILES = 4  # of a source
 _TEXT_BYTES = 1_000_000  # of a file
@@ -121,7 +122,7 @@ def _of_file(file: InputFile, config: DataConfig, tokenizer: Tokenizer | None) -
 
 def _raw_bytes(file: InputFile, read: int, end: int) -> float:
     """Stored bytes behind the first `read` records, which end at decompressed byte `end`, or are rows of a table."""
-    count = getattr(reader_module(file.reader), "count", None)
+    count = getattr(readers.find(file.reader), "count", None)
     with storage.open_file(file.url) as raw:
         return file.size * read / max(count(raw), 1) if count else end / _swelling(raw, codec_of(file.path))
 

@@ -18,10 +18,10 @@ from glm_model.tokenizer import Tokenizer
 from infra import storage
 from infra.console import Console, human_bytes
 from infra.errors import DataError, UserError
-from pipelines import blanks, drops, held_out, ledger, mix, plans, selection, store, text, tokens
-from pipelines.blanks import BlanksConfig
-from pipelines.corpus_tokenizer import load_tokenizer, prepare_tokenizer, save_tokenizer
-from pipelines.data_config import (
+from pipelines import readers
+from pipelines.blanks import draw
+from pipelines.blanks.draw import BlanksConfig
+from pipelines.config import (
     DataConfig,
     check,
     content_settings,
@@ -32,37 +32,44 @@ from pipelines.data_config import (
     unit_key,
     unit_limit,
 )
-from pipelines.dataflow import Progress, run_stage
-from pipelines.sources import InputFile, Source, estimated_bytes, group_inputs, list_inputs, reader_module
+from pipelines.corpus import ledger
+from pipelines.corpus import units as text
+from pipelines.corpus.sources import InputFile, Source, estimated_bytes, group_inputs, list_inputs
+from pipelines.feed import stored_blanks
+from pipelines.selection import dropped, select
+from pipelines.stages import Progress, run_stage
+from pipelines.store import format, held_out, mix
+from pipelines.store import shards as tokens
+from pipelines.store.tokenizer import load_tokenizer, prepare_tokenizer, save_tokenizer
 
 _LARGE_UNITS = 8  # units' worth of text in one file, from which on a user is warned
 
 
-def prepare(config: DataConfig, blanks_config: BlanksConfig, *, progress: Progress) -> store.TokenStore:
+def prepare(config: DataConfig, blanks_config: BlanksConfig, *, progress: Progress) -> format.TokenStore:
     """The finished store of this configuration: opened when it exists, completed or made when it does not."""
     check(config, blanks_config)
     if config.store or config.mix:
         return _open_given(config)
-    plan = selection.resolve(config.select, preset=config.clean.preset)
+    plan = select.resolve(config.select, preset=config.clean.preset)
     read = prepare_text(config, progress=progress)
     tokenizer = prepare_tokenizer(config, read)
     settings = content_settings(config, blanks_config, plan.settings)
     url = store_url(config, read, tokenizer, settings)
-    if not store.is_whole(url):
+    if not format.is_whole(url):
         selected = selection_url(config, read, plan.settings)
-        units = selection.select(plan, read, text_url(config), selected, progress=progress)
-        if unknown := selection.unmatched(plan, units):
+        units = select.select(plan, read, text_url(config), selected, progress=progress)
+        if unknown := select.unmatched(plan, units):
             Console().warn(f"data.select.exclude names no document: {', '.join(unknown)}")
         save_tokenizer(tokenizer, url)
         cuts = _held_out(config, units)
         shards = _build_shards(config, units, cuts, url, settings, progress)
         _publish(config, units, cuts, tokenizer, settings, url, shards)
-    opened = store.TokenStore.open(url)
+    opened = format.TokenStore.open(url)
     prepare_plans(opened, config, blanks_config, progress=progress)
     return opened
 
 
-def verify(opened: store.TokenStore, *, progress: Progress) -> None:
+def verify(opened: format.TokenStore, *, progress: Progress) -> None:
     """Compare the content of every shard with its digest. Raises DataError naming those that differ."""
     items = [
         {"url": storage.join(split.base(number), shard.path), "digest": shard.digest}
@@ -71,7 +78,7 @@ def verify(opened: store.TokenStore, *, progress: Progress) -> None:
     ]
 
     def task(item: dict[str, Any]) -> dict[str, Any]:
-        return {**item, "wrong": store.verify_shard(item["url"], item["digest"])}
+        return {**item, "wrong": format.verify_shard(item["url"], item["digest"])}
 
     wrong = [record for record in run_stage("verify", task, items, progress) if record["wrong"]]
     if wrong:
@@ -98,10 +105,10 @@ def find_store(config: DataConfig, blanks_config: BlanksConfig) -> str | None:
     units = [unit for key in keys for unit in records[key]]
     if not config.tokenizer.url and not storage.exists(storage.join(trained_url(config, units), "tokenizer.json")):
         return None
-    plan = selection.resolve(config.select, preset=config.clean.preset)
+    plan = select.resolve(config.select, preset=config.clean.preset)
     settings = content_settings(config, blanks_config, plan.settings)
     place = store_url(config, units, prepare_tokenizer(config, units), settings)
-    return place if store.is_whole(place) else None
+    return place if format.is_whole(place) else None
 
 
 def prepare_text(config: DataConfig, *, progress: Progress) -> list[dict[str, Any]]:
@@ -136,30 +143,30 @@ def prepare_text(config: DataConfig, *, progress: Progress) -> list[dict[str, An
 
 
 def prepare_plans(
-    opened: store.TokenStore, config: DataConfig, blanks_config: BlanksConfig, *, progress: Progress
+    opened: format.TokenStore, config: DataConfig, blanks_config: BlanksConfig, *, progress: Progress
 ) -> str:
     """Draw and store the blanks of the validation split and of the first epochs where they are missing; returns the
     plan key.
     """
-    mixture = blanks.resolve(blanks_config)
+    mixture = draw.resolve(blanks_config)
     width, seed, url = opened.manifest["settings"]["row_width"], blanks_config.seed, opened.url
-    key = plans.plan_key(blanks_config, mixture, seed=seed, width=width)
+    key = stored_blanks.plan_key(blanks_config, mixture, seed=seed, width=width)
     wanted = [("validation", 0), *(("train", epoch) for epoch in range(config.plan_epochs))]
     items = []
     for name, epoch in wanted:
         split = opened.validation if name == "validation" else opened.train
         for shard, entry in enumerate(split.shards):
-            if not storage.exists(storage.join(url, plans.plan_path(key, name, epoch, entry.path))):
+            if not storage.exists(storage.join(url, stored_blanks.plan_path(key, name, epoch, entry.path))):
                 items.append({"split": name, "shard": shard, "epoch": epoch})
 
     def task(item: dict[str, Any]) -> dict[str, Any]:
-        here = store.TokenStore.open(url)
+        here = format.TokenStore.open(url)
         split = here.validation if item["split"] == "validation" else here.train
-        return plans.write_plan(
+        return stored_blanks.write_plan(
             url,
             split,
             item["shard"],
-            blanks.resolve(blanks_config),
+            draw.resolve(blanks_config),
             tokens.tokenizer_of(url)[1],
             key=key,
             name=item["split"],
@@ -171,7 +178,7 @@ def prepare_plans(
     run_stage("blanks", task, items, progress)
     summary = storage.join(url, "plans", key, "summary.json")
     if items or not storage.exists(summary):
-        redrawn = plans.redrawn_rows(storage.join(url, "plans", key))
+        redrawn = stored_blanks.redrawn_rows(storage.join(url, "plans", key))
         storage.write_json(summary, {"blanks": asdict(blanks_config), "redrawn_rows": redrawn, "width": width})
     return key
 
@@ -199,7 +206,7 @@ class Cuts(NamedTuple):
 
 def _held_out(config: DataConfig, units: list[dict[str, Any]]) -> Cuts:
     min_bytes = 4 * int(config.validation_tokens)
-    documents = functools.partial(drops.documents_by_key, text_url(config))
+    documents = functools.partial(dropped.documents_by_key, text_url(config))
     limits = held_out.validation_limits(
         units, fraction=config.validation_fraction, min_bytes=min_bytes, documents=documents
     )
@@ -216,11 +223,11 @@ def _build_shards(
     progress: Progress,
 ) -> list[dict[str, Any]]:
     sources, shard_settings, place = text_url(config), _shard_settings(settings), storage.absolute(url)
-    pieces = {split: held_out.pieces_within(text.pieces(units), cuts.ranges[split]) for split in store.SPLITS}
+    pieces = {split: held_out.pieces_within(text.pieces(units), cuts.ranges[split]) for split in format.SPLITS}
     pieces["validation"] += held_out.pieces_of(text.pieces(units), cuts.tails, but=pieces["validation"])
     items = [
         {"name": f"shard-{number:05d}", "split": split, "pieces": assigned}
-        for split in store.SPLITS
+        for split in format.SPLITS
         for number, assigned in enumerate(
             tokens.assign_pieces(pieces[split], shard_bytes=int(config.shard_bytes), seed=config.seed)
         )
@@ -238,7 +245,7 @@ def _build_shards(
             settings=shard_settings,
         )
 
-    files = [store.shard_files(item["split"], item["name"]) for item in items]
+    files = [format.shard_files(item["split"], item["name"]) for item in items]
     there = {info.path for info in storage.list_files(url)}
     todo = [item for item, paths in zip(items, files, strict=True) if not set(paths) <= there]
     run_stage("tokens", task, todo, progress)
@@ -261,19 +268,19 @@ def _publish(
     assert kept == in_store, f"{kept} documents kept and {in_store} in the shards"
     ledgers = [storage.join(text_url(config), f"{unit['path']}.ledger.parquet") for unit in units]
     chosen = units[0].get("selection") if units else None
-    ledgers += drops.drop_files(chosen) if chosen else []
+    ledgers += dropped.drop_files(chosen) if chosen else []
     contamination = storage.read_json(storage.join(chosen, "record.json"))["contamination"] if chosen else []
     if contamination:
         report = storage.read_bytes(storage.join(str(chosen), "contamination.parquet"))
         storage.write_bytes(storage.join(url, "contamination.parquet"), report)
     listed = ledger.join_ledgers(ledgers, storage.join(url, "ledger.parquet"))
     assert listed == num_dropped, f"{num_dropped} documents dropped and {listed} in the ledger"
-    store.publish(
+    format.publish(
         url,
         {
             "tokenizer_digest": tokenizer.digest,
             "vocab_size": tokenizer.vocab_size,
-            "dtype": store.token_dtype(tokenizer.vocab_size).str,
+            "dtype": format.token_dtype(tokenizer.vocab_size).str,
             "settings": settings,
             **balance,
             "without_tokens": sum(shard["without_tokens"] for shard in shards),
@@ -281,7 +288,7 @@ def _publish(
             "contamination": contamination,
             "held_out_ends": len(cuts.tails),
         },
-        {name: [store.shard_of(s["shard"]) for s in shards if s["split"] == name] for name in store.SPLITS},
+        {name: [format.shard_of(s["shard"]) for s in shards if s["split"] == name] for name in format.SPLITS},
     )
 
 
@@ -289,9 +296,9 @@ def _shard_settings(settings: dict[str, Any]) -> tokens.ShardSettings:
     return tokens.ShardSettings(**{name: settings[name] for name in tokens.ShardSettings._fields})
 
 
-def _open_given(config: DataConfig) -> store.TokenStore:
+def _open_given(config: DataConfig) -> format.TokenStore:
     """data.store or data.mix as it is. Raises UserError when data.tokenizer.url is another tokenizer than its own."""
-    opened = mix.mix(config.mix, config.root) if config.mix else store.TokenStore.open(str(config.store))
+    opened = mix.mix(config.mix, config.root) if config.mix else format.TokenStore.open(str(config.store))
     if config.tokenizer.url and load_tokenizer(config.tokenizer.url).digest != opened.manifest["tokenizer_digest"]:
         raise UserError(
             f"data.tokenizer.url={config.tokenizer.url} is not the tokenizer of "
@@ -304,7 +311,7 @@ def _open_given(config: DataConfig) -> store.TokenStore:
 
 def _warn_of_ignored_files(source: Source, paths: list[str]) -> None:
     shown = ", ".join(paths[:3]) + (", ..." if len(paths) > 3 else "")
-    takes = ", ".join(reader_module(source.reader).SUFFIXES)
+    takes = ", ".join(readers.find(source.reader).SUFFIXES)
     Console().warn(
         f"{len(paths):,} files of {source.url} are not read, by their names: {shown}. The reader {source.reader!r} "
         f"takes {takes}; a file that is named itself is read whatever its name"

@@ -50,7 +50,7 @@ def local_ray() -> Iterator[None]:
     import ray
 
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("RAY_ADDRESS", "local")  # as infra.cluster does it
+        environment.setenv("RAY_ADDRESS", "local")  # as infra.cluster.connect does it
         ray.init(
             address="local",
             num_cpus=4,
@@ -68,7 +68,7 @@ def s3() -> Iterator[str]:
     """An empty bucket of an S3 that this process starts, by way of AWS_* variables: processes started later see it."""
     pytest.importorskip("moto", reason="needs the extra dev")
     s3fs = pytest.importorskip("s3fs", reason="needs the extra s3")
-    import servers
+    from helpers import servers
 
     with servers.s3_server() as address, pytest.MonkeyPatch.context() as environment:
         environment.setenv("AWS_ENDPOINT_URL", address)
@@ -94,7 +94,7 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def tiny_tokenizer(tmp_path_factory):
     """A handmade WordPiece tokenizer (see `small.PIECES`)."""
-    import small
+    from helpers import small
 
     return small.tokenizer(tmp_path_factory.mktemp("vocabulary"))
 
@@ -102,7 +102,7 @@ def tiny_tokenizer(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_store(tmp_path_factory, tiny_tokenizer):
     """A published store of 120 documents: 2 training shards with several row groups, 1 validation shard."""
-    import small
+    from helpers import small
 
     return small.store(tmp_path_factory.mktemp("tiny"), tiny_tokenizer)
 
@@ -110,7 +110,7 @@ def tiny_store(tmp_path_factory, tiny_tokenizer):
 @pytest.fixture(scope="session")
 def empty_mlflow_database(tmp_path_factory):
     """Migrated once: making it takes seconds, copying it does not."""
-    from infra.mlflow_client import client_of
+    from infra.tracking.mlflow_client import client_of
 
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
     client_of(f"sqlite:///{path}").get_experiment_by_name("none")

@@ -7,9 +7,8 @@ import random
 import runpy
 import sys
 
-import benchmark_modules
 import pytest
-import small
+from helpers import benchmark_modules, small
 
 
 @pytest.fixture(scope="module")

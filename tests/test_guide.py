@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import small
+from helpers import small
 
 from glm_model.layout import check_spans, expand, restore
 from infra.config import dataclass_from
-from pipelines import blanks, examples
-from pipelines.blanks import BlanksConfig
-from pipelines.sources import Source, list_inputs, read_documents
+from pipelines.blanks import draw
+from pipelines.blanks.draw import BlanksConfig
+from pipelines.corpus.sources import Source, list_inputs, read_documents
+from pipelines.feed import examples
 
 GUIDE = Path(__file__).resolve().parents[1] / "docs" / "guide.md"
 
@@ -40,15 +41,15 @@ def printed(tmp_path, monkeypatch):
 def test_the_objective_is_short_and_keeps_the_laws(printed):
     code = printed("One blank of one word's length", "one_token")
     assert len(code.splitlines()) < 60
-    mixture = blanks.resolve(BlanksConfig(mixture={"token": 0.5, "guide_package.one_token": 0.5}))
+    mixture = draw.resolve(BlanksConfig(mixture={"token": 0.5, "guide_package.one_token": 0.5}))
     rows = small.numbers([1, 2, 30, 200] * 20, [True, False] * 40)
-    drawn = blanks.draw(mixture, rows, small.golden_vocabulary(), seed=1, epoch=0)
+    drawn = draw.draw(mixture, rows, small.golden_vocabulary(), seed=1, epoch=0)
     mine = np.flatnonzero(drawn.objective == 1)
     assert len(mine) > 10
     assert (np.diff(drawn.span_offsets)[mine] == 1).all()
     ragged = examples.ragged(rows, drawn, mixture, small.golden_vocabulary(), sop=990, length=512)
     check_spans(ragged)
-    sizes = blanks.positions(rows, drawn, mixture)
+    sizes = draw.positions(rows, drawn, mixture)
     laid_out = expand(ragged, np.arange(len(sizes) + 1), width=int(sizes.max()), marks=small.GOLDEN_MARKS)
     for i in mine:
         alone = type(laid_out)(**{name: array[i, : sizes[i]] for name, array in laid_out.arrays().items()})

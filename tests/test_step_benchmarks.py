@@ -10,11 +10,10 @@ import sys
 import time
 from pathlib import Path
 
-import benchmark_modules
 import pytest
-import small_run
 import torch
-from faults import Trial
+from helpers import benchmark_modules, small_run
+from helpers.faults import Trial
 
 from glm_model.config import sized
 from glm_model.model import GLM

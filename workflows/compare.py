@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 from infra import config, storage
 from infra.console import Console
 from infra.errors import UserError, run_main
-from workflows.comparison_page import page
-from workflows.history import fingerprints, read_log
-from workflows.recipe import Recipe
-from workflows.runs import find_run
+from workflows.runs.comparison import page
+from workflows.runs.history import fingerprints, read_log
+from workflows.runs.run import find_run
+from workflows.settings.recipe import Recipe
 
 _SHOWN = ("train/loss", "val/loss", "val/bits_per_byte", "perf/tokens_per_second")
 

@@ -64,7 +64,7 @@ def main() -> None:
     screen = Console()
     source = _source(options.from_)
     target = _target(options, source)
-    from glm_model.pretrained import save_authors, save_pretrained  # torch takes seconds to load
+    from glm_model.saved.pretrained import save_authors, save_pretrained
 
     model = _load(source, options, screen)
     is_authors = _is_authors(source)
@@ -148,7 +148,7 @@ def _folder(source: str) -> str:
 
 def _is_authors(source: str) -> bool:
     """Whether the checkpoint is not of our form, so that its special ids are those of one of the authors' tables."""
-    from glm_model.pretrained import MODEL_TYPE
+    from glm_model.saved.pretrained import MODEL_TYPE
 
     place = storage.join(source, "config.json")
     return not storage.exists(place) or storage.read_json(place).get("model_type") != MODEL_TYPE
@@ -175,7 +175,7 @@ def _load(source: str, options: ExportConfig, screen: Console) -> "GLM":
 
 def _table(model: "GLM", options: ExportConfig, is_authors: bool) -> str | None:
     """The name of the table that the special ids must agree with; None: the tokenizer's own are right."""
-    from glm_model.authors_tokens import recognise
+    from glm_model.saved.authors_tokens import recognise
 
     if options.tokens is not None:
         return None if options.tokens == "own" else options.tokens
@@ -184,7 +184,7 @@ def _table(model: "GLM", options: ExportConfig, is_authors: bool) -> str | None:
 
 def _tokenizer(source: str, options: ExportConfig, table: str | None) -> "tuple[Tokenizer | None, str | None]":
     """(tokenizer, the table that it agrees with). A complete tokenizer.json beside the checkpoint needs no table."""
-    from glm_model.authors_tokens import load_tokenizer
+    from glm_model.saved.authors_tokens import load_tokenizer
 
     url, folder = options.tokenizer, _folder(source)
     beside = storage.join(folder, "tokenizer.json")
@@ -271,7 +271,7 @@ def _summary(
         command = f'python workflows/generate.py --model {shlex.quote(options.to)} --text "{text}"'
         screen.next_steps([("fill a blank", command)])
         return
-    from glm_model.authors_tokens import PUBLISHED
+    from glm_model.saved.authors_tokens import PUBLISHED
 
     file = PUBLISHED[table].file if table else "the file that it was trained with"
     screen.warn(f"the folder has no tokenizer.json, so it cannot be given text: the model's tokenizer is {file}")

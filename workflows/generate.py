@@ -19,7 +19,7 @@ from infra.console import Console
 from infra.errors import DataError, UserError, run_main
 
 if TYPE_CHECKING:
-    from glm_model.generate import Filled
+    from glm_model.generation.fill import Filled
 
 # What a checkpoint of the authors has in its folder.
 _AUTHORS = ("pytorch_model.bin", "mp_rank_00_model_states.pt", "latest_checkpointed_iteration.txt", "latest")
@@ -95,7 +95,7 @@ def _show(screen: Console, text: str, samples: "Sequence[Filled]", *, titled: bo
     """A filled text; or the samples of a text, each with the log-probability of its blanks, the best first."""
     from rich.text import Text
 
-    from pipelines.render import filled
+    from pipelines.views.render import filled
 
     if titled:
         screen.line(text)
@@ -107,7 +107,7 @@ def _show(screen: Console, text: str, samples: "Sequence[Filled]", *, titled: bo
 
 
 def _order(given: str) -> str | list[int]:
-    from glm_model.prompts import check_order
+    from glm_model.generation.prompts import check_order
 
     numbers = given.strip("[]").replace(" ", "").split(",")
     order = [int(number) for number in numbers] if all(number.isdecimal() for number in numbers) else given

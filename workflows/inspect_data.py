@@ -14,17 +14,19 @@ from pathlib import Path
 from typing import Literal
 
 from glm_model.tokenizer import Tokenizer
-from infra import cluster, config, storage
+from infra import config, storage
+from infra.cluster import connect
 from infra.console import Console
 from infra.errors import DataError, UserError, nearest, run_main
-from pipelines import blanks, render
-from pipelines.blank_statistics import Histogram, histograms
-from pipelines.export_examples import export
+from pipelines.blanks import draw
 from pipelines.prepare import find_store
-from pipelines.store import Split, TokenStore
-from pipelines.vocabulary import Vocabulary
-from workflows import history
-from workflows.recipe import Recipe, settle_paths
+from pipelines.store.format import Split, TokenStore
+from pipelines.token_classes import Vocabulary
+from pipelines.views import render
+from pipelines.views.export import export
+from pipelines.views.statistics import Histogram, histograms
+from workflows.runs import history
+from workflows.settings.recipe import Recipe, settle_paths
 
 
 @dataclass
@@ -58,7 +60,7 @@ def main() -> None:
     recipe, _ = config.parse(
         InspectRecipe, description="Show what a model is asked on a recipe's store; for a run: --run RUN --help."
     )
-    settle_paths(recipe, in_job=cluster.inside_job())
+    settle_paths(recipe, in_job=connect.inside_job())
     url = find_store(recipe.data, recipe.blanks)
     if url is None:
         raise DataError(
@@ -86,7 +88,7 @@ def main() -> None:
 
 
 def _examples(recipe: InspectRecipe, opened: TokenStore, split: Split, tokenizer: Tokenizer) -> list[render.Shown]:
-    wanted, names = recipe.inspect, blanks.resolve(recipe.blanks).names
+    wanted, names = recipe.inspect, draw.resolve(recipe.blanks).names
     if wanted.objective is not None and wanted.objective not in names:
         raise UserError(f"the mixture has no objective {wanted.objective!r}{nearest(wanted.objective, names)}")
     only = (wanted.objective,) if wanted.objective else names
@@ -96,11 +98,11 @@ def _examples(recipe: InspectRecipe, opened: TokenStore, split: Split, tokenizer
 
 
 def _histograms(recipe: InspectRecipe, opened: TokenStore, split: Split, tokenizer: Tokenizer) -> list[Histogram]:
-    mixture, vocabulary = blanks.resolve(recipe.blanks), Vocabulary.of(tokenizer)
+    mixture, vocabulary = draw.resolve(recipe.blanks), Vocabulary.of(tokenizer)
     width = opened.manifest["settings"]["row_width"]
     groups = [split.read_group(group) for group in range(min(recipe.inspect.groups, len(split.group_rows)))]
-    rows = blanks.concatenate_rows(groups)
-    drawn, _ = blanks.draw_rows(
+    rows = draw.concatenate_rows(groups)
+    drawn, _ = draw.draw_rows(
         mixture, rows, vocabulary, seed=recipe.blanks.seed, epoch=recipe.inspect.epoch, width=width
     )
     return histograms(mixture, rows, drawn, vocabulary)

@@ -8,17 +8,18 @@ python workflows/prepare.py --config ... --verify
 
 import sys
 
-from infra import cluster, config
+from infra import config
+from infra.cluster import connect
 from infra.console import Console
 from infra.errors import run_main
-from pipelines.data_config import check
+from pipelines.config import check
 from pipelines.prepare import find_store, prepare, verify
-from pipelines.store import TokenStore
-from workflows import runs
-from workflows.plan import show_plan
-from workflows.progress import Stages, preparation
-from workflows.recipe import Recipe, check_shared_data, run_name, settle_paths
-from workflows.store_report import show_store, track
+from pipelines.store.format import TokenStore
+from workflows.runs import run as runs
+from workflows.runs.plan import show_plan
+from workflows.runs.preparation import show_store, track
+from workflows.runs.progress import Stages, preparation
+from workflows.settings.recipe import Recipe, check_shared_data, run_name, settle_paths
 
 
 def main() -> None:
@@ -30,21 +31,21 @@ def main() -> None:
             "verify": "read the finished store and compare its content with its digests",
         },
     )
-    settle_paths(recipe, in_job=cluster.inside_job())
+    settle_paths(recipe, in_job=connect.inside_job())
     screen = Console(recipe.console)
     if flags["plan"]:
         show_plan(recipe, run_name(recipe, runs.recipe_name(sys.argv)), screen)
         return
     check(recipe.data, recipe.blanks)
     find_store(recipe.data, recipe.blanks)  # what is wrong with sources is said before Ray starts
-    ray = cluster.connect(recipe.cluster, say=screen.line)
+    ray = connect.connect(recipe.cluster, say=screen.line)
     stages: Stages = {}
     try:
         opened = prepared(recipe, stages, screen)
         if flags["verify"]:
             verify(opened, progress=preparation(screen))
     finally:
-        cluster.shutdown(ray)
+        connect.shutdown(ray)
     if stages:
         track(opened, stages, recipe)
     else:

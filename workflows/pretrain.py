@@ -17,26 +17,28 @@ from typing import Any
 
 from glm_model.config import GLMConfig, num_parameters
 from glm_model.tokenizer import Tokenizer
-from infra import checkpoint, cluster, config, fit, storage, tracking
+from infra import checkpoint, config, storage, tracking
+from infra.cluster import capacity, connect
+from infra.cluster.train_workers import run_workers
 from infra.console import Console
 from infra.errors import Interrupted, UserError, run_main
-from infra.ray_train import run_workers
 from pipelines.prepare import find_store
-from pipelines.store import TokenStore
-from pipelines.vocabulary import Vocabulary
-from workflows import run_report, runs
-from workflows.budget import BYTES_PER_PARAMETER, Budget, check_recipe, make_budget, model_config
-from workflows.calibration import Pace, measure_pace
-from workflows.finish import export, fill_examples, show_examples
-from workflows.initial import settle_model, told_growth
-from workflows.plan import show_plan
+from pipelines.store.format import TokenStore
+from pipelines.token_classes import Vocabulary
 from workflows.prepare import prepared
-from workflows.progress import Stages, training
-from workflows.recipe import Recipe, check_shared, run_name, settle_paths
-from workflows.room import room_for
-from workflows.store_report import track
-from workflows.train_loop import train_worker
-from workflows.watch import Patience
+from workflows.runs import report
+from workflows.runs import run as runs
+from workflows.runs.final_model import export, fill_examples, show_examples
+from workflows.runs.launch import room_for
+from workflows.runs.pace import Pace, measure_pace
+from workflows.runs.plan import show_plan
+from workflows.runs.preparation import track
+from workflows.runs.progress import Stages, training
+from workflows.settings.budget import BYTES_PER_PARAMETER, Budget, check_recipe, make_budget, model_config
+from workflows.settings.recipe import Recipe, check_shared, run_name, settle_paths
+from workflows.training.health import Patience
+from workflows.training.initial_weights import settle_model, told_growth
+from workflows.training.loop import train_worker
 
 
 def main() -> None:
@@ -48,7 +50,7 @@ def main() -> None:
             "calibrate": "with --plan: take a few steps on the workers, for a time that is measured",
         },
     )
-    settle_paths(recipe, in_job=cluster.inside_job())
+    settle_paths(recipe, in_job=connect.inside_job())
     name = run_name(recipe, runs.recipe_name(sys.argv))
     check_recipe(recipe, begun=runs.has_begun(recipe, name) and not flags["plan"])
     screen = Console(recipe.console)
@@ -61,7 +63,7 @@ def main() -> None:
     run = runs.open_run(recipe, name)
     if run.finished:
         runs.catch_up(run, recipe, screen)
-        run_report.show_finished(run, screen)
+        report.show_finished(run, screen)
         return
     with runs.held(run), _workers_fit(recipe, screen):
         opened = runs.own_store(run) or _prepared(recipe, screen)
@@ -97,14 +99,14 @@ def _check_room(recipe: Recipe, shape: GLMConfig, screen: Console) -> None:
     """
     train = recipe.train
     workers = (train.min_workers, train.resources_per_worker, train.use_gpu)
-    if cluster.inside_job() or os.environ.get("RAY_ADDRESS", "local") not in ("", "local"):
-        cluster.connect(recipe.cluster, say=screen.line)
-        fit.check_fit(*workers)
+    if connect.inside_job() or os.environ.get("RAY_ADDRESS", "local") not in ("", "local"):
+        connect.connect(recipe.cluster, say=screen.line)
+        capacity.check_fit(*workers)
         _check_memory(recipe, shape)
         return
     cores = os.cpu_count() or 1
     cpus = recipe.cluster.local_cpus or max(train.max_workers + 1, cores)  # as `_workers_fit` has them started
-    fit.check_machine(*workers, cpus=cpus, bytes_per_worker=BYTES_PER_PARAMETER * num_parameters(shape))
+    capacity.check_machine(*workers, cpus=cpus, bytes_per_worker=BYTES_PER_PARAMETER * num_parameters(shape))
     if train.max_workers > cores:
         screen.warn(f"{train.max_workers} workers would share {cores} cores of this machine, and its memory")
 
@@ -112,19 +114,19 @@ def _check_room(recipe: Recipe, shape: GLMConfig, screen: Console) -> None:
 @contextlib.contextmanager
 def _workers_fit(recipe: Recipe, screen: Console) -> Iterator[None]:
     """A Ray that has room for the recipe's workers, and shares with them what they need."""
-    ray = cluster.connect(recipe.cluster, min_cpus=recipe.train.max_workers + 1, say=screen.line)
+    ray = connect.connect(recipe.cluster, min_cpus=recipe.train.max_workers + 1, say=screen.line)
     try:
         if ray.started_here and recipe.train.max_workers > (os.cpu_count() or 1):
             screen.warn(
                 f"{recipe.train.max_workers} workers share {os.cpu_count()} cores of this machine, and its memory"
             )
         workers = (recipe.train.min_workers, recipe.train.resources_per_worker, recipe.train.use_gpu)
-        fit.wait_for_fit(*workers, wait_s=recipe.cluster.wait_s, say=screen.line)
-        if fit.several_nodes(*workers[1:]):
+        capacity.wait_for_fit(*workers, wait_s=recipe.cluster.wait_s, say=screen.line)
+        if capacity.several_nodes(*workers[1:]):
             check_shared(recipe)
         yield
     finally:
-        cluster.shutdown(ray)
+        connect.shutdown(ray)
 
 
 def _prepared(recipe: Recipe, screen: Console) -> TokenStore:
@@ -142,7 +144,7 @@ def train(recipe: Recipe, run: runs.Run, opened: TokenStore, screen: Console) ->
     _check_memory(recipe, shape)
     budget = _settled(recipe, run, opened, shape, Vocabulary.of(tokenizer), screen)
     handle = runs.start(recipe, run, opened, budget)
-    run_report.show_header(recipe, run, opened, budget, handle, screen)
+    report.show_header(recipe, run, opened, budget, handle, screen)
     if recipe.run.fresh:
         screen.line("begun anew; the same command without --run.fresh continues it")
     if recipe.model.init_from and checkpoint.latest(run.checkpoints_url) is None:
@@ -156,12 +158,12 @@ def train(recipe: Recipe, run: runs.Run, opened: TokenStore, screen: Console) ->
         raise
     runs.finish(run, handle, validated, screen)
     fill_examples(run.model_url, opened, screen)
-    run_report.show_next(run, handle, screen)
+    report.show_next(run, handle, screen)
 
 
 def _check_memory(recipe: Recipe, shape: GLMConfig) -> None:
     if not recipe.train.use_gpu:
-        fit.check_memory(recipe.train.min_workers, BYTES_PER_PARAMETER * num_parameters(shape))
+        capacity.check_memory(recipe.train.min_workers, BYTES_PER_PARAMETER * num_parameters(shape))
 
 
 def _settled(
@@ -189,7 +191,7 @@ def _run_workers(
 ) -> None:
     """Run the train workers to the last step. Raises Interrupted when they were stopped early."""
     link_name = f"glm-{run.name}-{run.attempt_name()}"
-    link = cluster.Link.create(link_name)
+    link = connect.Link.create(link_name)
     job = runs.worker_job(recipe, run, opened, budget, shape, handle, link_name=link_name)
     found = checkpoint.latest(run.checkpoints_url)
 

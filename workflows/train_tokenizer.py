@@ -5,19 +5,20 @@
 `pretrain.py` and `prepare.py` do the same by themselves where `data.tokenizer.url` is not given.
 """
 
-from infra import cluster, config, storage
+from infra import config, storage
+from infra.cluster import connect
 from infra.console import Console
 from infra.errors import UserError, run_main
-from pipelines.corpus_tokenizer import prepare_tokenizer
-from pipelines.data_config import trained_url
+from pipelines.config import trained_url
 from pipelines.prepare import prepare_text
-from workflows.progress import preparation
-from workflows.recipe import Recipe, settle_paths
+from pipelines.store.tokenizer import prepare_tokenizer
+from workflows.runs.progress import preparation
+from workflows.settings.recipe import Recipe, settle_paths
 
 
 def main() -> None:
     recipe, _ = config.parse(Recipe, description="Train a tokenizer on the sources of a recipe.")
-    settle_paths(recipe, in_job=cluster.inside_job())
+    settle_paths(recipe, in_job=connect.inside_job())
     if not recipe.data.sources:
         raise UserError(
             "there is no text to train on: data.sources is empty", try_="--data.sources='[{reader: text, url: ...}]'"
@@ -28,11 +29,11 @@ def main() -> None:
             try_="--data.tokenizer.url=null to train one",
         )
     screen = Console(recipe.console)
-    ray = cluster.connect(recipe.cluster, say=screen.line)
+    ray = connect.connect(recipe.cluster, say=screen.line)
     try:
         units = prepare_text(recipe.data, progress=preparation(screen))
     finally:
-        cluster.shutdown(ray)
+        connect.shutdown(ray)
     tokenizer = prepare_tokenizer(recipe.data, units)
     place = storage.join(trained_url(recipe.data, units), "tokenizer.json")
     sample = "Tokenizers cut words into pieces."

@@ -15,15 +15,21 @@ Spans are half-open, relative to their segment, in the order of prediction. Each
 span over its text; `[CLS]` is never blanked. What a segment gets depends on its tokens and its key alone.
 """
 
-import importlib
-import pkgutil
+import sys
 from dataclasses import dataclass
 from types import ModuleType
 
 import numpy as np
 
-from infra.errors import UserError, nearest
-from pipelines.vocabulary import Vocabulary
+from pipelines import plugins
+from pipelines.token_classes import Vocabulary
+
+_CONTRACT = {
+    "MASK": 'MASK = "mask", "smask" or "gmask"',
+    "Config": "a frozen dataclass Config",
+    "spans": "spans(batch, config) -> (spans, span_offsets)",
+    "blank_moments": "blank_moments(batch, config) -> (mean, variance)",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +60,6 @@ class SegmentBatch:
         return self.lengths - self.has_eos
 
 
-def names() -> list[str]:
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
-
-
 def find(name: str) -> ModuleType:
-    """The objective's module. Raises UserError naming the nearest when there is none."""
-    dotted = name if "." in name else f"{__name__}.{name}"
-    if "." not in name and name not in names():
-        raise UserError(f"unknown objective {name!r}{nearest(name, names())}")
-    try:
-        return importlib.import_module(dotted)
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"objective {name!r} cannot be imported: {error}",
-            try_="name a module of pipelines/objectives, or one that Python can import (its folder on PYTHONPATH)",
-        ) from error
+    """The objective's module. Raises UserError, which names the nearest, where there is none."""
+    return plugins.find_module("objective", name, sys.modules[__name__], required=_CONTRACT)

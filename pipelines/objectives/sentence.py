@@ -11,7 +11,7 @@ import numpy as np
 from infra.errors import UserError
 from pipelines import keyed
 from pipelines.objectives import SegmentBatch
-from pipelines.vocabulary import sentence_ends
+from pipelines.token_classes import sentence_ends
 
 MASK = "smask"
 _ORDER = 1

@@ -1,8 +1,55 @@
-"""Readers of corpora, one module each, found by name: SUFFIXES, an optional dataclass Options, and read().
+"""Readers: the bytes of one file to documents. A reader is a module found by its name, with
 
-`read(stream, *, path, options)` yields a Document, or a Rejected with the reason, for each thing that it finds in the
-decompressed binary stream. Optional: `list_inputs(source)`; `BINARY = True` for formats that are not text;
-`SEEKABLE = True` for those that are read out of order, which get the plain file; `splittable(options)`, which says
-whether every line is a record of its own, so that a large file may be read in ranges by many tasks; `count(stream)`,
-the number of records where a file tells it, for plans from a sample.
+    read(stream, *, path, options) -> Iterator[Document | Rejected]
+        stream: buffered binary, decompressed; path: below the source's root; options: an `Options`, or None
+    SUFFIXES: tuple[str, ...] | None     endings of the files of a folder that it reads; None: all of them
+
+and, where it needs them,
+
+    Options                              a dataclass of its settings
+    BINARY = True                        its files are not text
+    SEEKABLE = True                      it goes to and fro in its file, which must not be compressed
+    splittable(options) -> bool          whether a large file may be cut at line ends and read as ranges
+    list_inputs(source)                  its own list of files, for a reader that needs no URL
+    count(stream)                        the number of records where a file tells it, for plans from a sample
 """
+
+import functools
+import json
+import sys
+from types import ModuleType
+from typing import Any
+
+from infra.config import dataclass_from
+from infra.errors import UserError
+from pipelines import plugins
+
+_CONTRACT = {
+    "read": "read(stream, *, path, options) -> Iterator[Document | Rejected]",
+    "SUFFIXES": 'SUFFIXES = (".txt",), or None for all files',
+}
+
+
+def find(name: str) -> ModuleType:
+    """The reader's module. Raises UserError, which names the nearest, where there is none."""
+    return plugins.find_module("reader", name, sys.modules[__name__], required=_CONTRACT)
+
+
+def options(name: str, given: dict[str, Any]) -> Any:
+    """The reader's `Options` filled from a recipe's mapping; None for a reader without options. Raises UserError."""
+    kind = getattr(find(name), "Options", None)
+    if kind is not None:
+        return dataclass_from(kind, given, where=f"in the options of the reader {name!r}")
+    if given:
+        raise UserError(f"the reader {name!r} has no options, got {', '.join(sorted(given))}")
+    return None
+
+
+def cached_options(name: str, given: dict[str, Any]) -> Any:
+    """As `options`, which takes 5 ms: too much to repeat for each of 10,000 small files."""
+    return _cached(name, json.dumps(given, sort_keys=True))
+
+
+@functools.lru_cache(maxsize=64)
+def _cached(name: str, given: str) -> Any:
+    return options(name, json.loads(given))

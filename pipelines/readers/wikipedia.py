@@ -1,6 +1,6 @@
 """Wikipedia's own dumps: MediaWiki XML, pages-articles. About 5 MB/s of dump per core.
 
-Streams: memory holds one page. The markup becomes plain text in pipelines/wikitext.py. Needs the extra `wiki`.
+Streams: memory holds one page. The markup becomes plain text in pipelines/readers/_wikitext.py. Needs the extra `wiki`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from infra.errors import UserError
 from pipelines.document import Document, Rejected
-from pipelines.wikitext import plain_text
+from pipelines.readers._wikitext import plain_text
 
 SUFFIXES = (".xml",)
 

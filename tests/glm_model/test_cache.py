@@ -6,8 +6,8 @@ import torch
 
 from glm_model import layout
 from glm_model.cache import Cache
+from glm_model.generation.session import Reader, piece
 from glm_model.model import GLM
-from glm_model.reader import Reader, piece
 
 
 @pytest.fixture

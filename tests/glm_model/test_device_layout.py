@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-import small
 import torch
+from helpers import small
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-import small
+from helpers import small
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,7 +29,7 @@ MARKS = Marks(sop=SOP, eop=EOP, pad=EOS)
 # Worked examples of the authors that show what we do otherwise, and why.
 NOT_OURS = {
     "block_position_encoding=False": "ours is a model without the second table (model.block_positions), same arrays",
-    "sentinel_token, no shuffle": "met by the ablation: tests/pipelines/test_ablations.py",
+    "sentinel_token, no shuffle": "met by the ablation: tests/pipelines/blanks/test_ablations.py",
     "gpt suffix (infill draw < gpt_infill_prob)": "no [eop] behind the suffix: such models never learn to stop on it",
     "gpt multi-document sample: always suffix, no infill draw": "as above; a segment of ours holds one document",
     "gpt suffix with an eos as last target": "as above",

@@ -5,9 +5,9 @@ its explicit [B, 1, T, T] mask is not of the form "context and causal pieces" th
 and of which inputs, is in benchmarks/parity.py, which prints the differences.
 """
 
-import benchmark_modules
 import pytest
 import torch
+from helpers import benchmark_modules
 
 from glm_model.cache import Cache
 

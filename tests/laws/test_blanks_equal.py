@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-import small
+from helpers import small
 
-from pipelines import blanks, objectives, plans
-from pipelines.batches import BatchPlan
-from pipelines.feed import Reader
-from pipelines.store import TokenStore
+from pipelines import objectives, plugins
+from pipelines.blanks import draw
+from pipelines.feed import stored_blanks
+from pipelines.feed.micro_batches import Reader
+from pipelines.feed.order import BatchPlan
+from pipelines.store.format import TokenStore
 
-MIXTURES = [*blanks.MIXTURES, *({name: 1.0} for name in objectives.names())]
+MIXTURES = [*draw.MIXTURES, *({name: 1.0} for name in plugins.names(objectives))]
 
 
 @pytest.fixture
@@ -26,22 +28,22 @@ def own_store(tmp_path, tiny_store) -> TokenStore:
 @pytest.mark.parametrize("mixture", MIXTURES, ids=str)
 def test_stored_and_online_blanks_are_equal(own_store, tiny_tokenizer, mixture):
     recipe, config = small.recipe(own_store, tiny_tokenizer, mixture=mixture)
-    split, key = own_store.train, plans.plan_key(config, recipe.mixture, seed=recipe.seed, width=recipe.width)
+    split, key = own_store.train, stored_blanks.plan_key(config, recipe.mixture, seed=recipe.seed, width=recipe.width)
     stored_at = replace(recipe, plan_key=key)
     for shard in range(len(split.shards)):
-        plans.write_plan(
+        stored_blanks.write_plan(
             own_store.url, split, shard, recipe.mixture, recipe.vocabulary,
             key=key, name="train", seed=recipe.seed, epoch=0, width=recipe.width,
         )  # fmt: skip
     group = 0
     for entry in split.shards:
-        file = pq.ParquetFile(Path(own_store.url) / plans.plan_path(key, "train", 0, entry.path))
+        file = pq.ParquetFile(Path(own_store.url) / stored_blanks.plan_path(key, "train", 0, entry.path))
         for index in range(len(entry.groups)):
             rows = split.read_group(group)
-            online, _ = blanks.draw_rows(
+            online, _ = draw.draw_rows(
                 recipe.mixture, rows, recipe.vocabulary, seed=recipe.seed, epoch=0, width=recipe.width
             )
-            for a, b in zip(plans.read_plan(file, index, rows), online, strict=True):
+            for a, b in zip(stored_blanks.read_plan(file, index, rows), online, strict=True):
                 assert (a.dtype, a.tobytes()) == (b.dtype, b.tobytes())
             group += 1
     plan = BatchPlan(tuple(split.group_rows.tolist()), seed=1, micro_rows=3, micro_batches=1)
@@ -56,7 +58,7 @@ def test_the_fingerprint_tells_a_changed_plan(own_store, tiny_tokenizer):
     """The proof is worth something: a plan drawn with another seed is seen."""
     recipe, _ = small.recipe(own_store, tiny_tokenizer)
     for shard in range(len(own_store.train.shards)):
-        plans.write_plan(
+        stored_blanks.write_plan(
             own_store.url, own_store.train, shard, recipe.mixture, recipe.vocabulary,
             key="other", name="train", seed=recipe.seed + 1, epoch=0, width=recipe.width,
         )  # fmt: skip
@@ -76,9 +78,9 @@ def test_training_on_stored_and_on_online_blanks_gives_the_same_losses(own_store
     from glm_model.train import TrainStep
 
     recipe, config = small.recipe(own_store, tiny_tokenizer)
-    key = plans.plan_key(config, recipe.mixture, seed=recipe.seed, width=recipe.width)
+    key = stored_blanks.plan_key(config, recipe.mixture, seed=recipe.seed, width=recipe.width)
     for shard in range(len(own_store.train.shards)):
-        plans.write_plan(
+        stored_blanks.write_plan(
             own_store.url, own_store.train, shard, recipe.mixture, recipe.vocabulary,
             key=key, name="train", seed=recipe.seed, epoch=0, width=recipe.width,
         )  # fmt: skip

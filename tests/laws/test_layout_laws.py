@@ -7,14 +7,16 @@ ends in [eop]. An objective that predicts in place declares itself: there the ta
 
 import numpy as np
 import pytest
-import small
+from helpers import small
 from hypothesis import given
 from hypothesis import strategies as st
 
 from glm_model.layout import Example, check_spans, expand, restore
 from infra.errors import UserError
-from pipelines import blanks, examples, objectives
-from pipelines.blanks import Blanks, BlanksConfig, RowBatch
+from pipelines import objectives, plugins
+from pipelines.blanks import draw as blanks
+from pipelines.blanks.draw import Blanks, BlanksConfig, RowBatch
+from pipelines.feed import examples
 
 VOCABULARY = small.golden_vocabulary()
 EXTREMES = {
@@ -23,7 +25,7 @@ EXTREMES = {
     "masked_lm": [{"ratio": 0.001}, {"ratio": 1.0}, {"random_share": 0.0, "kept_share": 0.0}, {"random_share": 0.9}],
     "document": [{"min_ratio": 0.01}, {"min_ratio": 1.0}, {"suffix_share": 0.0}, {"suffix_share": 1.0}],
 }
-CASES = [(name, extreme) for name in objectives.names() for extreme in [{}, *EXTREMES.get(name, [])]]
+CASES = [(name, extreme) for name in plugins.names(objectives) for extreme in [{}, *EXTREMES.get(name, [])]]
 
 
 def draw(name: str, settings: dict, rows: RowBatch, *, seed: int) -> tuple[Blanks, blanks.Mixture]:
@@ -96,7 +98,7 @@ def test_laws_1_and_2_for_every_length(name, changes):
         assert_laws(rows, *draw(name, changes, rows, seed=seed))
 
 
-@pytest.mark.parametrize("name", objectives.names())
+@pytest.mark.parametrize("name", plugins.names(objectives))
 @given(
     lengths=st.lists(st.integers(1, 40), min_size=1, max_size=5),
     eos=st.integers(0, 31),
@@ -108,7 +110,7 @@ def test_laws_1_and_2_for_any_seed(name, lengths, eos, ends, seed):
     assert_laws(rows, *draw(name, {}, rows, seed=seed))
 
 
-@pytest.mark.parametrize("name", objectives.names())
+@pytest.mark.parametrize("name", plugins.names(objectives))
 def test_an_objective_keeps_its_contract(name):
     module = objectives.find(name)
     assert module.MASK in VOCABULARY.masks
@@ -125,7 +127,7 @@ def test_an_objective_keeps_its_contract(name):
     assert (rows.tokens == before).all(), "an objective changes no token"
 
 
-@pytest.mark.parametrize("name", objectives.names())
+@pytest.mark.parametrize("name", plugins.names(objectives))
 def test_what_a_segment_gets_depends_on_itself_alone(name):
     """Neither on its neighbours nor on its place among them: the reason why Ray Data may draw what training would."""
     rows = small.numbers([n for n in [1, 2, 7, 30, 100, 512] for _ in range(5)], [i % 3 == 0 for i in range(30)])

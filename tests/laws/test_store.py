@@ -11,18 +11,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import small
+from helpers import small
 
 from infra import storage
 from infra.config import Count
-from pipelines import dataflow, prepare
-from pipelines.blanks import BlanksConfig
-from pipelines.data_config import DataConfig, TokenizerConfig
-from pipelines.decontaminate import EvaluationSet
-from pipelines.selection import SelectConfig
-from pipelines.sources import Source
-from pipelines.store import TokenStore
-from pipelines.tokenizer_training import TokenizerTraining
+from pipelines import prepare, stages
+from pipelines.blanks.draw import BlanksConfig
+from pipelines.config import DataConfig, TokenizerConfig
+from pipelines.corpus.sources import Source
+from pipelines.selection.contamination import EvaluationSet
+from pipelines.selection.select import SelectConfig
+from pipelines.store.format import TokenStore
+from pipelines.store.tokenizer_training import TokenizerTraining
 
 pytestmark = pytest.mark.integration
 
@@ -51,7 +51,7 @@ def corpus(tmp_path_factory) -> Path:
 def expected(corpus, tmp_path_factory) -> dict[str, bytes]:
     """The files of the store that tasks make one after another."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dataflow, "run_tasks", one_by_one())
+        patch.setattr(stages, "run_tasks", one_by_one())
         return files_of(make(corpus, tmp_path_factory.mktemp("expected")))
 
 
@@ -117,7 +117,7 @@ def test_parallelism_is_invisible(corpus, expected, tmp_path, local_ray):
 
 
 def test_the_order_of_the_tasks_is_invisible(corpus, expected, tmp_path, monkeypatch):
-    monkeypatch.setattr(dataflow, "run_tasks", one_by_one(lambda items: items[::-1]))
+    monkeypatch.setattr(stages, "run_tasks", one_by_one(lambda items: items[::-1]))
     assert files_of(make(corpus, tmp_path)) == expected
 
 
@@ -137,7 +137,7 @@ def test_interruptions_are_invisible(writes, corpus, expected, tmp_path, monkeyp
             raise Killed
         write(url, data)
 
-    monkeypatch.setattr(dataflow, "run_tasks", one_by_one())
+    monkeypatch.setattr(stages, "run_tasks", one_by_one())
     monkeypatch.setattr(storage, "write_bytes", write_and_die)
     opened, kills = None, 0
     while opened is None:
@@ -155,12 +155,12 @@ def test_place_and_times_of_the_files_are_invisible(corpus, expected, tmp_path, 
     shutil.copytree(corpus, tmp_path / "elsewhere")
     for number, file in enumerate(sorted((tmp_path / "elsewhere").rglob("*.*"))):
         os.utime(file, (number, 10**9 - 7919 * number))
-    monkeypatch.setattr(dataflow, "run_tasks", one_by_one())
+    monkeypatch.setattr(stages, "run_tasks", one_by_one())
     assert files_of(make(tmp_path / "elsewhere", tmp_path / "root")) == expected
 
 
 def test_lost_files_are_made_again_as_they_were(corpus, expected, tmp_path, monkeypatch):
-    monkeypatch.setattr(dataflow, "run_tasks", one_by_one())
+    monkeypatch.setattr(stages, "run_tasks", one_by_one())
     opened = make(corpus, tmp_path)
     for split in (opened.train, opened.validation, opened.test):
         Path(opened.url, split.shards[-1].path).unlink()

@@ -1,10 +1,10 @@
 """Law 6, the part of the data: the examples of a step are the same for 1, 2, 3 and 4 workers."""
 
 import pytest
-import small
+from helpers import small
 
-from pipelines.batches import BatchPlan
-from pipelines.feed import Reader, steps
+from pipelines.feed.micro_batches import Reader, steps
+from pipelines.feed.order import BatchPlan
 
 STEPS, MICRO_BATCHES = 8, 4
 

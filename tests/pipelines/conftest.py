@@ -1,14 +1,14 @@
 """Stages that run in this process."""
 
 import pytest
-from selections import one_by_one
+from helpers.selections import one_by_one
 
-from pipelines import dataflow
+from pipelines import stages
 
 
 @pytest.fixture
 def ran(monkeypatch) -> list[dict]:
     """Items of the tasks that ran."""
     items: list[dict] = []
-    monkeypatch.setattr(dataflow, "run_tasks", one_by_one(ran=items))
+    monkeypatch.setattr(stages, "run_tasks", one_by_one(ran=items))
     return items

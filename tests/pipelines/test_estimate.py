@@ -9,13 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import small
+from helpers import small
 
 from infra.config import Count
-from pipelines.clean import CleanConfig
-from pipelines.data_config import DataConfig, TokenizerConfig
+from pipelines.config import DataConfig, TokenizerConfig
+from pipelines.corpus.clean import CleanConfig
+from pipelines.corpus.sources import Source
 from pipelines.estimate import estimate
-from pipelines.sources import Source
 
 
 def lines(texts: list[str]) -> bytes:

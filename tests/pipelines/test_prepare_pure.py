@@ -7,18 +7,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import small
+from helpers import small
 
 from glm_model.tokenizer import Tokenizer
 from infra import storage
 from infra.config import Count
 from infra.errors import DataError, InfrastructureError, UserError
-from pipelines import corpus_tokenizer, data_config, dataflow, plans, prepare, store
-from pipelines.blanks import BlanksConfig
-from pipelines.clean import CleanConfig
-from pipelines.data_config import DataConfig, TokenizerConfig, content_settings
-from pipelines.sources import InputFile, Source
-from pipelines.tokenizer_training import TokenizerTraining
+from pipelines import config as data_config
+from pipelines import prepare, stages
+from pipelines.blanks.draw import BlanksConfig
+from pipelines.config import DataConfig, TokenizerConfig, content_settings
+from pipelines.corpus.clean import CleanConfig
+from pipelines.corpus.sources import InputFile, Source
+from pipelines.feed import stored_blanks
+from pipelines.store import format
+from pipelines.store import tokenizer as corpus_tokenizer
+from pipelines.store.tokenizer_training import TokenizerTraining
 
 
 def config(**changes) -> DataConfig:
@@ -137,10 +141,10 @@ def test_a_store_that_is_not_there_is_not_found(tmp_path):
 @pytest.fixture
 def one_by_one(monkeypatch):
     """Tasks run in this process, in order."""
-    monkeypatch.setattr(dataflow, "run_tasks", lambda task, items: map(task, items))
+    monkeypatch.setattr(stages, "run_tasks", lambda task, items: map(task, items))
 
 
-def made(folder, vocabulary: Tokenizer, **changes) -> tuple[DataConfig, store.TokenStore]:
+def made(folder, vocabulary: Tokenizer, **changes) -> tuple[DataConfig, format.TokenStore]:
     small.corpus(folder / "raw", small.documents(80))
     data = config(
         sources=[Source("jsonl", str(folder / "raw"))],
@@ -151,7 +155,7 @@ def made(folder, vocabulary: Tokenizer, **changes) -> tuple[DataConfig, store.To
     return data, again(data)
 
 
-def again(data: DataConfig) -> store.TokenStore:
+def again(data: DataConfig) -> format.TokenStore:
     return prepare.prepare(data, BlanksConfig(), progress=lambda stage, records, total: records)
 
 
@@ -175,7 +179,7 @@ def test_the_remedy_for_a_damaged_shard_is_one(tmp_path, tiny_tokenizer, one_by_
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match=f"{path}(.|\n)*remove that file(.|\n)*run workflows/prepare.py again"):
-        store.TokenStore.open(opened.url).train.read_group(0)
+        format.TokenStore.open(opened.url).train.read_group(0)
     path.unlink()
     rebuilt = again(data)
     assert path.read_bytes() == whole
@@ -183,13 +187,13 @@ def test_the_remedy_for_a_damaged_shard_is_one(tmp_path, tiny_tokenizer, one_by_
 
 
 def test_redrawn_rows_are_counted_over_interruptions(tmp_path, tiny_tokenizer, one_by_one, monkeypatch):
-    draw = plans.draw_rows
+    draw = stored_blanks.draw_rows
 
     def redraw(mixture, rows, *args, **kwargs):
         drawn, redraws = draw(mixture, rows, *args, **kwargs)
         return drawn, np.ones_like(redraws)
 
-    monkeypatch.setattr(plans, "draw_rows", redraw)
+    monkeypatch.setattr(stored_blanks, "draw_rows", redraw)
     data, opened = made(tmp_path, tiny_tokenizer, plan_epochs=3)
     (summary,) = Path(opened.url, "plans").glob("*/summary.json")
     rows = 3 * opened.train.rows + opened.validation.rows

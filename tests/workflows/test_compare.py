@@ -10,7 +10,7 @@ from glm_model.train import OptimConfig
 from infra import config
 from infra.errors import run_main
 from workflows import compare
-from workflows.recipe import Recipe
+from workflows.settings.recipe import Recipe
 
 pytestmark = pytest.mark.integration
 

@@ -6,13 +6,14 @@ import sys
 
 import pytest
 
-from infra import fit, storage
+from infra import storage
+from infra.cluster import capacity
 from infra.errors import UserError, run_main
 from pipelines import prepare as preparation
-from pipelines.sources import Source, list_inputs
-from pipelines.store import TokenStore
+from pipelines.corpus.sources import Source, list_inputs
+from pipelines.store.format import TokenStore
 from workflows import generate, prepare, pretrain, train_tokenizer
-from workflows.recipe import Recipe, check_shared, check_shared_data
+from workflows.settings.recipe import Recipe, check_shared, check_shared_data
 
 pytestmark = pytest.mark.integration
 
@@ -126,7 +127,7 @@ def test_a_folder_that_cannot_be_written(run, texts, tmp_path, local_ray, key):
 
 
 def test_a_relative_path_inside_a_job(run, texts, tmp_path, monkeypatch):
-    monkeypatch.setattr("infra.cluster.inside_job", lambda: True)
+    monkeypatch.setattr("infra.cluster.connect.inside_job", lambda: True)
     code, error = run(pretrain.main, *small(texts, tmp_path, "--run.storage_path=runs"))
     assert code == 2
     assert "run.storage_path=runs is a relative path" in error
@@ -134,7 +135,7 @@ def test_a_relative_path_inside_a_job(run, texts, tmp_path, monkeypatch):
 
 
 def test_a_relative_database_inside_a_job(run, texts, tmp_path, monkeypatch):
-    monkeypatch.setattr("infra.cluster.inside_job", lambda: True)
+    monkeypatch.setattr("infra.cluster.connect.inside_job", lambda: True)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///x.db")
     for main in (pretrain.main, prepare.main):
         code, error = run(main, *small(texts, tmp_path, "--tracking.enabled=true"))
@@ -173,13 +174,13 @@ def test_places_that_other_nodes_do_not_see(tmp_path, local_ray, monkeypatch):
 def two_nodes(monkeypatch):
     """blind(*paths): a second node, which sees all but these; and what it was asked for."""
     hidden: list[str] = []
-    monkeypatch.setattr(fit, "several_nodes", lambda share, use_gpu: share == {"CPU": 1.0} and not use_gpu)
+    monkeypatch.setattr(capacity, "several_nodes", lambda share, use_gpu: share == {"CPU": 1.0} and not use_gpu)
 
     def nodes_blind_to(path, *, only):
         assert only == {"CPU": 1.0}, "nodes that take no task of a preparation need not see it"
         return ["10.0.0.2"] if path.startswith(tuple(hidden)) else []
 
-    monkeypatch.setattr(fit, "nodes_blind_to", nodes_blind_to)
+    monkeypatch.setattr(capacity, "nodes_blind_to", nodes_blind_to)
     return lambda *paths: hidden.extend(map(str, paths))
 
 
@@ -209,9 +210,9 @@ def test_sources_that_every_node_has_or_none_reads_are_no_matter(texts, tmp_path
     given.data.store = "/a/finished/store"
     check_shared_data(given)
     made = data_of(tmp_path, Source("jsonl", str(texts)))
-    monkeypatch.setattr("workflows.recipe.find_store", lambda data, blanks: "/a/finished/store")
+    monkeypatch.setattr("workflows.settings.recipe.find_store", lambda data, blanks: "/a/finished/store")
     check_shared_data(made)
-    monkeypatch.setattr(fit, "several_nodes", lambda share, use_gpu: False)
+    monkeypatch.setattr(capacity, "several_nodes", lambda share, use_gpu: False)
     check_shared_data(data_of(tmp_path, Source("jsonl", str(texts))))
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from weights import same_weights
+from helpers.weights import same_weights
 
 from glm_model import GLM, GLMConfig, Tokenizer, from_pretrained
-from glm_model.authors_checkpoint import authors_names
-from glm_model.authors_tokens import special_tokens
-from glm_model.pretrained import save_authors, save_pretrained
+from glm_model.saved.authors_checkpoint import authors_names
+from glm_model.saved.authors_tokens import special_tokens
+from glm_model.saved.pretrained import save_authors, save_pretrained
 from infra.errors import run_main
 from workflows import export, generate
 

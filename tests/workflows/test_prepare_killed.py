@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-import small
+from helpers import small
 
 ROOT = Path(__file__).resolve().parents[2]
 KILL_AFTER = (2, 14, 40, 70)  # files that preparation has written by then

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import small
+from helpers import small
 
 from infra import storage
-from pipelines.store import TokenStore
+from pipelines.store.format import TokenStore
 
 ROOT = Path(__file__).resolve().parents[2]
 

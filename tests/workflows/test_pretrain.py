@@ -6,16 +6,17 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import small
+from helpers import small
 
 from glm_model.config import GLMConfig, num_parameters
 from infra import checkpoint, config
 from infra.checkpoint import Checkpoints
 from infra.console import human_bytes
 from infra.errors import run_main
-from workflows import prepare, pretrain, runs
-from workflows.budget import Budget
-from workflows.recipe import Recipe
+from workflows import prepare, pretrain
+from workflows.runs import run as runs
+from workflows.settings.budget import Budget
+from workflows.settings.recipe import Recipe
 
 BUDGET = Budget(
     steps=10, micro_rows=1, micro_batches=1, row_tokens=10.0, epoch_steps=5.0, expansion=1.1, parameters=1,
@@ -60,7 +61,7 @@ def plan(monkeypatch, capsys):
         with monkeypatch.context() as patched:
             patched.setenv("RAY_ADDRESS", address)
             if address == "local":
-                patched.setattr("infra.cluster.connect", lambda *_, **__: pytest.fail("a plan starts no Ray"))
+                patched.setattr("infra.cluster.connect.connect", lambda *_, **__: pytest.fail("a plan starts no Ray"))
             patched.setattr("psutil.virtual_memory", lambda: SimpleNamespace(total=16e9))
             patched.setattr("torch.cuda.device_count", lambda: 0)
             patched.setattr(sys, "argv", ["pretrain.py", "--plan", *argv])

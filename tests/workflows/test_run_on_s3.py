@@ -1,10 +1,9 @@
 """A run whose data, checkpoints, logs and model lie on S3, with a cache on disk: it is the run that lies on disk."""
 
-import faults
 import pytest
-import small_run
 import torch
-from faults import Trial
+from helpers import faults, small_run
+from helpers.faults import Trial
 
 from glm_model import GLM
 from infra import storage

@@ -7,10 +7,9 @@ import sys
 import tempfile
 from collections.abc import Callable
 
-import faults
 import pytest
-import small_run
-from faults import Trial
+from helpers import faults, small_run
+from helpers.faults import Trial
 
 from infra import checkpoint
 

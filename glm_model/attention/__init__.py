@@ -1,0 +1,21 @@
+"""One attention over packed rows, four backends."""
+
+from glm_model.attention.backends import (
+    AttentionMask,
+    Use,
+    attention,
+    check_backend,
+    compare_with_dense,
+    make_mask,
+    runs_with_dropout,
+)
+
+__all__ = [
+    "AttentionMask",
+    "Use",
+    "attention",
+    "check_backend",
+    "compare_with_dense",
+    "make_mask",
+    "runs_with_dropout",
+]

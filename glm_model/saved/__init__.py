@@ -1,0 +1,1 @@
+"""Models as files: our folders, and the authors' checkpoints."""

@@ -1,0 +1,235 @@
+"""Read published vocabularies into one tokenizer.json form, with GLM's special tokens among its added tokens.
+
+Pure functions on the parsed JSON ("spec"); a few milliseconds, plus the time to read the file.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import fsspec
+
+MASK, SMASK, GMASK = "[MASK]", "[sMASK]", "[gMASK]"
+SOP, EOP, CLS = "<|startofpiece|>", "<|endofpiece|>", "[CLS]"
+PROMPT_MASKS = re.compile(r"(\[MASK\]|\[sMASK\]|\[gMASK\])")
+
+# role -> (its own surface form, forms under which published vocabularies hold it). Roles that a vocabulary lacks are
+# appended in this order: it gives the ids of the authors' checkpoints for BERT, GPT-2 and RoBERTa alike.
+# [SEP] has no use in GLM; it only fills the place that the authors gave it.
+_ROLES: dict[str, tuple[str, ...]] = {
+    "pad": ("[PAD]", "</s>", "<|endoftext|>", "<|end_of_text|>", "<eos>"),
+    "sop": (SOP,),
+    "eop": (EOP,),
+    "cls": (CLS, "<s>", "<|begin_of_text|>", "<bos>"),
+    "mask": (MASK, "<mask>"),
+    "sep": ("[SEP]", "</s>"),
+    "unk": ("[UNK]", "<unk>"),
+    "gmask": (GMASK,),
+    "smask": (SMASK,),
+}
+_OPTIONAL_ROLES = ("sep", "unk")
+_TASK_MASKS = ("gmask", "smask")
+
+
+def read_spec(url: str, lowercase: bool) -> dict[str, Any]:
+    file_url = _vocabulary_file(url)
+    if file_url.endswith(".model"):
+        from glm_model.tokenizer.sentencepiece_model import spec_of
+
+        return spec_of(_read_bytes(file_url), file_url)
+    content = _read_text(file_url)
+    if file_url.endswith(".json"):
+        spec = _json_object(content, file_url)
+        if isinstance(spec.get("model"), dict):  # GPT-2 has a piece "model" of its own
+            if not spec["model"].get("vocab"):
+                raise no_tokenizer(file_url, "its model has no vocab")
+            return spec
+        if not spec or not all(isinstance(id_, int) for id_ in spec.values()):
+            raise no_tokenizer(file_url, "it has neither a model nor pieces with their ids")
+        return _byte_level_bpe(spec, _read_text(_sibling(file_url, "vocab", "merges", ".json", ".txt")))
+    if content.startswith("#version") or "merges" in file_url.rsplit("/", 1)[-1]:
+        vocab_text = _read_text(_sibling(file_url, "merges", "vocab", ".txt", ".json"))
+        return _byte_level_bpe(_json_object(vocab_text, file_url), content)
+    return _bert_wordpiece(content, lowercase)
+
+
+def no_tokenizer(url: str, why: str) -> ValueError:
+    """The error for a file, or the one that is read of a folder, that is there and cannot be used."""
+    return ValueError(
+        f"{_vocabulary_file(url)} is damaged or holds no tokenizer ({why}). Copy it again; it should be a "
+        "tokenizer.json, or a vocab.json with its merges.txt beside it"
+    )
+
+
+def _json_object(content: str, url: str) -> dict[str, Any]:
+    try:
+        value = json.loads(content)
+    except json.JSONDecodeError as error:
+        raise no_tokenizer(url, f"no valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise no_tokenizer(url, f"a JSON {type(value).__name__}, no object")
+    return value
+
+
+def _vocabulary_file(url: str) -> str:
+    """The file to read for a file or folder URL."""
+    if url.endswith((".json", ".txt", ".model")):
+        return url
+    names = ("tokenizer.json", "vocab.json", "vocab.txt", "cog-pretrain.model")
+    try:
+        fs, path = fsspec.core.url_to_fs(url)
+        found = [name for name in names if fs.exists(f"{path.rstrip('/')}/{name}")]
+    except (OSError, ImportError, ValueError) as error:  # ValueError: a protocol that fsspec does not know
+        raise _missing(url, str(error)) from error
+    if not found:
+        raise _missing(url, f"no {', '.join(names)} there")
+    return f"{url.rstrip('/')}/{found[0]}"
+
+
+def _read_bytes(url: str) -> bytes:
+    try:
+        with fsspec.open(url, "rb") as file:
+            return file.read()
+    except (OSError, ImportError, ValueError) as error:
+        raise _missing(url, f"{type(error).__name__}: {error}") from error
+
+
+def _read_text(url: str) -> str:
+    try:
+        return _read_bytes(url).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{url} is not a text file ({error}); expected tokenizer.json, vocab.json or vocab.txt"
+        ) from error
+
+
+def _missing(url: str, why: str) -> ValueError:
+    return ValueError(
+        f"cannot read a tokenizer from {url} ({why}). Give a folder or a file, such as /path/vocab.txt, or a URL such "
+        "as https://huggingface.co/bert-base-uncased/resolve/main/tokenizer.json"
+    )
+
+
+def _sibling(url: str, word: str, other: str, suffix: str, other_suffix: str) -> str:
+    """gpt2-vocab.json -> gpt2-merges.txt, and back."""
+    folder, slash, name = url.rpartition("/")
+    if word not in name:
+        raise _missing(url, f"a vocab.json needs its merges.txt beside it, and no {word!r} in {name!r} tells its name")
+    return folder + slash + name.replace(word, other).removesuffix(suffix) + other_suffix
+
+
+def _bert_wordpiece(content: str, lowercase: bool) -> dict[str, Any]:
+    # Not splitlines(): vocabularies hold pieces such as U+2028 that it would cut at.
+    lines = [line.rstrip("\r") for line in content.split("\n")]
+    while lines and not lines[-1]:
+        lines.pop()
+    vocab = {piece: id_ for id_, piece in enumerate(lines)}
+    # A piece listed twice keeps its last line (bert-base-chinese has 53 of them). The first line keeps its id under a
+    # name that no text reaches, so that ids stay without gaps and other readers number the special tokens alike.
+    vocab |= {f"[line {id_} unused]": id_ for id_ in sorted(set(range(len(lines))) - set(vocab.values()))}
+    if "[UNK]" not in vocab:
+        raise ValueError(
+            "this vocab.txt has no [UNK] line, so it is not a BERT vocabulary; give a tokenizer.json instead"
+        )
+    return {
+        "added_tokens": _known(vocab, ("[PAD]", "[UNK]", CLS, "[SEP]", MASK)),
+        "normalizer": {
+            "type": "BertNormalizer",
+            "clean_text": True,
+            "handle_chinese_chars": True,
+            "strip_accents": None,
+            "lowercase": lowercase,
+        },
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
+        "model": {
+            "type": "WordPiece",
+            "unk_token": "[UNK]",
+            "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 100,
+            "vocab": vocab,
+        },
+    }
+
+
+def _byte_level_bpe(vocab: dict[str, int], merges: str) -> dict[str, Any]:
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    lines = [line.rstrip("\r") for line in merges.split("\n")]
+    pairs = [line.split(" ") for line in lines if line and not line.startswith("#version")]
+    roberta = "<s>" in vocab and "</s>" in vocab
+    names = ("<s>", "<pad>", "</s>", "<unk>", "<mask>") if roberta else ("<|endoftext|>",)
+    return {
+        "added_tokens": _known(vocab, names),
+        "pre_tokenizer": byte_level,
+        "decoder": byte_level,
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": "",
+            "end_of_word_suffix": "",
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "ignore_merges": False,
+            "vocab": vocab,
+            "merges": pairs,
+        },
+    }
+
+
+def _known(vocab: dict[str, int], names: tuple[str, ...]) -> list[dict[str, Any]]:
+    return [{"id": vocab[name], "content": name} for name in names if name in vocab]
+
+
+def with_special_tokens(spec: dict[str, Any], *, task_masks: bool | None = None) -> dict[str, Any]:
+    """A tokenizer.json in our form: all roles among its added tokens, nothing that cuts, pads or wraps texts.
+
+    task_masks: whether [gMASK] and [sMASK] are there. None: as in a file that has GLM's other tokens, else yes.
+    """
+    spec = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": list(spec.get("added_tokens") or []),
+        "normalizer": spec.get("normalizer"),
+        "pre_tokenizer": spec.get("pre_tokenizer"),
+        "post_processor": None,
+        "decoder": spec.get("decoder"),
+        "model": spec["model"],
+    }
+    if task_masks is False:
+        spec["added_tokens"] = [token for token in spec["added_tokens"] if token["content"] not in (GMASK, SMASK)]
+    roles = special_roles(spec)
+    without = task_masks is False or (task_masks is None and {"sop", "eop"} <= roles.keys())
+    missing = [role for role in _ROLES if role not in roles and not (without and role in _TASK_MASKS)]
+    if set(missing) - set(_OPTIONAL_ROLES):
+        first = vocabulary_size(spec)
+        spec["added_tokens"] += [{"id": first + i, "content": _ROLES[role][0]} for i, role in enumerate(missing)]
+    eats_space = spec["model"]["type"] != "WordPiece"
+    spec["added_tokens"] = [
+        {
+            "id": token["id"],
+            "content": token["content"],
+            "single_word": False,
+            "lstrip": eats_space and token["content"] in (MASK, SMASK, GMASK, "<mask>"),
+            "rstrip": False,
+            "normalized": False,
+            "special": True,
+        }
+        for token in sorted(spec["added_tokens"], key=lambda token: token["id"])
+    ]
+    return spec
+
+
+def special_roles(spec: dict[str, Any]) -> dict[str, int]:
+    ids = {token["content"]: token["id"] for token in spec["added_tokens"]}
+    found = {role: [ids[name] for name in names if name in ids] for role, names in _ROLES.items()}
+    return {role: matches[0] for role, matches in found.items() if matches}
+
+
+def vocabulary_size(spec: dict[str, Any]) -> int:
+    vocab = spec["model"]["vocab"]
+    last_text = max(vocab.values()) if isinstance(vocab, dict) else len(vocab) - 1
+    return max([last_text, *(token["id"] for token in spec["added_tokens"])]) + 1

@@ -1,0 +1,1 @@
+"""A Ray that is joined or started, what it has room for, and the workers of Ray Train."""

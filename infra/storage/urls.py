@@ -1,0 +1,284 @@
+"""Files under one notion of URL: a local path, file://, s3://, gs://, https:// or memory://, by way of fsspec.
+
+Writes are atomic: a local file is replaced by rename after fsync, a remote one is a single put. Errors of reading local
+files are Python's own (FileNotFoundError, ...), for callers to judge; what fails on the way to others is repeated, then
+an InfrastructureError (`infra.storage.remote`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import glob
+import io
+import json
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, cast
+
+from infra.errors import DataError, InfrastructureError, UserError, nearest
+from infra.storage import local as local_files
+from infra.storage import remote
+from infra.storage.local import FileInfo as FileInfo
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
+    from fsspec import AbstractFileSystem
+
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+_READERS = 16  # threads
+_WITHOUT_FOLDERS = {"s3", "s3a", "gs", "gcs", "http", "https", "abfs", "az"}
+
+
+def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
+    """The fsspec filesystem of `url` and the path in it. Cheap to repeat: fsspec keeps one instance per kind."""
+    import fsspec
+
+    if is_local(url):
+        return fsspec.filesystem("file"), local_files.absolute(url)
+    protocol = url.split("://")[0]
+    inner, chain, outer = url.partition("::")
+    if chain:
+        return _archive(protocol, outer, _age(outer)), inner.partition("://")[2]
+    try:
+        return fsspec.url_to_fs(url, **remote.driver_options(protocol))
+    except ImportError as exc:
+        extra = _EXTRAS.get(protocol)
+        try_ = (
+            f"pip install -c constraints.txt -e '.[{extra}]'   # in the checkout"
+            if extra
+            else "install the package that the message names"
+        )
+        raise InfrastructureError(f"no driver for {protocol}:// ({url})", why=str(exc), try_=try_) from None
+    except ValueError as exc:
+        if protocol in fsspec.available_protocols():
+            raise UserError(f"not a URL that {protocol}:// understands: {url}", why=str(exc)) from None
+        known = nearest(protocol, ["file", "s3", "gs", "https", "memory"])
+        raise UserError(f"unknown kind of URL {protocol!r} in {url}{known}") from None
+
+
+def is_local(url: str) -> bool:
+    return "://" not in url or url.startswith("file://")
+
+
+def absolute(url: str) -> str:
+    """A local path made absolute, `~` expanded, without `file://`; other URLs unchanged."""
+    return local_files.absolute(url) if is_local(url) else url
+
+
+def join(url: str, *parts: str) -> str:
+    base = url if url.endswith("://") else url.rstrip("/") + "/"
+    return base + "/".join(part.strip("/") for part in parts) if parts else url
+
+
+def base_name(url: str) -> str:
+    """The last part of a path or URL."""
+    return url.rstrip("/").rpartition("/")[2]
+
+
+def exists(url: str) -> bool:
+    if is_local(url):
+        return os.path.exists(local_files.absolute(url))
+    fs, path = filesystem(url)
+    try:
+        with remote.told_as("read", url, absent_is_told=False):
+            fs.info(path)  # fs.exists takes any error for a no
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def newest(url: str) -> str:
+    """Of the local paths that match a glob the one that changed last; `url` as it is where none does."""
+    return max(glob.glob(url), key=os.path.getmtime, default=url)
+
+
+def open_file(url: str, *, block_bytes: int | None = None) -> io.BufferedReader:
+    """The file as a seekable stream of bytes, fetched block_bytes at a time when it is not local.
+
+    Raises OSError for a local file; for others FileNotFoundError, and InfrastructureError for all else.
+    """
+    if is_local(url):
+        return open(local_files.absolute(url), "rb")
+    fs, path = filesystem(url)
+    return remote.open_remote(fs, path, url, block_bytes=block_bytes)
+
+
+def open_parquet(url: str) -> pq.ParquetFile:
+    """A Parquet file, whose row groups are fetched in one request each, of their own bytes. Raises as `open_file`."""
+    import pyarrow.parquet as pq
+
+    if is_local(url):
+        return pq.ParquetFile(local_files.absolute(url))
+    fs, path = filesystem(url)
+    return pq.ParquetFile(remote.open_ranges(fs, path, url), pre_buffer=True)
+
+
+def read_bytes(url: str) -> bytes:
+    if is_local(url):
+        with open(local_files.absolute(url), "rb") as file:
+            return file.read()
+    fs, path = filesystem(url)
+    with remote.told_as("read", url, absent_is_told=False):
+        return remote.again(lambda: cast(bytes, fs.cat_file(path)))
+
+
+def read_json(url: str) -> Any:
+    try:
+        return json.loads(read_bytes(url))
+    except ValueError as exc:
+        raise DataError(f"{url} is not valid JSON", why=str(exc)) from None
+
+
+def read_jsons(urls: list[str]) -> list[Any]:
+    """The values of many small files, several at a time: each may take a round trip."""
+    with ThreadPoolExecutor(_READERS) as pool:
+        return list(pool.map(read_json, urls))
+
+
+def write_bytes(url: str, data: bytes) -> None:
+    """Whole or not at all; folders are made as needed."""
+    with remote.told_as("write", url):
+        if is_local(url):
+            local_files.write(local_files.absolute(url), data)
+            return
+        fs, path = filesystem(url)
+        _make_parent(fs, url, path)
+        fs.pipe_file(path, bytes(data))  # pyarrow's buffers are no bytes to every driver
+
+
+def write_json(url: str, value: Any) -> None:
+    write_bytes(url, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def list_files(url: str) -> list[FileInfo]:
+    """Files at `url`, sorted by path: the file itself, all files below a directory, or the matches of a glob.
+
+    Paths are relative to the directory, or to the part of a glob before its first wildcard. Hidden files and folders
+    are left out. Symbolic links are followed, loops are not; a dangling link is listed, with size 0, so that a reader
+    can say so. Raises DataError when there is nothing at `url`, InfrastructureError when that cannot be known.
+    """
+    if is_local(url):
+        found = local_files.list_files(local_files.absolute(url))
+    else:
+        with remote.told_as("read", url):
+            found = _list_remote(url)
+    if found is None:
+        is_glob = local_files.is_glob(url)
+        hint = "; relative paths start at the current directory" if is_local(url) else ""
+        try_ = None if is_glob else f"check the spelling{hint}"
+        raise DataError(f"no file matches {url}" if is_glob else f"{url} does not exist", try_=try_)
+    return sorted(found, key=lambda info: info.path)
+
+
+def remove_tree(url: str) -> None:
+    """Remove a file or a directory with all in it; nothing there is fine."""
+    fs, path = filesystem(url)
+    with remote.told_as("remove", url), contextlib.suppress(FileNotFoundError):
+        fs.rm(path, recursive=True)
+
+
+def upload_dir(local: str, url: str) -> None:
+    """Copy the files below `local` to `url`, remote ones concurrently. Publish a manifest afterwards."""
+    names = [os.path.relpath(path, local) for path, _ in local_files.walk(local, hidden=True)]
+    with remote.told_as("write", url):
+        fs, root = filesystem(url)
+        targets = [join(root, *name.split(os.sep)) for name in names]
+        if is_local(url):
+            for parent in {os.path.dirname(path) for path in targets}:
+                os.makedirs(parent, exist_ok=True)
+        else:
+            for path in targets:
+                _make_parent(fs, url, path)
+        # Lists on both sides: fsspec then takes names as they are, wildcard characters included.
+        fs.put([os.path.join(local, name) for name in names], targets)
+
+
+def download_dir(url: str, local: str) -> None:
+    """Copy the files below `url` to the directory `local`."""
+    fs, root = filesystem(url)
+    with remote.told_as("read", url):
+        paths = [path for path, _ in local_files.walk(root, hidden=True)] if is_local(url) else sorted(fs.find(root))
+    if not paths:
+        raise DataError(f"{url} holds no files")
+    targets = [os.path.join(local, *local_files.below(path, root).split("/")) for path in paths]
+    for parent in {os.path.dirname(path) for path in targets}:
+        os.makedirs(parent, exist_ok=True)
+    with remote.told_as("read", url):
+        remote.again(lambda: fs.get(paths, targets))
+
+
+@contextlib.contextmanager
+def local_copy(url: str) -> Iterator[str]:
+    """A folder of this machine with the files below `url`: itself where it is local, else a copy for as long."""
+    if is_local(url):
+        yield local_files.absolute(url)
+        return
+    with tempfile.TemporaryDirectory(prefix="glm-copy-") as folder:
+        download_dir(url, folder)
+        yield folder
+
+
+def ensure_writable(url: str) -> None:
+    """Write and remove a small file below `url`; InfrastructureError says why that failed."""
+    probe = join(url, f".write-test-{uuid.uuid4().hex}")
+    write_bytes(probe, b"")
+    with remote.told_as("write", url):
+        fs, path = filesystem(probe)
+        fs.rm_file(path)
+
+
+# -- below: one level down ---------------------------------------------------------------------------------------------
+
+
+def _make_parent(fs: AbstractFileSystem, url: str, path: str) -> None:
+    if url.split("://")[0] not in _WITHOUT_FOLDERS:
+        fs.makedirs(fs._parent(path), exist_ok=True)
+
+
+def _list_remote(url: str) -> list[FileInfo] | None:
+    fs, path = filesystem(url)
+    entries: Any
+    if fs.isfile(path):
+        entries, root = {path: fs.info(path)}, fs._parent(path)
+    elif found := fs.find(path, detail=True):
+        entries, root = found, path
+    elif local_files.is_glob(path):
+        entries, root = fs.glob(path, detail=True), local_files.before_magic(path)
+    else:
+        return [] if fs.isdir(path) else None
+    # fsspec's chained URLs: zip://*.txt::s3://bucket/texts.zip is as old as the archive.
+    _, chain, outer = url.partition("::")
+    age = _age(outer) if chain else ""
+    infos = [
+        FileInfo(
+            fs.unstrip_protocol(name) + chain + outer,
+            local_files.below(name, root),
+            int(info.get("size") or 0),
+            _version(info) or age,
+        )
+        for name, info in entries.items()
+        if info.get("type") != "directory"
+    ]
+    return [i for i in infos if not any(part.startswith(".") for part in i.path.split("/"))] or None
+
+
+def _age(url: str) -> str:
+    fs, path = filesystem(url)
+    return _version(fs.info(path))
+
+
+@functools.lru_cache(maxsize=2)
+def _archive(protocol: str, outer: str, age: str) -> AbstractFileSystem:
+    """The files inside an archive. fsspec would read its directory again for each of them: 25 ms in one of 2,000."""
+    import fsspec
+
+    return fsspec.url_to_fs(f"{protocol}://::{outer}")[0]
+
+
+def _version(info: dict[str, Any]) -> str:
+    names = ("ETag", "etag", "md5Hash", "crc32c", "generation", "mtime", "LastModified", "updated", "created")
+    return next((str(info[name]).strip('"') for name in names if info.get(name)), "")

@@ -1,0 +1,241 @@
+"""Metric points of a run: appended to a local file at once, sent to MLflow by a thread that reads that file.
+
+`metrics.jsonl` is the truth. The thread's only state is how far it has read, so an outage of MLflow costs nothing:
+sending goes on where it stopped, and a resumed run sends what MLflow lacks. `log` costs one write in any case.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import threading
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from infra import storage
+from infra.errors import DataError, InfrastructureError
+from infra.tracking.mlflow_client import RunHandle, client_of, first_line
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_POINTS_PER_REQUEST = 1000  # MLflow's limit
+_LONGEST_PAUSE_S = 60.0
+
+
+class MetricLog:
+    """Append-only; one writer per file. `problem` says why points are not in MLflow yet, None when nothing failed.
+
+    With `resume_step` the file is cut back to steps <= resume_step, values that it has of that step are not logged
+    again, and points of (metric, step) that MLflow already has are not sent again: it would keep both.
+    """
+
+    def __init__(
+        self, metrics_path: str, handle: RunHandle, *, resume_step: int | None = None, interval_s: float = 2.0
+    ):
+        metrics_path = storage.absolute(metrics_path)
+        os.makedirs(os.path.dirname(metrics_path), exist_ok=True)
+        kept, self._logged = _mend(metrics_path, resume_step)
+        self._resume_step = resume_step
+        self.problem: str | None = None
+        self._path, self._handle, self._interval_s = metrics_path, handle, interval_s
+        # Unbuffered: a line that found no room would wait in the buffer, and fail again when the file is closed.
+        self._file = open(metrics_path, "ab", buffering=0)  # noqa: SIM115 (lives as long as the log)
+        self._written = kept
+        self._sent = 0 if resume_step is not None else kept
+        # metric -> steps in MLflow; filled per metric when first needed. None: a new run has none.
+        self._known: dict[str, set[int]] | None = {} if resume_step is not None else None
+        self._wake = threading.Condition()
+        self._hurry = self._closed = self._failed = False
+        self._thread = threading.Thread(target=self._send_forever, name="metric-log", daemon=True)
+        if handle.enabled:
+            self._thread.start()
+
+    def log(self, step: int, values: dict[str, float]) -> None:
+        """Record values of one optimizer step. Never waits for MLflow. Raises InfrastructureError when the file takes
+        no more.
+        """
+        plain = {key: _json_number(float(value)) for key, value in values.items()}
+        if step == self._resume_step:
+            plain = {key: value for key, value in plain.items() if key not in self._logged}
+        line = (json.dumps({"step": int(step), "time": time.time(), "values": plain}) + "\n").encode()
+        if not plain:
+            return
+        with self._wake:
+            self._append(line)
+            self._written += len(line)
+            self._wake.notify_all()
+
+    def _append(self, line: bytes) -> None:
+        """The whole line or none of it."""
+        rest = line
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            self._failed = True
+            with contextlib.suppress(OSError):
+                self._file.truncate(self._written)
+            raise _unwritable(self._path, error) from error
+
+    def flush(self, timeout_s: float = 10.0) -> bool:
+        """Wait until everything is in MLflow; False if that takes longer."""
+        if not self._handle.enabled:
+            return True
+        with self._wake:
+            self._hurry = True
+            self._wake.notify_all()
+            done = self._wake.wait_for(lambda: self._sent >= self._written or not self._thread.is_alive(), timeout_s)
+            self._hurry = False
+            return done and self._sent >= self._written
+
+    def close(self, timeout_s: float = 10.0) -> bool:
+        """Flush and stop; False if points are left for the next resume. The file has them all, or `log` has raised;
+        InfrastructureError where only closing it shows that it has not (network file systems).
+        """
+        sent = self.flush(timeout_s)
+        with self._wake:
+            self._closed = True
+            self._wake.notify_all()
+            try:
+                self._file.close()
+            except OSError as error:
+                if not self._failed:
+                    raise _unwritable(self._path, error) from error
+        return sent
+
+    def _send_forever(self) -> None:
+        client, pause_s = None, self._interval_s
+        while not self._closed:
+            with self._wake:
+                self._wake.wait_for(lambda: self._sent < self._written or self._closed)
+                # Points of `pause_s` seconds go together, except when someone waits for them.
+                self._wake.wait_for(lambda: self._hurry or self._closed, pause_s)
+                until = self._written
+            if self._closed:
+                return
+            try:
+                client = client or client_of(self._handle.uri)
+                for point, end in _points(self._path, self._sent, until):
+                    self._send(client, point)
+                    with self._wake:
+                        self._sent = end
+                        self._wake.notify_all()
+                self.problem, pause_s = None, self._interval_s
+            except Exception as exc:
+                self.problem = first_line(exc)
+                pause_s = min(max(2 * pause_s, 1.0), _LONGEST_PAUSE_S)
+                if self._hurry:
+                    time.sleep(0.1)  # someone waits: try again soon, but not in a spin
+
+    def _send(self, client: MlflowClient, points: list[tuple[str, float, int, int]]) -> None:
+        from mlflow.entities import Metric
+        from mlflow.exceptions import MlflowException
+
+        metrics = [Metric(k, v, t, s) for k, v, t, s in points if not self._is_known(client, k, s)]
+        try:
+            if metrics:
+                client.log_batch(self._handle.run_id, metrics=metrics)
+        except MlflowException as exc:
+            if exc.error_code != "INVALID_PARAMETER_VALUE":
+                raise
+            # A name that MLflow does not take must not keep the others waiting for ever.
+            for metric in metrics:
+                try:
+                    client.log_batch(self._handle.run_id, metrics=[metric])
+                except MlflowException as one:
+                    if one.error_code != "INVALID_PARAMETER_VALUE":
+                        raise
+        if self._known is not None:
+            for metric in metrics:
+                self._known[metric.key].add(metric.step)
+
+    def _is_known(self, client: MlflowClient, key: str, step: int) -> bool:
+        if self._known is None:
+            return False
+        if key not in self._known:
+            self._known[key] = _steps_of(client, self._handle.run_id, key)
+        return step in self._known[key]
+
+
+def _steps_of(client: MlflowClient, run_id: str, key: str) -> set[int]:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return {metric.step for metric in client.get_metric_history(run_id, key)}
+    except MlflowException as exc:
+        if exc.error_code != "INVALID_PARAMETER_VALUE":
+            raise
+        return set()  # a name that MLflow does not take has no history
+
+
+def read_points(metrics_url: str) -> Iterator[dict[str, Any]]:
+    """The lines of a metrics file as `{"step", "time", "values"}`, values as floats; none where there is no file.
+
+    A last line without its end is left out: it is being written, or was when the run was killed. Raises DataError for
+    any other line that is none.
+    """
+    if not storage.exists(metrics_url):
+        return
+    with storage.open_file(metrics_url) as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                record = json.loads(line)
+            except ValueError as exc:
+                raise DataError(f"line {number} of {metrics_url} is not valid JSON", why=str(exc)) from None
+            yield {**record, "values": {key: float(value) for key, value in record["values"].items()}}
+
+
+def _points(path: str, start: int, end: int) -> Iterator[tuple[list[tuple[str, float, int, int]], int]]:
+    """Batches of (metric, value, milliseconds, step) between two offsets, each with the offset after it."""
+    batch: list[tuple[str, float, int, int]] = []
+    with open(path, "rb") as file:
+        file.seek(start)
+        while (at := file.tell()) < end:
+            record = json.loads(file.readline())
+            values, milliseconds = record["values"].items(), round(record["time"] * 1000)
+            if batch and len(batch) + len(values) > _POINTS_PER_REQUEST:
+                yield batch, at
+                batch = []
+            batch += [(key, float(value), milliseconds, record["step"]) for key, value in values]
+            assert len(values) <= _POINTS_PER_REQUEST, "one step logs at most 1000 metrics"
+        if batch:
+            yield batch, end
+
+
+def _mend(path: str, resume_step: int | None) -> tuple[int, set[str]]:
+    """Drop a line torn by a crash, and steps after `resume_step`; returns the size, and what is logged of that step."""
+    if not os.path.exists(path):
+        return 0, set()
+    with open(path, "rb") as file:
+        lines = file.readlines()
+    whole = [(line, json.loads(line)) for line in lines if _is_whole(line)]
+    kept = [(line, point) for line, point in whole if resume_step is None or point["step"] <= resume_step]
+    if len(kept) < len(lines):
+        storage.write_bytes(path, b"".join(line for line, _ in kept))
+    logged = {name for _, point in kept if point["step"] == resume_step for name in point["values"]}
+    return sum(len(line) for line, _ in kept), logged
+
+
+def _is_whole(line: bytes) -> bool:
+    try:
+        return line.endswith(b"\n") and isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def _unwritable(path: str, error: OSError) -> InfrastructureError:
+    return InfrastructureError(
+        f"cannot write {path}: {error}",
+        try_="free space, then start the same command again: it continues from the last checkpoint",
+    )
+
+
+def _json_number(value: float) -> float | str:
+    """JSON has no nan and no infinities: those become "nan", "inf", "-inf", which float() reads."""
+    return value if math.isfinite(value) else str(value)

@@ -1,0 +1,297 @@
+"""Runs in MLflow: opened or resumed by id, described, finished. `MetricLog` is for the points of a run.
+
+Uses MlflowClient with an explicit URI and run id, never the process-wide active run, so that several runs can be open.
+Importing mlflow takes 1.5 s and creating its database a few more: both happen at the first call, not at import.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from infra import storage
+from infra.console import Console
+from infra.errors import InfrastructureError, UserError
+from infra.tracking.mlflow_client import NOT_TRACKED, RunHandle, client_of, first_line, shown
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+__all__ = [
+    "RunHandle",
+    "TrackingConfig",
+    "finish",
+    "git_tags",
+    "log_artifact_dir",
+    "log_store_input",
+    "log_text",
+    "log_values",
+    "open_run",
+    "relative_database",
+    "resolve_uri",
+    "set_tags",
+]
+
+_DEFAULT_EXPERIMENT = "glm"
+_URI_VARIABLE = "MLFLOW_TRACKING_URI"
+# Limits of MLflow's servers.
+_PARAMS_PER_REQUEST, _PARAM_CHARACTERS, _DIGEST_CHARACTERS = 100, 6000, 32
+
+
+@dataclass
+class TrackingConfig:
+    enabled: bool = True
+    """Record runs in MLflow."""
+    required: bool = True
+    """Stop when MLflow cannot be reached at the start; otherwise go on without it."""
+    uri: str | None = None
+    """Tracking server; default: MLFLOW_TRACKING_URI, else an SQLite file beside the runs."""
+    experiment: str = _DEFAULT_EXPERIMENT
+    """Experiment that groups the runs; MLFLOW_EXPERIMENT_NAME replaces the default."""
+
+
+def open_run(
+    config: TrackingConfig,
+    *,
+    name: str,
+    run_dir: str,
+    params: dict[str, str],
+    tags: dict[str, str],
+    run_id: str | None,
+    default_root: str,
+    take_over: bool = True,
+    warn: Callable[[str], None] | None = None,
+) -> RunHandle:
+    """Create a run, or continue `run_id`; params are logged at creation only, MLflow refuses to change them.
+
+    With `take_over` a run that MLFLOW_RUN_ID names is continued too.
+
+    Raises InfrastructureError when MLflow cannot be reached, unless `required` is off: then warns and tracks nothing.
+    """
+    not_tracked = replace(NOT_TRACKED, run_id=run_id or "")
+    if not config.enabled:
+        return not_tracked
+    warn = warn or Console().warn
+    uri = _resolve(config, default_root)
+    try:
+        with _one_at_a_time(uri):
+            client = client_of(uri)
+            resumed = _resume(
+                client, uri, run_id or (os.environ.get("MLFLOW_RUN_ID") if take_over else None), tags, warn
+            )
+            return resumed or _create(client, uri, config, name, {**tags, "glm.run_dir": run_dir}, params)
+    except UserError:
+        raise
+    except Exception as exc:
+        why = first_line(exc)
+        if config.required:
+            try_ = "start the server, correct --tracking.uri, or go on without it: --tracking.required=false"
+            raise InfrastructureError(f"MLflow at {shown(uri)} does not answer", why=why, try_=try_) from exc
+        warn(f"MLflow at {shown(uri)} does not answer, this run is not tracked there: {why}")
+        return not_tracked
+
+
+def resolve_uri(config: TrackingConfig, default_root: str) -> str | None:
+    """Where `open_run` records a run, or None when tracking is off; asks no server. UserError without a place."""
+    return _resolve(config, default_root) if config.enabled else None
+
+
+def relative_database(config: TrackingConfig) -> str | None:
+    """The setting with which somebody named an SQLite database by a relative path (`MLFLOW_TRACKING_URI=sqlite:///x.db`),
+    or None.
+    """
+    key, uri = ("tracking.uri", config.uri) if config.uri else (_URI_VARIABLE, os.environ.get(_URI_VARIABLE) or "")
+    path = _database(uri)
+    return f"{key}={uri}" if config.enabled and path and not os.path.isabs(path) else None
+
+
+def set_tags(handle: RunHandle, tags: dict[str, str]) -> None:
+    def send(client: MlflowClient) -> None:
+        from mlflow.entities import RunTag
+
+        client.log_batch(handle.run_id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
+
+    _best_effort(handle, "set tags", send)
+
+
+def log_values(handle: RunHandle, values: dict[str, float]) -> None:
+    """Metrics that have no steps, of a run that is no training."""
+
+    def send(client: MlflowClient) -> None:
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        client.log_batch(handle.run_id, metrics=[Metric(key, float(value), now, 0) for key, value in values.items()])
+
+    _best_effort(handle, "log metrics", send)
+
+
+def log_text(handle: RunHandle, text: str, path: str) -> None:
+    """One text as the artifact `path`."""
+    _best_effort(handle, f"log {path}", lambda client: client.log_text(handle.run_id, text, path))
+
+
+def log_artifact_dir(handle: RunHandle, folder: str, path: str | None = None) -> None:
+    """The files below `folder`, a path or URL, as artifacts below `path`."""
+
+    def send(client: MlflowClient) -> None:
+        with storage.local_copy(folder) as local:
+            client.log_artifacts(handle.run_id, local, path)
+
+    _best_effort(handle, f"log {folder}", send)
+
+
+def log_store_input(handle: RunHandle, manifest: dict[str, Any], url: str, digest: str) -> None:
+    """The token store as the run's dataset; its scalar manifest entries are the dataset's profile."""
+
+    def send(client: MlflowClient) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        dataset = Dataset(
+            name=" + ".join(source["name"] for source in manifest.get("sources", [])) or storage.base_name(url),
+            digest=digest[:_DIGEST_CHARACTERS],
+            source_type="local" if storage.is_local(url) else url.split("://")[0],
+            source=json.dumps({"uri": url}),
+            profile=json.dumps({key: value for key, value in manifest.items() if isinstance(value, str | int | float)}),
+        )
+        context = InputTag("mlflow.data.context", "pretraining")
+        client.log_inputs(handle.run_id, datasets=[DatasetInput(dataset, [context])])
+
+    _best_effort(handle, "log the dataset", send)
+
+
+def finish(handle: RunHandle, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
+    _best_effort(handle, "close the run", lambda client: client.set_terminated(handle.run_id, status))
+
+
+def git_tags(folder: str) -> dict[str, str]:
+    """The commit that runs and whether files differ from it; empty outside git.
+
+    Ray leaves `.git` out of a job's files: there it is the commit that the submission's metadata names, if it does.
+    """
+    commit, changes = _git(folder, "rev-parse", "HEAD"), _git(folder, "status", "--porcelain")
+    if commit is None or changes is None:
+        commit = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")).get("metadata", {}).get("commit")
+        return {"mlflow.source.git.commit": commit} if commit else {}
+    return {"mlflow.source.git.commit": commit, "glm.git_dirty": "true" if changes else "false"}
+
+
+# -- one level down ----------------------------------------------------------------------------------------------------
+
+
+def _resolve(config: TrackingConfig, default_root: str) -> str:
+    uri = config.uri or os.environ.get(_URI_VARIABLE)
+    if not uri:
+        if not storage.is_local(default_root):
+            try_ = "--tracking.uri=http://..., or MLFLOW_TRACKING_URI, or --tracking.enabled=false"
+            raise UserError("tracking.uri is needed", why=f"{default_root} cannot hold an SQLite database", try_=try_)
+        uri = f"sqlite:///{os.path.join(storage.absolute(default_root), 'mlflow.db')}"
+    path = _database(uri)
+    # Relative to a working directory that differs between driver and workers, a path would name two databases.
+    return f"sqlite:///{os.path.abspath(path)}" if path else uri
+
+
+def _database(uri: str) -> str | None:
+    return uri.removeprefix("sqlite:///") if uri.startswith("sqlite:///") else None
+
+
+@contextlib.contextmanager
+def _one_at_a_time(uri: str) -> Iterator[None]:
+    """Two commands that start together must not both create the database."""
+    path = _database(uri)
+    if path is None:
+        yield
+        return
+    import fcntl
+
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(f"{path}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _resume(
+    client: MlflowClient, uri: str, run_id: str | None, tags: dict[str, str], warn: Callable[[str], None]
+) -> RunHandle | None:
+    from mlflow.entities import RunTag
+    from mlflow.exceptions import MlflowException
+
+    if run_id is None:
+        return None
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as exc:
+        if exc.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        run = None
+    if run is None or run.info.lifecycle_stage == "deleted":
+        warn(f"the MLflow run {run_id} is gone from {shown(uri)}; a new one is made")
+        return None
+    client.update_run(run_id, status="RUNNING")
+    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+    return RunHandle(uri, run_id, run.info.experiment_id)
+
+
+def _create(
+    client: MlflowClient, uri: str, config: TrackingConfig, name: str, tags: dict[str, str], params: dict[str, str]
+) -> RunHandle:
+    from mlflow.entities import Param
+
+    experiment_id = _experiment(client, uri, config)
+    source = {"mlflow.source.name": os.path.basename(sys.argv[0]), "mlflow.source.type": "LOCAL"}
+    run = client.create_run(experiment_id, run_name=name, tags={**source, **tags})
+    rows = [Param(key, value[:_PARAM_CHARACTERS]) for key, value in params.items()]
+    for first in range(0, len(rows), _PARAMS_PER_REQUEST):
+        client.log_batch(run.info.run_id, params=rows[first : first + _PARAMS_PER_REQUEST])
+    return RunHandle(uri, run.info.run_id, experiment_id)
+
+
+def _experiment(client: MlflowClient, uri: str, config: TrackingConfig) -> str:
+    from mlflow.exceptions import MlflowException
+
+    name = config.experiment
+    if name == _DEFAULT_EXPERIMENT:
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or name
+        if by_id := os.environ.get("MLFLOW_EXPERIMENT_ID"):
+            return by_id
+    found = client.get_experiment_by_name(name)
+    if found and found.lifecycle_stage == "deleted":
+        try_ = f"--tracking.experiment=ANOTHER, or: mlflow experiments restore -x {found.experiment_id}"
+        raise UserError(f"the MLflow experiment {name!r} was deleted", try_=try_)
+    if found:
+        return found.experiment_id
+    path = _database(uri)
+    # MLflow would put artifacts below the current directory, which vanishes with a Ray job.
+    place = os.path.join(os.path.dirname(path), "mlartifacts") if path else None
+    try:
+        return client.create_experiment(name, artifact_location=place)
+    except MlflowException as exc:
+        made_meanwhile = exc.error_code == "RESOURCE_ALREADY_EXISTS" and client.get_experiment_by_name(name)
+        if not made_meanwhile:
+            raise
+        return made_meanwhile.experiment_id
+
+
+def _best_effort(handle: RunHandle, action: str, send: Callable[[MlflowClient], None]) -> None:
+    """Failure is a warning: a description must not cost a training run."""
+    if not handle.enabled:
+        return
+    try:
+        send(client_of(handle.uri))
+    except Exception as exc:
+        Console().warn(f"MLflow at {shown(handle.uri)} did not {action}: {first_line(exc)}")
+
+
+def _git(folder: str, *words: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

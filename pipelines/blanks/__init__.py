@@ -1,0 +1,1 @@
+"""The blanks of a segment: a pure function of (seed, epoch, segment)."""

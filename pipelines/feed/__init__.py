@@ -1,0 +1,1 @@
+"""Token store to micro-batches, in a train worker."""

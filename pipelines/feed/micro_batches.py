@@ -1,0 +1,328 @@
+"""The training feed: a prefetching reader in each train worker that turns planned rows into micro-batches.
+
+Its whole state is the step: rows come from `BatchPlan`, blanks from stored plans or drawn online (the same bytes). A
+background thread reads, draws and lays out ahead of training; numpy releases the interpreter lock for most of it. A row
+of 8,192 positions costs a third of a millisecond of one core where the host lays it out, and a quarter where a GPU does
+(docs/benchmarks.md).
+Why this is not Ray Data's `streaming_split`: docs/decisions/training-feed.md.
+"""
+
+import itertools
+import queue
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from glm_model.layout import Example, Marks, Packed, Ragged
+from glm_model.tokenizer import Tokenizer
+from infra import storage
+from infra.storage import disk_cache
+from pipelines import keyed
+from pipelines.blanks import draw
+from pipelines.blanks.draw import Blanks, BlanksConfig, Mixture, RowBatch
+from pipelines.feed import examples, stored_blanks
+from pipelines.feed.order import BatchPlan, RowPlaces
+from pipelines.store.format import Split, TokenStore
+from pipelines.token_classes import Vocabulary
+
+if TYPE_CHECKING:
+    import torch
+
+# Rows in one call of the layout: array operations pay by the batch, and more rows leave the processor's cache.
+_ROWS_TOGETHER = 8
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What decides how rows become examples. plan_key: folder of stored plans to use where they exist, or None;
+    expand_on_device: leave the layout to the device that trains (`glm_model.device_layout`), the result being the same.
+    Forms that it does not know (ablations) are laid out on the host all the same.
+    """
+
+    split_name: str
+    mixture: Mixture
+    vocabulary: Vocabulary
+    marks: Marks
+    seed: int
+    width: int
+    sequence_length: int
+    plan_key: str | None
+    expand_on_device: bool = False
+
+
+def recipe_of(
+    opened: TokenStore,
+    tokenizer: Tokenizer,
+    config: BlanksConfig,
+    *,
+    split: str = "train",
+    plan_key: str | None = None,
+    expand_on_device: bool = False,
+) -> Recipe:
+    """How a run with these blanks reads a store."""
+    special, settings = tokenizer.special, opened.manifest["settings"]
+    return Recipe(
+        split_name=split,
+        mixture=draw.resolve(config),
+        vocabulary=Vocabulary.of(tokenizer),
+        marks=Marks(sop=special.sop, eop=special.eop, pad=special.pad),
+        seed=config.seed,
+        width=settings["row_width"],
+        sequence_length=settings["sequence_length"],
+        plan_key=plan_key,
+        expand_on_device=expand_on_device,
+    )
+
+
+@dataclass
+class MicroBatch:
+    """One micro-batch. inputs: rows laid out, or for the device to lay out; tokens: source tokens; counts: targets per
+    objective [O]; pinned: see `pin`.
+    """
+
+    inputs: Example | Packed
+    tokens: int
+    counts: np.ndarray
+    fingerprint: int
+    pinned: "list[torch.Tensor] | None" = None
+
+    @property
+    def example(self) -> Example:
+        """The rows as the model is asked them, on the host."""
+        return self.inputs.expand() if isinstance(self.inputs, Packed) else self.inputs
+
+    def pin(self) -> "MicroBatch":
+        """Copy the arrays of `inputs` to page-locked memory, from where a CUDA device fetches them as it computes."""
+        self.pinned = [tensor.pin_memory() for tensor in self._host()]
+        return self
+
+    def tensors(self, device: "torch.device | str" = "cpu") -> "dict[str, torch.Tensor]":
+        """The arrays of `Example` as tensors on the device, int64 [R, width]."""
+        host: list[Any] = self.pinned or self._host()
+        if isinstance(self.inputs, Packed):
+            *batch, row_offsets = host
+            return self.inputs._replace(batch=Ragged(*batch), row_offsets=row_offsets).tensors(device)
+        return {
+            name: tensor.to(device, non_blocking=True) for name, tensor in zip(self.inputs.arrays(), host, strict=True)
+        }
+
+    def _host(self) -> "list[torch.Tensor]":
+        import torch
+
+        if isinstance(self.inputs, Packed):
+            arrays = [*self.inputs.batch[:6], self.inputs.row_offsets]
+        else:
+            arrays = self.inputs.arrays().values()
+        return [torch.from_numpy(array) for array in arrays]
+
+
+@dataclass
+class Step:
+    """The micro-batches of one rank at one step. waited_s: how long training waited for them."""
+
+    step: int
+    micro_batches: list[tuple[int, MicroBatch]]
+    waited_s: float = 0.0
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Targets per objective of this rank, int64 [O]."""
+        return (
+            np.sum([m.counts for _, m in self.micro_batches], axis=0) if self.micro_batches else np.zeros(0, np.int64)
+        )
+
+
+class Reader:
+    """Rows and their blanks by place, keeping the row groups of about two windows decoded."""
+
+    def __init__(self, split: Split, recipe: Recipe, *, cached_groups: int = 16) -> None:
+        self.split, self.recipe = split, recipe
+        self._cache: OrderedDict[tuple[int, int], tuple[RowBatch, Blanks]] = OrderedDict()
+        self._plan_files: dict[tuple[int, int], pq.ParquetFile | None] = {}
+        self._cached_groups = cached_groups
+
+    def micro_batch(self, places: RowPlaces) -> MicroBatch:
+        """The rows at `places` as one micro-batch."""
+        return self.micro_batches([places])[0]
+
+    def micro_batches(self, places: list[RowPlaces]) -> list[MicroBatch]:
+        """The rows at each of `places`, all laid out together, as a micro-batch each."""
+        taken = [row for each in places for row in self._rows(each)]
+        return lay_out(*concatenate(taken), [len(each.row) for each in places], self.recipe)
+
+    def rows(self, places: RowPlaces) -> tuple[RowBatch, Blanks]:
+        """The rows at `places` and their blanks, in that order."""
+        return concatenate(list(self._rows(places)))
+
+    def _rows(self, places: RowPlaces) -> Iterator[tuple[RowBatch, Blanks]]:
+        for epoch, group, row in zip(*(array.tolist() for array in places), strict=True):
+            yield take_rows(*self._group(epoch, group), row, row + 1)
+
+    def _group(self, epoch: int, group: int) -> tuple[RowBatch, Blanks]:
+        key = (epoch, group)
+        if key not in self._cache:
+            rows = self.split.read_group(group)
+            self._cache[key] = (rows, self._blanks(epoch, group, rows))
+            while len(self._cache) > self._cached_groups:
+                self._cache.popitem(last=False)
+        self._cache.move_to_end(key)
+        return self._cache[key]
+
+    def _blanks(self, epoch: int, group: int, rows: RowBatch) -> Blanks:
+        shard, index = self.split.group_places[group]
+        file = self._plan_file(epoch, shard)
+        if file is not None:
+            return stored_blanks.read_plan(file, index, rows)
+        recipe = self.recipe
+        drawn, _ = draw.draw_rows(
+            recipe.mixture, rows, recipe.vocabulary, seed=recipe.seed, epoch=epoch, width=recipe.width
+        )
+        return drawn
+
+    def _plan_file(self, epoch: int, shard: int) -> pq.ParquetFile | None:
+        key = (epoch, shard)
+        if key not in self._plan_files:
+            self._plan_files[key] = None
+            if self.recipe.plan_key:
+                path = stored_blanks.plan_path(
+                    self.recipe.plan_key, self.recipe.split_name, epoch, self.split.shards[shard].path
+                )
+                url = storage.join(self.split.base(shard), path)
+                if storage.exists(url):
+                    self._plan_files[key] = disk_cache.open_parquet(url, self.split.cache)
+        return self._plan_files[key]
+
+
+def steps(
+    reader: Reader, plan: BatchPlan, *, start: int, stop: int, rank: int, world: int, prefetch: int = 4
+) -> Iterator[Step]:
+    """The steps start .. stop - 1 of one rank, prepared ahead by a background thread. Errors surface here."""
+    ready: queue.Queue[Step | BaseException | None] = queue.Queue(maxsize=prefetch)
+    stopped = threading.Event()
+
+    def put(item: Step | BaseException | None) -> bool:
+        while not stopped.is_set():
+            try:
+                ready.put(item, timeout=0.2)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        try:
+            for step in range(start, stop):
+                mine = range(rank, plan.micro_batches, world)
+                if not put(Step(step, list(zip(mine, _micro_batches(reader, plan, step, mine), strict=True)))):
+                    return
+            put(None)
+        except BaseException as error:
+            put(error)
+
+    thread = threading.Thread(target=work, name="glm-feed", daemon=True)
+    thread.start()
+    try:
+        while True:
+            asked_at = time.perf_counter()
+            item = ready.get()
+            if isinstance(item, BaseException):
+                raise item
+            if item is None:
+                return
+            item.waited_s = time.perf_counter() - asked_at
+            yield item
+    finally:
+        stopped.set()
+        thread.join(timeout=10)
+
+
+def _micro_batches(reader: Reader, plan: BatchPlan, step: int, indices: range) -> Iterator[MicroBatch]:
+    pin = reader.recipe.expand_on_device and _has_cuda()
+    together = max(_ROWS_TOGETHER // plan.micro_rows, 1)
+    for first in range(0, len(indices), together):
+        places = [plan.micro_batch(step, index) for index in indices[first : first + together]]
+        for micro_batch in reader.micro_batches(places):
+            yield micro_batch.pin() if pin else micro_batch
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def lay_out(rows: RowBatch, drawn: Blanks, sizes: list[int], recipe: Recipe) -> list[MicroBatch]:
+    """Rows and their blanks as consecutive micro-batches of so many rows each."""
+    ends = list(itertools.accumulate(sizes, initial=0))
+    parts = [take_rows(rows, drawn, first, last) for first, last in itertools.pairwise(ends)]
+    mixture, vocabulary, marks = recipe.mixture, recipe.vocabulary, recipe.marks
+    inputs: list[Example | Packed]
+    if recipe.expand_on_device and mixture.form.is_plain:
+        inputs = [
+            Packed(
+                examples.ragged(*part, mixture, vocabulary, sop=marks.sop, length=recipe.sequence_length),
+                part[0].row_offsets,
+                recipe.width,
+                marks,
+            )
+            for part in parts
+        ]
+    else:
+        example = examples.lay_out(
+            rows, drawn, mixture, vocabulary, width=recipe.width, marks=marks, length=recipe.sequence_length
+        )
+        inputs = [example.rows(first, last) for first, last in itertools.pairwise(ends)]
+    return [
+        MicroBatch(each, len(part[0].tokens), _targets(part[1], mixture), fingerprint(*part))
+        for each, part in zip(inputs, parts, strict=True)
+    ]
+
+
+def fingerprint(rows: RowBatch, drawn: Blanks) -> int:
+    """64-bit identity of what a micro-batch asks of the model: its segments and their blanks, in order."""
+    counts = np.diff(drawn.span_offsets).astype(np.uint64)
+    parts = (rows.ids, drawn.objective.astype(np.uint64), counts, drawn.spans.ravel().astype(np.uint64))
+    flat = np.concatenate(parts)
+    return int(keyed.mix(flat + keyed.mix(np.arange(len(flat), dtype=np.uint64))).sum(dtype=np.uint64))
+
+
+def _targets(drawn: Blanks, mixture: Mixture) -> np.ndarray:
+    """Targets per objective, int64 [O]: blanked tokens, and an [eop] for each blank that is appended."""
+    sizes, num_blanks = drawn.spans[:, 1] - drawn.spans[:, 0], np.diff(drawn.span_offsets)
+    targets = np.add.reduceat(sizes, drawn.span_offsets[:-1]) if len(num_blanks) else np.zeros(0, np.int64)
+    if not mixture.form.in_place:
+        targets = targets + num_blanks
+    return np.bincount(drawn.objective, weights=targets, minlength=len(mixture.names)).astype(np.int64)
+
+
+def take_rows(rows: RowBatch, drawn: Blanks, start: int, stop: int) -> tuple[RowBatch, Blanks]:
+    """The rows start .. stop - 1 of a batch and their blanks, as views."""
+    first, last = int(rows.row_offsets[start]), int(rows.row_offsets[stop])
+    begin, end = int(rows.offsets[first]), int(rows.offsets[last])
+    span_begin, span_end = int(drawn.span_offsets[first]), int(drawn.span_offsets[last])
+    taken = RowBatch(
+        rows.tokens[begin:end],
+        rows.offsets[first : last + 1] - begin,
+        rows.ids[first:last],
+        rows.num_bytes[first:last],
+        rows.row_offsets[start : stop + 1] - first,
+    )
+    spans = drawn.spans[span_begin:span_end]
+    return taken, Blanks(drawn.objective[first:last], spans, drawn.span_offsets[first : last + 1] - span_begin)
+
+
+def concatenate(parts: list[tuple[RowBatch, Blanks]]) -> tuple[RowBatch, Blanks]:
+    """Rows and their blanks, one part after the other."""
+    rows, drawn = [p[0] for p in parts], [p[1] for p in parts]
+    batch = draw.concatenate_rows(rows)
+    return batch, Blanks(
+        np.concatenate([b.objective for b in drawn]),
+        np.concatenate([b.spans for b in drawn]),
+        draw.join_offsets([b.span_offsets for b in drawn]),
+    )

@@ -1,0 +1,1 @@
+"""Which cleaned documents go in, in <root>/selections."""

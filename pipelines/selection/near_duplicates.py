@@ -1,0 +1,177 @@
+"""Near duplicates by MinHash and locality-sensitive hashing (Broder 1997; Indyk and Motwani 1998), in numpy.
+
+A text's signature has the smallest hash of its windows in each of 128 bins (one permutation hashing, Li et al. 2012;
+empty bins borrow from others, Shrivastava 2017), so two texts agree in a bin with the probability of their Jaccard
+similarity s. Texts that agree in all 8 bins of one of 16 bands are compared by their whole signatures; similar ones are
+linked, and of linked texts the first is kept. A pair meets in a band with probability 1 - (1 - s**8)**16: 0.9999 at
+0.9, 0.95 at 0.8, 0.61 at 0.7. Signatures are made once per unit of text; they cost a fifth of tokenising
+(`benchmarks/store.py --stages`) and 256 bytes a document on disk. A band's task sorts 8 bytes of every document.
+"""
+
+import itertools
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from infra import storage
+from pipelines import keyed
+from pipelines.corpus.units import read_texts
+from pipelines.selection.shingles import normalise, window_hashes
+
+VERSION = 1  # of the signatures
+BINS, BANDS = 128, 16
+_WIDTH = 24  # bytes of a window: about five English words
+_EMPTY = np.uint32(0xFFFFFFFF)
+_BAND_NAMES = [f"band{band:02d}" for band in range(BANDS)]
+_SCHEMA = pa.schema([*((name, pa.uint64()) for name in _BAND_NAMES), ("check", pa.binary(BINS))])
+_BAND_SEED = 401
+_PAIRS = 1 << 16  # whose signatures are compared at a time
+
+
+def signatures(documents: list[str]) -> np.ndarray:
+    """uint32 [N, BINS]; all 0xFFFFFFFF of a text without letters and digits."""
+    found = np.full((len(documents), BINS), _EMPTY)
+    for hashes, owners in window_hashes([normalise(document) for document in documents], _WIDTH):
+        places = owners.astype(np.int64) * BINS + (hashes & np.uint64(BINS - 1)).astype(np.int64)
+        np.minimum.at(found.reshape(-1), places, (hashes >> np.uint64(32)).astype(np.uint32))
+    return _densified(found)
+
+
+def similarity(checks: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Estimated Jaccard similarity [N] of texts by the lowest bytes of their signatures, uint8 [N, BINS]."""
+    agree = (checks == others).mean(axis=1)
+    return np.maximum((agree - 1 / 256) / (1 - 1 / 256), 0)
+
+
+def sign_unit(text_url: str, unit: dict[str, Any], out_url: str) -> dict[str, Any]:
+    """Write band hashes and signatures of the documents of a unit, in its order."""
+    sink, rows = pa.BufferOutputStream(), 0
+    with pq.ParquetWriter(sink, _SCHEMA, compression="lz4") as writer:
+        for documents in read_texts(storage.join(text_url, f"{unit['path']}.parquet")):
+            found = signatures(documents)
+            checks = pa.array([row.tobytes() for row in found.astype(np.uint8)], pa.binary(BINS))
+            bands = [pa.array(column) for column in np.ascontiguousarray(band_hashes(found).T)]
+            writer.write_batch(pa.record_batch([*bands, checks], schema=_SCHEMA))
+            rows += len(documents)
+    storage.write_bytes(out_url, sink.getvalue())
+    return {"documents": rows}
+
+
+def band_hashes(found: np.ndarray) -> np.ndarray:
+    """uint64 [N, BANDS] of signatures: a hash of the bins of each band; 0, which links nothing, of an empty text."""
+    pairs = found.astype(np.uint64).reshape(len(found), BANDS, BINS // BANDS // 2, 2)
+    joined = (pairs[..., 0] << np.uint64(32)) | pairs[..., 1]
+    key = np.full(joined.shape[:2], keyed.fold(_BAND_SEED)[0])
+    for column in range(joined.shape[2]):
+        key = keyed.mix(key + joined[:, :, column])
+    key[(found == _EMPTY).all(axis=1)] = 0
+    return key
+
+
+class Links(NamedTuple):
+    """Pairs of similar documents by their numbers: later [E] and earlier [E]."""
+
+    later: np.ndarray
+    earlier: np.ndarray
+
+
+def link_band(urls: list[str], gone: np.ndarray, band: int, threshold: float) -> Links:
+    """Similar documents that share a band: each with the first that shares it. urls: signatures of all units; gone:
+    numbers of documents that are dropped already. A document's number counts the documents of all units in their order.
+    """
+    columns = [_column(url, _BAND_NAMES[band]) for url in urls]
+    offsets = np.cumsum([0, *map(len, columns)])
+    hashes = np.concatenate(columns) if columns else np.empty(0, np.uint64)
+    del columns
+    hashes[gone] = 0
+    numbers = np.flatnonzero(hashes)
+    again, first = repeats(hashes[numbers])
+    pairs = Links(numbers[again], numbers[first])
+    del hashes, numbers
+    involved = np.unique(np.concatenate(pairs))
+    checks = _checks(urls, offsets, involved)
+    alike = np.empty(len(pairs.later), bool)
+    for begin in range(0, len(alike), _PAIRS):
+        some = slice(begin, begin + _PAIRS)
+        later, earlier = (checks[np.searchsorted(involved, side[some])] for side in pairs)
+        alike[some] = similarity(later, earlier) >= threshold
+    return Links(pairs.later[alike], pairs.earlier[alike])
+
+
+def repeats(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(places of the values that stood before, the first place of each): two arrays of equal length."""
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    again = np.append(False, ordered[1:] == ordered[:-1])[: len(values)]
+    first = np.maximum.accumulate(np.where(again, 0, np.arange(len(values))))
+    return order[again], order[first[again]]
+
+
+def first_of_each(links: Links) -> tuple[np.ndarray, np.ndarray]:
+    """(number of every linked document but the first of its group, number of that first), ascending."""
+    nodes, places = np.unique(np.concatenate(links), return_inverse=True)
+    a, b = places[: len(links.later)], places[len(links.later) :]
+    label = np.arange(len(nodes))
+    while True:  # hook the label of each to the smallest it is linked to, then take shortcuts: a few rounds
+        smaller = np.minimum(label[a], label[b])
+        new = label.copy()
+        np.minimum.at(new, label[a], smaller)
+        np.minimum.at(new, label[b], smaller)
+        new = new[new]
+        if np.array_equal(new, label):
+            break
+        label = new
+    drop = label != np.arange(len(nodes))
+    return nodes[drop], nodes[label[drop]]
+
+
+def _densified(found: np.ndarray) -> np.ndarray:
+    """Empty bins [N, BINS] take the value of another one, the same for every text that has a value there.
+
+    Very short texts still lack some bins after 64 attempts: those take the least of all values, hashed for the bin.
+    """
+    dense = found.copy()
+    places = np.flatnonzero((found == _EMPTY) & (found != _EMPTY).any(axis=1, keepdims=True))
+    for donors in _donors():
+        bins = places & (BINS - 1)
+        values = found.reshape(-1)[places - bins + donors[bins]]
+        dense.reshape(-1)[places] = values
+        places = places[values == _EMPTY]
+    if len(places):
+        rows, which = np.unique(places // BINS, return_inverse=True)
+        full = np.sort(found[rows], axis=1)
+        full = full[:, (full != _EMPTY).any(axis=0)][which]
+        salts = keyed.fold(_BAND_SEED, np.arange(BINS))[places & (BINS - 1), None]
+        hashed = keyed.mix(full + salts) >> np.uint64(33)
+        dense.reshape(-1)[places] = np.where(full == _EMPTY, np.uint64(_EMPTY), hashed).min(axis=1)
+    return dense
+
+
+@lru_cache(maxsize=1)
+def _donors() -> np.ndarray:
+    """A random bin for each bin, [64 attempts, BINS]."""
+    return keyed.below(keyed.bits(np.arange(64, dtype=np.uint64), BINS, stream=_BAND_SEED), BINS)
+
+
+def _checks(urls: list[str], offsets: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """uint8 [N, BINS]: the signatures' lowest bytes of these documents (ascending), from the files that hold them."""
+    found = np.empty((len(numbers), BINS), np.uint8)
+    for url, (first, last) in zip(urls, itertools.pairwise(offsets), strict=True):
+        its = slice(*np.searchsorted(numbers, (first, last)))
+        if its.start < its.stop:
+            column = _read(url, "check").combine_chunks()
+            checks = np.frombuffer(column.buffers()[1], np.uint8).reshape(-1, BINS)[column.offset :]
+            found[its] = checks[numbers[its] - first]
+    return found
+
+
+def _column(url: str, name: str) -> np.ndarray:
+    return _read(url, name).to_numpy()
+
+
+def _read(url: str, name: str) -> pa.ChunkedArray:
+    with storage.open_file(url) as stream:
+        return pq.read_table(stream, columns=[name])[name]

@@ -1,0 +1,1 @@
+"""Cleaned text to a token store, in <root>/stores and <root>/tokenizers."""

@@ -1,0 +1,332 @@
+"""The token store: fixed-width rows of whole segments in Parquet shards, described by a manifest that is published
+last.
+
+A row's tokens are one binary value of little-endian uint16 (uint32 past 65,536 tokens), so a row group decodes without
+a
+copy: about ten times the rate of `list<int32>` at the same size. A store without its manifest does not exist.
+
+    <store>/manifest.json               what it holds, how it was made, digests; readers trust nothing else
+            tokenizer.json
+            train/shard-00000.parquet        rows: tokens, starts, ids, num_bytes
+            validation/..., test/...
+            documents/train-shard-00000.parquet   id, source, path, offset, characters, num_bytes, tokens, pieces
+                                             of every document, `pieces` being its segments
+            work/train-shard-00000.json      record of a finished shard, from which preparation continues
+            ledger.parquet                   every dropped document: id, source, uri, offset, reason
+            plans/<key>/...                  blanks drawn in advance (`pipelines.feed.stored_blanks`)
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from infra import storage
+from infra.errors import DataError
+from infra.storage import disk_cache
+from infra.storage.disk_cache import DiskCache
+from pipelines.blanks.draw import RowBatch
+from pipelines.feed.order import Part
+from pipelines.store.segments import Segments
+
+FORMAT = 2
+SPLITS = ("train", "validation", "test")
+_ROW_SCHEMA = pa.schema(
+    [
+        ("tokens", pa.large_binary()),
+        ("starts", pa.large_binary()),  # int32: first token of each segment in the row
+        ("ids", pa.large_binary()),  # uint64: identity of each segment
+        ("num_bytes", pa.large_binary()),  # int32: UTF-8 bytes of each segment's text
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A shard of a split. groups: rows of each row group; digest: of the decoded content, not of the file's bytes;
+    store: URL of the store that has it, in a mix of stores.
+    """
+
+    path: str
+    groups: tuple[int, ...]
+    segments: int
+    tokens: int
+    num_bytes: int
+    expected_fill: float
+    digest: str
+    store: str | None = None
+
+    @property
+    def rows(self) -> int:
+        return sum(self.groups)
+
+
+def token_dtype(vocab_size: int) -> np.dtype:
+    return np.dtype("<u2") if vocab_size <= 1 << 16 else np.dtype("<u4")
+
+
+def write_shard(
+    url: str,
+    segments: Segments,
+    rows: list[np.ndarray],
+    *,
+    dtype: np.dtype,
+    rows_per_group: int,
+    expected_fill: float,
+    path: str,
+) -> Shard:
+    """Write rows (arrays of segment indices) as one shard, atomically; returns its entry for the manifest."""
+    tokens = segments.tokens.astype(dtype, copy=False)
+    sizes = np.diff(segments.offsets)
+    columns: dict[str, list[bytes]] = {name: [] for name in _ROW_SCHEMA.names}
+    for row in rows:
+        index = np.repeat(segments.offsets[row] - (np.cumsum(sizes[row]) - sizes[row]), sizes[row]) + np.arange(
+            sizes[row].sum()
+        )
+        starts = (np.cumsum(sizes[row]) - sizes[row]).astype("<i4")
+        values = (tokens[index], starts, segments.ids[row].astype("<u8"), segments.num_bytes[row].astype("<i4"))
+        for name, value in zip(columns, values, strict=True):
+            columns[name].append(value.tobytes())
+    table = pa.table(columns, schema=_ROW_SCHEMA)
+    write_table(url, table, rows_per_group=rows_per_group, compression="lz4")
+    groups = tuple(min(rows_per_group, len(rows) - first) for first in range(0, len(rows), rows_per_group))
+    return Shard(
+        path=path,
+        groups=groups,
+        segments=len(segments.ids),
+        tokens=len(tokens),
+        num_bytes=int(segments.num_bytes.sum()),
+        expected_fill=expected_fill,
+        digest=_digest(columns.values()),
+    )
+
+
+def verify_shard(url: str, digest: str) -> str | None:
+    """What is wrong with a shard, or None: its content is compared with the digest that the manifest has of it."""
+    content = hashlib.blake2b(digest_size=16)
+    try:
+        with storage.open_file(url) as stream:
+            file = pq.ParquetFile(stream)
+            for group in range(file.num_row_groups):
+                table = file.read_row_group(group, columns=_ROW_SCHEMA.names)
+                _update(content, (column.to_pylist() for column in table.columns))
+    except (OSError, pa.ArrowException) as error:
+        return f"{type(error).__name__}: {error}"
+    return None if content.hexdigest() == digest else f"its content has digest {content.hexdigest()}, not {digest}"
+
+
+def _digest(columns: Iterable[list[bytes]]) -> str:
+    content = hashlib.blake2b(digest_size=16)
+    _update(content, columns)
+    return content.hexdigest()
+
+
+def _update(content: "hashlib.blake2b", columns: Iterable[list[bytes]]) -> None:
+    """Row by row, so that row groups do not matter."""
+    for row in zip(*columns, strict=True):
+        for data in row:
+            content.update(len(data).to_bytes(8, "little"))
+            content.update(data)
+
+
+def write_table(url: str, table: pa.Table, *, rows_per_group: int | None = None, compression: str = "zstd") -> None:
+    """Write one Parquet file atomically (a reader never sees half a file)."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table, sink, row_group_size=rows_per_group or max(len(table), 1), compression=compression, use_dictionary=False
+    )
+    storage.write_bytes(url, sink.getvalue())
+
+
+def read_rows(table: pa.Table, dtype: np.dtype) -> RowBatch:
+    """Decode a table of rows: no copy of the tokens."""
+    tokens, token_ends = decode_binary(table["tokens"], dtype)
+    starts, segment_ends = decode_binary(table["starts"], np.dtype("<i4"))
+    ids, _ = decode_binary(table["ids"], np.dtype("<u8"))
+    num_bytes, _ = decode_binary(table["num_bytes"], np.dtype("<i4"))
+    per_row = np.diff(segment_ends)
+    offsets = np.append(starts + np.repeat(token_ends[:-1], per_row), token_ends[-1])
+    return RowBatch(tokens, offsets.astype(np.int64), ids, num_bytes.astype(np.int64), segment_ends)
+
+
+class Split:
+    """The rows of one split, addressed by row group; opens files lazily and keeps them open."""
+
+    def __init__(self, url: str, shards: list[Shard], dtype: np.dtype, *, cache: DiskCache | None = None) -> None:
+        self.url, self.shards, self.dtype, self.cache = url, shards, dtype, cache
+        self._files: dict[int, pq.ParquetFile] = {}
+
+    @cached_property
+    def group_rows(self) -> np.ndarray:
+        """Rows of every row group of the split, in order [G]."""
+        return np.array([rows for shard in self.shards for rows in shard.groups], dtype=np.int64)
+
+    @cached_property
+    def group_places(self) -> list[tuple[int, int]]:
+        """(shard, row group within it) of every row group [G]."""
+        return [(s, g) for s, shard in enumerate(self.shards) for g in range(len(shard.groups))]
+
+    @property
+    def rows(self) -> int:
+        return int(self.group_rows.sum())
+
+    @property
+    def tokens(self) -> int:
+        return sum(shard.tokens for shard in self.shards)
+
+    @property
+    def segments(self) -> int:
+        return sum(shard.segments for shard in self.shards)
+
+    @property
+    def expected_fill(self) -> float:
+        """Share of the rows' positions that is used once they are laid out, as packing expects it."""
+        return sum(shard.expected_fill * shard.rows for shard in self.shards) / max(self.rows, 1)
+
+    def base(self, shard: int) -> str:
+        """URL of the store that has this shard and the plans of its blanks."""
+        return self.shards[shard].store or self.url
+
+    def read_group(self, group: int) -> RowBatch:
+        """Rows of one row group. Raises DataError when the file is gone or damaged."""
+        shard, index = self.group_places[group]
+        url = storage.join(self.base(shard), self.shards[shard].path)
+        try:
+            if shard not in self._files:
+                self._files[shard] = disk_cache.open_parquet(url, self.cache)
+            table = self._files[shard].read_row_group(index, columns=_ROW_SCHEMA.names)
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(
+                f"cannot read {url}: {error}",
+                why="a shard that the manifest names is missing or damaged",
+                try_="remove that file if it is there, and run workflows/prepare.py again with the recipe of this "
+                "store: it makes missing shards again; or copy the shard again where the store is a copy",
+            ) from error
+        return read_rows(table, self.dtype)
+
+
+@dataclass(frozen=True)
+class TokenStore:
+    """A finished store: its URL, its manifest, and its splits."""
+
+    url: str
+    manifest: dict[str, Any]
+    train: Split
+    validation: Split
+    test: Split
+
+    @property
+    def digest(self) -> str:
+        return self.manifest["digest"]
+
+    @property
+    def splits(self) -> tuple[Split, Split, Split]:
+        return self.train, self.validation, self.test
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The stores that a mix trains on; of an ordinary one none."""
+        groups = Counter(shard.store for shard in self.train.shards for _ in shard.groups)
+        return tuple(Part(groups[entry["url"]], entry["weight"]) for entry in self.manifest.get("members", []))
+
+    @property
+    def row_tokens(self) -> float:
+        """Source tokens of a training row, on average over a run."""
+        tokens, rows = Counter(), Counter()
+        for shard in self.train.shards:
+            tokens[shard.store] += shard.tokens
+            rows[shard.store] += shard.rows
+        shares = {entry["url"]: entry["weight"] for entry in self.manifest.get("members", [])} or {None: 1.0}
+        return sum(share * tokens[url] / rows[url] for url, share in shares.items())
+
+    @staticmethod
+    def open(url: str, *, cache: DiskCache | None = None) -> "TokenStore":
+        """Open a finished store. cache: keeps what is read of one that is not on this machine.
+
+        Raises DataError when there is no manifest, or one of another format.
+        """
+        url = storage.absolute(url)
+        place = storage.join(url, "manifest.json")
+        if not storage.exists(place):
+            raise DataError(
+                f"{url} is not a finished token store: it has no manifest.json",
+                why="its preparation was interrupted, or is still running, or the path is another one",
+                try_="python workflows/prepare.py --config <recipe>   # continues where it stopped",
+            )
+        manifest = storage.read_json(place)
+        if manifest.get("format") != FORMAT:
+            raise DataError(
+                f"{url} has store format {manifest.get('format')}, and this version reads format {FORMAT}",
+                try_="prepare it again with this version",
+            )
+        dtype = np.dtype(manifest["dtype"])
+        splits = {
+            name: Split(url, [shard_of(entry) for entry in manifest["splits"][name]], dtype, cache=cache)
+            for name in SPLITS
+        }
+        return TokenStore(url, manifest, *(splits[name] for name in SPLITS))
+
+
+class ShardFiles(NamedTuple):
+    """Paths below the store of what the task of one shard writes, in this order."""
+
+    rows: str
+    documents: str
+    record: str
+
+
+def shard_files(split: str, name: str) -> ShardFiles:
+    return ShardFiles(f"{split}/{name}.parquet", f"documents/{split}-{name}.parquet", f"work/{split}-{name}.json")
+
+
+def is_whole(url: str) -> bool:
+    """Whether the store is published and none of its shards has gone since. Lists the folder, opens no shard."""
+    if not storage.exists(storage.join(url, "manifest.json")):
+        return False
+    opened = TokenStore.open(url)
+    there = {info.path for info in storage.list_files(url)}
+    return all(shard.path in there for split in opened.splits for shard in split.shards)
+
+
+def publish(url: str, manifest: dict[str, Any], splits: dict[str, list[Shard]]) -> dict[str, Any]:
+    """Complete the manifest with its shards and digest, and write it: from now on the store exists.
+
+    The digest covers the format, the tokenizer, the settings that decide content and the shards' content; never time,
+    host, absolute path or parallelism.
+    """
+    entries = {name: [asdict(shard) for shard in splits[name]] for name in SPLITS}
+    content = {
+        "format": FORMAT,
+        "tokenizer": manifest["tokenizer_digest"],
+        "settings": manifest["settings"],
+        "shards": {name: [entry["digest"] for entry in entries[name]] for name in SPLITS},
+    }
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    utilisation = Split(url, splits["train"], np.dtype(np.uint16)).expected_fill
+    manifest = {"format": FORMAT, "digest": digest, "utilisation": utilisation, **manifest, "splits": entries}
+    storage.write_json(storage.join(url, "manifest.json"), manifest)
+    return manifest
+
+
+def shard_of(entry: dict[str, Any]) -> Shard:
+    return Shard(**{**entry, "groups": tuple(entry["groups"])})
+
+
+def decode_binary(column: pa.ChunkedArray, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """(flat values, offsets [R+1] in values) of a large_binary column, without copying the values."""
+    array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+    _, offsets_buffer, data = array.buffers()
+    ends = np.frombuffer(offsets_buffer, np.int64)[array.offset : array.offset + len(array) + 1]
+    flat = (
+        np.frombuffer(data, dtype, count=int(ends[-1] - ends[0]) // dtype.itemsize, offset=int(ends[0]))
+        if data
+        else np.empty(0, dtype)
+    )
+    return flat, (ends - ends[0]) // dtype.itemsize

@@ -1,0 +1,187 @@
+"""Train a tokenizer on the user's own text: deterministic, cased, with GLM's special tokens as its first ids.
+
+30 MB of text take about 10 CPU-s (wordpiece, bpe) or 70 (unigram).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+
+from glm_model.tokenizer import Tokenizer
+from glm_model.tokenizer.tokenizer import CLS, EOP, GMASK, MASK, SMASK, SOP
+from infra.config import Count
+from infra.errors import DataError, UserError
+
+SPECIAL = ("[PAD]", "[UNK]", CLS, MASK, SMASK, GMASK, SOP, EOP)
+
+_DEFAULT_SAMPLE = Count(30_000_000)
+_BLANKS = ("\n", "\t")  # SentencePiece trains on lines and never sees them
+_SMALLEST = 512  # ids: 256 bytes or an alphabet, the special tokens, and some room for merges
+_COVERED = 0.9999  # of the text is in characters that have a piece; a word with another one is [UNK]
+_ALWAYS = 256  # most frequent characters that have a piece in any case: a small sample has few of each
+
+
+@dataclass
+class TokenizerTraining:
+    """A tokenizer made for the corpus at hand."""
+
+    algorithm: Literal["wordpiece", "bpe", "unigram"] = "wordpiece"
+    """wordpiece (BERT), bpe (byte-level as in GPT-2: no unknown characters), or unigram (SentencePiece)."""
+    vocab_size: int = 8192
+    """Number of ids, GLM's special tokens among them."""
+    lowercase: bool = False
+    """Case is kept by default, accents always."""
+    sample_bytes: Count = _DEFAULT_SAMPLE
+    """Train on at most this much text."""
+
+
+def train(texts: Iterable[str], config: TokenizerTraining) -> Tokenizer:
+    """A tokenizer for texts like these. The same texts give the same tokenizer, in any process."""
+    if config.vocab_size < _SMALLEST:
+        raise UserError(
+            f"tokenizer vocab_size={config.vocab_size} is too small",
+            why="the alphabet and GLM's special tokens alone take several hundred ids",
+            try_=f"at least {_SMALLEST}; 8192 suits small models",
+        )
+    sample = list(_first_bytes(texts, config.sample_bytes))
+    if not any(text.strip() for text in sample):
+        raise DataError("there is no text to train a tokenizer on", why="every document was empty or dropped")
+    algorithm = {"wordpiece": _wordpiece, "bpe": _byte_level_bpe, "unigram": _unigram}[config.algorithm]
+    special = [{"id": id_, "content": name} for id_, name in enumerate(SPECIAL)]
+    return Tokenizer(json.dumps({**algorithm(sample, config), "added_tokens": special}, ensure_ascii=False))
+
+
+def _first_bytes(texts: Iterable[str], limit: int) -> Iterator[str]:
+    """Texts up to `limit` bytes of UTF-8; the last one is cut at a character."""
+    left = int(limit)
+    for text in texts:
+        data = text.encode(errors="replace")
+        yield data[:left].decode(errors="ignore")
+        left -= len(data)
+        if left <= 0:
+            return
+
+
+# --- algorithms: the sections of a tokenizer.json -------------------------------------------------------------------
+
+
+def _wordpiece(sample: list[str], config: TokenizerTraining) -> dict[str, Any]:
+    trained = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=100))
+    trained.normalizer = normalizers.BertNormalizer(
+        clean_text=True, handle_chinese_chars=True, strip_accents=False, lowercase=config.lowercase
+    )
+    trained.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trained.decoder = decoders.WordPiece()
+    alphabet = _alphabet(sample, trained.normalizer, config.vocab_size // 3)
+    # The trainer numbers "##a", "##b", ... as it meets them while walking a randomly seeded hash map, and breaks ties
+    # between merges by these numbers. Naming them beforehand, in a fixed order, is what makes it deterministic.
+    continuing = [f"##{c}" for c in alphabet if _can_continue(trained, c)]
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=config.vocab_size,
+        special_tokens=[*SPECIAL, *continuing],
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+        continuing_subword_prefix="##",
+        show_progress=False,
+    )
+    trained.train_from_iterator(sample, trainer, length=len(sample))
+    return json.loads(trained.to_str())
+
+
+def _byte_level_bpe(sample: list[str], config: TokenizerTraining) -> dict[str, Any]:
+    trained = tokenizers.Tokenizer(models.BPE())
+    if config.lowercase:
+        trained.normalizer = normalizers.Lowercase()
+    trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trained.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=config.vocab_size,
+        special_tokens=list(SPECIAL),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    trained.train_from_iterator(sample, trainer, length=len(sample))
+    return json.loads(trained.to_str())
+
+
+def _unigram(sample: list[str], config: TokenizerTraining) -> dict[str, Any]:
+    """By SentencePiece: the trainer of `tokenizers` walks a randomly seeded hash map, so its pieces vary by the run."""
+    try:
+        import sentencepiece
+    except ImportError as error:
+        raise UserError(
+            "tokenizer algorithm 'unigram' needs the package sentencepiece",
+            why="it is not installed",
+            try_="pip install sentencepiece, or use wordpiece or bpe",
+        ) from error
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=_lines(sample, config.lowercase),
+        model_writer=model,
+        model_type="unigram",
+        vocab_size=config.vocab_size - len(SPECIAL) - len(_BLANKS) + 1,  # + 1: its own unknown piece, dropped below
+        hard_vocab_limit=False,
+        character_coverage=_COVERED,
+        normalization_rule_name="identity",
+        num_threads=2,  # part of the result: sums are added up per thread
+        unk_id=0,
+        bos_id=-1,
+        eos_id=-1,
+        pad_id=-1,
+        minloglevel=2,
+    )
+    trained = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    pieces = [[trained.id_to_piece(i), round(trained.get_score(i), 6)] for i in range(1, trained.get_piece_size())]
+    usual = pieces[len(pieces) // 2][1]
+    vocab = [*([name, 0.0] for name in SPECIAL), *([blank, usual] for blank in _BLANKS), *pieces]
+    metaspace = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always", "split": True}
+    return {
+        "normalizer": {"type": "Lowercase"} if config.lowercase else None,
+        "pre_tokenizer": metaspace,
+        "decoder": metaspace,
+        "model": {"type": "Unigram", "unk_id": SPECIAL.index("[UNK]"), "vocab": vocab, "byte_fallback": False},
+    }
+
+
+def _lines(sample: list[str], lowercase: bool) -> Iterator[str]:
+    """Lines cut to 1,000 characters: SentencePiece skips those of more than 4,192 bytes."""
+    for text in sample:
+        for line in text.split("\n"):
+            for start in range(0, len(line), 1000):
+                part = line[start : start + 1000]
+                yield part.lower() if lowercase else part
+
+
+# --- alphabet ---------------------------------------------------------------------------------------------------------
+
+
+def _alphabet(sample: list[str], normalizer: Any, limit: int) -> list[str]:
+    """The most frequent characters of the normalised text, in code point order; printable ASCII always."""
+    counts = np.zeros(0x110000, dtype=np.int64)
+    for text in sample:
+        found, times = np.unique(np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32), return_counts=True)
+        counts[found] += times
+    frequency: dict[str, int] = {chr(code): 1 for code in range(33, 127)}
+    for code in np.flatnonzero(counts):
+        for c in normalizer.normalize_str(chr(code)) if normalizer else chr(code):
+            if not c.isspace():
+                frequency[c] = frequency.get(c, 0) + int(counts[code])
+    ranked = sorted(frequency, key=lambda c: (-frequency[c], c))
+    covered = np.cumsum([frequency[c] for c in ranked]) / sum(frequency.values())
+    enough = min(limit, max(_ALWAYS, int(np.searchsorted(covered, _COVERED)) + 1))
+    ascii_ = [c for c in frequency if c.isascii() and (normalizer is None or normalizer.normalize_str(c) == c)]
+    return sorted({*ranked[:enough], *ascii_})
+
+
+def _can_continue(trained: tokenizers.Tokenizer, c: str) -> bool:
+    """Whether a word may hold `c` after its first character: punctuation and CJK characters stand alone."""
+    text = trained.normalizer.normalize_str(f"a{c}")
+    return len(trained.pre_tokenizer.pre_tokenize_str(text)) == 1

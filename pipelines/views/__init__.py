@@ -1,0 +1,1 @@
+"""Examples for people and for other programs: pages, histograms, Parquet."""

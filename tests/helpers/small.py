@@ -1,0 +1,176 @@
+"""Small things made without Ray: a tokenizer whose ids are known by heart, segments of plain numbers, a token store."""
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+from hypothesis import strategies as st
+
+from glm_model.layout import Marks
+from glm_model.tokenizer import Tokenizer
+from infra import storage
+from pipelines.blanks.draw import BlanksConfig, RowBatch
+from pipelines.corpus import ledger
+from pipelines.corpus.clean import CleanConfig
+from pipelines.corpus.sources import InputFile, Source, list_inputs
+from pipelines.corpus.units import clean_files
+from pipelines.store import format as stores
+from pipelines.store import shards as tokens
+from pipelines.token_classes import Vocabulary
+
+WORDS = [
+    "the",
+    "cat",
+    "sat",
+    "on",
+    "a",
+    "mat",
+    "dog",
+    "ran",
+    "home",
+    "mr",
+    "smith",
+    "said",
+    "go",
+    "then",
+    "z",
+    "b",
+    "3",
+    "5",
+    "oktober",
+]
+PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, "##s", "##ing", *'.?!。"”)(', "你", "好"]
+
+# Ids of the authors' worked examples (their table of token ids): text is any other number.
+GOLDEN_MARKS = Marks(sop=990, eop=991, pad=0)
+GOLDEN_ENDS = (10, 11, 12, 13)
+
+
+@st.composite
+def blanked_segments(draw) -> list[tuple[np.ndarray, np.ndarray, int]]:
+    """(tokens, spans, mask) of a few segments: spans of any number, none included, adjacent ones, in any order."""
+    found = []
+    for _ in range(draw(st.integers(1, 6))):
+        n = draw(st.integers(1, 12))
+        tokens = np.array(draw(st.lists(st.integers(0, 999), min_size=n, max_size=n)))
+        bounds = sorted(draw(st.lists(st.integers(0, n), max_size=6, unique=True)))
+        spans = list(itertools.pairwise(bounds))
+        kept = draw(st.permutations(spans))[: draw(st.integers(0, 5))]
+        found.append((tokens, np.array(kept, np.int64).reshape(-1, 2), draw(st.sampled_from([2, 992]))))
+    return found
+
+
+def golden_vocabulary() -> Vocabulary:
+    """Tokens are plain numbers; 10 to 13 end a sentence."""
+    classes = np.zeros(1000, np.uint8)
+    classes[list(GOLDEN_ENDS)] = 1
+    return Vocabulary(cls=1, eos=0, masks={"mask": 2, "smask": 993, "gmask": 992}, classes=classes)
+
+
+def numbers(lengths, eos, *, seed: int = 0, ends: float = 0.08, rows=None) -> RowBatch:
+    """Segments of random numbers: `lengths` text tokens behind [CLS] (1), followed by eos (0) where `eos` is true.
+
+    `ends` is the share of tokens that end a sentence. rows: row offsets; default one segment per row.
+    """
+    rng = np.random.default_rng(seed)
+    parts = []
+    for length, with_eos in zip(lengths, eos, strict=True):
+        text = rng.integers(20, 990, length)
+        stops = rng.random(length) < ends
+        text[stops] = rng.choice(GOLDEN_ENDS, int(stops.sum()))
+        parts.append(np.concatenate(([1], text, [0] if with_eos else [])))
+    sizes = [len(part) for part in parts]
+    flat = np.concatenate(parts) if parts else np.empty(0)
+    ids = rng.integers(0, 1 << 63, len(parts)).astype(np.uint64)
+    num_bytes = 4 * np.asarray(lengths, np.int64)
+    row_offsets = np.arange(len(parts) + 1) if rows is None else np.asarray(rows)
+    return RowBatch(flat.astype(np.uint16), np.cumsum([0, *sizes]), ids, num_bytes, row_offsets)
+
+
+def tokenizer(folder: Path) -> Tokenizer:
+    (folder / "vocab.txt").write_text("\n".join(PIECES) + "\n", encoding="utf-8")
+    return Tokenizer.load(str(folder / "vocab.txt"))
+
+
+def documents(count: int, *, seed: int = 0) -> list[str]:
+    """Texts of 3 to 60 words of the tiny vocabulary in sentences, all different."""
+    rng = np.random.default_rng(seed)
+    texts = []
+    for number in range(count):
+        words = [WORDS[i] for i in rng.integers(0, 14, 3 + int(rng.integers(58)))]
+        stops = set(np.flatnonzero(rng.random(len(words)) < 0.2).tolist()) | {len(words) - 1}
+        said = [word + ("." if place in stops else "") for place, word in enumerate(words)]
+        texts.append(f"dog {' '.join('a' if bit == '1' else 'the' for bit in f'{number:b}')} " + " ".join(said))
+    return texts
+
+
+def corpus(folder: Path, texts: list[str], *, name: str = "corpus", source: str | None = None) -> list:
+    """The input files of a JSON-lines corpus; source: its name, by default the file's."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in texts), encoding="utf-8")
+    return list_inputs([Source("jsonl", str(folder / f"{name}.jsonl"), name=source or name)])
+
+
+def settings(**changes) -> tokens.ShardSettings:
+    values = {"sequence_length": 32, "row_width": 160, "rows_per_group": 4, "blanks": {"mixture": "glm_multi"}}
+    return tokens.ShardSettings(**{**values, **changes})
+
+
+def store(folder: Path, tokenizer: Tokenizer, *, root: str | None = None, **changes) -> stores.TokenStore:
+    """A finished token store of 120 short documents below `root` (default: folder), built by the functions that Ray
+    Data tasks call.
+    """
+    url, text_url = f"{root or folder}/store", f"{root or folder}/text"
+    record = clean_unit(corpus(folder / "raw", documents(120)), CleanConfig(), f"{text_url}/0123456789abcdef")
+    tokenizer.save(url)
+    pieces = [{"unit": record["path"], "source": record["source"], **piece} for piece in record["pieces"]]
+    limit = 1 << 61  # an eighth of the documents is held out
+    ranges = {"train": (limit, 2**64 - 1), "validation": (0, limit - 1)}
+    shard_settings = settings(**changes)
+    split_shards = {"train": [pieces[:9], pieces[9:]], "validation": [pieces]}
+    entries = {
+        split: [
+            tokens.build_shard(
+                f"shard-{number:05d}",
+                split,
+                assigned,
+                {record["source"]: ranges[split]},
+                tails={},
+                text_url=text_url,
+                store_url=url,
+                settings=shard_settings,
+            )
+            for number, assigned in enumerate(shards)
+        ]
+        for split, shards in split_shards.items()
+    }
+    manifest = {
+        "tokenizer_digest": tokenizer.digest,
+        "vocab_size": tokenizer.vocab_size,
+        "dtype": stores.token_dtype(tokenizer.vocab_size).str,
+        "settings": shard_settings._asdict(),
+        **ledger.balance([record]),
+        "contamination": [],
+        "held_out_ends": 0,
+    }
+    shards = {split: [stores.shard_of(e["shard"]) for e in records] for split, records in entries.items()}
+    stores.publish(url, manifest, {**shards, "test": []})
+    assert storage.exists(f"{url}/manifest.json")
+    return stores.TokenStore.open(url)
+
+
+def recipe(
+    opened: stores.TokenStore, tokenizer: Tokenizer, *, split: str = "train", plan_key: str | None = None, **config
+):
+    """How a run reads the store: (feed.Recipe, BlanksConfig)."""
+    from pipelines.feed import micro_batches
+
+    blanks_config = BlanksConfig(**{"mixture": "glm_multi", "seed": 7, **config})
+    return micro_batches.recipe_of(opened, tokenizer, blanks_config, split=split, plan_key=plan_key), blanks_config
+
+
+def clean_unit(files: list[InputFile], config: CleanConfig, out_url: str) -> dict:
+    """The record of the one unit that these files make."""
+    (record,) = clean_files(files, config, out_url)
+    return record

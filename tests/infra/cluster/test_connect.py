@@ -1,0 +1,158 @@
+"""Joining and talking, on the local Ray that the tests share."""
+
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from infra.cluster.connect import Cluster, ClusterConfig, Link, connect, inside_job, shutdown
+from infra.errors import DataError, root_cause
+
+pytestmark = pytest.mark.ray
+
+
+def test_a_running_ray_is_joined_and_left_alone(local_ray):
+    import ray
+
+    said = []
+    cluster = connect(ClusterConfig(local_cpus=99), say=said.append)
+    assert (cluster.started_here, cluster.cpus, cluster.gpus, cluster.dashboard_url) == (False, 4.0, 0.0, None)
+    assert said == [f"joined Ray at {cluster.address}: 4 CPUs"]
+    shutdown(cluster)
+    assert ray.is_initialized()
+
+
+def test_posts_arrive_in_order_and_once(local_ray):
+    import ray
+
+    link = Link.create("posts")
+
+    @ray.remote(num_cpus=0)
+    def work(name: str) -> None:
+        for step in range(3):
+            Link.attach(name).post({"step": step})
+        # One more through the same door: what it returns has been read after all of the above.
+        assert Link.attach(name).poll() == [{"step": step} for step in range(3)]
+        Link.attach(name).post({"step": 3})
+
+    ray.get(work.remote("posts"))
+    assert link.poll() == [{"step": 3}]
+    assert link.poll() == []
+
+
+def test_a_request_to_stop_reaches_a_worker(local_ray):
+    import ray
+
+    link = Link.create("stop")
+    assert link.stop_reason() is None
+
+    @ray.remote(num_cpus=0)
+    def work(link: Link) -> str:
+        while (reason := link.stop_reason()) is None:
+            pass
+        return reason
+
+    running = work.remote(link)
+    link.request_stop("SIGTERM")
+    link.request_stop("SIGINT")
+    assert ray.get(running, timeout=30) == "SIGTERM"
+
+
+def test_the_actor_takes_no_cpu_and_keeps_the_newest_posts(local_ray):
+    import ray
+
+    link = Link.create("free")
+    for step in range(1100):
+        link.post({"step": step})
+    posts = link.poll()
+    assert (len(posts), posts[-1]) == (1000, {"step": 1099})
+    assert ray.available_resources()["CPU"] == 4.0
+
+
+def test_errors_of_remote_tasks_keep_their_text(local_ray):
+    import ray
+
+    @ray.remote(num_cpus=0)
+    def fail() -> None:
+        raise DataError("no store", why="interrupted", try_="again")
+
+    with pytest.raises(ray.exceptions.RayTaskError) as caught:
+        ray.get(fail.remote())
+    cause = root_cause(caught.value)
+    assert type(cause) is DataError
+    assert str(cause) == "no store\n  why: interrupted\n  try: again"
+
+
+def test_a_local_ray_is_started_and_stopped_quietly():
+    code = """
+from infra.cluster import *
+cluster = connect(ClusterConfig(), min_cpus=7, say=print)
+assert cluster.started_here and cluster.cpus >= 7, cluster
+import ray
+shutdown(cluster)
+assert not ray.is_initialized()
+"""
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stderr) == (0, "")
+    (line,) = done.stdout.splitlines()
+    assert line.startswith("started a local Ray at ")
+
+
+def test_a_local_ray_knows_nothing_of_one_that_was_started_before_and_is_gone():
+    # Ray Train's processes ask "their" Ray for actors, by an API that a Ray of ours has not: they learn that at once.
+    code = """
+from infra.cluster import *
+import ray, ray.util.state
+cluster = connect(ClusterConfig())
+
+@ray.remote(num_cpus=0)
+def ask():
+    try:
+        ray.util.state.get_actor("00", timeout=1)
+    except (ray.util.state.exception.RayStateApiException, ConnectionError):  # the latter where there are several
+        return "nothing to ask"
+
+print(ray.get(ask.remote(), timeout=20), os.environ.get("RAY_ADDRESS"))
+shutdown(cluster)
+"""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # paths of sockets have 107 bytes at most
+        (Path(folder) / "ray").mkdir()
+        (Path(folder) / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")
+        environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+        environment |= {"RAY_TMPDIR": folder}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "nothing to ask None\n", "")
+
+
+def test_a_cluster_that_is_not_there_is_named_at_once():
+    code = "from infra.cluster.connect import *; from infra.errors import *; run_main(lambda: connect(ClusterConfig()))"
+    environment = {**os.environ, "RAY_ADDRESS": "127.0.0.1:1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=50)
+    lines = done.stderr.splitlines()
+    assert lines[0] == "error: cannot join the Ray at 127.0.0.1:1"
+    assert "refused" in lines[1]
+    assert lines[-1] == "exit 5 (infrastructure)"
+
+
+def test_inside_job_reads_what_ray_sets(monkeypatch):
+    from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
+
+    monkeypatch.delenv(RAY_JOB_CONFIG_JSON_ENV_VAR, raising=False)
+    assert not inside_job()
+    monkeypatch.setenv(RAY_JOB_CONFIG_JSON_ENV_VAR, "{}")
+    assert inside_job()
+
+
+def test_import_brings_neither_ray_nor_torch():
+    code = "import sys, infra.cluster.connect; print([m for m in ('ray', 'torch') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_a_cluster_can_be_sent():
+    cluster = Cluster("127.0.0.1:1", True, None, 4.0, 0.0)
+    assert pickle.loads(pickle.dumps(cluster)) == cluster

@@ -1,0 +1,210 @@
+"""Runs against a real MLflow: an SQLite database, and servers that are not there."""
+
+import json
+import subprocess
+
+import pytest
+
+from infra.errors import InfrastructureError, UserError
+from infra.tracking import (
+    TrackingConfig,
+    finish,
+    git_tags,
+    log_artifact_dir,
+    log_store_input,
+    log_text,
+    open_run,
+    relative_database,
+    set_tags,
+)
+from infra.tracking.mlflow_client import client_of, shown
+from infra.tracking.mlflow_runs import RunHandle
+
+pytestmark = pytest.mark.integration
+
+DEAD = "http://me:secret@127.0.0.1:9"
+
+
+def start(root, config=None, run_id=None, params=None, **kwargs) -> RunHandle:
+    return open_run(
+        config or TrackingConfig(),
+        name="base-1234",
+        run_dir=str(root / "base-1234"),
+        params=params or {"optim.lr": "0.1"},
+        tags={"glm.phase": "pretrain"},
+        run_id=run_id,
+        default_root=str(root),
+        **kwargs,
+    )
+
+
+def test_a_run_is_created_with_params_and_tags(mlflow_root):
+    params = {f"section.key_{i}": str(i) for i in range(250)} | {"long": "x" * 7000}
+    handle = start(mlflow_root, params=params)
+    assert handle.uri == f"sqlite:///{mlflow_root}/mlflow.db"
+    run = client_of(handle.uri).get_run(handle.run_id)
+    assert run.data.params == params | {"long": "x" * 6000}
+    assert (run.info.run_name, run.info.status) == ("base-1234", "RUNNING")
+    assert run.data.tags["glm.phase"] == "pretrain"
+    assert run.info.artifact_uri.startswith(f"{mlflow_root}/mlartifacts/")
+    assert client_of(handle.uri).get_experiment(handle.experiment_id).name == "glm"
+
+
+def test_a_run_is_resumed_by_id_without_logging_params_again(mlflow_root):
+    handle = start(mlflow_root)
+    finish(handle, "FAILED")
+    assert client_of(handle.uri).get_run(handle.run_id).info.status == "FAILED"
+    assert start(mlflow_root, run_id=handle.run_id, params={"optim.lr": "0.2"}) == handle
+    run = client_of(handle.uri).get_run(handle.run_id)
+    assert (run.info.status, run.data.params) == ("RUNNING", {"optim.lr": "0.1"})
+
+
+@pytest.mark.parametrize("gone", ["deleted", "unknown"])
+def test_a_run_that_is_gone_is_made_anew_and_said_so(mlflow_root, gone):
+    handle, warnings = start(mlflow_root), []
+    client_of(handle.uri).delete_run(handle.run_id)
+    run_id = handle.run_id if gone == "deleted" else "0" * 32
+    again = start(mlflow_root, run_id=run_id, warn=warnings.append)
+    assert again.run_id not in (handle.run_id, run_id)
+    assert len(warnings) == 1
+    assert run_id in warnings[0]
+
+
+def test_a_dead_server_is_an_infrastructure_error_that_keeps_the_password(mlflow_root):
+    with pytest.raises(InfrastructureError) as caught:
+        start(mlflow_root, TrackingConfig(uri=DEAD))
+    assert caught.value.message == "MLflow at http://***@127.0.0.1:9 does not answer"
+    assert "tracking.required=false" in caught.value.try_
+    assert shown("sqlite:////a/b@c.db") == "sqlite:////a/b@c.db"
+
+
+def test_a_dead_server_that_is_not_required_is_one_warning(mlflow_root):
+    warnings = []
+    handle = start(mlflow_root, TrackingConfig(uri=DEAD, required=False), warn=warnings.append)
+    assert not handle.enabled
+    assert len(warnings) == 1
+    assert "secret" not in warnings[0]
+
+
+@pytest.mark.parametrize("config", [TrackingConfig(enabled=False), TrackingConfig(uri=DEAD, required=False)])
+def test_a_run_that_is_not_tracked_this_time_keeps_its_id(mlflow_root, config):
+    before = start(mlflow_root)
+    handle = start(mlflow_root, config, run_id=before.run_id, warn=lambda text: None)
+    assert (handle.enabled, handle.run_id) == (False, before.run_id)
+    assert start(mlflow_root, config, warn=lambda text: None).run_id == ""
+    assert start(mlflow_root, run_id=handle.run_id) == before
+    assert start(mlflow_root, run_id="").run_id not in ("", before.run_id)
+
+
+def test_what_is_off_does_nothing(mlflow_root):
+    handle = start(mlflow_root, TrackingConfig(enabled=False, uri=DEAD))
+    assert not handle.enabled
+    set_tags(handle, {"a": "b"})
+    log_text(handle, "x", "x.txt")
+    finish(handle, "FINISHED")
+
+
+def test_the_environment_names_server_and_experiment(mlflow_root, monkeypatch):
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "mine")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{mlflow_root}/mlflow.db")
+    elsewhere = mlflow_root / "elsewhere"
+    assert start(elsewhere).uri == f"sqlite:///{mlflow_root}/mlflow.db"
+    assert not elsewhere.exists()
+    for experiment, name in [("glm", "mine"), ("other", "other")]:
+        handle = start(mlflow_root, TrackingConfig(experiment=experiment))
+        assert client_of(handle.uri).get_experiment(handle.experiment_id).name == name
+
+
+def test_a_relative_database_becomes_absolute(mlflow_root, monkeypatch):
+    monkeypatch.chdir(mlflow_root)
+    assert start(mlflow_root, TrackingConfig(uri="sqlite:///mlflow.db")).uri == f"sqlite:///{mlflow_root}/mlflow.db"
+
+
+@pytest.mark.parametrize(
+    ("uri", "environment", "told"),
+    [
+        ("sqlite:///x.db", None, "tracking.uri=sqlite:///x.db"),
+        ("sqlite:///../x.db", "sqlite:////a/x.db", "tracking.uri=sqlite:///../x.db"),
+        (None, "sqlite:///x.db", "MLFLOW_TRACKING_URI=sqlite:///x.db"),
+        ("sqlite:////a/x.db", "sqlite:///x.db", None),
+        (None, "sqlite:////a/x.db", None),
+        ("http://mlflow:5000", "sqlite:///x.db", None),
+        (None, None, None),
+    ],
+)
+def test_a_relative_database_is_named_as_it_was_given(monkeypatch, uri, environment, told):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    if environment:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", environment)
+    assert relative_database(TrackingConfig(uri=uri)) == told
+    assert relative_database(TrackingConfig(uri=uri, enabled=False)) is None
+
+
+def test_the_database_of_a_file_url_lies_at_its_path(mlflow_root):
+    handle = open_run(
+        TrackingConfig(), name="x", run_dir="x", params={}, tags={}, run_id=None, default_root=f"file://{mlflow_root}"
+    )
+    assert handle.uri == f"sqlite:///{mlflow_root}/mlflow.db"
+    (mlflow_root / "folder").mkdir()
+    (mlflow_root / "folder" / "a.txt").write_text("a")
+    log_artifact_dir(handle, f"file://{mlflow_root}/folder", "model")
+    assert [item.path for item in client_of(handle.uri).list_artifacts(handle.run_id, "model")] == ["model/a.txt"]
+
+
+def test_a_deleted_experiment_is_refused_with_the_remedy(mlflow_root):
+    handle = start(mlflow_root)
+    client_of(handle.uri).delete_experiment(handle.experiment_id)
+    with pytest.raises(UserError, match="'glm' was deleted") as caught:
+        start(mlflow_root)
+    assert "mlflow experiments restore" in caught.value.try_
+
+
+def test_a_remote_root_cannot_hold_the_database(mlflow_root):
+    with pytest.raises(UserError, match=r"tracking\.uri is needed"):
+        open_run(TrackingConfig(), name="x", run_dir="s3://b/x", params={}, tags={}, run_id=None, default_root="s3://b")
+
+
+def test_artifacts_dataset_and_tags(mlflow_root):
+    handle = start(mlflow_root)
+    (mlflow_root / "folder").mkdir()
+    (mlflow_root / "folder" / "a.txt").write_text("a")
+    log_text(handle, "größe", "config.yaml")
+    log_artifact_dir(handle, str(mlflow_root / "folder"), "gallery")
+    set_tags(handle, {"resumed_from_step": "5"})
+    for _ in range(2):  # as on a resume
+        log_store_input(handle, {"tokens": 5, "shards": [1, 2]}, "/data/my store", "ab" * 32)
+    client = client_of(handle.uri)
+    run = client.get_run(handle.run_id)
+    assert [item.path for item in client.list_artifacts(handle.run_id)] == ["config.yaml", "gallery"]
+    assert run.data.tags["resumed_from_step"] == "5"
+    (found,) = run.inputs.dataset_inputs
+    assert (found.dataset.name, found.dataset.digest, found.dataset.source_type) == ("my store", "ab" * 16, "local")
+    assert json.loads(found.dataset.source) == {"uri": "/data/my store"}
+    assert json.loads(found.dataset.profile) == {"tokens": 5}
+    assert [(tag.key, tag.value) for tag in found.tags] == [("mlflow.data.context", "pretraining")]
+
+
+def test_a_failing_description_is_a_warning(mlflow_root, capsys):
+    log_text(RunHandle(DEAD, "x", "0"), "text", "a.txt")
+    out = capsys.readouterr().out
+    assert out.startswith("warning: MLflow at http://***@127.0.0.1:9 did not log a.txt")
+
+
+def test_git_tags(tmp_path):
+    assert git_tags(str(tmp_path)) == {}
+    assert git_tags(str(tmp_path / "none")) == {}
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for words in [["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "x"]]:
+        subprocess.run([*git, *words], cwd=tmp_path, check=True)
+    tags = git_tags(str(tmp_path))
+    assert len(tags["mlflow.source.git.commit"]) == 40
+    assert tags["glm.git_dirty"] == "false"
+    (tmp_path / "new").write_text("")
+    assert git_tags(str(tmp_path))["glm.git_dirty"] == "true"
+
+
+def test_a_job_s_commit_is_what_its_submission_names(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", '{"metadata": {"job_name": "j", "commit": "abc"}}')
+    assert git_tags(str(tmp_path)) == {"mlflow.source.git.commit": "abc"}
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", '{"metadata": {"job_name": "j"}}')
+    assert git_tags(str(tmp_path)) == {}

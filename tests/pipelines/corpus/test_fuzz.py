@@ -1,0 +1,82 @@
+"""Whatever a file holds and whichever reader it is given to: it is read, every record is accounted for, twice the same.
+
+A failure names its seed: `hostile_file(seed)` is the file, and the seed modulo the number of ways to read, its reader.
+"""
+
+import uuid
+from pathlib import Path
+
+import pytest
+from helpers.hostile import hostile_file
+from helpers.small import clean_unit
+
+from infra import storage
+from pipelines import plugins, readers
+from pipelines.corpus.clean import CleanConfig
+from pipelines.corpus.sources import InputFile, group_inputs, read_documents
+from pipelines.document import Document, Rejected
+
+NAMES = plugins.names(readers)
+WAYS = [
+    *((name, {}) for name in NAMES),
+    *(("text", {"per": per}) for per in ("line", "paragraph")),
+    ("csv", {"delimiter": ";"}),
+]
+MEGABYTES = 100
+
+
+def check(seed: int, folder: Path) -> None:
+    name, data = hostile_file(seed)
+    (folder / name).write_bytes(data)
+    reader, options = WAYS[seed % len(WAYS)]
+    file = InputFile(0, "fuzz", reader, options, str(folder / name), name, len(data), "1")
+    out = f"memory://fuzz/{uuid.uuid4().hex}"
+    try:
+        records = list(read_documents(file))
+        assert records
+        assert all(isinstance(record, Document | Rejected) and record.offset >= 0 for record in records)
+        assert list(read_documents(file)) == records
+        unit = clean_unit([file], CleanConfig(), out)
+        assert unit["read"] == len(records)
+        assert unit["read"] == unit["kept"] + sum(unit["dropped"].values())
+        parts = [part for (part,) in group_inputs([file], 3000)]
+        if len(parts) > 1:
+            ranged = [record for part in parts for record in read_documents(part)]
+            assert [r for r in ranged if r != records[0]] == [r for r in records if r != records[0]]
+    except BaseException as error:
+        error.add_note(f"seed {seed}: {name}, {len(data):,} bytes, read as {reader} {options}")
+        raise
+    finally:
+        storage.remove_tree(out)
+        (folder / name).unlink()
+
+
+def test_no_file_ends_the_reading(tmp_path):
+    for seed in range(300):
+        check(seed, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_none_of_ten_thousand_files_ends_the_reading(tmp_path):
+    for seed in range(300, 10_300):
+        check(seed, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_line_of_100_megabytes_is_read(name, tmp_path):
+    """A line that closes nothing it opens, in the format of the reader."""
+    begin = {
+        "jsonl": b'{"text": "',
+        "csv": b'text\n"',
+        "wikipedia": b"<mediawiki><page><title>T</title><ns>0</ns><id>1</id><revision><text>",
+        "wikiextractor": b'<doc id="1" url="" title="T">\n',
+        "gutenberg": b"*** START OF THE PROJECT GUTENBERG EBOOK X ***\n",
+        "pydocs": b'"""',
+        "parquet": b"PAR1",
+    }.get(name, b"")
+    (tmp_path / "f").write_bytes(begin + b"[[word {{" * (MEGABYTES * 1_000_000 // 9))
+    file = InputFile(0, "s", name, {}, str(tmp_path / "f"), "f", 0, "1")
+    assert list(read_documents(file))

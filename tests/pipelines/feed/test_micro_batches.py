@@ -1,0 +1,290 @@
+"""The training feed: what it yields is a function of the step; its thread reports errors and ends with its consumer."""
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from helpers import small
+
+from glm_model.layout import Example, Marks, Packed, restore
+from pipelines.blanks import draw
+from pipelines.blanks.draw import Blanks, RowBatch
+from pipelines.feed import micro_batches as feed
+from pipelines.feed import stored_blanks
+from pipelines.feed.micro_batches import Reader, Step, fingerprint, steps
+from pipelines.feed.order import BatchPlan
+from pipelines.token_classes import Vocabulary
+
+
+@pytest.fixture
+def plan(tiny_store) -> BatchPlan:
+    return BatchPlan(tuple(tiny_store.train.group_rows.tolist()), seed=5, micro_rows=2, micro_batches=3, window=3)
+
+
+@pytest.fixture
+def reader(tiny_store, tiny_tokenizer) -> Reader:
+    recipe, _ = small.recipe(tiny_store, tiny_tokenizer)
+    return Reader(tiny_store.train, recipe)
+
+
+def content(item: Step) -> tuple:
+    return item.step, [
+        (index, m.fingerprint, m.tokens, m.counts.tolist(), {k: v.tolist() for k, v in m.example.arrays().items()})
+        for index, m in item.micro_batches
+    ]
+
+
+def run(reader: Reader, plan: BatchPlan, start: int, stop: int, *, rank: int = 0, world: int = 1) -> list[tuple]:
+    return [content(item) for item in steps(reader, plan, start=start, stop=stop, rank=rank, world=world)]
+
+
+def alive() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name == "glm-feed"]
+
+
+def test_steps_are_what_direct_calls_give(reader, plan):
+    fed = run(reader, plan, 0, 12)  # 72 rows: into the second epoch of 47
+    direct = [
+        content(Step(step, [(i, reader.micro_batch(plan.micro_batch(step, i))) for i in range(3)]))
+        for step in range(12)
+    ]
+    assert fed == direct
+    assert len({f for _, micro in fed for _, f, *_ in micro}) == 36, "no two micro-batches alike, over epochs too"
+
+
+def test_a_restart_at_any_step_continues_the_same_run(reader, plan, tiny_store):
+    whole = run(reader, plan, 0, 12)
+    for start in (1, 7, 11):
+        fresh = Reader(tiny_store.train, reader.recipe, cached_groups=2)
+        assert run(fresh, plan, start, 12) == whole[start:]
+
+
+def test_ranks_share_out_the_micro_batches(reader, plan):
+    whole = run(reader, plan, 0, 4)
+    two = [run(reader, plan, 0, 4, rank=rank, world=2) for rank in (0, 1)]
+    assert [[i for i, *_ in micro] for _, micro in two[0]] == [[0, 2]] * 4
+    assert [[i for i, *_ in micro] for _, micro in two[1]] == [[1]] * 4
+    for step in range(4):
+        assert sorted([*two[0][step][1], *two[1][step][1]], key=lambda m: m[0]) == whole[step][1]
+    assert run(reader, plan, 0, 2, rank=3, world=4) == [(0, []), (1, [])], "a rank without a micro-batch still steps"
+
+
+def test_a_steps_counts_are_those_of_its_micro_batches(reader, plan):
+    (item,) = steps(reader, plan, start=0, stop=1, rank=0, world=1)
+    assert item.counts.tolist() == np.sum([m.counts for _, m in item.micro_batches], axis=0).tolist()
+    assert item.counts.sum() == sum(m.example.loss_mask.sum() for _, m in item.micro_batches)
+    assert item.waited_s >= 0
+    assert Step(0, []).counts.tolist() == []
+
+
+def test_micro_batches_hold_the_planned_rows(tiny_store, reader, plan, tiny_tokenizer):
+    """Undone piece by piece: the tokens of the rows that the plan names, in the order of the plan."""
+    places = plan.micro_batch(1, 2)
+    micro = reader.micro_batch(places)
+    assert micro.example.tokens.shape == (2, 160)
+    total = 0
+    for r, (group, row) in enumerate(zip(places.group.tolist(), places.row.tolist(), strict=True)):
+        stored = tiny_store.train.read_group(group)
+        for place, index in enumerate(range(stored.row_offsets[row], stored.row_offsets[row + 1])):
+            here = np.flatnonzero(micro.example.segment_ids[r] == place)
+            one = {name: array[r, here] for name, array in micro.example.arrays().items()}
+            one["context_end"] = one["context_end"] - here[0]
+            tokens = stored.tokens[stored.offsets[index] : stored.offsets[index + 1]]
+            assert restore(Example(**one)).tolist() == tokens.tolist()
+            total += len(tokens)
+    assert micro.tokens == total
+
+
+@pytest.mark.parametrize("micro_rows", [1, 2, 5])
+def test_rows_laid_out_together_are_those_laid_out_alone(reader, plan, micro_rows):
+    many = replace(plan, micro_rows=micro_rows, micro_batches=20)  # more than one call of the layout takes
+    (item,) = steps(reader, many, start=0, stop=1, rank=0, world=1)
+    alone = Step(0, [(index, reader.micro_batch(many.micro_batch(0, index))) for index in range(20)])
+    assert content(item) == content(alone)
+    assert item.micro_batches[7][1].example.tokens.shape == (micro_rows, 160)
+
+
+def test_padding_of_micro_batches(reader, plan):
+    example = reader.micro_batch(plan.micro_batch(0, 0)).example
+    padding = example.segment_ids == -1
+    assert padding.any()
+    for name, array in example.arrays().items():
+        wanted = {"segment_ids": -1, "tokens": reader.recipe.marks.pad}.get(name, 0)
+        assert (array[padding] == wanted).all(), name
+
+
+@pytest.mark.parametrize("mixture", ["glm", "glm_multi", "gpt"])
+def test_stored_plans_give_the_bytes_of_online_blanks(tmp_path, tiny_tokenizer, mixture):
+    opened = small.store(tmp_path, tiny_tokenizer)
+    online, config = small.recipe(opened, tiny_tokenizer, mixture=mixture)
+    key = stored_blanks.plan_key(config, online.mixture, seed=online.seed, width=online.width)
+    for shard in range(2):
+        stored_blanks.write_plan(
+            opened.url, opened.train, shard, online.mixture, online.vocabulary,
+            key=key, name="train", seed=online.seed, epoch=0, width=online.width,
+        )  # fmt: skip
+    plan = BatchPlan(tuple(opened.train.group_rows.tolist()), seed=1, micro_rows=4, micro_batches=2)
+    stored = Reader(opened.train, replace(online, plan_key=key))
+    # Two epochs: the first from plans, the second drawn; the same as drawing both.
+    assert run(stored, plan, 0, 8) == run(Reader(opened.train, online), plan, 0, 8)
+    assert [epoch for (epoch, _), file in stored._plan_files.items() if file] == [0, 0]
+
+
+def test_an_error_in_the_reader_surfaces_in_the_consumer(reader, plan):
+    class Broken(Exception):
+        pass
+
+    class Failing(Reader):
+        def micro_batches(self, places):
+            if any(each.epoch[0] == 1 for each in places):
+                raise Broken("row group 7")
+            return super().micro_batches(places)
+
+    failing = Failing(reader.split, reader.recipe)
+    got = []
+    fed = (got.append(item.step) for item in steps(failing, plan, start=0, stop=100, rank=0, world=1))
+    with pytest.raises(Broken, match="row group 7"):
+        list(fed)
+    assert got == list(range(8))  # 47 rows make an epoch: 48 are read, the next step begins in the second
+    assert alive() == []
+
+
+def test_the_thread_ends_when_the_consumer_stops(reader, plan):
+    feeding = steps(reader, plan, start=0, stop=10**6, rank=0, world=1, prefetch=2)
+    assert next(feeding).step == 0
+    assert alive() == ["glm-feed"]
+    feeding.close()
+    assert alive() == []
+    assert len(run(reader, plan, 0, 3)) == 3
+    assert alive() == []
+
+
+def test_prefetch_is_bounded(reader, plan):
+    made = []
+    enough = threading.Event()
+
+    class Counting(Reader):
+        def micro_batches(self, places):
+            made.extend(places)
+            if len(made) == 3 * 3:
+                enough.set()
+            return super().micro_batches(places)
+
+    feeding = steps(Counting(reader.split, reader.recipe), plan, start=0, stop=1000, rank=0, world=1, prefetch=1)
+    next(feeding)
+    assert enough.wait(20), "the feed works ahead: one step taken, one ready, one in hand"
+    feeding.close()
+    assert len(made) <= 3 * 4
+
+
+def test_each_row_group_is_decoded_once_per_epoch(tiny_store, reader, plan):
+    read = []
+
+    class Watching:
+        shards, group_places = tiny_store.train.shards, tiny_store.train.group_places
+
+        def read_group(self, group):
+            read.append(group)
+            return tiny_store.train.read_group(group)
+
+    watching = Reader(Watching(), reader.recipe, cached_groups=2 * plan.window)
+    n = plan.epoch_rows
+    for first in range(0, 2 * n, 1):
+        watching.micro_batch(plan.places(first, 1))
+    assert sorted(read) == sorted(2 * list(range(len(tiny_store.train.group_rows))))
+
+
+def two_segments(spans, objective=(0, 1)) -> tuple[RowBatch, Blanks]:
+    rows = RowBatch(
+        np.array([1, 20, 21, 22, 23, 0, 1, 30, 31]),
+        np.array([0, 6, 9]),
+        np.array([7, 8], np.uint64),
+        np.array([40, 10]),
+        np.array([0, 2]),
+    )
+    flat = [span for segment in spans for span in segment]
+    return rows, Blanks(
+        np.array(objective, np.uint8), np.array(flat), np.cumsum([0, *(len(segment) for segment in spans)])
+    )
+
+
+def recipe_of(mixture) -> feed.Recipe:
+    resolved = draw.resolve(draw.BlanksConfig(mixture=mixture))
+    vocabulary = Vocabulary(1, 0, {"mask": 2, "smask": 3, "gmask": 4}, np.zeros(40, np.uint8))
+    return feed.Recipe("train", resolved, vocabulary, Marks(38, 39, 0), 0, 40, 40, None)
+
+
+def test_targets_are_blanked_tokens_and_an_eop_each():
+    recipe = recipe_of({"token": 0.5, "document": 0.4, "sentence": 0.1})
+    (micro,) = feed.lay_out(*two_segments([[(1, 2), (3, 5)], [(2, 3)]]), [1], recipe)
+    assert micro.counts.tolist() == [5, 2, 0]
+    (micro,) = feed.lay_out(*two_segments([[(3, 6)], [(1, 3)]]), [1], recipe)
+    assert micro.counts.tolist() == [4, 3, 0], "eos is a target"
+
+
+def test_a_fingerprint_is_of_segments_and_blanks_in_order():
+    base = fingerprint(*two_segments([[(1, 2), (3, 5)], [(2, 3)]]))
+    assert fingerprint(*two_segments([[(1, 2), (3, 5)], [(2, 3)]])) == base
+    others = [
+        two_segments([[(3, 5), (1, 2)], [(2, 3)]]),
+        two_segments([[(1, 2)], [(3, 5), (2, 3)]]),
+        two_segments([[(1, 2), (3, 4)], [(2, 3)]]),
+        two_segments([[(1, 2), (3, 5)], [(2, 3)]], objective=(1, 0)),
+    ]
+    rows, drawn = two_segments([[(1, 2), (3, 5)], [(2, 3)]])
+    others.append((rows._replace(ids=rows.ids[::-1]), drawn))
+    assert len({base, *(fingerprint(*other) for other in others)}) == 6
+    assert 0 <= base < 2**64
+
+
+def test_tensors_are_those_arrays(reader, plan):
+    torch = pytest.importorskip("torch")
+    micro = reader.micro_batch(plan.micro_batch(0, 0))
+    tensors = micro.tensors()
+    assert {name: t.tolist() for name, t in tensors.items()} == {
+        n: a.tolist() for n, a in micro.example.arrays().items()
+    }
+    assert {t.dtype for t in tensors.values()} == {torch.int64}
+
+
+def devices() -> list[str]:
+    torch = pytest.importorskip("torch")
+    return ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+FORMS = {"plain": {}, "left_to_right": {"order": "left_to_right"}, "sentinels": {"mask_tokens": "sentinel"}}
+FORMS |= {"noise": {"noise": 0.1}, "in_place": {"mixture": {"masked_lm": 1.0}}}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_expansion_on_the_device_gives_what_the_host_gives(tiny_store, tiny_tokenizer, plan, form):
+    """Same tensors, same fingerprints and counts; ablations are laid out on the host in both cases."""
+    config = draw.BlanksConfig(**FORMS[form])
+    on_host = feed.recipe_of(tiny_store, tiny_tokenizer, config)
+    on_device = feed.recipe_of(tiny_store, tiny_tokenizer, config, expand_on_device=True)
+    fed = [
+        steps(Reader(tiny_store.train, recipe), plan, start=0, stop=9, rank=0, world=1)
+        for recipe in (on_host, on_device)
+    ]
+    for host_step, device_step in zip(*fed, strict=True):
+        assert content(device_step) == content(host_step)
+        for (_, host), (_, device) in zip(host_step.micro_batches, device_step.micro_batches, strict=True):
+            assert isinstance(device.inputs, Packed) == (form in ("plain", "left_to_right"))
+            expected = host.tensors()
+            for place in devices():
+                got = device.tensors(place)
+                assert list(got) == list(expected)
+                for name, tensor in got.items():
+                    assert (tensor.dtype, tensor.device.type) == (expected[name].dtype, place)
+                    assert tensor.cpu().equal(expected[name]), name
+
+
+@pytest.mark.skipif("cuda" not in devices(), reason="page-locked memory needs a GPU that torch can use")
+def test_what_a_gpu_fetches_is_page_locked(reader, plan):
+    feeding = steps(
+        Reader(reader.split, replace(reader.recipe, expand_on_device=True)), plan, start=0, stop=1, rank=0, world=1
+    )
+    for _, micro in next(feeding).micro_batches:
+        assert micro.pinned
+        assert all(tensor.is_pinned() for tensor in micro.pinned)

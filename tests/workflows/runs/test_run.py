@@ -1,0 +1,133 @@
+"""A run's folder: nothing is written or removed before `start`; a run keeps its settings and its store."""
+
+from pathlib import Path
+
+import pytest
+from helpers import small
+
+from infra import storage, tracking
+from infra.checkpoint import Checkpoints
+from infra.config import Count
+from infra.errors import DataError, UserError
+from workflows.runs import run as runs
+from workflows.settings.budget import Budget
+from workflows.settings.recipe import Recipe, run_name
+
+BUDGET = Budget(
+    steps=10,
+    micro_rows=1,
+    micro_batches=2,
+    row_tokens=100.0,
+    epoch_steps=5.0,
+    expansion=1.2,
+    parameters=1000,
+    flops_per_token=6000.0,
+)
+
+
+def recipe_in(folder: Path, *, fresh: bool = False, tokens: int = 1000) -> Recipe:
+    recipe = Recipe()
+    recipe.run.storage_path, recipe.run.fresh = str(folder), fresh
+    recipe.tracking.enabled = False
+    recipe.train.tokens = Count(tokens)
+    return recipe
+
+
+def started(recipe: Recipe, store, *, checkpoint: bool = True) -> runs.Run:
+    run = runs.open_run(recipe, "r")
+    runs.start(recipe, run, store, BUDGET)
+    if checkpoint:
+        writer = Checkpoints(run.checkpoints_url)
+        writer.save(5, {}, {"state": {}, "param_groups": []}, {})
+        writer.wait()
+    return run
+
+
+def test_opening_writes_nothing(tmp_path):
+    run = runs.open_run(recipe_in(tmp_path), "r")
+    assert not run.finished
+    assert not storage.exists(run.url)
+
+
+def test_a_started_run_is_continued(tmp_path, tiny_store):
+    started(recipe_in(tmp_path), tiny_store)
+    again = runs.open_run(recipe_in(tmp_path), "r")
+    own = runs.own_store(again)
+    assert own is not None
+    assert own.digest == tiny_store.digest
+
+
+def test_other_settings_are_refused(tmp_path, tiny_store):
+    started(recipe_in(tmp_path), tiny_store)
+    with pytest.raises(UserError, match=r"train\.tokens was 1000, is 2000"):
+        runs.open_run(recipe_in(tmp_path, tokens=2000), "r")
+
+
+def test_fresh_removes_the_old_run_when_the_new_one_starts(tmp_path, tiny_store):
+    started(recipe_in(tmp_path), tiny_store)
+    place = tmp_path / "r" / "checkpoints" / "step-00000005" / "manifest.json"
+    fresh = recipe_in(tmp_path, fresh=True, tokens=2000)
+    run = runs.open_run(fresh, "r")
+    assert place.exists()
+    assert runs.own_store(run) is None
+    runs.start(fresh, run, tiny_store, BUDGET)
+    assert not place.exists()
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_folder_that_is_no_run_is_left_alone(tmp_path, fresh):
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match="is no run"):
+        runs.open_run(recipe_in(tmp_path, fresh=fresh), "r")
+    assert (tmp_path / "r" / "thesis.txt").exists()
+
+
+@pytest.mark.parametrize("name", ["..", ".", "a/b", "/etc", "a b", "-x"])
+def test_a_name_that_is_no_folder_of_its_own_is_refused(tmp_path, name):
+    recipe = recipe_in(tmp_path)
+    recipe.run.name = name
+    with pytest.raises(UserError, match="cannot be a run's name"):
+        run_name(recipe, "quickstart")
+
+
+def test_a_run_goes_on_with_its_own_store_only(tmp_path, tiny_store, tiny_tokenizer):
+    """Its store is used while it exists; when it is gone, another one is refused instead of trained on."""
+    other = small.store(tmp_path / "other", tiny_tokenizer, row_width=200)
+    mine = small.store(tmp_path / "mine", tiny_tokenizer)
+    assert other.digest != mine.digest
+    run = started(recipe_in(tmp_path), mine)
+    storage.remove_tree(mine.url)
+    assert runs.own_store(run) is None
+    with pytest.raises(DataError, match="was trained on another store"):
+        runs.start(recipe_in(tmp_path), runs.open_run(recipe_in(tmp_path), "r"), other, BUDGET)
+
+
+def test_a_run_without_a_checkpoint_may_take_another_store(tmp_path, tiny_tokenizer):
+    mine, other = (small.store(tmp_path / n, tiny_tokenizer, row_width=w) for n, w in (("mine", 160), ("other", 200)))
+    started(recipe_in(tmp_path), mine, checkpoint=False)
+    storage.remove_tree(mine.url)
+    again = started(recipe_in(tmp_path), other)
+    assert again.record["store_digest"] == other.digest
+
+
+def test_a_run_is_held_by_one(tmp_path):
+    run = runs.Run.of(recipe_in(tmp_path), "a")
+    with (
+        runs.held(run),
+        pytest.raises(UserError, match="is being trained by another process"),
+        runs.held(run),
+    ):
+        pytest.fail("both hold it")
+    with runs.held(run):
+        assert not storage.exists(run.url), "the lock lies beside the run"
+
+
+@pytest.mark.integration
+def test_going_on_without_mlflow_keeps_the_tracking_run(mlflow_root, tiny_store):
+    tracked = recipe_in(mlflow_root)
+    tracked.tracking = tracking.TrackingConfig()
+    run = started(tracked, tiny_store)
+    known = run.record["mlflow_run_id"]
+    assert known
+    assert started(recipe_in(mlflow_root), tiny_store).record["mlflow_run_id"] == known

@@ -1,0 +1,74 @@
+"""Watching a training: what is skipped, when it stops, what counts as a jump."""
+
+import math
+
+import pytest
+
+from infra.errors import DivergedError
+from workflows.training.health import Patience, Watch
+
+
+def test_steps_without_a_finite_gradient_are_skipped_and_counted():
+    watch = Watch(2, "/runs/a")
+    norms = [1.0, math.nan, math.inf, 2.0, math.nan, 0.5]
+    assert [watch.skips(step, norm) for step, norm in enumerate(norms, start=1)] == [
+        False,
+        True,
+        True,
+        False,
+        True,
+        False,
+    ]
+    assert watch.skipped == 3
+
+
+@pytest.mark.parametrize(("most", "place"), [(0, "at step 7"), (2, "at 3 steps in a row, 7 to 9")])
+def test_one_more_than_may_be_skipped_stops_and_names_the_first_batch(most, place):
+    watch = Watch(most, "/runs/a")
+    for step in range(7, 7 + most):
+        assert watch.skips(step, math.nan)
+    with pytest.raises(DivergedError) as stopped:
+        watch.skips(7 + most, math.nan)
+    assert stopped.value.message == f"the gradient is not finite {place}"
+    assert "inspect_data.py --run /runs/a --step 7" in str(stopped.value.try_)
+
+
+def test_a_jump_is_told_with_the_command_that_shows_its_batch():
+    watch = Watch(3, "/runs/a")
+    losses = [5 + 0.1 * math.sin(step) for step in range(15)]
+    assert [watch.jump(step, loss) for step, loss in enumerate(losses)] == [None] * 15
+    told = watch.jump(150, 9.0)
+    assert told is not None
+    assert told.startswith("the loss jumped to 9.000 at step 150")
+    assert "--run /runs/a --step 150" in told
+
+
+@pytest.mark.parametrize("losses", [[9.0], [5.0, 9.0], [5.0] * 20 + [5.2], [9 - 0.2 * i for i in range(20)]])
+def test_no_jump(losses):
+    watch = Watch(3, "")
+    assert [watch.jump(step, loss) for step, loss in enumerate(losses)] == [None] * len(losses)
+
+
+def test_a_loss_that_is_not_finite_is_no_jump_and_spoils_nothing():
+    watch = Watch(3, "")
+    for step in range(12):
+        watch.jump(step, 5.0)
+    assert watch.jump(12, math.nan) is None
+    assert watch.jump(13, 6.0) is not None
+
+
+def test_patience_ends_after_so_many_validations_that_are_no_better():
+    patience = Patience(2)
+    over = []
+    for step, loss in enumerate([3.0, 2.0, 2.0, 1.0, 1.5, math.nan]):
+        patience.see(step, loss)
+        over.append(patience.is_over)
+    assert over == [False, False, False, False, False, True]
+    assert (patience.best, patience.best_step) == (1.0, 3)
+
+
+def test_without_patience_a_run_never_ends_early():
+    endless = Patience(None)
+    for step in range(100):
+        endless.see(step, 1.0)
+    assert not endless.is_over

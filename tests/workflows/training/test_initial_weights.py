@@ -1,0 +1,123 @@
+"""Beginning with another model's weights: the same function of old texts, tables grown, and what cannot be."""
+
+import shutil
+
+import pytest
+import torch
+
+from glm_model import GLM, save_pretrained
+from glm_model.config import GLMConfig
+from glm_model.tokenizer import Tokenizer
+from infra.config import Count
+from infra.errors import DataError, UserError
+from workflows.runs.run import Run, has_begun
+from workflows.settings.budget import check_recipe, model_config
+from workflows.settings.recipe import ModelConfig, Recipe, TrainConfig
+from workflows.training.initial_weights import initial_model, settle_model, told_growth
+
+
+@pytest.fixture(scope="module")
+def before(tmp_path_factory, tiny_tokenizer) -> tuple[str, GLM]:
+    """A model that has fewer positions and tokens than the tiny store needs."""
+    torch.manual_seed(3)
+    shape = GLMConfig(layers=2, width=32, heads=2, vocab_size=128, positions=16, dropout=0.1)
+    model, url = GLM(shape), str(tmp_path_factory.mktemp("before"))
+    save_pretrained(model, url, tokenizer=tiny_tokenizer)
+    return url, model.eval()
+
+
+def recipe(url: str, **model) -> Recipe:
+    made = Recipe(
+        model=ModelConfig(init_from=url, dropout=0.2, **model), train=TrainConfig(steps=3, batch_tokens=Count(500))
+    )
+    made.tracking.enabled = False
+    return made
+
+
+def inputs(length: int) -> list[torch.Tensor]:
+    place = torch.arange(length)[None]
+    return [torch.arange(length)[None] + 4, place, torch.zeros_like(place)]
+
+
+def test_the_model_computes_what_it_did_and_has_room_for_more(before, tiny_store, tiny_tokenizer):
+    url, old = before
+    shape = model_config(recipe(url, size="mini"), tiny_store, tiny_tokenizer)
+    assert (shape.layers, shape.width, shape.positions, shape.dropout) == (2, 32, 32, 0.2)
+    assert shape.vocab_size == old.config.vocab_size
+    model = initial_model(shape, seed=1, init_from=url)
+    assert model.training
+    assert model.config == shape
+    torch.testing.assert_close(model.eval()(*inputs(12)), old(*inputs(12)), rtol=0, atol=0)
+    assert model(*inputs(32)).shape == (1, 32, 128)
+    again = initial_model(shape, seed=1, init_from=url)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+    assert told_growth(url, shape) == f"{url}, positions 16 -> 32"
+
+
+def test_sentinels_grow_the_vocabulary(before, tiny_store, tiny_tokenizer):
+    url, old = before
+    made = recipe(url)
+    made.blanks.mask_tokens = "sentinel"
+    shape = model_config(made, tiny_store, tiny_tokenizer)
+    assert shape.vocab_size > old.config.vocab_size
+    weight = initial_model(shape, seed=1, init_from=url).token_embedding.weight
+    assert torch.equal(weight[:128], old.token_embedding.weight)
+
+
+def test_a_run_that_has_begun_keeps_its_shape_and_refuses_another_model_in_the_place(
+    before, tiny_store, tiny_tokenizer, tmp_path
+):
+    place = str(tmp_path / "model")
+    shutil.copytree(before[0], place)
+    made = recipe(place)
+    run = Run("r", str(tmp_path / "r"), "", {"name": "r", "settings": {}})
+    shape = settle_model(run, made, lambda: model_config(made, tiny_store, tiny_tokenizer))
+    assert run.record["model"] == shape.to_dict()
+    assert settle_model(run, made, pytest.fail) == shape
+    torch.manual_seed(4)
+    save_pretrained(GLM(before[1].config), place, tokenizer=tiny_tokenizer)
+    with pytest.raises(DataError, match="is not the model that the run 'r' began with"):
+        settle_model(run, made, pytest.fail)
+    shutil.rmtree(place)
+    assert settle_model(run, made, pytest.fail) == shape, "it is needed no more"
+    run.write()
+    made.run.storage_path = str(tmp_path)
+    assert has_begun(made, "r")
+    check_recipe(made, begun=True)
+    made.run.fresh = True
+    assert not has_begun(made, "r")
+    assert not has_begun(recipe(place), "none")
+    with pytest.raises(DataError, match="no model folder"):
+        check_recipe(made)
+    with pytest.raises(DataError, match="no model folder"):
+        settle_model(Run("s", "", "", {}), made, pytest.fail)
+
+
+def test_weights_that_are_missing_or_damaged_are_told_as_data(before, tmp_path):
+    place = tmp_path / "model"
+    shutil.copytree(before[0], place)
+    weights = place / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(DataError, match="is damaged"):
+        initial_model(before[1].config, seed=1, init_from=str(place))
+    weights.unlink()
+    with pytest.raises(DataError, match="no model folder"):
+        check_recipe(recipe(str(place)))
+
+
+def test_what_cannot_be(before, tiny_store, tiny_tokenizer, tmp_path):
+    url, _ = before
+    with pytest.raises(DataError, match="no model folder with a tokenizer"):
+        check_recipe(recipe(str(tmp_path)))
+    with pytest.raises(UserError, match="has a second position"):
+        model_config(recipe(url, block_positions=False), tiny_store, tiny_tokenizer)
+    with pytest.raises(UserError, match="segments of 32 tokens are beyond"):
+        model_config(recipe(url, positions=20), tiny_store, tiny_tokenizer)
+    spec = tiny_tokenizer.to_json().replace('"dog"', '"cow"')
+    save_pretrained(GLM(GLMConfig(layers=1, width=32, heads=2, vocab_size=128, positions=64)), str(tmp_path))
+    Tokenizer(spec).save(str(tmp_path))
+    with pytest.raises(UserError, match=r"is not that of model\.init_from"):
+        model_config(recipe(str(tmp_path)), tiny_store, tiny_tokenizer)
+    Tokenizer(tiny_tokenizer.to_json()).save(str(tmp_path))
+    with pytest.raises(UserError, match="less than the 64"):
+        model_config(recipe(str(tmp_path), positions=40), tiny_store, tiny_tokenizer)

@@ -1,0 +1,160 @@
+"""`--plan`: what a run would do and cost, before anyone pays for it."""
+
+from collections.abc import Callable
+
+from glm_model.config import GLMConfig
+from glm_model.tokenizer import Tokenizer
+from infra import storage
+from infra.console import Console, duration, human, human_bytes
+from pipelines.blanks import draw
+from pipelines.store.tokenizer import load_tokenizer
+from pipelines.estimate import Estimate, estimate
+from pipelines.prepare import find_store
+from pipelines.store.format import TokenStore
+from pipelines.token_classes import Vocabulary
+from workflows.settings.budget import BYTES_PER_PARAMETER, Budget, epochs_text, has_length, make_budget, model_config, model_name, planned_budget, planned_config
+from workflows.runs.pace import MANY_STEPS, Pace
+from workflows.settings.recipe import Recipe
+from workflows.runs.report import workers_text
+
+# Sustained rates (FLOP/s) that hours are quoted at, with their assumption said beside them.
+_RATES = {"H100/H200 at 45 % MFU": 0.45 * 989e12, "A100 at 45 % MFU": 0.45 * 312e12, "CPU core, fp32": 0.1e12}
+
+
+def show_plan(
+    recipe: Recipe,
+    name: str,
+    screen: Console,
+    *,
+    pace: Callable[[TokenStore, GLMConfig, Vocabulary], Pace] | None = None,
+) -> GLMConfig | None:
+    """Print the plan of a run. Exact where the store exists; from a sample, and saying so, where it does not.
+
+    pace: times a few steps of a model of this shape; None: the hours are those of assumed rates. Returns the model's
+    shape, None for a recipe without the length of a run. Raises UserError for what cannot run wherever it is started.
+    """
+    mixture = draw.resolve(recipe.blanks)
+    shares = ", ".join(
+        f"{objective} {share:.0%}" for objective, share in zip(mixture.names, mixture.shares, strict=True)
+    )
+    rows = [("objectives", f"{shares} of the segments; masks: {', '.join(mixture.masks)}")]
+    url = find_store(recipe.data, recipe.blanks)
+    if url is None:
+        return _show_estimated(recipe, name, screen, rows)
+    opened = TokenStore.open(url)
+    rows += _store_rows(opened)
+    if not has_length(recipe):  # a recipe for prepare.py alone
+        screen.header(f"plan · {name}", rows)
+        return None
+    tokenizer = Tokenizer.load(url)
+    shape = model_config(recipe, opened, tokenizer)
+    vocabulary, train = Vocabulary.of(tokenizer), recipe.train
+    measured, steps = pace(opened, shape, vocabulary) if pace else None, None
+    if train.hours is not None:
+        steps = measured.steps_in(train.hours, train.eval_every) if measured else MANY_STEPS
+    budget = make_budget(recipe, opened, shape, vocabulary, steps=steps)
+    rows += _run_rows(recipe, budget, epochs_text(budget, opened), measured)
+    screen.header(f"plan · {name}", rows)
+    return shape
+
+
+def _show_estimated(recipe: Recipe, name: str, screen: Console, rows: list[tuple[str, str]]) -> GLMConfig | None:
+    """The plan without a store. rows: those that need none."""
+    guess, shape = estimate(recipe.data), None
+    rows = rows + _estimated_rows(guess)
+    if has_length(recipe):
+        url = recipe.data.tokenizer.url
+        if url is None:
+            most = recipe.data.tokenizer.train.vocab_size
+            rows.append(("vocabulary", f"taken to have the {most:,} entries of data.tokenizer.train.vocab_size"))
+        shape = planned_config(recipe, load_tokenizer(url) if url else None)
+        budget = planned_budget(
+            recipe,
+            shape,
+            tokens=guess.tokens,
+            document_tokens=guess.tokens / max(guess.documents * guess.kept_share, 1),
+            steps=None if recipe.train.hours is None else MANY_STEPS,
+        )
+        epochs = f"{budget.epochs:.2f} epochs of {human(budget.epoch_steps * budget.step_tokens)} tokens"
+        rows += _run_rows(recipe, budget, epochs, None, about="about ")
+    next_ = ("next", "python workflows/prepare.py with the same settings; then --plan is exact")
+    screen.header(f"plan · {name}", [*rows, next_])
+    return shape
+
+
+def _estimated_rows(guess: Estimate) -> list[tuple[str, str]]:
+    by = "" if guess.measured else ", at 4.1 bytes a token (the tokenizer is to be trained yet)"
+    return [
+        ("store", "not prepared yet; the following is extended from a sample"),
+        ("sources", f"{guess.files:,} files, {human_bytes(guess.stored_bytes)} as stored"),
+        (
+            "documents",
+            f"about {human(guess.documents)}, {guess.kept_share:.1%} kept by cleaning "
+            f"(duplicates not counted); {human_bytes(guess.text_bytes)} of text",
+        ),
+        ("tokens", f"about {human(guess.tokens)}{by}"),
+        (
+            "preparation",
+            f"about {duration(guess.core_seconds)} of one core as fast as this one, "
+            f"{human_bytes(guess.task_bytes)} of memory a task, {human_bytes(guess.disk_bytes)} of disk",
+        ),
+    ]
+
+
+def _store_rows(opened: TokenStore) -> list[tuple[str, str]]:
+    return [
+        ("store", f"{opened.url}"),
+        (
+            "tokens",
+            f"{opened.train.tokens:,} in {opened.train.rows:,} rows, {opened.train.expected_fill:.1%} full once laid "
+            f"out; {opened.validation.tokens:,} held out",
+        ),
+    ]
+
+
+def _run_rows(
+    recipe: Recipe, budget: Budget, epochs: str, pace: Pace | None, *, about: str = ""
+) -> list[tuple[str, str]]:
+    """epochs: how often the run reads what there is; about: said before what is estimated."""
+    parameters = budget.parameters
+    held = f"{human_bytes(parameters * BYTES_PER_PARAMETER)} per worker with gradients and optimizer"
+    used = f"{human_bytes(pace.memory_bytes)} at the most, measured" if pace else "activations not counted"
+    rows = [
+        ("model", f"{model_name(recipe)}: {parameters:,} parameters"),
+        ("memory", f"{held}, {used}"),
+        (
+            "batch",
+            f"{about}{budget.step_rows} rows = {budget.micro_batches} micro-batches of {budget.micro_rows} = "
+            f"{budget.step_tokens:,.0f} tokens",
+        ),
+    ]
+    when = " once there is a store" if about else ""
+    per_token = f"{about}{budget.flops_per_token / 1e6:,.0f} MFLOP per token"
+    if recipe.train.hours is not None and pace is None:
+        told = f"what {recipe.train.hours:g} h hold; the run times a few steps first, and --plan --calibrate does"
+        return [*rows, ("budget", told), ("compute", per_token)]
+    total = budget.tokens * budget.flops_per_token
+    return [
+        *rows,
+        ("budget", f"{about}{budget.steps:,} steps = {human(budget.tokens)} tokens = {epochs}"),
+        ("compute", f"{about}{total:.2e} FLOP, {per_token}"),
+        ("time", about + _time_text(recipe, budget, pace) + when),
+        (
+            "disk",
+            f"{human_bytes(12 * parameters * (recipe.train.keep_checkpoints + 2))} of checkpoints in "
+            f"{storage.absolute(recipe.run.storage_path)}",
+        ),
+    ]
+
+
+def _time_text(recipe: Recipe, budget: Budget, pace: Pace | None) -> str:
+    workers = f"with {workers_text(recipe)} workers"
+    if pace:
+        every = recipe.train.eval_every
+        seconds = budget.steps * pace.step_s + (2 + (budget.steps // every if every else 0)) * pace.validation_s
+        each = f"{pace.step_s:.3g} s a step, {pace.validation_s:.3g} s a validation"
+        return f"{duration(seconds)} {workers}: {each}, measured here"
+    total = budget.tokens * budget.flops_per_token
+    own_first = sorted(_RATES.items(), key=lambda rate: rate[0].startswith("CPU") == recipe.train.use_gpu)
+    hours = (f"{duration(total / rate / recipe.train.max_workers)} ({what})" for what, rate in own_first)
+    return f"{', '.join(hours)}, {workers}; assumed rates, --calibrate measures"

@@ -1,0 +1,1 @@
+"""From a recipe to settled values. No files are written, nothing runs."""

@@ -1,0 +1,162 @@
+"""Validation: loss and bits per byte of the held-out rows, on the blanks that are stored with them.
+
+`bits_per_byte` without a suffix is the unidirectional form (`[CLS] [gMASK]`, then the whole text), which can be set
+beside n-gram models and compressors; with an objective's name it is comparable only within that objective. Where the
+rows come from several sources, `val/<source>/loss` and `val/<source>/bits_per_byte` (unidirectional) tell each apart.
+"""
+
+import copy
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from glm_model.train import TrainStep
+from pipelines.blanks import draw as blanks
+from pipelines.blanks.draw import Blanks, BlanksConfig, Mixture, RowBatch
+from pipelines.feed.micro_batches import Reader, Recipe
+from pipelines.feed.order import RowPlaces
+from pipelines.store import lineage
+from pipelines.store.format import TokenStore
+from workflows.training.ranks import Ranks
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The held-out rows that are used, micro-batch by micro-batch, as two questions: the run's own blanks, and the
+    whole text from left to right.
+    """
+
+    places: list[RowPlaces]
+    blanks: Reader
+    text: Reader
+    sources: lineage.Sources
+
+
+def validation_of(opened: TokenStore, recipe: Recipe, mask_tokens: str, *, rows: int, micro_rows: int) -> Validation:
+    """Up to `rows` validation rows of a store: the first in store order, of a mix from each member in turn."""
+    places = _places(opened, rows, micro_rows)
+    config = BlanksConfig(mixture="gpt", mask_tokens="task" if mask_tokens == "task" else "one")
+    text = replace(recipe, mixture=blanks.resolve(config), plan_key=None)
+    several = len({source["name"] for source in opened.manifest.get("sources", [])}) > 1
+    groups = {int(group) for place in places for group in place.group} if several else set()
+    return Validation(
+        places,
+        Reader(opened.validation, recipe),
+        Reader(opened.validation, text),
+        lineage.sources_of(opened.validation, groups),
+    )
+
+
+@torch.no_grad()
+def evaluate(
+    step: TrainStep, validation: Validation, ranks: Ranks, *, beat: Callable[[], None] = lambda: None
+) -> dict[str, float]:
+    """Metrics of the validation rows, computed by all ranks together; beat() is called after each micro-batch."""
+    was_training = step.training
+    step.eval()
+    names = validation.sources.names
+    asked = _totals(step, validation, validation.blanks, ranks, beat)
+    read = _totals(step, validation, validation.text, ranks, beat)[:, :1]
+    step.train(was_training)
+    mixture = validation.blanks.recipe.mixture
+    metrics = _of_blanks(asked.sum(axis=2), mixture) | _of_text(read.sum(axis=(1, 2)))
+    if len(names) > 1:
+        for index, name in enumerate(_plain(names)):
+            own = _of_blanks(asked[:, :, index], mixture) | _of_text(read[:, 0, index])
+            shown = [key for key in ("loss", "bits_per_byte") if f"val/{key}" in own]
+            metrics |= {f"val/{name}/{key}": own[f"val/{key}"] for key in shown}
+    return metrics
+
+
+def _totals(
+    step: TrainStep, validation: Validation, reader: Reader, ranks: Ranks, beat: Callable[[], None]
+) -> np.ndarray:
+    """(summed loss, targets, bytes) per objective and source over all ranks, float64 [3, O, S].
+
+    Each pair of an objective and a source is an objective of its own to the loss.
+    """
+    num_sources = max(len(validation.sources.names), 1)
+    pairs = step.num_objectives * num_sources
+    paired = copy.copy(step)
+    paired.num_objectives = pairs
+    totals = torch.zeros(3, pairs, dtype=torch.float64)
+    for index, places in enumerate(validation.places):
+        if index % ranks.world == ranks.rank:
+            rows, drawn = reader.rows(places)
+            source = validation.sources.of(rows.ids)
+            tensors = reader.micro_batch(places).tensors(ranks.device)
+            of_segment = tensors["segment_ids"].cpu() + torch.from_numpy(rows.row_offsets[:-1])[:, None]
+            of_position = torch.from_numpy(source)[of_segment.clamp(0, len(source) - 1)]
+            pair = tensors["objective_ids"] * num_sources + of_position.to(ranks.device)
+            sums, counts = paired({**tensors, "objective_ids": pair})
+            totals[0] += sums.cpu()
+            totals[1] += counts.cpu()
+            own = drawn.objective.astype(np.int64) * num_sources + source
+            num_bytes = blank_bytes(rows, drawn, reader.recipe.vocabulary.eos)
+            totals[2] += torch.from_numpy(np.bincount(own, weights=num_bytes, minlength=pairs))
+            beat()
+    return ranks.sum(totals).numpy().reshape(3, step.num_objectives, num_sources)
+
+
+def blank_bytes(rows: RowBatch, drawn: Blanks, eos: int) -> np.ndarray:
+    """UTF-8 bytes of each segment's blanks, float64 [N]: those of its text by the blanked share of its tokens.
+
+    rows, drawn: segments and their blanks; eos: its id, which is no text.
+    """
+    blanked = np.add.reduceat(drawn.spans[:, 1] - drawn.spans[:, 0], drawn.span_offsets[:-1])
+    lengths, has_eos = np.diff(rows.offsets), rows.tokens[rows.offsets[1:] - 1] == eos
+    reaches_end = np.maximum.reduceat(drawn.spans[:, 1], drawn.span_offsets[:-1]) == lengths
+    return rows.num_bytes * (blanked - (has_eos & reaches_end)) / np.maximum(lengths - 1 - has_eos, 1)
+
+
+def _places(opened: TokenStore, rows: int, micro_rows: int) -> list[RowPlaces]:
+    split = opened.validation
+    group_rows = split.group_rows
+    group = np.repeat(np.arange(len(group_rows)), group_rows)
+    row = np.concatenate([np.arange(n) for n in group_rows]) if len(group_rows) else np.zeros(0, np.int64)
+    stores = [split.base(shard) for shard, _ in split.group_places]
+    turn = np.zeros(len(group), np.int64)
+    for store in dict.fromkeys(stores):
+        mine = np.isin(group, [index for index, other in enumerate(stores) if other == store])
+        turn[mine] = np.arange(mine.sum())
+    order = np.argsort(turn, kind="stable")[:rows]
+    group, row = group[order], row[order]
+    return [
+        RowPlaces(
+            np.zeros(len(group[i : i + micro_rows]), np.int64), group[i : i + micro_rows], row[i : i + micro_rows]
+        )
+        for i in range(0, len(group), micro_rows)
+    ]
+
+
+def _of_text(totals: np.ndarray) -> dict[str, float]:
+    """totals: (summed loss, targets, bytes), [3]."""
+    loss, _, num_bytes = totals.tolist()
+    return {"val/bits_per_byte": loss / math.log(2) / num_bytes} if num_bytes else {}
+
+
+def _of_blanks(totals: np.ndarray, mixture: Mixture) -> dict[str, float]:
+    """totals: (summed loss, targets, bytes) per objective, [3, O]."""
+    loss, targets, num_bytes = totals.tolist()
+    metrics = {}
+    total = weight = 0.0
+    for index, (name, share) in enumerate(zip(mixture.names, mixture.shares, strict=True)):
+        if targets[index]:
+            metrics[f"val/loss_{name}"] = loss[index] / targets[index]
+            if num_bytes[index]:
+                metrics[f"val/bits_per_byte_{name}"] = loss[index] / math.log(2) / num_bytes[index]
+            total += share * metrics[f"val/loss_{name}"]
+            weight += share
+    if weight:
+        metrics["val/loss"] = total / weight
+    return metrics
+
+
+def _plain(names: tuple[str, ...]) -> list[str]:
+    """Sources' names as parts of metrics' names, in which MLflow takes letters, digits and _-. only."""
+    plain = [re.sub(r"[^\w.-]", "_", name) for name in names]
+    return [name if plain.count(name) == 1 else f"{name}_{index}" for index, name in enumerate(plain)]
