@@ -89,7 +89,7 @@ def test_errors_of_remote_tasks_keep_their_text(local_ray):
 
 def test_a_local_ray_is_started_and_stopped_quietly():
     code = """
-from infra.cluster import *
+from infra.cluster.connect import *
 cluster = connect(ClusterConfig(), min_cpus=7, say=print)
 assert cluster.started_here and cluster.cpus >= 7, cluster
 import ray
@@ -106,7 +106,7 @@ assert not ray.is_initialized()
 def test_a_local_ray_knows_nothing_of_one_that_was_started_before_and_is_gone():
     # Ray Train's processes ask "their" Ray for actors, by an API that a Ray of ours has not: they learn that at once.
     code = """
-from infra.cluster import *
+from infra.cluster.connect import *
 import ray, ray.util.state
 cluster = connect(ClusterConfig())
 

@@ -210,7 +210,7 @@ def test_workers_of_a_node_fetch_a_range_once(watched_s3, tmp_path):
     read.clear()
     code = f"""
 import hashlib, sys
-from infra.disk_cache import DiskCache, open_parquet
+from infra.storage.disk_cache import DiskCache, open_parquet
 file = open_parquet({url!r}, DiskCache({str(tmp_path)!r}, max_bytes=1 << 30))
 print(sum(file.read_row_group(group)["x"].to_numpy().sum() for group in range(file.num_row_groups)))
 """
