@@ -27,8 +27,8 @@ import torch
 from glm_model import from_pretrained
 from glm_model.train import TrainStep
 from infra import storage
-from pipelines.config import text_url
 from pipelines.feed import micro_batches
+from pipelines.names import text_url
 from pipelines.store.format import Split
 from pipelines.store.lineage import documents_of
 from workflows.runs.history import Past, open_past, read_log

@@ -32,6 +32,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from pipelines.blanks import mixture
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 _IDLE_S = 5.0
 
@@ -100,8 +102,7 @@ class _Opened:
         cache: Any = None,
     ) -> None:
         from glm_model.tokenizer import Tokenizer
-        from pipelines.blanks import draw
-        from pipelines.blanks.draw import BlanksConfig
+        from pipelines.blanks.mixture import BlanksConfig
         from pipelines.feed import micro_batches as feed
         from pipelines.feed.order import BatchPlan
         from pipelines.feed.stored_blanks import plan_key
@@ -110,7 +111,7 @@ class _Opened:
         self.store, self.tokenizer = TokenStore.open(url, cache=cache), Tokenizer.load(url)
         settings = self.store.manifest["settings"]
         config, width = BlanksConfig(**settings["blanks"]), settings["row_width"]
-        key = plan_key(config, draw.resolve(config), seed=config.seed, width=width) if stored else None
+        key = plan_key(config, mixture.resolve(config), seed=config.seed, width=width) if stored else None
         self.recipe = feed.recipe_of(
             self.store, self.tokenizer, config, plan_key=key, expand_on_device=expand_on_device
         )

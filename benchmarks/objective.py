@@ -19,15 +19,18 @@ import statistics
 import time
 from collections.abc import Callable
 
+from pipelines.blanks.mixture import resolve
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
 from glm_model.layout import Marks
 from pipelines.blanks import draw
-from pipelines.blanks.draw import BlanksConfig, RowBatch
+from pipelines.blanks.mixture import BlanksConfig
 from pipelines.feed import examples
 from pipelines.objectives.token import length_probabilities
+from pipelines.ragged import RowBatch
 from pipelines.token_classes import Vocabulary
 
 LENGTH, ROW_SEGMENTS, WIDTH = 512, 14, 8192
@@ -40,7 +43,7 @@ MARKS = Marks(sop=SOP, eop=EOP, pad=0)
 def main() -> None:
     options = _options()
     rows, vocabulary = _segments(options.segments)
-    mixture = draw.resolve(BlanksConfig(mixture="glm"))
+    mixture = resolve(BlanksConfig(mixture="glm"))
     packed = batches(rows, BATCH_ROWS)
     single = batches(rows, 1)
     samples = [rows.tokens[a:b].tolist() for a, b in zip(rows.offsets[:200], rows.offsets[1:201], strict=True)]

@@ -174,8 +174,9 @@ def _job(options: argparse.Namespace) -> tuple[dict[str, Any], Any]:
     from pipelines.store.format import TokenStore
     from pipelines.token_classes import Vocabulary
     from workflows.runs import run as runs
-    from workflows.settings.budget import make_budget, model_config
+    from workflows.settings.budget import make_budget
     from workflows.settings.recipe import Recipe
+    from workflows.settings.shape import model_config
 
     settings = {
         "data.store": options.store,

@@ -32,9 +32,10 @@ def main() -> None:
 
     from glm_model.tokenizer import Tokenizer
     from infra.cluster import connect
-    from pipelines.blanks.draw import BlanksConfig
+    from pipelines.blanks.mixture import BlanksConfig
     from pipelines.config import DataConfig, TokenizerConfig
-    from pipelines.corpus.sources import Source, list_inputs, read_documents
+    from pipelines.corpus.reading import read_documents
+    from pipelines.corpus.sources import Source, list_inputs
     from pipelines.prepare import prepare
 
     source = Source(options.reader, options.source)

@@ -22,7 +22,7 @@ import numpy as np
 
 from infra.cluster import connect
 from infra.config import Count
-from pipelines.blanks.draw import BlanksConfig
+from pipelines.blanks.mixture import BlanksConfig
 from pipelines.config import DataConfig, TokenizerConfig
 from pipelines.corpus.sources import Source
 from pipelines.prepare import prepare

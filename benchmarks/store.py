@@ -27,6 +27,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pipelines.blanks.mixture import resolve
+
 os.environ["RAYON_NUM_THREADS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
@@ -38,7 +40,7 @@ from glm_model.tokenizer import Tokenizer
 from infra import storage
 from infra.errors import UserError
 from pipelines.blanks import draw
-from pipelines.blanks.draw import BlanksConfig
+from pipelines.blanks.mixture import BlanksConfig
 from pipelines.config import DataConfig
 from pipelines.corpus import units as text
 from pipelines.corpus.clean import CleanConfig, clean
@@ -183,7 +185,7 @@ def scan_all_columns(split: format.Split) -> None:
 
 def store_values(split: format.Split) -> dict[str, float]:
     """Size, and how full the rows are once the blanks of the token objective are laid out (epoch 0)."""
-    mixture = draw.resolve(BlanksConfig(mixture="glm"))
+    mixture = resolve(BlanksConfig(mixture="glm"))
     width, length = DataConfig().row_width, DataConfig().sequence_length
     vocabulary = tokens.tokenizer_of(split.url)[1]
     used = redrawn = 0

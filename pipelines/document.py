@@ -6,6 +6,10 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from pipelines import keyed
+
 # A file of another encoding shows far more undecodable characters than this; damage in transit shows fewer.
 _MAX_REPLACED_SHARE = 0.01
 _NO_BREAK_SPACE, _IDEOGRAPHIC_SPACE = "\u00a0".encode(), "\u3000".encode()
@@ -90,3 +94,14 @@ def text_document(data: bytes, offset: int, meta: dict[str, Any] | None = None) 
         return Rejected(offset, "not_utf8", f"more than 1 % of the characters of {data[:40]!r}... do not decode")
     text, repaired = decoded
     return Document(text, offset, {**(meta or {}), "repaired": "utf8"} if repaired else meta)
+
+
+def segment_ids(document_keys: np.ndarray, pieces: np.ndarray) -> np.ndarray:
+    """64-bit identity of a document's piece, the same in every store."""
+    return keyed.fold(document_keys, pieces)
+
+
+def document_keys(ids: list[bytes]) -> np.ndarray:
+    """uint64 keys of 128-bit document ids: what segment ids are derived from."""
+    halves = np.frombuffer(b"".join(ids), "<u8").reshape(-1, 2)
+    return keyed.fold(halves[:, 0], halves[:, 1])

@@ -13,7 +13,8 @@ from pipelines import readers
 from pipelines.config import DataConfig
 from pipelines.corpus.clean import clean
 from pipelines.corpus.decompress import TextStream, codec_of, decompressed
-from pipelines.corpus.sources import InputFile, list_inputs, read_documents
+from pipelines.corpus.reading import read_documents
+from pipelines.corpus.sources import InputFile, list_inputs
 from pipelines.document import Document, without_surrogates
 from pipelines.store.segments import chunk_documents
 from pipelines.store.tokenizer import load_tokenizer

@@ -19,23 +19,13 @@ from infra import storage
 from infra.console import Console, human_bytes
 from infra.errors import DataError, UserError
 from pipelines import readers
-from pipelines.blanks import draw
-from pipelines.blanks.draw import BlanksConfig
-from pipelines.config import (
-    DataConfig,
-    check,
-    content_settings,
-    selection_url,
-    store_url,
-    text_url,
-    trained_url,
-    unit_key,
-    unit_limit,
-)
+from pipelines.blanks.mixture import BlanksConfig, resolve
+from pipelines.config import DataConfig, check
 from pipelines.corpus import ledger
 from pipelines.corpus import units as text
 from pipelines.corpus.sources import InputFile, Source, estimated_bytes, group_inputs, list_inputs
 from pipelines.feed import stored_blanks
+from pipelines.names import content_settings, selection_url, store_url, text_url, trained_url, unit_key, unit_limit
 from pipelines.selection import dropped, select
 from pipelines.stages import Progress, run_stage
 from pipelines.store import format, held_out, mix
@@ -148,7 +138,7 @@ def prepare_plans(
     """Draw and store the blanks of the validation split and of the first epochs where they are missing; returns the
     plan key.
     """
-    mixture = draw.resolve(blanks_config)
+    mixture = resolve(blanks_config)
     width, seed, url = opened.manifest["settings"]["row_width"], blanks_config.seed, opened.url
     key = stored_blanks.plan_key(blanks_config, mixture, seed=seed, width=width)
     wanted = [("validation", 0), *(("train", epoch) for epoch in range(config.plan_epochs))]
@@ -166,7 +156,7 @@ def prepare_plans(
             url,
             split,
             item["shard"],
-            draw.resolve(blanks_config),
+            resolve(blanks_config),
             tokens.tokenizer_of(url)[1],
             key=key,
             name=item["split"],

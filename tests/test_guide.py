@@ -12,8 +12,9 @@ from helpers import small
 from glm_model.layout import check_spans, expand, restore
 from infra.config import dataclass_from
 from pipelines.blanks import draw
-from pipelines.blanks.draw import BlanksConfig
-from pipelines.corpus.sources import Source, list_inputs, read_documents
+from pipelines.blanks.mixture import BlanksConfig, resolve
+from pipelines.corpus.reading import read_documents
+from pipelines.corpus.sources import Source, list_inputs
 from pipelines.feed import examples
 
 GUIDE = Path(__file__).resolve().parents[1] / "docs" / "guide.md"
@@ -41,7 +42,7 @@ def printed(tmp_path, monkeypatch):
 def test_the_objective_is_short_and_keeps_the_laws(printed):
     code = printed("One blank of one word's length", "one_token")
     assert len(code.splitlines()) < 60
-    mixture = draw.resolve(BlanksConfig(mixture={"token": 0.5, "guide_package.one_token": 0.5}))
+    mixture = resolve(BlanksConfig(mixture={"token": 0.5, "guide_package.one_token": 0.5}))
     rows = small.numbers([1, 2, 30, 200] * 20, [True, False] * 40)
     drawn = draw.draw(mixture, rows, small.golden_vocabulary(), seed=1, epoch=0)
     mine = np.flatnonzero(drawn.objective == 1)

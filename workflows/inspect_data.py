@@ -18,7 +18,9 @@ from infra import config, storage
 from infra.cluster import connect
 from infra.console import Console
 from infra.errors import DataError, UserError, nearest, run_main
+from pipelines import ragged
 from pipelines.blanks import draw
+from pipelines.blanks.mixture import resolve
 from pipelines.prepare import find_store
 from pipelines.store.format import Split, TokenStore
 from pipelines.token_classes import Vocabulary
@@ -26,7 +28,8 @@ from pipelines.views import render
 from pipelines.views.export import export
 from pipelines.views.statistics import Histogram, histograms
 from workflows.runs import history
-from workflows.settings.recipe import Recipe, settle_paths
+from workflows.settings.places import settle_paths
+from workflows.settings.recipe import Recipe
 
 
 @dataclass
@@ -88,7 +91,7 @@ def main() -> None:
 
 
 def _examples(recipe: InspectRecipe, opened: TokenStore, split: Split, tokenizer: Tokenizer) -> list[render.Shown]:
-    wanted, names = recipe.inspect, draw.resolve(recipe.blanks).names
+    wanted, names = recipe.inspect, resolve(recipe.blanks).names
     if wanted.objective is not None and wanted.objective not in names:
         raise UserError(f"the mixture has no objective {wanted.objective!r}{nearest(wanted.objective, names)}")
     only = (wanted.objective,) if wanted.objective else names
@@ -98,10 +101,10 @@ def _examples(recipe: InspectRecipe, opened: TokenStore, split: Split, tokenizer
 
 
 def _histograms(recipe: InspectRecipe, opened: TokenStore, split: Split, tokenizer: Tokenizer) -> list[Histogram]:
-    mixture, vocabulary = draw.resolve(recipe.blanks), Vocabulary.of(tokenizer)
+    mixture, vocabulary = resolve(recipe.blanks), Vocabulary.of(tokenizer)
     width = opened.manifest["settings"]["row_width"]
     groups = [split.read_group(group) for group in range(min(recipe.inspect.groups, len(split.group_rows)))]
-    rows = draw.concatenate_rows(groups)
+    rows = ragged.concatenate_rows(groups)
     drawn, _ = draw.draw_rows(
         mixture, rows, vocabulary, seed=recipe.blanks.seed, epoch=recipe.inspect.epoch, width=width
     )

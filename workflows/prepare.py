@@ -13,13 +13,13 @@ from infra.cluster import connect
 from infra.console import Console
 from infra.errors import run_main
 from pipelines.config import check
-from pipelines.prepare import find_store, prepare, verify
-from pipelines.store.format import TokenStore
+from pipelines.prepare import find_store, verify
 from workflows.runs import run as runs
 from workflows.runs.plan import show_plan
-from workflows.runs.preparation import show_store, track
+from workflows.runs.preparation import prepared, show_store, track
 from workflows.runs.progress import Stages, preparation
-from workflows.settings.recipe import Recipe, check_shared_data, run_name, settle_paths
+from workflows.settings.places import settle_paths
+from workflows.settings.recipe import Recipe, run_name
 
 
 def main() -> None:
@@ -52,22 +52,6 @@ def main() -> None:
         screen.line("the store was there already: nothing to prepare")
     show_store(opened, stages, recipe, screen)
     screen.next_steps([("train", f"python workflows/pretrain.py --config <recipe> --data.store {opened.url}")])
-
-
-def prepared(recipe: Recipe, stages: Stages, screen: Console) -> TokenStore:
-    """The recipe's store, opened, or made on a connected Ray all of whose nodes see what they need; fills `stages`.
-
-    Warns of files that were listed and could not be found when they were to be read.
-    """
-    check_shared_data(recipe)
-    opened = prepare(recipe.data, recipe.blanks, progress=preparation(screen, stages))
-    for source in opened.manifest.get("sources", []) if stages else []:
-        if count := source["dropped"].get("vanished"):
-            screen.warn(
-                f"{count:,} files of {source['name']!r} were gone when they were to be read, and the store is without "
-                f"them: {opened.url}/ledger.parquet names them, with the reason `vanished`"
-            )
-    return opened
 
 
 if __name__ == "__main__":

@@ -25,19 +25,21 @@ from infra.errors import Interrupted, UserError, run_main
 from pipelines.prepare import find_store
 from pipelines.store.format import TokenStore
 from pipelines.token_classes import Vocabulary
-from workflows.prepare import prepared
 from workflows.runs import report
 from workflows.runs import run as runs
-from workflows.runs.final_model import export, fill_examples, show_examples
+from workflows.runs.final_model import export, fill_examples
 from workflows.runs.launch import room_for
 from workflows.runs.pace import Pace, measure_pace
 from workflows.runs.plan import show_plan
-from workflows.runs.preparation import track
-from workflows.runs.progress import Stages, training
-from workflows.settings.budget import BYTES_PER_PARAMETER, Budget, check_recipe, make_budget, model_config
-from workflows.settings.recipe import Recipe, check_shared, run_name, settle_paths
+from workflows.runs.preparation import _prepared
+from workflows.runs.progress import training
+from workflows.runs.report import show_examples
+from workflows.runs.run import settle_model
+from workflows.settings.budget import BYTES_PER_PARAMETER, Budget, check_recipe, make_budget
+from workflows.settings.places import check_shared, settle_paths
+from workflows.settings.recipe import Recipe, run_name
+from workflows.settings.shape import model_config, told_growth
 from workflows.training.health import Patience
-from workflows.training.initial_weights import settle_model, told_growth
 from workflows.training.loop import train_worker
 
 
@@ -127,14 +129,6 @@ def _workers_fit(recipe: Recipe, screen: Console) -> Iterator[None]:
         yield
     finally:
         connect.shutdown(ray)
-
-
-def _prepared(recipe: Recipe, screen: Console) -> TokenStore:
-    stages: Stages = {}
-    opened = prepared(recipe, stages, screen)
-    if stages:
-        track(opened, stages, recipe)
-    return opened
 
 
 def train(recipe: Recipe, run: runs.Run, opened: TokenStore, screen: Console) -> None:

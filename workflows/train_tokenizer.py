@@ -9,11 +9,12 @@ from infra import config, storage
 from infra.cluster import connect
 from infra.console import Console
 from infra.errors import UserError, run_main
-from pipelines.config import trained_url
+from pipelines.names import trained_url
 from pipelines.prepare import prepare_text
 from pipelines.store.tokenizer import prepare_tokenizer
 from workflows.runs.progress import preparation
-from workflows.settings.recipe import Recipe, settle_paths
+from workflows.settings.places import settle_paths
+from workflows.settings.recipe import Recipe
 
 
 def main() -> None:

@@ -5,88 +5,20 @@ The draw depends neither on batch, worker and order nor on how many segments are
 advance by Ray Data and blanks drawn in the training worker are the same bytes.
 """
 
-from dataclasses import dataclass, field
-from types import ModuleType
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from glm_model.layout import expanded_lengths
-from infra.config import dataclass_from
-from infra.errors import UserError, nearest
-from pipelines import keyed, objectives
-from pipelines.blanks import ablations
+from infra.errors import UserError
+from pipelines import keyed
+from pipelines.blanks.mixture import Mixture
 from pipelines.objectives import SegmentBatch
+from pipelines.ragged import RowBatch, take_ragged
 from pipelines.token_classes import Vocabulary
 
-# Shares and settings by name. Token + document and token + sentence are the paper's multi-task models (section 3.3); it
-# does not state the shares: 1:1 is the early GLM-Doc configuration of the authors' repository, 5:3:2 that of GLM-10B.
-MIXTURES: dict[str, dict[str, float]] = {
-    "glm": {"token": 1.0},
-    "glm_doc": {"token": 0.5, "document": 0.5},
-    "glm_sent": {"token": 0.5, "sentence": 0.5},
-    "glm_multi": {"token": 0.5, "sentence": 0.3, "document": 0.2},
-    "gpt": {"document": 1.0},
-}
-_MIXTURE_SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
-    "gpt": {"document": {"min_ratio": 1.0, "suffix_share": 1.0}},
-}
 _OBJECTIVE, _KEY = 101, 102  # streams of draws
 _MAX_DRAWS = 64
-
-
-@dataclass
-class BlanksConfig:
-    mixture: str | dict[str, float] = "glm_multi"
-    """A name (glm, glm_doc, glm_sent, glm_multi, gpt) or shares such as {token: 0.6, document: 0.4}; drawn per
-    segment.
-    """
-    mask_tokens: Literal["one", "task", "sentinel"] = "task"
-    """One [MASK] for all objectives (the paper); one per task: [MASK], [sMASK], [gMASK] (the authors' later models);
-    or, an ablation of the paper, a numbered one per blank.
-    """
-    order: Literal["random", "left_to_right"] = "random"
-    """Order in which the blanks of a segment are predicted. left_to_right: an ablation of the paper."""
-    noise: float = 0.0
-    """Share of the blanked tokens that the model cannot read while it predicts the next ones (the authors use 0.1 in
-    some later models).
-    """
-    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Settings of an objective, by its name: {token: {ratio: 0.15}, document: {min_ratio: 0.5}}."""
-    seed: int = 1234
-    """Decides what is blanked."""
-
-
-class Form(NamedTuple):
-    """How the blanks of a mixture are shown to the model; the defaults are GLM's."""
-
-    left_to_right: bool = False
-    sentinels: bool = False
-    noise: float = 0.0
-    in_place: bool = False
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether blanks are laid out as GLM's; their order does not matter."""
-        return not (self.sentinels or self.noise or self.in_place)
-
-    @property
-    def extra_tokens(self) -> int:
-        """Ids behind the tokenizer's own that the model needs."""
-        return ablations.extra_tokens(sentinels=self.sentinels, noise=self.noise > 0)
-
-
-class Mixture(NamedTuple):
-    """A resolved mixture: parallel tuples of names, shares (they sum to 1), modules and their settings, and mask
-    kinds; and the form of its blanks.
-    """
-
-    names: tuple[str, ...]
-    shares: tuple[float, ...]
-    modules: tuple[ModuleType, ...]
-    configs: tuple[Any, ...]
-    masks: tuple[str, ...]
-    form: Form = Form()
 
 
 class Blanks(NamedTuple):
@@ -95,53 +27,6 @@ class Blanks(NamedTuple):
     objective: np.ndarray
     spans: np.ndarray
     span_offsets: np.ndarray
-
-
-class RowBatch(NamedTuple):
-    """Rows of whole segments: flat tokens, segment offsets [N+1], ids [N], byte counts [N], row_offsets [R+1] into
-    segments.
-    """
-
-    tokens: np.ndarray
-    offsets: np.ndarray
-    ids: np.ndarray
-    num_bytes: np.ndarray
-    row_offsets: np.ndarray
-
-
-def resolve(config: BlanksConfig) -> Mixture:
-    """Find the objectives and check the shares. Raises UserError for unknown names and for shares that do not sum to
-    1.
-    """
-    shares, settings = config.mixture, dict(config.settings)
-    if isinstance(shares, str):
-        if shares not in MIXTURES:
-            raise UserError(
-                f"unknown mixture {shares!r}{nearest(shares, MIXTURES)}",
-                try_="a name from the list, or shares such as {token: 0.6, document: 0.4}",
-            )
-        preset = _MIXTURE_SETTINGS.get(shares, {})
-        settings = {name: preset.get(name, {}) | settings.get(name, {}) for name in {*preset, *settings}}
-        shares = MIXTURES[shares]
-    if negative := [name for name, share in shares.items() if share < 0]:
-        raise UserError(f"blanks.mixture gives {negative[0]} a share of {shares[negative[0]]:g}, which is below 0")
-    total = sum(shares.values())
-    if not abs(total - 1) <= 1e-6:  # nan is not either
-        raise UserError(
-            f"blanks.mixture {shares} sums to {total:g}, not to 1", try_="give each objective its share of the segments"
-        )
-    if unused := set(settings) - set(shares):
-        raise UserError(
-            f"blanks.settings has {', '.join(sorted(unused))}, which the mixture does not use",
-            try_=f"settings of: {', '.join(shares)}",
-        )
-    modules = tuple(objectives.find(name) for name in shares)
-    configs = tuple(
-        dataclass_from(module.Config, settings.get(name, {}), where=f"in blanks.settings.{name}")
-        for name, module in zip(shares, modules, strict=True)
-    )
-    masks = tuple(module.MASK if config.mask_tokens == "task" else "mask" for module in modules)
-    return Mixture(tuple(shares), tuple(shares.values()), modules, configs, masks, _form(config, modules))
 
 
 def draw(
@@ -214,44 +99,6 @@ def moments(mixture: Mixture, rows: RowBatch, vocabulary: Vocabulary) -> tuple[n
         mean += share * first
         square += share * (variance + first**2)
     return batch.lengths + 2 * mean, 4 * np.maximum(square - mean**2, 0)
-
-
-def concatenate_rows(parts: list[RowBatch]) -> RowBatch:
-    """The rows of several batches, one after the other."""
-    return RowBatch(
-        np.concatenate([part.tokens for part in parts]),
-        join_offsets([part.offsets for part in parts]),
-        np.concatenate([part.ids for part in parts]),
-        np.concatenate([part.num_bytes for part in parts]),
-        join_offsets([part.row_offsets for part in parts]),
-    )
-
-
-def join_offsets(parts: list[np.ndarray]) -> np.ndarray:
-    """Offsets of a concatenation of ragged arrays, each given by its own offsets from 0."""
-    sizes = np.concatenate([np.diff(part) for part in parts])
-    return np.concatenate(([0], np.cumsum(sizes)))
-
-
-def take_ragged(flat: np.ndarray, offsets: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The members' slices of a ragged array, concatenated, and their offsets."""
-    sizes = np.diff(offsets)[members]
-    new = np.concatenate(([0], np.cumsum(sizes)))
-    index = np.repeat(offsets[:-1][members] - new[:-1], sizes) + np.arange(new[-1])
-    return flat[index], new
-
-
-def _form(config: BlanksConfig, modules: tuple[ModuleType, ...]) -> Form:
-    in_place = [module for module in modules if getattr(module, "IN_PLACE", False)]
-    if in_place and len(modules) > 1:
-        raise UserError(
-            f"{in_place[0].__name__.rpartition('.')[2]} cannot be mixed with other objectives",
-            why="it predicts tokens in place, and the others append their blanks",
-            try_="blanks.mixture={masked_lm: 1.0}",
-        )
-    if not 0 <= config.noise < 1:
-        raise UserError(f"blanks.noise={config.noise:g} is outside [0, 1)", try_="the authors use 0.1")
-    return Form(config.order == "left_to_right", config.mask_tokens == "sentinel", config.noise, bool(in_place))
 
 
 def _merge(parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]], n: int) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 from infra import storage
 from pipelines.corpus.clean import CleanConfig, clean
 from pipelines.corpus.ledger import write_ledger
-from pipelines.corpus.sources import InputFile, read_documents
+from pipelines.corpus.reading import read_documents
+from pipelines.corpus.sources import InputFile
 from pipelines.document import NOT_MALFORMED, Document, Rejected, content_key, document_id, without_surrogates
 
 VERSION = 4  # of the cleaned text and of the order in which it goes into shards and samples

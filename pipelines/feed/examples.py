@@ -5,7 +5,9 @@ import numpy as np
 from glm_model.layout import Example, Marks, Ragged, expand, ranges
 from infra.errors import UserError
 from pipelines.blanks import ablations
-from pipelines.blanks.draw import Blanks, Mixture, RowBatch
+from pipelines.blanks.draw import Blanks
+from pipelines.blanks.mixture import Mixture
+from pipelines.ragged import RowBatch
 from pipelines.token_classes import Vocabulary
 
 

@@ -23,11 +23,13 @@ from glm_model.layout import Example, Marks, Packed, Ragged
 from glm_model.tokenizer import Tokenizer
 from infra import storage
 from infra.storage import disk_cache
-from pipelines import keyed
+from pipelines import keyed, ragged
 from pipelines.blanks import draw
-from pipelines.blanks.draw import Blanks, BlanksConfig, Mixture, RowBatch
+from pipelines.blanks.draw import Blanks
+from pipelines.blanks.mixture import BlanksConfig, Mixture, resolve
 from pipelines.feed import examples, stored_blanks
 from pipelines.feed.order import BatchPlan, RowPlaces
+from pipelines.ragged import RowBatch
 from pipelines.store.format import Split, TokenStore
 from pipelines.token_classes import Vocabulary
 
@@ -69,7 +71,7 @@ def recipe_of(
     special, settings = tokenizer.special, opened.manifest["settings"]
     return Recipe(
         split_name=split,
-        mixture=draw.resolve(config),
+        mixture=resolve(config),
         vocabulary=Vocabulary.of(tokenizer),
         marks=Marks(sop=special.sop, eop=special.eop, pad=special.pad),
         seed=config.seed,
@@ -320,9 +322,9 @@ def take_rows(rows: RowBatch, drawn: Blanks, start: int, stop: int) -> tuple[Row
 def concatenate(parts: list[tuple[RowBatch, Blanks]]) -> tuple[RowBatch, Blanks]:
     """Rows and their blanks, one part after the other."""
     rows, drawn = [p[0] for p in parts], [p[1] for p in parts]
-    batch = draw.concatenate_rows(rows)
+    batch = ragged.concatenate_rows(rows)
     return batch, Blanks(
         np.concatenate([b.objective for b in drawn]),
         np.concatenate([b.spans for b in drawn]),
-        draw.join_offsets([b.span_offsets for b in drawn]),
+        ragged.join_offsets([b.span_offsets for b in drawn]),
     )

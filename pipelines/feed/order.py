@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipelines import keyed
+from pipelines.store.format import Part
 
 _GROUPS, _ROWS = 201, 202  # streams of draws
 _PATTERN = 1000  # positions: weights count to a thousandth
@@ -36,13 +37,6 @@ class RowPlaces(NamedTuple):
     epoch: np.ndarray
     group: np.ndarray
     row: np.ndarray
-
-
-class Part(NamedTuple):
-    """A store of a mix: its row groups, which are consecutive, and its share of the rows of a run."""
-
-    groups: int
-    weight: float
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra import storage
-from pipelines.blanks.draw import Blanks, BlanksConfig, Mixture, RowBatch, draw_rows
+from pipelines.blanks.draw import Blanks, draw_rows
+from pipelines.blanks.mixture import BlanksConfig, Mixture
+from pipelines.ragged import RowBatch
 from pipelines.store import format
 from pipelines.token_classes import Vocabulary
 

@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 from infra import storage
 from infra.errors import DataError, UserError
 from pipelines.corpus.clean import repair
-from pipelines.corpus.sources import Source, list_inputs, read_documents, source_name
+from pipelines.corpus.reading import read_documents
+from pipelines.corpus.sources import Source, list_inputs, source_name
 from pipelines.corpus.units import read_texts
 from pipelines.document import Document, without_surrogates
 from pipelines.selection.shingles import normalise, window_hashes

@@ -32,9 +32,7 @@ from infra import storage
 from infra.errors import DataError
 from infra.storage import disk_cache
 from infra.storage.disk_cache import DiskCache
-from pipelines.blanks.draw import RowBatch
-from pipelines.feed.order import Part
-from pipelines.store.segments import Segments
+from pipelines.ragged import RowBatch, Segments
 
 FORMAT = 2
 SPLITS = ("train", "validation", "test")
@@ -46,6 +44,13 @@ _ROW_SCHEMA = pa.schema(
         ("num_bytes", pa.large_binary()),  # int32: UTF-8 bytes of each segment's text
     ]
 )
+
+
+class Part(NamedTuple):
+    """A store of a mix: its row groups, which are consecutive, and its share of the rows of a run."""
+
+    groups: int
+    weight: float
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,8 @@ import pyarrow.parquet as pq
 
 from infra import storage
 from infra.errors import DataError
+from pipelines.document import document_keys, segment_ids
 from pipelines.store.format import Split, shard_files
-from pipelines.store.segments import segment_ids
-from pipelines.store.shards import document_keys
 
 
 class Origin(NamedTuple):

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipelines import keyed
+from pipelines.document import segment_ids
+from pipelines.ragged import Segments
 
 CHUNK_CHARACTERS = 250
 # ASCII text has about four characters a token, other scripts down to one: it is cut half as often, which the tokenizer
@@ -29,16 +30,6 @@ class Chunks(NamedTuple):
     texts: list[str]
     offsets: np.ndarray
     num_bytes: np.ndarray
-
-
-class Segments(NamedTuple):
-    """Segments [S]: flat tokens, offsets [S+1], ids [S], UTF-8 bytes of their text [S], index of their document [S]."""
-
-    tokens: np.ndarray
-    offsets: np.ndarray
-    ids: np.ndarray
-    num_bytes: np.ndarray
-    document: np.ndarray
 
 
 def chunk_documents(texts: list[str]) -> Chunks:
@@ -86,11 +77,6 @@ def segment_documents(
         table.append(np.array([(doc, number, *piece) for number, piece in enumerate(pieces)], np.int64))
     rows = np.concatenate(table)
     return _assemble(flat, rows[np.argsort(rows[:, 0], kind="stable")], document_keys, cls=cls, eos=eos)
-
-
-def segment_ids(document_keys: np.ndarray, pieces: np.ndarray) -> np.ndarray:
-    """64-bit identity of a document's piece, the same in every store."""
-    return keyed.fold(document_keys, pieces)
 
 
 def _split(text: str, size: int) -> list[str]:

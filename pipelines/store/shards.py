@@ -14,12 +14,14 @@ import pyarrow as pa
 
 from glm_model.tokenizer import Tokenizer
 from infra import storage
-from pipelines import keyed
+from pipelines import keyed, ragged
 from pipelines.blanks import draw as blanks
-from pipelines.blanks.draw import BlanksConfig, RowBatch
+from pipelines.blanks.mixture import BlanksConfig, resolve
+from pipelines.document import document_keys
+from pipelines.ragged import RowBatch, Segments
 from pipelines.selection import dropped
 from pipelines.store import format, packing
-from pipelines.store.segments import Segments, chunk_documents, segment_documents
+from pipelines.store.segments import chunk_documents, segment_documents
 from pipelines.token_classes import Vocabulary
 
 _BATCH_BYTES = 4 << 20  # text tokenised at a time: bounds the memory of a task
@@ -124,12 +126,6 @@ def tokenizer_of(store_url: str) -> tuple[Tokenizer, Vocabulary]:
     return tokenizer, Vocabulary.of(tokenizer)
 
 
-def document_keys(ids: list[bytes]) -> np.ndarray:
-    """uint64 keys of 128-bit document ids: what segment ids are derived from."""
-    halves = np.frombuffer(b"".join(ids), "<u8").reshape(-1, 2)
-    return keyed.fold(halves[:, 0], halves[:, 1])
-
-
 class _Batch(NamedTuple):
     source: str
     table: pa.Table
@@ -193,13 +189,13 @@ def _cut(segments: Segments, shares: np.ndarray, split: str) -> Segments:
     number = np.arange(len(segments.document)) - (np.cumsum(counts) - counts)[segments.document]
     at_end = number >= (counts - held)[segments.document]
     members = np.flatnonzero((at_end | (shares == 0)[segments.document]) if split == "validation" else ~at_end)
-    tokens, offsets = blanks.take_ragged(segments.tokens, segments.offsets, members)
+    tokens, offsets = ragged.take_ragged(segments.tokens, segments.offsets, members)
     return Segments(tokens, offsets, *(values[members] for values in segments[2:]))
 
 
 def _pack(segments: Segments, vocabulary: Vocabulary, settings: ShardSettings) -> tuple[list[np.ndarray], float]:
     """Rows of segment indices in a random order, and the expected share of their positions that is used."""
-    mixture = blanks.resolve(BlanksConfig(**settings.blanks))
+    mixture = resolve(BlanksConfig(**settings.blanks))
     everything = RowBatch(
         segments.tokens, segments.offsets, segments.ids, segments.num_bytes, np.array([0, len(segments.ids)])
     )

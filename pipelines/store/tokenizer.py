@@ -6,8 +6,9 @@ from typing import Any
 from glm_model.tokenizer import Tokenizer
 from infra import storage
 from infra.errors import UserError
-from pipelines.config import DataConfig, text_url, trained_url
+from pipelines.config import DataConfig
 from pipelines.corpus import units as text
+from pipelines.names import text_url, trained_url
 from pipelines.store import shards
 from pipelines.store.tokenizer_training import train
 

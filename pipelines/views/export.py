@@ -8,7 +8,7 @@ from glm_model.layout import Marks
 from glm_model.tokenizer import Tokenizer
 from infra import storage
 from pipelines.blanks import draw
-from pipelines.blanks.draw import BlanksConfig
+from pipelines.blanks.mixture import BlanksConfig, resolve
 from pipelines.feed import examples
 from pipelines.store.format import Split, TokenStore
 from pipelines.token_classes import Vocabulary
@@ -29,7 +29,7 @@ def export(
     A column per array of `glm_model.layout.Example`, each a list<int32> of row_width values; a row per packed row, in
     the store's order. Memory: one row group.
     """
-    mixture, vocabulary, special = draw.resolve(config), Vocabulary.of(tokenizer), tokenizer.special
+    mixture, vocabulary, special = resolve(config), Vocabulary.of(tokenizer), tokenizer.special
     settings = opened.manifest["settings"]
     marks, width = Marks(special.sop, special.eop, special.pad), settings["row_width"]
     names = ("tokens", "targets", "position_ids", "block_position_ids", "loss_mask", "segment_ids", "context_end",

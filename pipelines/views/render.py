@@ -14,8 +14,10 @@ import numpy as np
 from glm_model.layout import Example, Marks
 from glm_model.tokenizer import Tokenizer
 from pipelines.blanks import draw
-from pipelines.blanks.draw import Blanks, BlanksConfig, Mixture, RowBatch
+from pipelines.blanks.draw import Blanks
+from pipelines.blanks.mixture import BlanksConfig, Mixture, resolve
 from pipelines.feed.examples import lay_out
+from pipelines.ragged import RowBatch
 from pipelines.store.format import Split, TokenStore
 from pipelines.token_classes import Vocabulary
 from pipelines.views.statistics import Histogram
@@ -53,7 +55,7 @@ def examples(
     objectives: Sequence[str] | None = None,
 ) -> list[Shown]:
     """The first `count` segments of a split under their blanks of an epoch, as even over the objectives as can be."""
-    mixture, vocabulary = draw.resolve(config), Vocabulary.of(tokenizer)
+    mixture, vocabulary = resolve(config), Vocabulary.of(tokenizer)
     rows = split.read_group(0)
     width = opened.manifest["settings"]["row_width"]
     drawn, _ = draw.draw_rows(mixture, rows, vocabulary, seed=config.seed, epoch=epoch, width=width)

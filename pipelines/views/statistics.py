@@ -4,8 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipelines.blanks.draw import Blanks, Mixture, RowBatch
+from pipelines.blanks.draw import Blanks
+from pipelines.blanks.mixture import Mixture
 from pipelines.objectives import SegmentBatch
+from pipelines.ragged import RowBatch
 from pipelines.token_classes import Vocabulary
 
 _SHARE_BINS = 20

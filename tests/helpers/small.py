@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from glm_model.layout import Marks
 from glm_model.tokenizer import Tokenizer
 from infra import storage
-from pipelines.blanks.draw import BlanksConfig, RowBatch
+from pipelines.blanks.mixture import BlanksConfig
 from pipelines.corpus import ledger
 from pipelines.corpus.clean import CleanConfig
 from pipelines.corpus.sources import InputFile, Source, list_inputs
 from pipelines.corpus.units import clean_files
+from pipelines.ragged import RowBatch
 from pipelines.store import format as stores
 from pipelines.store import shards as tokens
 from pipelines.token_classes import Vocabulary

@@ -10,12 +10,13 @@ from helpers import small
 
 from pipelines import objectives, plugins
 from pipelines.blanks import draw
+from pipelines.blanks.mixture import MIXTURES
 from pipelines.feed import stored_blanks
 from pipelines.feed.micro_batches import Reader
 from pipelines.feed.order import BatchPlan
 from pipelines.store.format import TokenStore
 
-MIXTURES = [*draw.MIXTURES, *({name: 1.0} for name in plugins.names(objectives))]
+ALL = [*MIXTURES, *({name: 1.0} for name in plugins.names(objectives))]
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def own_store(tmp_path, tiny_store) -> TokenStore:
     return TokenStore.open(str(tmp_path / "store"))
 
 
-@pytest.mark.parametrize("mixture", MIXTURES, ids=str)
+@pytest.mark.parametrize("mixture", ALL, ids=str)
 def test_stored_and_online_blanks_are_equal(own_store, tiny_tokenizer, mixture):
     recipe, config = small.recipe(own_store, tiny_tokenizer, mixture=mixture)
     split, key = own_store.train, stored_blanks.plan_key(config, recipe.mixture, seed=recipe.seed, width=recipe.width)

@@ -15,8 +15,10 @@ from glm_model.layout import Example, check_spans, expand, restore
 from infra.errors import UserError
 from pipelines import objectives, plugins
 from pipelines.blanks import draw as blanks
-from pipelines.blanks.draw import Blanks, BlanksConfig, RowBatch
+from pipelines.blanks.draw import Blanks
+from pipelines.blanks.mixture import BlanksConfig, Mixture, resolve
 from pipelines.feed import examples
+from pipelines.ragged import RowBatch, take_ragged
 
 VOCABULARY = small.golden_vocabulary()
 EXTREMES = {
@@ -28,12 +30,12 @@ EXTREMES = {
 CASES = [(name, extreme) for name in plugins.names(objectives) for extreme in [{}, *EXTREMES.get(name, [])]]
 
 
-def draw(name: str, settings: dict, rows: RowBatch, *, seed: int) -> tuple[Blanks, blanks.Mixture]:
-    mixture = blanks.resolve(BlanksConfig(mixture={name: 1.0}, settings={name: settings}))
+def draw(name: str, settings: dict, rows: RowBatch, *, seed: int) -> tuple[Blanks, Mixture]:
+    mixture = resolve(BlanksConfig(mixture={name: 1.0}, settings={name: settings}))
     return blanks.draw(mixture, rows, VOCABULARY, seed=seed, epoch=0), mixture
 
 
-def laid_out(rows: RowBatch, drawn: Blanks, mixture: blanks.Mixture) -> list[Example]:
+def laid_out(rows: RowBatch, drawn: Blanks, mixture: Mixture) -> list[Example]:
     """One example per segment, without padding."""
     ragged = examples.ragged(rows, drawn, mixture, VOCABULARY, sop=small.GOLDEN_MARKS.sop, length=512)
     check_spans(ragged)
@@ -45,7 +47,7 @@ def laid_out(rows: RowBatch, drawn: Blanks, mixture: blanks.Mixture) -> list[Exa
     ]
 
 
-def assert_laws(rows: RowBatch, drawn: Blanks, mixture: blanks.Mixture) -> None:
+def assert_laws(rows: RowBatch, drawn: Blanks, mixture: Mixture) -> None:
     if mixture.form.in_place:
         assert_laws_in_place(rows, drawn, mixture)
         return
@@ -70,7 +72,7 @@ def assert_laws(rows: RowBatch, drawn: Blanks, mixture: blanks.Mixture) -> None:
         assert (example.tokens[:end] == mask).sum() == len(spans)  # the texts here hold no mask of their own
 
 
-def assert_laws_in_place(rows: RowBatch, drawn: Blanks, mixture: blanks.Mixture) -> None:
+def assert_laws_in_place(rows: RowBatch, drawn: Blanks, mixture: Mixture) -> None:
     sizes, each = np.diff(rows.offsets), np.arange(len(rows.offsets))
     shown = {"width": int(sizes.max()), "marks": small.GOLDEN_MARKS, "length": 512}
     batch = examples.lay_out(rows._replace(row_offsets=each), drawn, mixture, VOCABULARY, **shown)
@@ -133,7 +135,7 @@ def test_what_a_segment_gets_depends_on_itself_alone(name):
     rows = small.numbers([n for n in [1, 2, 7, 30, 100, 512] for _ in range(5)], [i % 3 == 0 for i in range(30)])
     whole, _ = draw(name, {}, rows, seed=5)
     for members in ([7], [29, 0, 13], list(range(29, -1, -1))):
-        tokens, offsets = blanks.take_ragged(rows.tokens, rows.offsets, np.array(members))
+        tokens, offsets = take_ragged(rows.tokens, rows.offsets, np.array(members))
         part = RowBatch(tokens, offsets, rows.ids[members], rows.num_bytes[members], np.arange(len(members) + 1))
         drawn, _ = draw(name, {}, part, seed=5)
         for place, member in enumerate(members):
@@ -163,4 +165,4 @@ def test_what_a_segment_gets_depends_on_itself_alone(name):
 )
 def test_settings_out_of_range_are_refused_by_name(name, settings, message):
     with pytest.raises(UserError, match=message):
-        blanks.resolve(BlanksConfig(mixture={name: 1.0}, settings={name: settings}))
+        resolve(BlanksConfig(mixture={name: 1.0}, settings={name: settings}))

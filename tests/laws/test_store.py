@@ -16,7 +16,7 @@ from helpers import small
 from infra import storage
 from infra.config import Count
 from pipelines import prepare, stages
-from pipelines.blanks.draw import BlanksConfig
+from pipelines.blanks.mixture import BlanksConfig
 from pipelines.config import DataConfig, TokenizerConfig
 from pipelines.corpus.sources import Source
 from pipelines.selection.contamination import EvaluationSet

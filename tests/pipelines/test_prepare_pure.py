@@ -14,12 +14,13 @@ from infra import storage
 from infra.config import Count
 from infra.errors import DataError, InfrastructureError, UserError
 from pipelines import config as data_config
-from pipelines import prepare, stages
-from pipelines.blanks.draw import BlanksConfig
-from pipelines.config import DataConfig, TokenizerConfig, content_settings
+from pipelines import names, prepare, stages
+from pipelines.blanks.mixture import BlanksConfig
+from pipelines.config import DataConfig, TokenizerConfig
 from pipelines.corpus.clean import CleanConfig
 from pipelines.corpus.sources import InputFile, Source
 from pipelines.feed import stored_blanks
+from pipelines.names import content_settings
 from pipelines.store import format
 from pipelines.store import tokenizer as corpus_tokenizer
 from pipelines.store.tokenizer_training import TokenizerTraining
@@ -61,9 +62,9 @@ def file(**changes) -> InputFile:
 
 
 def test_a_unit_is_named_by_source_reader_and_the_state_of_its_files():
-    base = data_config.unit_key([file()], most=9)
+    base = names.unit_key([file()], most=9)
     assert len(base) == 24
-    assert data_config.unit_key([file(url="/elsewhere/x.txt", source_index=3)], most=9) == base, "not by where it lies"
+    assert names.unit_key([file(url="/elsewhere/x.txt", source_index=3)], most=9) == base, "not by where it lies"
     changed = [
         [file(source="t")],
         [file(reader="jsonl")],
@@ -75,8 +76,8 @@ def test_a_unit_is_named_by_source_reader_and_the_state_of_its_files():
         [file(stop=5)],
         [file(), file(path="y.txt")],
     ]
-    assert len({base, *(data_config.unit_key(files, most=9) for files in changed)}) == 10
-    assert data_config.unit_key([file()], most=10) != base
+    assert len({base, *(names.unit_key(files, most=9) for files in changed)}) == 10
+    assert names.unit_key([file()], most=10) != base
 
 
 def test_what_decides_a_stores_content():
@@ -105,7 +106,7 @@ def test_a_store_is_named_by_text_tokenizer_and_settings(tiny_tokenizer):
     settings = content_settings(config(), BlanksConfig(), {})
 
     def name(data=None, the_units=units, tokenizer=tiny_tokenizer, the_settings=settings) -> str:
-        url = data_config.store_url(data or config(root="/r"), the_units, tokenizer, the_settings)
+        url = names.store_url(data or config(root="/r"), the_units, tokenizer, the_settings)
         assert "/stores/" in url
         return storage.base_name(url)
 
@@ -119,8 +120,8 @@ def test_a_store_is_named_by_text_tokenizer_and_settings(tiny_tokenizer):
 
 
 def test_cleaned_text_is_named_by_the_cleaning():
-    assert data_config.text_url(config()) == data_config.text_url(config(seed=9, sequence_length=64))
-    assert data_config.text_url(config(clean=CleanConfig(preset="off"))) != data_config.text_url(config())
+    assert names.text_url(config()) == names.text_url(config(seed=9, sequence_length=64))
+    assert names.text_url(config(clean=CleanConfig(preset="off"))) != names.text_url(config())
 
 
 def test_an_existing_store_is_found_and_opened_as_it_is(tiny_store, tmp_path):
@@ -168,7 +169,7 @@ def test_a_store_is_found_once_all_its_parts_are_there(tmp_path, tiny_tokenizer,
         assert prepare.find_store(data, BlanksConfig()) is None
         again(data)
         assert prepare.find_store(data, BlanksConfig()) == opened.url
-    (record,) = Path(data_config.text_url(data)).glob("*.json")
+    (record,) = Path(names.text_url(data)).glob("*.json")
     record.unlink()
     assert prepare.find_store(data, BlanksConfig()) is None
 
@@ -210,11 +211,9 @@ def test_the_sample_for_a_tokenizer_is_a_function_of_the_text(tmp_path):
     """Not of the size of shards, which has no part in the name of what is trained."""
     raw = [small.corpus(tmp_path / "raw", small.documents(40, seed=i), name=f"part{i}") for i in range(3)]
     data = config(root=str(tmp_path / "runs"))
-    url = data_config.text_url(data)
+    url = names.text_url(data)
     units = [
-        small.clean_unit(
-            files, CleanConfig(), storage.join(url, data_config.unit_key(files, most=data_config.unit_limit(data)))
-        )
+        small.clean_unit(files, CleanConfig(), storage.join(url, names.unit_key(files, most=names.unit_limit(data))))
         for files in raw
     ]
     sample = list(corpus_tokenizer._sample(data, units))
@@ -228,11 +227,9 @@ def test_a_trained_tokenizer_is_there_whole_or_not_at_all(tmp_path, monkeypatch)
     files = small.corpus(tmp_path / "raw", small.documents(200))
     training = TokenizerTraining(vocab_size=512)
     data = config(root=str(tmp_path / "runs"), tokenizer=TokenizerConfig(train=training))
-    url = data_config.text_url(data)
+    url = names.text_url(data)
     units = [
-        small.clean_unit(
-            files, CleanConfig(), storage.join(url, data_config.unit_key(files, most=data_config.unit_limit(data)))
-        )
+        small.clean_unit(files, CleanConfig(), storage.join(url, names.unit_key(files, most=names.unit_limit(data))))
     ]
 
     def full(*_):

@@ -10,6 +10,7 @@ from glm_model.train import OptimConfig
 from infra import config
 from infra.errors import run_main
 from workflows import compare
+from workflows.runs import comparison
 from workflows.settings.recipe import Recipe
 
 pytestmark = pytest.mark.integration
@@ -81,20 +82,20 @@ def test_a_run_that_has_logged_nothing_yet(run, two):
 
 
 def test_the_page_begins_with_what_a_run_is_judged_by():
-    def told(*names: str) -> compare.Told:
-        return compare.Told("", "", {}, {name: {1: 0.0, 2: 0.0} for name in names}, {})
+    def told(*names: str) -> comparison.Told:
+        return comparison.Told("", "", {}, {name: {1: 0.0, 2: 0.0} for name in names}, {})
 
     one = told("data/fingerprint_low", "data/epoch", "perf/tokens_per_second", "perf/data_wait", "train/loss")
     two = told("val/loss/token", "val/bits_per_byte", "train/grad_norm")
     two.curves["train/lr"] = {1: 0.0}
-    assert compare.curve_names(one, two) == [
+    assert comparison.curve_names(one, two) == [
         *("train/loss", "val/bits_per_byte", "perf/tokens_per_second"),
         *("train/grad_norm", "val/loss/token", "perf/data_wait", "data/epoch"),
     ]
 
 
 def test_a_setting_that_only_one_run_has():
-    assert compare.differences({"a": "1", "b": "2"}, {"b": "2", "c": "3"}) == [("a", "1", "-"), ("c", "-", "3")]
+    assert comparison.differences({"a": "1", "b": "2"}, {"b": "2", "c": "3"}) == [("a", "1", "-"), ("c", "-", "3")]
 
 
 @pytest.mark.parametrize(
@@ -106,7 +107,7 @@ def test_a_setting_that_only_one_run_has():
     ],
 )
 def test_data(one, two, told):
-    assert compare.same_data(one, two) == told
+    assert comparison.same_data(one, two) == told
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from pipelines import prepare as preparation
 from pipelines.corpus.sources import Source, list_inputs
 from pipelines.store.format import TokenStore
 from workflows import generate, prepare, pretrain, train_tokenizer
-from workflows.settings.recipe import Recipe, check_shared, check_shared_data
+from workflows.settings.places import check_shared, check_shared_data
+from workflows.settings.recipe import Recipe
 
 pytestmark = pytest.mark.integration
 
@@ -210,7 +211,7 @@ def test_sources_that_every_node_has_or_none_reads_are_no_matter(texts, tmp_path
     given.data.store = "/a/finished/store"
     check_shared_data(given)
     made = data_of(tmp_path, Source("jsonl", str(texts)))
-    monkeypatch.setattr("workflows.settings.recipe.find_store", lambda data, blanks: "/a/finished/store")
+    monkeypatch.setattr("workflows.settings.places.find_store", lambda data, blanks: "/a/finished/store")
     check_shared_data(made)
     monkeypatch.setattr(capacity, "several_nodes", lambda share, use_gpu: False)
     check_shared_data(data_of(tmp_path, Source("jsonl", str(texts))))

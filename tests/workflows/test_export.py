@@ -267,7 +267,7 @@ def test_the_chinese_10b_model_gets_a_row_for_its_gmask(run, tmp_path, monkeypat
     pieces = VOCAB / "chinese_sentencepiece" / "cog-pretrain.model"
     if not pieces.exists():
         pytest.skip("the authors' SentencePiece model is not in shared/data/vocab")
-    monkeypatch.setattr(export, "_CHINESE_10B_LAYERS", 1)
+    monkeypatch.setattr("workflows.runs.conversion._CHINESE_10B_LAYERS", 1)
     save_authors(GLM(GLMConfig(1, 8, 1, 50_048, 1024)), str(tmp_path / "published"))
     shutil.copy(pieces, tmp_path / "published")
     code, out, _ = run("--from", tmp_path / "published", "--to", tmp_path / "x")

@@ -8,28 +8,14 @@ from safetensors import SafetensorError
 
 from glm_model import GLM, GLMConfig, fill, from_pretrained, save_pretrained
 from glm_model.tokenizer import Tokenizer
-from infra import checkpoint, storage, tracking
+from infra import checkpoint, tracking
 from infra.console import Console
 from infra.errors import InfrastructureError
-from pipelines.views import render
 from pipelines.store.format import TokenStore
+from pipelines.views import render
 from workflows.runs import run as runs
-from workflows.settings.recipe import Recipe
 
-_EXAMPLES = 12
 _PROMPTS = 3
-
-
-def show_examples(
-    recipe: Recipe, run: runs.Run, opened: TokenStore, tokenizer: Tokenizer, handle: tracking.RunHandle
-) -> None:
-    """Write `examples.html`: a few validation segments as the model is asked them; an artifact of the run."""
-    split = opened.validation if opened.validation.rows else opened.train
-    page = render.html(
-        render.examples(opened, split, tokenizer, recipe.blanks, count=_EXAMPLES), title=f"What {run.name} is asked"
-    )
-    storage.write_bytes(storage.join(run.url, "examples.html"), page.encode())
-    tracking.log_text(handle, page, "examples.html")
 
 
 def export(

@@ -19,17 +19,19 @@ from infra import config, storage
 from infra.console import Console
 from infra.errors import DataError, UserError
 from infra.tracking.metric_log import read_points
+from pipelines import ragged
 from pipelines.blanks import draw
+from pipelines.blanks.mixture import resolve
 from pipelines.feed import micro_batches
-from pipelines.store import lineage
-from pipelines.views import render
 from pipelines.feed.order import BatchPlan, RowPlaces
 from pipelines.keyed import MASK64
+from pipelines.store import lineage
 from pipelines.store.format import TokenStore
 from pipelines.token_classes import Vocabulary
+from pipelines.views import render
+from workflows.runs.run import find_run
 from workflows.settings.budget import Budget, batch_plan, make_budget
 from workflows.settings.recipe import Recipe
-from workflows.runs.run import find_run
 
 
 @dataclass
@@ -66,7 +68,7 @@ class Batch(NamedTuple):
     """A global batch: the places of its rows by micro-batch, its rows with their blanks, and its fingerprint."""
 
     places: list[RowPlaces]
-    rows: draw.RowBatch
+    rows: ragged.RowBatch
     drawn: draw.Blanks
     fingerprint: int
 
@@ -151,7 +153,7 @@ def sightings(past: Past, document: str) -> Iterator[tuple[int, int, int, tuple[
 
 
 def _show_step(past: Past, wanted: HistoryConfig, step: int, screen: Console) -> None:
-    batch, mixture = batch_of(past, step), draw.resolve(past.recipe.blanks)
+    batch, mixture = batch_of(past, step), resolve(past.recipe.blanks)
     points = read_log(past.url)
     logged, is_reached = fingerprints(points).get(step), step <= last_step(points)
     verdict = _verdict(batch.fingerprint, logged, is_reached=is_reached, every=past.recipe.train.log_every)

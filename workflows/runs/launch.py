@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 from infra.errors import InfrastructureError, Interrupted
-from workflows.settings.recipe import Recipe
 from workflows.runs.report import workers_text
+from workflows.settings.recipe import Recipe
 
 _TOLD_AFTER_S = 90.0  # on a busy machine processes take most of a minute to start
 

@@ -15,15 +15,15 @@ import torch
 from glm_model.config import GLMConfig
 from infra import storage
 from infra.cluster.connect import Link
-from infra.errors import Interrupted
 from infra.cluster.train_workers import run_workers
+from infra.errors import Interrupted
 from infra.tracking.mlflow_runs import NOT_TRACKED
 from pipelines.store.format import TokenStore
 from pipelines.token_classes import Vocabulary
 from workflows.runs import run as runs
+from workflows.runs.launch import room_for
 from workflows.settings.budget import make_budget
 from workflows.settings.recipe import Recipe
-from workflows.runs.launch import room_for
 from workflows.training.loop import run_worker
 from workflows.training.worker import Worker
 

@@ -6,16 +6,17 @@ from glm_model.config import GLMConfig
 from glm_model.tokenizer import Tokenizer
 from infra import storage
 from infra.console import Console, duration, human, human_bytes
-from pipelines.blanks import draw
-from pipelines.store.tokenizer import load_tokenizer
+from pipelines.blanks.mixture import resolve
 from pipelines.estimate import Estimate, estimate
 from pipelines.prepare import find_store
 from pipelines.store.format import TokenStore
+from pipelines.store.tokenizer import load_tokenizer
 from pipelines.token_classes import Vocabulary
-from workflows.settings.budget import BYTES_PER_PARAMETER, Budget, epochs_text, has_length, make_budget, model_config, model_name, planned_budget, planned_config
 from workflows.runs.pace import MANY_STEPS, Pace
-from workflows.settings.recipe import Recipe
 from workflows.runs.report import workers_text
+from workflows.settings.budget import BYTES_PER_PARAMETER, Budget, epochs_text, has_length, make_budget, planned_budget
+from workflows.settings.recipe import Recipe
+from workflows.settings.shape import model_config, model_name, planned_config
 
 # Sustained rates (FLOP/s) that hours are quoted at, with their assumption said beside them.
 _RATES = {"H100/H200 at 45 % MFU": 0.45 * 989e12, "A100 at 45 % MFU": 0.45 * 312e12, "CPU core, fp32": 0.1e12}
@@ -33,7 +34,7 @@ def show_plan(
     pace: times a few steps of a model of this shape; None: the hours are those of assumed rates. Returns the model's
     shape, None for a recipe without the length of a run. Raises UserError for what cannot run wherever it is started.
     """
-    mixture = draw.resolve(recipe.blanks)
+    mixture = resolve(recipe.blanks)
     shares = ", ".join(
         f"{objective} {share:.0%}" for objective, share in zip(mixture.names, mixture.shares, strict=True)
     )

@@ -8,9 +8,11 @@ from pathlib import Path
 from glm_model.tokenizer import Tokenizer
 from infra import config, storage, tracking
 from infra.console import Console, duration, human, human_bytes
-from pipelines.views import render
+from pipelines.prepare import prepare
 from pipelines.store.format import Split, TokenStore
-from workflows.runs.progress import Stages
+from pipelines.views import render
+from workflows.runs.progress import Stages, preparation
+from workflows.settings.places import check_shared_data
 from workflows.settings.recipe import Recipe
 
 _EXAMPLES = 2
@@ -109,3 +111,27 @@ def _show_examples(opened: TokenStore, recipe: Recipe, screen: Console) -> None:
         tokenizer = Tokenizer.load(opened.url)
         for shown in render.examples(opened, split, tokenizer, recipe.blanks, count=_EXAMPLES):
             screen.rich.print(render.terminal(shown), soft_wrap=True)
+
+
+def prepared(recipe: Recipe, stages: Stages, screen: Console) -> TokenStore:
+    """The recipe's store, opened, or made on a connected Ray all of whose nodes see what they need; fills `stages`.
+
+    Warns of files that were listed and could not be found when they were to be read.
+    """
+    check_shared_data(recipe)
+    opened = prepare(recipe.data, recipe.blanks, progress=preparation(screen, stages))
+    for source in opened.manifest.get("sources", []) if stages else []:
+        if count := source["dropped"].get("vanished"):
+            screen.warn(
+                f"{count:,} files of {source['name']!r} were gone when they were to be read, and the store is without "
+                f"them: {opened.url}/ledger.parquet names them, with the reason `vanished`"
+            )
+    return opened
+
+
+def _prepared(recipe: Recipe, screen: Console) -> TokenStore:
+    stages: Stages = {}
+    opened = prepared(recipe, stages, screen)
+    if stages:
+        track(opened, stages, recipe)
+    return opened

@@ -5,12 +5,16 @@ import shutil
 import sys
 from pathlib import Path
 
-from infra import checkpoint, tracking
+from glm_model.tokenizer import Tokenizer
+from infra import checkpoint, storage, tracking
 from infra.console import Console, human
 from pipelines.store.format import TokenStore
-from workflows.settings.budget import Budget, epochs_text, model_name
-from workflows.settings.recipe import Recipe
+from pipelines.views import render
+from workflows.runs import run as runs
 from workflows.runs.run import Run
+from workflows.settings.budget import Budget, epochs_text
+from workflows.settings.recipe import Recipe
+from workflows.settings.shape import model_name
 
 
 def show_header(
@@ -76,3 +80,18 @@ def _command(name: str) -> str:
     if shutil.which(name) == str(ours) or not ours.exists():
         return name
     return os.path.relpath(ours) if ours.is_relative_to(Path.cwd()) else str(ours)
+
+
+_EXAMPLES = 12
+
+
+def show_examples(
+    recipe: Recipe, run: runs.Run, opened: TokenStore, tokenizer: Tokenizer, handle: tracking.RunHandle
+) -> None:
+    """Write `examples.html`: a few validation segments as the model is asked them; an artifact of the run."""
+    split = opened.validation if opened.validation.rows else opened.train
+    page = render.html(
+        render.examples(opened, split, tokenizer, recipe.blanks, count=_EXAMPLES), title=f"What {run.name} is asked"
+    )
+    storage.write_bytes(storage.join(run.url, "examples.html"), page.encode())
+    tracking.log_text(handle, page, "examples.html")

@@ -8,6 +8,17 @@
                           model/          the exported model
 """
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from glm_model import GLMConfig
+from infra import storage
+from infra.errors import DataError, UserError
+from workflows.settings.shape import pretrained_config
+
+if TYPE_CHECKING:
+    from workflows.runs.run import Run
+    from workflows.settings.recipe import Recipe
 import contextlib
 import fcntl
 import os
@@ -18,16 +29,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from infra import checkpoint, config, storage, tracking
+from infra import checkpoint, config, tracking
 from infra.console import Console
-from infra.errors import DataError, UserError
 from infra.tracking.metric_log import MetricLog, read_points
 from infra.tracking.mlflow_client import client_of, first_line, shown
-from pipelines.blanks import draw
+from pipelines.blanks.mixture import resolve
 from pipelines.feed import stored_blanks
 from pipelines.store.format import TokenStore
-from workflows.settings.budget import Budget, model_name
+from workflows.settings.budget import Budget
 from workflows.settings.recipe import Recipe, identity, identity_settings
+from workflows.settings.shape import model_name
+from workflows.training.initial_weights import weights_digest
 
 _CATCH_UP_S = 30.0  # most that the end of a run waits for MLflow
 
@@ -180,7 +192,7 @@ def start(recipe: Recipe, run: Run, opened: TokenStore, budget: Budget) -> track
     run.record |= {"store_url": opened.url, "store_digest": opened.digest, "steps": budget.steps}
     run.write()
     storage.write_bytes(storage.join(run.url, "config.yaml"), config.to_yaml(recipe).encode())
-    mixture = draw.resolve(recipe.blanks)
+    mixture = resolve(recipe.blanks)
     handle = tracking.open_run(
         recipe.tracking,
         name=run.name,
@@ -221,7 +233,7 @@ def worker_job(
 ) -> dict[str, Any]:
     """All that a worker needs, as plain values."""
     width = opened.manifest["settings"]["row_width"]
-    mixture = draw.resolve(recipe.blanks)
+    mixture = resolve(recipe.blanks)
     return {
         "recipe": config.to_yaml(recipe),
         "identity": run.identity,
@@ -290,3 +302,23 @@ def _differences(before: dict[str, str], now: dict[str, str]) -> str:
     keys = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
     told = [f"{key} was {before.get(key, 'unset')}, is {now.get(key, 'unset')}" for key in keys[:6]]
     return "; ".join(told) + (f"; and {len(keys) - 6} more" if len(keys) > 6 else "")
+
+
+def settle_model(run: Run, recipe: Recipe, shape: Callable[[], GLMConfig]) -> GLMConfig:
+    """The shape of a run's model: as it began, or as `shape` tells for a new run, whose record gets it.
+
+    A run that has begun needs `model.init_from` no more. Raises DataError when another model stands there now.
+    """
+    url = recipe.model.init_from
+    if url and (storage.exists(storage.join(url, "config.json")) or "model" not in run.record):
+        pretrained_config(url)
+        digest = weights_digest(url)
+        if run.record.setdefault("init_digest", digest) != digest:
+            raise DataError(
+                f"{url} is not the model that the run {run.name!r} began with",
+                why=f"its weights have the digest {digest}, and had {run.record['init_digest']}",
+                try_="another --run.name, or --run.fresh=true, to begin with these",
+            )
+    if "model" not in run.record:
+        run.record["model"] = shape().to_dict()
+    return GLMConfig.from_dict(run.record["model"])

@@ -5,19 +5,20 @@ from typing import Any
 
 import numpy as np
 
-from glm_model.config import GLMConfig, flops_per_token, num_parameters, sized
-from glm_model.tokenizer import Tokenizer
+from glm_model.config import GLMConfig, flops_per_token, num_parameters
 from glm_model.train import learning_rate
 from infra import storage, tracking
 from infra.errors import UserError
+from pipelines import ragged
 from pipelines.blanks import draw
-from pipelines.blanks.draw import RowBatch
+from pipelines.blanks.mixture import resolve
 from pipelines.feed.order import BatchPlan
+from pipelines.ragged import RowBatch
 from pipelines.store.format import TokenStore
 from pipelines.store.packing import RESERVE_SIGMAS, pack
 from pipelines.token_classes import HARD_END, Vocabulary
 from workflows.settings.recipe import Recipe
-from workflows.training.initial_weights import check_tokenizer, grown, pretrained_config
+from workflows.settings.shape import _shape
 
 BYTES_PER_PARAMETER = 16  # fp32 weight, gradient and the two moments of AdamW
 _SENTENCE = 25  # tokens, in made-up text
@@ -79,70 +80,6 @@ def has_length(recipe: Recipe) -> bool:
     """Whether the recipe says how long to train (one for prepare.py alone does not)."""
     train = recipe.train
     return not (train.tokens is None and train.steps is None and train.hours is None)
-
-
-def model_config(recipe: Recipe, opened: TokenStore, tokenizer: Tokenizer) -> GLMConfig:
-    """The model's shape. Raises UserError for unknown sizes and for segments beyond the position tables."""
-    return _config(recipe, opened.manifest["settings"]["sequence_length"], tokenizer, tokenizer.vocab_size)
-
-
-def planned_config(recipe: Recipe, tokenizer: Tokenizer | None) -> GLMConfig:
-    """The model's shape before there is a store; tokenizer: None where one is to be trained, of whose entries the most
-    that there may be count. Raises as `model_config`.
-    """
-    vocab_size = tokenizer.vocab_size if tokenizer else recipe.data.tokenizer.train.vocab_size
-    return _config(recipe, recipe.data.sequence_length, tokenizer, vocab_size)
-
-
-def _config(recipe: Recipe, length: int, tokenizer: Tokenizer | None, vocab_size: int) -> GLMConfig:
-    needed = vocab_size + draw.resolve(recipe.blanks).form.extra_tokens
-    if recipe.model.init_from and tokenizer:
-        check_tokenizer(recipe.model.init_from, tokenizer)
-    return _shape(recipe, length, vocab_size=-(-needed // 128) * 128)
-
-
-def model_name(recipe: Recipe) -> str:
-    """What the model is called: its size, or the model that it begins with."""
-    init_from = recipe.model.init_from
-    return "from " + "/".join(init_from.rstrip("/").split("/")[-2:]) if init_from else recipe.model.size
-
-
-def _shape(recipe: Recipe, length: int, *, vocab_size: int) -> GLMConfig:
-    own = pretrained_config(recipe.model.init_from) if recipe.model.init_from else None
-    positions = recipe.model.positions or max(length, own.positions if own else 0)
-    if length > positions:
-        raise UserError(
-            f"segments of {length} tokens are beyond the position table: model.positions={positions}",
-            try_=f"model.positions={length}, or a store of data.sequence_length={positions}",
-        )
-    try:
-        if own:
-            return _grown(own, recipe, positions, vocab_size)
-        return sized(
-            recipe.model.size,
-            vocab_size=vocab_size,
-            positions=positions,
-            block_positions=recipe.model.block_positions,
-            dropout=recipe.model.dropout,
-            attention_dropout=recipe.model.dropout,
-        )
-    except ValueError as error:
-        raise UserError(str(error) if own else f"model.size: {error}") from error
-
-
-def _grown(own: GLMConfig, recipe: Recipe, positions: int, vocab_size: int) -> GLMConfig:
-    if own.block_positions != recipe.model.block_positions:
-        has = "a second position" if own.block_positions else "no second position"
-        raise UserError(
-            f"model.init_from={recipe.model.init_from} has {has}",
-            try_=f"--model.block_positions={str(own.block_positions).lower()}",
-        )
-    if positions < own.positions:
-        raise UserError(
-            f"model.positions={positions} is less than the {own.positions} of model.init_from",
-            try_="leave model.positions out: a shorter text needs no shorter table",
-        )
-    return grown(own, positions=positions, vocab_size=vocab_size, dropout=recipe.model.dropout)
 
 
 def make_budget(
@@ -260,7 +197,7 @@ def _useful_work(
     recipe: Recipe, rows: RowBatch, config: GLMConfig, vocabulary: Vocabulary, *, width: int
 ) -> tuple[float, float]:
     """(positions, useful operations) per source token, with the blanks of these rows in the first epoch."""
-    mixture = draw.resolve(recipe.blanks)
+    mixture = resolve(recipe.blanks)
     drawn, _ = draw.draw_rows(mixture, rows, vocabulary, seed=recipe.blanks.seed, epoch=0, width=width)
     blanked = np.add.reduceat(drawn.spans[:, 1] - drawn.spans[:, 0], drawn.span_offsets[:-1])
     count, length = np.diff(drawn.span_offsets), np.diff(rows.offsets)
@@ -283,7 +220,7 @@ def _useful_work(
 def _check_expansion(recipe: Recipe, opened: TokenStore, rows: RowBatch, vocabulary: Vocabulary) -> None:
     """Refuse a mixture that expands more than the store's rows have room for."""
     width = opened.manifest["settings"]["row_width"]
-    mean, variance = draw.moments(draw.resolve(recipe.blanks), rows, vocabulary)
+    mean, variance = draw.moments(resolve(recipe.blanks), rows, vocabulary)
     need = np.add.reduceat(mean, rows.row_offsets[:-1]) + RESERVE_SIGMAS * np.sqrt(
         np.add.reduceat(variance, rows.row_offsets[:-1])
     )
@@ -319,8 +256,8 @@ def _made_up(recipe: Recipe, document_tokens: float) -> tuple[RowBatch, Vocabula
     tokens[offsets[:-1]] = cls
     ids = np.arange(len(sizes)).astype(np.uint64)
     apart = RowBatch(tokens, offsets, ids, np.diff(offsets), np.arange(len(sizes) + 1))
-    packed = pack(*draw.moments(draw.resolve(recipe.blanks), apart, vocabulary), ids, width=width)
+    packed = pack(*draw.moments(resolve(recipe.blanks), apart, vocabulary), ids, width=width)
     order = np.concatenate(packed)
-    flat, offsets = draw.take_ragged(tokens, offsets, order)
+    flat, offsets = ragged.take_ragged(tokens, offsets, order)
     row_offsets = np.concatenate(([0], np.cumsum([len(row) for row in packed])))
     return RowBatch(flat, offsets, ids[order], np.diff(offsets), row_offsets), vocabulary

@@ -15,10 +15,11 @@ import numpy as np
 import torch
 
 from glm_model.train import TrainStep
-from pipelines.blanks import draw as blanks
-from pipelines.blanks.draw import Blanks, BlanksConfig, Mixture, RowBatch
+from pipelines.blanks.draw import Blanks
+from pipelines.blanks.mixture import BlanksConfig, Mixture, resolve
 from pipelines.feed.micro_batches import Reader, Recipe
 from pipelines.feed.order import RowPlaces
+from pipelines.ragged import RowBatch
 from pipelines.store import lineage
 from pipelines.store.format import TokenStore
 from workflows.training.ranks import Ranks
@@ -40,7 +41,7 @@ def validation_of(opened: TokenStore, recipe: Recipe, mask_tokens: str, *, rows:
     """Up to `rows` validation rows of a store: the first in store order, of a mix from each member in turn."""
     places = _places(opened, rows, micro_rows)
     config = BlanksConfig(mixture="gpt", mask_tokens="task" if mask_tokens == "task" else "one")
-    text = replace(recipe, mixture=blanks.resolve(config), plan_key=None)
+    text = replace(recipe, mixture=resolve(config), plan_key=None)
     several = len({source["name"] for source in opened.manifest.get("sources", [])}) > 1
     groups = {int(group) for place in places for group in place.group} if several else set()
     return Validation(

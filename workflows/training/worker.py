@@ -28,7 +28,7 @@ from infra.errors import UserError
 from infra.tracking.metric_log import MetricLog
 from infra.tracking.mlflow_runs import RunHandle
 from pipelines import config as data_config
-from pipelines.blanks import draw
+from pipelines.blanks import mixture
 from pipelines.feed import micro_batches
 from pipelines.feed.micro_batches import Reader, Step
 from pipelines.keyed import MASK64
@@ -81,7 +81,7 @@ class Worker:
         self.watchdog.beat()
         self.store = TokenStore.open(job["store_url"], cache=data_config.cache_of(self.recipe.data))
         self.tokenizer = Tokenizer.load(job["store_url"])
-        self.mixture = draw.resolve(self.recipe.blanks)
+        self.mixture = mixture.resolve(self.recipe.blanks)
         self.plan = batch_plan(self.budget, self.store, self.recipe)
         windows = 2 * max(len(self.store.parts), 1)  # the one being read and the next, of each store
         self.reader = Reader(self.store.train, self._feed_recipe("train"), cached_groups=windows * train.window)

@@ -21,7 +21,8 @@ from infra.checkpoint import Checkpoints, latest, load
 from infra.errors import DataError, InfrastructureError
 from infra.storage import remote
 from pipelines.corpus.clean import CleanConfig
-from pipelines.corpus.sources import Source, group_inputs, list_inputs, read_documents
+from pipelines.corpus.reading import read_documents
+from pipelines.corpus.sources import Source, group_inputs, list_inputs
 from pipelines.document import Document, Rejected
 from pipelines.store import format as stores
 

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from glm_model.layout import Ragged, expand
 from infra.errors import UserError
 from pipelines.blanks import ablations, draw
-from pipelines.blanks.draw import Blanks, BlanksConfig, RowBatch, resolve
+from pipelines.blanks.draw import Blanks
+from pipelines.blanks.mixture import BlanksConfig, Mixture, resolve
 from pipelines.feed import examples
+from pipelines.ragged import RowBatch
 
 VOCABULARY = small.golden_vocabulary()
 MARKS = small.GOLDEN_MARKS
@@ -21,12 +23,12 @@ def rows() -> RowBatch:
     return small.numbers([60, 200, 7, 400, 1], [True, False, True, False, True])
 
 
-def drawn_with(rows: RowBatch, **config) -> tuple[Blanks, draw.Mixture]:
+def drawn_with(rows: RowBatch, **config) -> tuple[Blanks, Mixture]:
     mixture = resolve(BlanksConfig(**{"mixture": "glm", **config}))
     return draw.draw(mixture, rows, VOCABULARY, seed=3, epoch=0), mixture
 
 
-def shown(rows: RowBatch, drawn: Blanks, mixture: draw.Mixture):
+def shown(rows: RowBatch, drawn: Blanks, mixture: Mixture):
     each = rows._replace(row_offsets=np.arange(len(rows.ids) + 1))
     return examples.lay_out(each, drawn, mixture, VOCABULARY, width=600, marks=MARKS, length=512)
 

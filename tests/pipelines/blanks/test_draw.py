@@ -8,8 +8,9 @@ from helpers import small
 
 from infra.errors import UserError
 from pipelines.blanks import draw
-from pipelines.blanks.draw import MIXTURES, BlanksConfig, RowBatch, resolve
+from pipelines.blanks.mixture import MIXTURES, BlanksConfig, resolve
 from pipelines.feed import examples
+from pipelines.ragged import RowBatch, take_ragged
 from pipelines.token_classes import Vocabulary
 
 VOCABULARY = small.golden_vocabulary()
@@ -21,7 +22,7 @@ def segment(drawn: draw.Blanks, index: int) -> tuple[int, list[list[int]]]:
 
 
 def take(rows: RowBatch, members: list[int]) -> RowBatch:
-    tokens, offsets = draw.take_ragged(rows.tokens, rows.offsets, np.array(members))
+    tokens, offsets = take_ragged(rows.tokens, rows.offsets, np.array(members))
     return RowBatch(tokens, offsets, rows.ids[members], rows.num_bytes[members], np.arange(len(members) + 1))
 
 
@@ -196,5 +197,5 @@ def test_moments_of_a_mixture_are_those_of_its_draws():
 
 def test_take_ragged():
     flat, offsets = np.arange(10), np.array([0, 3, 3, 7, 10])
-    taken, new = draw.take_ragged(flat, offsets, np.array([3, 1, 0]))
+    taken, new = take_ragged(flat, offsets, np.array([3, 1, 0]))
     assert (taken.tolist(), new.tolist()) == ([7, 8, 9, 0, 1, 2], [0, 3, 3, 6])

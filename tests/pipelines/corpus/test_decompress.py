@@ -8,7 +8,8 @@ import resource
 import pyarrow as pa
 import pytest
 
-from pipelines.corpus.sources import InputFile, Source, list_inputs, open_input, read_documents
+from pipelines.corpus.reading import open_input, read_documents
+from pipelines.corpus.sources import InputFile, Source, list_inputs
 from pipelines.document import Document, Rejected
 
 FIRST = b"".join(b"line %d says something\n" % i for i in range(100))

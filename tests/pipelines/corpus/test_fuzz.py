@@ -13,7 +13,8 @@ from helpers.small import clean_unit
 from infra import storage
 from pipelines import plugins, readers
 from pipelines.corpus.clean import CleanConfig
-from pipelines.corpus.sources import InputFile, group_inputs, read_documents
+from pipelines.corpus.reading import read_documents
+from pipelines.corpus.sources import InputFile, group_inputs
 from pipelines.document import Document, Rejected
 
 NAMES = plugins.names(readers)

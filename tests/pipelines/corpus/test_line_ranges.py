@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.corpus import line_ranges
-from pipelines.corpus.sources import InputFile, Source, estimated_bytes, group_inputs, list_inputs, read_documents
+from pipelines.corpus.reading import read_documents
+from pipelines.corpus.sources import InputFile, Source, estimated_bytes, group_inputs, list_inputs
 from pipelines.document import Document, Rejected
 
 CONTENT = st.lists(

@@ -14,15 +14,8 @@ from helpers.small import clean_unit
 from infra import storage
 from infra.errors import DataError, UserError
 from pipelines.corpus.clean import CleanConfig
-from pipelines.corpus.sources import (
-    InputFile,
-    Source,
-    group_inputs,
-    list_inputs,
-    local_places,
-    open_input,
-    read_documents,
-)
+from pipelines.corpus.reading import open_input, read_documents
+from pipelines.corpus.sources import InputFile, Source, group_inputs, list_inputs, local_places
 from pipelines.document import Document, Rejected
 
 LINES = b"".join(b"document number %d has some text\n" % i for i in range(20_000))

@@ -8,12 +8,13 @@ import pytest
 from helpers import small
 
 from glm_model.layout import Example, Marks, Packed, restore
-from pipelines.blanks import draw
-from pipelines.blanks.draw import Blanks, RowBatch
+from pipelines.blanks.draw import Blanks
+from pipelines.blanks.mixture import BlanksConfig, resolve
 from pipelines.feed import micro_batches as feed
 from pipelines.feed import stored_blanks
 from pipelines.feed.micro_batches import Reader, Step, fingerprint, steps
 from pipelines.feed.order import BatchPlan
+from pipelines.ragged import RowBatch
 from pipelines.token_classes import Vocabulary
 
 
@@ -210,7 +211,7 @@ def two_segments(spans, objective=(0, 1)) -> tuple[RowBatch, Blanks]:
 
 
 def recipe_of(mixture) -> feed.Recipe:
-    resolved = draw.resolve(draw.BlanksConfig(mixture=mixture))
+    resolved = resolve(BlanksConfig(mixture=mixture))
     vocabulary = Vocabulary(1, 0, {"mask": 2, "smask": 3, "gmask": 4}, np.zeros(40, np.uint8))
     return feed.Recipe("train", resolved, vocabulary, Marks(38, 39, 0), 0, 40, 40, None)
 
@@ -260,7 +261,7 @@ FORMS |= {"noise": {"noise": 0.1}, "in_place": {"mixture": {"masked_lm": 1.0}}}
 @pytest.mark.parametrize("form", FORMS)
 def test_expansion_on_the_device_gives_what_the_host_gives(tiny_store, tiny_tokenizer, plan, form):
     """Same tensors, same fingerprints and counts; ablations are laid out on the host in both cases."""
-    config = draw.BlanksConfig(**FORMS[form])
+    config = BlanksConfig(**FORMS[form])
     on_host = feed.recipe_of(tiny_store, tiny_tokenizer, config)
     on_device = feed.recipe_of(tiny_store, tiny_tokenizer, config, expand_on_device=True)
     fed = [

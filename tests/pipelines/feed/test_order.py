@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.feed.order import BatchPlan, Part, RowPlaces
+from pipelines.feed.order import BatchPlan, RowPlaces
+from pipelines.store.format import Part
 
 GROUPS = (4, 4, 4, 2, 4, 4, 1, 4, 3)  # short row groups at the ends of shards
 PLANS = st.builds(

@@ -5,10 +5,10 @@ import pyarrow.parquet as pq
 from helpers import small
 
 from pipelines.blanks import draw
-from pipelines.blanks.draw import BlanksConfig, resolve
+from pipelines.blanks.mixture import BlanksConfig, resolve
 from pipelines.feed import stored_blanks
+from pipelines.ragged import Segments
 from pipelines.store import format
-from pipelines.store.segments import Segments
 from pipelines.token_classes import Vocabulary
 
 

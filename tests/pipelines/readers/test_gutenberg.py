@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.corpus.sources import Source, list_inputs, read_documents
+from pipelines.corpus.reading import read_documents
+from pipelines.corpus.sources import Source, list_inputs
 from pipelines.document import Document, Rejected
 from pipelines.readers import gutenberg
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from pipelines import plugins, readers
-from pipelines.corpus.sources import Source, list_inputs, read_documents
+from pipelines.corpus.reading import read_documents
+from pipelines.corpus.sources import Source, list_inputs
 from pipelines.document import Document, Rejected
 from pipelines.readers import jsonl, pydocs, text, wikiextractor
 

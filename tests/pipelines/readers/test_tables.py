@@ -11,7 +11,8 @@ import pytest
 
 from infra.errors import UserError
 from pipelines import readers
-from pipelines.corpus.sources import Source, list_inputs, read_documents
+from pipelines.corpus.reading import read_documents
+from pipelines.corpus.sources import Source, list_inputs
 from pipelines.document import Document, Rejected
 from pipelines.readers import csv, parquet
 

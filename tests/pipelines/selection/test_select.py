@@ -12,7 +12,7 @@ from helpers.selections import dropped, exam, left, offsets, one_by_one, prose, 
 from infra import storage
 from infra.errors import DataError, UserError
 from pipelines import prepare, stages
-from pipelines.blanks.draw import BlanksConfig
+from pipelines.blanks.mixture import BlanksConfig
 from pipelines.config import DataConfig, TokenizerConfig
 from pipelines.corpus import units as text
 from pipelines.corpus.clean import CleanConfig

@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.errors import DataError
+from pipelines.ragged import Segments
 from pipelines.store import format
 from pipelines.store.format import TokenStore, decode_binary, read_rows, token_dtype, write_shard
-from pipelines.store.segments import Segments
 
 U2, U4 = np.dtype("<u2"), np.dtype("<u4")
 

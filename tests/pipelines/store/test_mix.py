@@ -8,8 +8,8 @@ from helpers import small
 
 from infra.errors import UserError
 from pipelines.feed import micro_batches
-from pipelines.feed.order import BatchPlan, Part, RowPlaces
-from pipelines.store.format import TokenStore
+from pipelines.feed.order import BatchPlan, RowPlaces
+from pipelines.store.format import Part, TokenStore
 from pipelines.store.mix import Member, mix
 
 PLAN = BatchPlan((4, 3, 5, 2, 2), seed=1, micro_rows=3, micro_batches=2, window=2, parts=(Part(3, 0.75), Part(2, 0.25)))

@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glm_model.tokenizer import Tokenizer
+from pipelines.document import segment_ids
+from pipelines.ragged import Segments
 from pipelines.store.segments import (
     ASCII_CHUNK_CHARACTERS,
     CHUNK_CHARACTERS,
     Chunks,
-    Segments,
     chunk_documents,
     segment_documents,
-    segment_ids,
 )
 
 CLS, EOS = 2, 0

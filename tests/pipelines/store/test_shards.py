@@ -10,11 +10,11 @@ from helpers import small
 from pipelines.corpus import units as text
 from pipelines.corpus.clean import CleanConfig
 from pipelines.corpus.units import PIECES
+from pipelines.document import document_keys, segment_ids
 from pipelines.selection import dropped
 from pipelines.store import format
 from pipelines.store import shards as tokens
-from pipelines.store.segments import segment_ids
-from pipelines.store.shards import assign_pieces, build_shard, document_keys
+from pipelines.store.shards import assign_pieces, build_shard
 
 
 def pieces_of(units: int, *, num_bytes: int = 1000) -> list[dict]:

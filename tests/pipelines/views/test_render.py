@@ -5,8 +5,10 @@ from html.parser import HTMLParser
 
 import numpy as np
 
-from pipelines.blanks.draw import Blanks, BlanksConfig, RowBatch
+from pipelines.blanks.draw import Blanks
+from pipelines.blanks.mixture import BlanksConfig, resolve
 from pipelines.feed import examples
+from pipelines.ragged import RowBatch
 from pipelines.token_classes import Vocabulary
 from pipelines.views import render
 from pipelines.views.render import Shown
@@ -15,13 +17,12 @@ from pipelines.views.render import Shown
 def shown_by_hand(tokenizer, text: str, spans: list[list[int]]) -> Shown:
     """One segment under blanks given by hand, through the same code as `examples`."""
     from glm_model.layout import Marks, expand
-    from pipelines.blanks import draw
 
     special = tokenizer.special
     tokens = np.array([special.cls, *tokenizer.encode(text), special.eos])
     rows = RowBatch(tokens, np.array([0, len(tokens)]), np.array([255], np.uint64), np.array([1]), np.array([0, 1]))
     drawn = Blanks(np.zeros(1, np.uint8), np.array(spans), np.array([0, len(spans)]))
-    mixture = draw.resolve(BlanksConfig(mixture="glm"))
+    mixture = resolve(BlanksConfig(mixture="glm"))
     ragged = examples.ragged(rows, drawn, mixture, Vocabulary.of(tokenizer), sop=tokenizer.special.sop, length=512)
     marks = Marks(special.sop, special.eop, special.pad)
     example = expand(ragged, np.array([0, 1]), width=len(tokens) + 2 * len(spans), marks=marks)

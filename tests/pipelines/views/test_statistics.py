@@ -4,7 +4,8 @@ import numpy as np
 from helpers import small
 
 from pipelines.blanks import draw
-from pipelines.blanks.draw import Blanks, BlanksConfig
+from pipelines.blanks.draw import Blanks
+from pipelines.blanks.mixture import BlanksConfig, resolve
 from pipelines.views.statistics import histograms
 
 VOCABULARY = small.golden_vocabulary()
@@ -13,7 +14,7 @@ VOCABULARY = small.golden_vocabulary()
 def test_counted_by_hand():
     rows = small.numbers([10, 20], [False, True])
     drawn = Blanks(np.array([0, 0], np.uint8), np.array([[1, 3], [5, 6], [2, 4]]), np.array([0, 2, 3]))
-    mixture = draw.resolve(BlanksConfig(mixture="glm"))
+    mixture = resolve(BlanksConfig(mixture="glm"))
     lengths, numbers, share = histograms(mixture, rows, drawn, VOCABULARY)
     assert (lengths.title, lengths.labels, lengths.count) == (
         "token: length of a blank, in tokens",
@@ -30,7 +31,7 @@ def test_counted_by_hand():
 
 def test_observed_is_near_theory_in_long_segments():
     rows = small.numbers([500] * 400, [False] * 400)
-    mixture = draw.resolve(BlanksConfig(mixture="glm"))
+    mixture = resolve(BlanksConfig(mixture="glm"))
     drawn = draw.draw(mixture, rows, VOCABULARY, seed=1, epoch=0)
     lengths = histograms(mixture, rows, drawn, VOCABULARY)[0]
     assert lengths.theory is not None
@@ -40,7 +41,7 @@ def test_observed_is_near_theory_in_long_segments():
 
 def test_one_blank_a_segment_is_shown_by_its_share_alone():
     rows = small.numbers([100] * 50, [False] * 50)
-    mixture = draw.resolve(BlanksConfig(mixture="gpt"))
+    mixture = resolve(BlanksConfig(mixture="gpt"))
     drawn = draw.draw(mixture, rows, VOCABULARY, seed=1, epoch=0)
     (share,) = histograms(mixture, rows, drawn, VOCABULARY)
     assert share.title == "document: blanked share of the text"

@@ -8,8 +8,8 @@ from glm_model.config import GLMConfig
 from infra import storage, tracking
 from infra.checkpoint import Checkpoints
 from workflows.runs.final_model import export
-from workflows.settings.recipe import Recipe
 from workflows.runs.run import Run
+from workflows.settings.recipe import Recipe
 
 
 @pytest.mark.parametrize(("steps", "exported"), [(6, 6), (50, 2)], ids=["to its end", "early"])

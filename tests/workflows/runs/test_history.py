@@ -9,13 +9,13 @@ import pytest
 from infra import config
 from infra.config import Count
 from infra.errors import run_main
+from pipelines.blanks.mixture import BlanksConfig
 from pipelines.feed import micro_batches
 from pipelines.store import lineage
-from pipelines.blanks.draw import BlanksConfig
-from workflows.runs import history
 from workflows import inspect_data
-from workflows.settings.budget import model_config
+from workflows.runs import history
 from workflows.settings.recipe import ModelConfig, Recipe, TrainConfig
+from workflows.settings.shape import model_config
 
 pytestmark = pytest.mark.integration
 
@@ -67,7 +67,9 @@ def test_a_batch_is_what_the_ranks_of_a_training_read(past, tiny_store):
     opened = history.open_past(str(past))
     assert opened.plan.micro_batches > 1
     reader = micro_batches.Reader(tiny_store.train, history._reader(opened).recipe)
-    for step, item in enumerate(micro_batches.steps(reader, opened.plan, start=0, stop=STEPS, rank=0, world=1), start=1):
+    for step, item in enumerate(
+        micro_batches.steps(reader, opened.plan, start=0, stop=STEPS, rank=0, world=1), start=1
+    ):
         expected = sum(micro_batch.fingerprint for _, micro_batch in item.micro_batches) % 2**64
         assert history.batch_of(opened, step).fingerprint == expected
 

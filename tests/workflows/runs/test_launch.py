@@ -3,8 +3,8 @@
 import pytest
 
 from infra.errors import InfrastructureError, Interrupted
-from workflows.settings.recipe import Recipe
 from workflows.runs.launch import Room, room_for
+from workflows.settings.recipe import Recipe
 
 
 class Clock:

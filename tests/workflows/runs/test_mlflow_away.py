@@ -9,9 +9,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from helpers import faults
 import pytest
-from helpers import small_run
+from helpers import faults, small_run
 from helpers.faults import STEPS, Trial
 from mlflow import MlflowClient
 from mlflow.entities import Run

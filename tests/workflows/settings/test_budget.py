@@ -12,21 +12,15 @@ from glm_model.config import GLMConfig
 from glm_model.train import OptimConfig
 from infra.config import Count
 from infra.errors import Interrupted, UserError
-from pipelines.blanks.draw import BlanksConfig
+from pipelines.blanks.mixture import BlanksConfig
 from pipelines.feed import micro_batches
 from pipelines.feed.order import RowPlaces
 from pipelines.store.mix import Member, mix
 from pipelines.token_classes import Vocabulary
 from workflows.runs.pace import Pace, _pace_of
-from workflows.settings.budget import (
-    check_recipe,
-    epochs_text,
-    make_budget,
-    model_config,
-    planned_budget,
-    planned_config,
-)
+from workflows.settings.budget import check_recipe, epochs_text, make_budget, planned_budget
 from workflows.settings.recipe import ModelConfig, Recipe, TrainConfig
+from workflows.settings.shape import model_config, planned_config
 
 
 def recipe(**sections) -> Recipe:
@@ -55,7 +49,7 @@ def test_what_cannot_be_trained_is_refused_before_data_is_prepared(sections, wor
 
 def test_a_shape_that_a_given_model_cannot_grow_to_is_told_as_one(monkeypatch):
     own = GLMConfig(layers=1, width=32, heads=2, vocab_size=128, positions=512)
-    monkeypatch.setattr("workflows.settings.budget.pretrained_config", lambda url: own)
+    monkeypatch.setattr("workflows.settings.shape.pretrained_config", lambda url: own)
     with pytest.raises(UserError, match=r"^model\.dropout=0\.99999 must be at least 0 and below 1"):
         check_recipe(recipe(model=ModelConfig(init_from="/a/model", dropout=0.99999)))
 

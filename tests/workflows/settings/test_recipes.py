@@ -9,8 +9,9 @@ import pytest
 
 from infra.config import flatten, from_yaml, parse, to_yaml
 from infra.errors import UserError
-from pipelines.blanks import draw
-from pipelines.config import check, content_settings
+from pipelines.blanks.mixture import resolve
+from pipelines.config import check
+from pipelines.names import content_settings
 from workflows.settings.recipe import Recipe, identity, run_name
 
 FOLDER = Path(__file__).resolve().parents[3] / "workflows" / "recipes"
@@ -47,7 +48,7 @@ def test_the_recipes_that_the_documents_name_exist():
 @pytest.mark.parametrize("name", PAPER)
 def test_a_recipe_of_the_paper_has_its_model_and_mixture_and_says_where_each_line_is_from(name):
     recipe = read(name)
-    mixture = draw.resolve(recipe.blanks)
+    mixture = resolve(recipe.blanks)
     assert (recipe.model.size, dict(zip(mixture.names, mixture.shares, strict=True))) == PAPER[name]
     assert recipe.blanks.mask_tokens == "one"
     assert without_source((FOLDER / f"{name}.yaml").read_text()) == []

@@ -7,11 +7,11 @@ from helpers import small
 
 from glm_model import GLM
 from glm_model.train import TrainStep
-from pipelines.blanks.draw import BlanksConfig
+from pipelines.blanks.mixture import BlanksConfig
 from pipelines.feed.micro_batches import Reader
 from pipelines.feed.order import RowPlaces
-from workflows.settings.budget import model_config
 from workflows.settings.recipe import ModelConfig, Recipe
+from workflows.settings.shape import model_config
 
 ABLATIONS = {
     "none": ({}, True),

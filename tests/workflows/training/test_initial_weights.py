@@ -10,10 +10,11 @@ from glm_model.config import GLMConfig
 from glm_model.tokenizer import Tokenizer
 from infra.config import Count
 from infra.errors import DataError, UserError
-from workflows.runs.run import Run, has_begun
-from workflows.settings.budget import check_recipe, model_config
+from workflows.runs.run import Run, has_begun, settle_model
+from workflows.settings.budget import check_recipe
 from workflows.settings.recipe import ModelConfig, Recipe, TrainConfig
-from workflows.training.initial_weights import initial_model, settle_model, told_growth
+from workflows.settings.shape import model_config, told_growth
+from workflows.training.initial_weights import initial_model
 
 
 @pytest.fixture(scope="module")

@@ -23,9 +23,10 @@ from workflows import pretrain
 from workflows.runs import history
 from workflows.runs import run as runs
 from workflows.runs.progress import preparation
-from workflows.settings.budget import make_budget, model_config
+from workflows.runs.run import settle_model
+from workflows.settings.budget import make_budget
 from workflows.settings.recipe import Recipe, identity
-from workflows.training.initial_weights import settle_model
+from workflows.settings.shape import model_config
 from workflows.training.loop import train_worker
 from workflows.training.ranks import Ranks
 from workflows.training.worker import Worker

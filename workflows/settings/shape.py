@@ -1,0 +1,130 @@
+"""The shape of the model: from a size, or from the model that the run begins with."""
+
+from dataclasses import replace
+
+from glm_model.config import GLMConfig, sized
+from glm_model.saved.pretrained import MODEL_TYPE
+from glm_model.saved.weights import has_weights
+from glm_model.tokenizer import Tokenizer
+from infra import storage
+from infra.errors import DataError, UserError
+from pipelines.blanks.mixture import resolve
+from pipelines.store.format import TokenStore
+from workflows.settings.recipe import Recipe
+
+
+def model_config(recipe: Recipe, opened: TokenStore, tokenizer: Tokenizer) -> GLMConfig:
+    """The model's shape. Raises UserError for unknown sizes and for segments beyond the position tables."""
+    return _config(recipe, opened.manifest["settings"]["sequence_length"], tokenizer, tokenizer.vocab_size)
+
+
+def planned_config(recipe: Recipe, tokenizer: Tokenizer | None) -> GLMConfig:
+    """The model's shape before there is a store; tokenizer: None where one is to be trained, of whose entries the most
+    that there may be count. Raises as `model_config`.
+    """
+    vocab_size = tokenizer.vocab_size if tokenizer else recipe.data.tokenizer.train.vocab_size
+    return _config(recipe, recipe.data.sequence_length, tokenizer, vocab_size)
+
+
+def _config(recipe: Recipe, length: int, tokenizer: Tokenizer | None, vocab_size: int) -> GLMConfig:
+    needed = vocab_size + resolve(recipe.blanks).form.extra_tokens
+    if recipe.model.init_from and tokenizer:
+        check_tokenizer(recipe.model.init_from, tokenizer)
+    return _shape(recipe, length, vocab_size=-(-needed // 128) * 128)
+
+
+def model_name(recipe: Recipe) -> str:
+    """What the model is called: its size, or the model that it begins with."""
+    init_from = recipe.model.init_from
+    return "from " + "/".join(init_from.rstrip("/").split("/")[-2:]) if init_from else recipe.model.size
+
+
+def _shape(recipe: Recipe, length: int, *, vocab_size: int) -> GLMConfig:
+    own = pretrained_config(recipe.model.init_from) if recipe.model.init_from else None
+    positions = recipe.model.positions or max(length, own.positions if own else 0)
+    if length > positions:
+        raise UserError(
+            f"segments of {length} tokens are beyond the position table: model.positions={positions}",
+            try_=f"model.positions={length}, or a store of data.sequence_length={positions}",
+        )
+    try:
+        if own:
+            return _grown(own, recipe, positions, vocab_size)
+        return sized(
+            recipe.model.size,
+            vocab_size=vocab_size,
+            positions=positions,
+            block_positions=recipe.model.block_positions,
+            dropout=recipe.model.dropout,
+            attention_dropout=recipe.model.dropout,
+        )
+    except ValueError as error:
+        raise UserError(str(error) if own else f"model.size: {error}") from error
+
+
+def _grown(own: GLMConfig, recipe: Recipe, positions: int, vocab_size: int) -> GLMConfig:
+    if own.block_positions != recipe.model.block_positions:
+        has = "a second position" if own.block_positions else "no second position"
+        raise UserError(
+            f"model.init_from={recipe.model.init_from} has {has}",
+            try_=f"--model.block_positions={str(own.block_positions).lower()}",
+        )
+    if positions < own.positions:
+        raise UserError(
+            f"model.positions={positions} is less than the {own.positions} of model.init_from",
+            try_="leave model.positions out: a shorter text needs no shorter table",
+        )
+    return grown(own, positions=positions, vocab_size=vocab_size, dropout=recipe.model.dropout)
+
+
+def pretrained_config(url: str) -> GLMConfig:
+    """The shape of the model in this folder. Raises DataError where there is none of ours."""
+    place = storage.join(url, "config.json")
+    config = storage.read_json(place) if storage.exists(place) else {}
+    has_tokenizer = storage.exists(storage.join(url, "tokenizer.json"))
+    if config.pop("model_type", None) != MODEL_TYPE or not has_tokenizer or not has_weights(url):
+        raise DataError(
+            f"model.init_from={url} is no model folder with a tokenizer",
+            why="it needs config.json, weights and tokenizer.json as pretrain.py and export.py write them",
+            try_=f"python workflows/export.py --from {url} --to <folder> --tokenizer <its vocabulary>",
+        )
+    return GLMConfig.from_dict(config)
+
+
+def check_tokenizer(url: str, tokenizer: Tokenizer) -> None:
+    """Raises UserError when the store's tokenizer gives other ids than the one that the weights were trained with."""
+    own = Tokenizer.load(url)
+    names = ("pad", "cls", "mask", "smask", "gmask", "sop", "eop")
+    ids = {name: (getattr(own.special, name), getattr(tokenizer.special, name)) for name in names}
+    moved = [f"{name} {old} -> {new}" for name, (old, new) in ids.items() if old >= 0 and old != new]
+    if own.digest != tokenizer.digest or moved:
+        raise UserError(
+            f"the store's tokenizer is not that of model.init_from={url}",
+            why="its ids mean other text to these weights" + (f": {', '.join(moved)}" if moved else ""),
+            try_=f"prepare a store with theirs: --data.tokenizer.url={url}",
+        )
+
+
+def told_growth(url: str, shape: GLMConfig) -> str:
+    """Where the weights come from, and which tables grow."""
+    own = pretrained_config(url)
+    changes = [
+        f"{what} {before:,} -> {after:,}"
+        for what, before, after in (
+            ("positions", own.positions, shape.positions),
+            ("vocabulary", own.vocab_size, shape.vocab_size),
+        )
+        if before != after
+    ]
+    return ", ".join([url, *changes])
+
+
+def grown(own: GLMConfig, *, positions: int, vocab_size: int, dropout: float) -> GLMConfig:
+    """The shape of a run that begins with a model of shape `own`: tables no smaller than needed, nor than they are."""
+    return replace(
+        own,
+        positions=max(own.positions, positions),
+        vocab_size=max(own.vocab_size, vocab_size),
+        dropout=dropout,
+        attention_dropout=dropout,
+    )
