@@ -172,6 +172,7 @@ def _data_wait_share(source: Callable[[_Opened], Iterator[list[Any]]], url: str,
     from glm_model import GLM
     from glm_model.config import OptimConfig, sized
     from glm_model.train import TrainStep, make_optimizer
+    from workflows.training.to_device import to_device
 
     opened = _Opened(url, micro_batches=1)
     length = opened.recipe.sequence_length
@@ -186,7 +187,7 @@ def _data_wait_share(source: Callable[[_Opened], Iterator[list[Any]]], url: str,
             asked_at = time.perf_counter()
             (micro_batch,) = next(steps)
             waited += time.perf_counter() - asked_at
-            sums, _ = step(micro_batch.tensors())
+            sums, _ = step(to_device(micro_batch))
             sums.sum().backward()
             optimizer.step()
             optimizer.zero_grad()

@@ -16,14 +16,11 @@ A segment of n tokens with k blanks takes n + 2k positions, whatever the blanks 
 
 import itertools
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from glm_model.ids import as_ids
-
-if TYPE_CHECKING:
-    import torch
 
 IntArray = np.ndarray
 
@@ -102,12 +99,6 @@ class Packed(NamedTuple):
 
     def expand(self) -> Example:
         return expand(self.batch, self.row_offsets, width=self.width, marks=self.marks)
-
-    def tensors(self, device: "torch.device | str") -> "dict[str, torch.Tensor]":
-        """The arrays of `expand`, made on the device. Raises ValueError for ablations."""
-        from glm_model import device_layout
-
-        return device_layout.expand(self.batch, self.row_offsets, width=self.width, marks=self.marks, device=device)
 
 
 def layout(tokens: IntArray, spans: IntArray, *, mask: int, marks: Marks) -> Example:

@@ -12,14 +12,13 @@ import queue
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.parquet as pq
 
-from glm_model.layout import Example, Marks, Packed, Ragged
+from glm_model.layout import Example, Marks, Packed
 from glm_model.tokenizer import Tokenizer
 from infra import storage
 from infra.storage import disk_cache
@@ -32,9 +31,6 @@ from pipelines.feed.order import BatchPlan, RowPlaces
 from pipelines.ragged import RowBatch
 from pipelines.store.format import Split, TokenStore
 from pipelines.token_classes import Vocabulary
-
-if TYPE_CHECKING:
-    import torch
 
 # Rows in one call of the layout: array operations pay by the batch, and more rows leave the processor's cache.
 _ROWS_TOGETHER = 8
@@ -85,43 +81,18 @@ def recipe_of(
 @dataclass
 class MicroBatch:
     """One micro-batch. inputs: rows laid out, or for the device to lay out; tokens: source tokens; counts: targets per
-    objective [O]; pinned: see `pin`.
+    objective [O].
     """
 
     inputs: Example | Packed
     tokens: int
     counts: np.ndarray
     fingerprint: int
-    pinned: "list[torch.Tensor] | None" = None
 
     @property
     def example(self) -> Example:
         """The rows as the model is asked them, on the host."""
         return self.inputs.expand() if isinstance(self.inputs, Packed) else self.inputs
-
-    def pin(self) -> "MicroBatch":
-        """Copy the arrays of `inputs` to page-locked memory, from where a CUDA device fetches them as it computes."""
-        self.pinned = [tensor.pin_memory() for tensor in self._host()]
-        return self
-
-    def tensors(self, device: "torch.device | str" = "cpu") -> "dict[str, torch.Tensor]":
-        """The arrays of `Example` as tensors on the device, int64 [R, width]."""
-        host: list[Any] = self.pinned or self._host()
-        if isinstance(self.inputs, Packed):
-            *batch, row_offsets = host
-            return self.inputs._replace(batch=Ragged(*batch), row_offsets=row_offsets).tensors(device)
-        return {
-            name: tensor.to(device, non_blocking=True) for name, tensor in zip(self.inputs.arrays(), host, strict=True)
-        }
-
-    def _host(self) -> "list[torch.Tensor]":
-        import torch
-
-        if isinstance(self.inputs, Packed):
-            arrays = [*self.inputs.batch[:6], self.inputs.row_offsets]
-        else:
-            arrays = self.inputs.arrays().values()
-        return [torch.from_numpy(array) for array in arrays]
 
 
 @dataclass
@@ -202,9 +173,20 @@ class Reader:
 
 
 def steps(
-    reader: Reader, plan: BatchPlan, *, start: int, stop: int, rank: int, world: int, prefetch: int = 4
+    reader: Reader,
+    plan: BatchPlan,
+    *,
+    start: int,
+    stop: int,
+    rank: int,
+    world: int,
+    prefetch: int = 4,
+    finish: Callable[[MicroBatch], MicroBatch] | None = None,
 ) -> Iterator[Step]:
-    """The steps start .. stop - 1 of one rank, prepared ahead by a background thread. Errors surface here."""
+    """The steps start .. stop - 1 of one rank, prepared ahead by a background thread. Errors surface here.
+
+    finish: what the thread does to each micro-batch last, such as moving it to page-locked memory.
+    """
     ready: queue.Queue[Step | BaseException | None] = queue.Queue(maxsize=prefetch)
     stopped = threading.Event()
 
@@ -221,7 +203,9 @@ def steps(
         try:
             for step in range(start, stop):
                 mine = range(rank, plan.micro_batches, world)
-                if not put(Step(step, list(zip(mine, _micro_batches(reader, plan, step, mine), strict=True)))):
+                made = _micro_batches(reader, plan, step, mine)
+                made = map(finish, made) if finish else made
+                if not put(Step(step, list(zip(mine, made, strict=True)))):
                     return
             put(None)
         except BaseException as error:
@@ -245,18 +229,10 @@ def steps(
 
 
 def _micro_batches(reader: Reader, plan: BatchPlan, step: int, indices: range) -> Iterator[MicroBatch]:
-    pin = reader.recipe.expand_on_device and _has_cuda()
     together = max(_ROWS_TOGETHER // plan.micro_rows, 1)
     for first in range(0, len(indices), together):
         places = [plan.micro_batch(step, index) for index in indices[first : first + together]]
-        for micro_batch in reader.micro_batches(places):
-            yield micro_batch.pin() if pin else micro_batch
-
-
-def _has_cuda() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
+        yield from reader.micro_batches(places)
 
 
 def lay_out(rows: RowBatch, drawn: Blanks, sizes: list[int], recipe: Recipe) -> list[MicroBatch]:

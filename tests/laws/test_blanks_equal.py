@@ -15,6 +15,7 @@ from pipelines.feed import stored_blanks
 from pipelines.feed.micro_batches import Reader
 from pipelines.feed.order import BatchPlan
 from pipelines.store.format import TokenStore
+from workflows.training.to_device import to_device
 
 ALL = [*MIXTURES, *({name: 1.0} for name in plugins.names(objectives))]
 
@@ -96,7 +97,7 @@ def test_training_on_stored_and_on_online_blanks_gives_the_same_losses(own_store
         step, optimizer = TrainStep(model, num_objectives=3, precision="fp32"), torch.optim.SGD(model.parameters(), 0.1)
         mine = []
         for number in range(3):
-            sums, _ = step(reader.micro_batch(plan.micro_batch(number, 0)).tensors())
+            sums, _ = step(to_device(reader.micro_batch(plan.micro_batch(number, 0))))
             (sums.sum() / 100).backward()
             optimizer.step()
             optimizer.zero_grad()

@@ -23,6 +23,7 @@ from pipelines.ragged import RowBatch
 from pipelines.store import lineage
 from pipelines.store.format import TokenStore
 from workflows.training.ranks import Ranks
+from workflows.training.to_device import to_device
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def _totals(
         if index % ranks.world == ranks.rank:
             rows, drawn = reader.rows(places)
             source = validation.sources.of(rows.ids)
-            tensors = reader.micro_batch(places).tensors(ranks.device)
+            tensors = to_device(reader.micro_batch(places), ranks.device)
             of_segment = tensors["segment_ids"].cpu() + torch.from_numpy(rows.row_offsets[:-1])[:, None]
             of_position = torch.from_numpy(source)[of_segment.clamp(0, len(source) - 1)]
             pair = tensors["objective_ids"] * num_sources + of_position.to(ranks.device)

@@ -38,6 +38,7 @@ from workflows.settings.recipe import Recipe
 from workflows.training.health import Patience, Watch
 from workflows.training.initial_weights import initial_model
 from workflows.training.ranks import Ranks, as_signed
+from workflows.training.to_device import page_lock, to_device
 from workflows.training.validation import evaluate, validation_of
 
 _NOTICES_EVERY_S = 5.0  # Ray itself looks for nodes that go away every 5 s
@@ -132,7 +133,13 @@ class Worker:
         stop = self.step if self.patience.is_over else self.budget.steps
         ranks = self.ranks
         return micro_batches.steps(
-            self.reader, self.plan, start=self.step, stop=stop, rank=ranks.rank, world=ranks.world
+            self.reader,
+            self.plan,
+            start=self.step,
+            stop=stop,
+            rank=ranks.rank,
+            world=ranks.world,
+            finish=page_lock if ranks.device.type == "cuda" else None,
         )
 
     def owes_validation(self) -> bool:
@@ -172,7 +179,7 @@ class Worker:
             seed_dropout(self.recipe.train.seed, item.step, index)
             if self.ranks.world > 1:  # what DDP's no_sync() sets; it is no tensor
                 setattr(self.ddp, "require_backward_grad_sync", number == len(item.micro_batches))  # noqa: B010
-            loss, _ = self.ddp(micro_batch.tensors(device))
+            loss, _ = self.ddp(to_device(micro_batch, device))
             (loss * scales).sum().backward()
             sums += loss.detach()
             self.watchdog.beat()

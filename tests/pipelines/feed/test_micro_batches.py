@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from helpers import small
 
-from glm_model.layout import Example, Marks, Packed, restore
+from glm_model.layout import Example, Marks, restore
 from pipelines.blanks.draw import Blanks
 from pipelines.blanks.mixture import BlanksConfig, resolve
 from pipelines.feed import micro_batches as feed
@@ -239,53 +239,15 @@ def test_a_fingerprint_is_of_segments_and_blanks_in_order():
     assert 0 <= base < 2**64
 
 
-def test_tensors_are_those_arrays(reader, plan):
-    torch = pytest.importorskip("torch")
-    micro = reader.micro_batch(plan.micro_batch(0, 0))
-    tensors = micro.tensors()
-    assert {name: t.tolist() for name, t in tensors.items()} == {
-        n: a.tolist() for n, a in micro.example.arrays().items()
-    }
-    assert {t.dtype for t in tensors.values()} == {torch.int64}
+def test_each_micro_batch_is_finished_in_the_thread_that_prepares_it(reader, plan):
+    threads = []
 
+    def finish(micro):
+        threads.append(threading.current_thread().name)
+        return replace(micro, tokens=-micro.tokens)
 
-def devices() -> list[str]:
-    torch = pytest.importorskip("torch")
-    return ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-
-
-FORMS = {"plain": {}, "left_to_right": {"order": "left_to_right"}, "sentinels": {"mask_tokens": "sentinel"}}
-FORMS |= {"noise": {"noise": 0.1}, "in_place": {"mixture": {"masked_lm": 1.0}}}
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_expansion_on_the_device_gives_what_the_host_gives(tiny_store, tiny_tokenizer, plan, form):
-    """Same tensors, same fingerprints and counts; ablations are laid out on the host in both cases."""
-    config = BlanksConfig(**FORMS[form])
-    on_host = feed.recipe_of(tiny_store, tiny_tokenizer, config)
-    on_device = feed.recipe_of(tiny_store, tiny_tokenizer, config, expand_on_device=True)
-    fed = [
-        steps(Reader(tiny_store.train, recipe), plan, start=0, stop=9, rank=0, world=1)
-        for recipe in (on_host, on_device)
-    ]
-    for host_step, device_step in zip(*fed, strict=True):
-        assert content(device_step) == content(host_step)
-        for (_, host), (_, device) in zip(host_step.micro_batches, device_step.micro_batches, strict=True):
-            assert isinstance(device.inputs, Packed) == (form in ("plain", "left_to_right"))
-            expected = host.tensors()
-            for place in devices():
-                got = device.tensors(place)
-                assert list(got) == list(expected)
-                for name, tensor in got.items():
-                    assert (tensor.dtype, tensor.device.type) == (expected[name].dtype, place)
-                    assert tensor.cpu().equal(expected[name]), name
-
-
-@pytest.mark.skipif("cuda" not in devices(), reason="page-locked memory needs a GPU that torch can use")
-def test_what_a_gpu_fetches_is_page_locked(reader, plan):
-    feeding = steps(
-        Reader(reader.split, replace(reader.recipe, expand_on_device=True)), plan, start=0, stop=1, rank=0, world=1
-    )
-    for _, micro in next(feeding).micro_batches:
-        assert micro.pinned
-        assert all(tensor.is_pinned() for tensor in micro.pinned)
+    (plain,) = steps(reader, plan, start=3, stop=4, rank=0, world=1)
+    (finished,) = steps(reader, plan, start=3, stop=4, rank=0, world=1, finish=finish)
+    expected = [(index, -m.tokens, m.fingerprint) for index, m in plain.micro_batches]
+    assert [(index, m.tokens, m.fingerprint) for index, m in finished.micro_batches] == expected
+    assert threads == ["glm-feed"] * 3

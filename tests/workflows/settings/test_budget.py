@@ -21,6 +21,7 @@ from workflows.runs.pace import Pace, _pace_of
 from workflows.settings.budget import check_recipe, epochs_text, make_budget, planned_budget
 from workflows.settings.recipe import ModelConfig, Recipe, TrainConfig
 from workflows.settings.shape import model_config, planned_config
+from workflows.training.to_device import to_device
 
 
 def recipe(**sections) -> Recipe:
@@ -166,7 +167,7 @@ def test_useful_work_is_that_of_the_pairs_that_see_each_other(tiny_store, tiny_t
     reader = micro_batches.Reader(tiny_store.train, micro_batches.recipe_of(tiny_store, tiny_tokenizer, made.blanks))
     num_rows = int(tiny_store.train.group_rows[0])
     micro = reader.micro_batch(RowPlaces(np.zeros(num_rows, int), np.zeros(num_rows, int), np.arange(num_rows)))
-    batch = micro.tensors()
+    batch = to_device(micro)
     shape = (num_rows, batch["tokens"].shape[1])
     mask = make_mask(batch["segment_ids"], batch["context_end"], shape, "cpu", backend="dense")
     assert mask.allowed is not None

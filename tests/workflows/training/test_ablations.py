@@ -12,6 +12,7 @@ from pipelines.feed.micro_batches import Reader
 from pipelines.feed.order import RowPlaces
 from workflows.settings.recipe import ModelConfig, Recipe
 from workflows.settings.shape import model_config
+from workflows.training.to_device import to_device
 
 ABLATIONS = {
     "none": ({}, True),
@@ -37,7 +38,7 @@ def test_an_ablation_trains_on_the_store_that_is_there(tiny_store, tiny_tokenize
     step = TrainStep(model, num_objectives=1, precision="fp32")
     reader = Reader(tiny_store.train, feed_recipe)
     batch = reader.micro_batch(RowPlaces(np.zeros(2, np.int64), np.zeros(2, np.int64), np.arange(2)))
-    sums, counts = step(batch.tensors())
+    sums, counts = step(to_device(batch))
     assert counts.tolist() == batch.counts.tolist()
     assert counts.tolist() == [int(batch.example.loss_mask.sum())]
     assert 0.5 < float(sums[0].detach() / counts[0]) / np.log(model.config.vocab_size) < 1.5, (

@@ -1,0 +1,81 @@
+"""Micro-batches on the device are the arrays of the host, wherever they are laid out."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from helpers import small
+
+from glm_model.layout import Packed
+from pipelines.blanks import draw
+from pipelines.feed import micro_batches as feed
+from pipelines.feed.micro_batches import Reader, Step, steps
+from pipelines.feed.order import BatchPlan
+from workflows.training.to_device import page_lock, to_device
+
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+@pytest.fixture
+def plan(tiny_store) -> BatchPlan:
+    return BatchPlan(tuple(tiny_store.train.group_rows.tolist()), seed=5, micro_rows=2, micro_batches=3, window=3)
+
+
+@pytest.fixture
+def reader(tiny_store, tiny_tokenizer) -> Reader:
+    recipe, _ = small.recipe(tiny_store, tiny_tokenizer)
+    return Reader(tiny_store.train, recipe)
+
+
+def identities(step: Step) -> list[tuple]:
+    return [(index, m.fingerprint, m.tokens, m.counts.tolist()) for index, m in step.micro_batches]
+
+
+def test_tensors_are_the_arrays_of_the_example(reader, plan):
+    micro = reader.micro_batch(plan.micro_batch(0, 0))
+    tensors = to_device(micro)
+    assert {name: t.tolist() for name, t in tensors.items()} == {
+        n: a.tolist() for n, a in micro.example.arrays().items()
+    }
+    assert {t.dtype for t in tensors.values()} == {torch.int64}
+
+
+FORMS = {"plain": {}, "left_to_right": {"order": "left_to_right"}, "sentinels": {"mask_tokens": "sentinel"}}
+FORMS |= {"noise": {"noise": 0.1}, "in_place": {"mixture": {"masked_lm": 1.0}}}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_expansion_on_the_device_gives_what_the_host_gives(tiny_store, tiny_tokenizer, plan, form):
+    """Same tensors, same fingerprints and counts; ablations are laid out on the host in both cases."""
+    config = draw.BlanksConfig(**FORMS[form])
+    on_host = feed.recipe_of(tiny_store, tiny_tokenizer, config)
+    on_device = feed.recipe_of(tiny_store, tiny_tokenizer, config, expand_on_device=True)
+    fed = [
+        steps(Reader(tiny_store.train, recipe), plan, start=0, stop=9, rank=0, world=1)
+        for recipe in (on_host, on_device)
+    ]
+    for host_step, device_step in zip(*fed, strict=True):
+        assert identities(device_step) == identities(host_step)
+        for (_, host), (_, device) in zip(host_step.micro_batches, device_step.micro_batches, strict=True):
+            assert isinstance(device.inputs, Packed) == (form in ("plain", "left_to_right"))
+            expected = to_device(host)
+            for place in DEVICES:
+                got = to_device(device, place)
+                assert list(got) == list(expected)
+                for name, tensor in got.items():
+                    assert (tensor.dtype, tensor.device.type) == (expected[name].dtype, place)
+                    assert tensor.cpu().equal(expected[name]), name
+
+
+@pytest.mark.skipif("cuda" not in DEVICES, reason="page-locked memory needs a GPU that torch can use")
+@pytest.mark.parametrize("expand_on_device", [True, False])
+def test_what_a_gpu_fetches_is_page_locked(reader, plan, expand_on_device):
+    recipe = replace(reader.recipe, expand_on_device=expand_on_device)
+    feeding = steps(Reader(reader.split, recipe), plan, start=0, stop=1, rank=0, world=1, finish=page_lock)
+    plain = steps(Reader(reader.split, recipe), plan, start=0, stop=1, rank=0, world=1)
+    for (_, micro), (_, expected) in zip(next(feeding).micro_batches, next(plain).micro_batches, strict=True):
+        inputs = micro.inputs
+        arrays = [*inputs.batch[:6], inputs.row_offsets] if isinstance(inputs, Packed) else inputs.arrays().values()
+        assert all(torch.from_numpy(array).is_pinned() for array in arrays)
+        for name, tensor in to_device(micro, "cuda").items():
+            assert tensor.cpu().equal(to_device(expected)[name]), name
