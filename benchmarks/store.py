@@ -39,6 +39,7 @@ import pyarrow.parquet as pq
 from glm_model.tokenizer import Tokenizer
 from infra import storage
 from infra.errors import UserError
+from infra.storage import parquet
 from pipelines.blanks import draw
 from pipelines.blanks.mixture import BlanksConfig
 from pipelines.config import DataConfig
@@ -171,7 +172,7 @@ def scan(split: format.Split) -> np.ndarray:
             for group in range(len(shard.groups)):
                 # Threads of pyarrow have a single column to share: they cost a quarter and gain nothing.
                 column = file.read_row_group(group, columns=["tokens"], use_threads=False)["tokens"]
-                some, _ = format.decode_binary(column, split.dtype)
+                some, _ = parquet.decode_binary(column, split.dtype)
                 flat[end : end + len(some)] = some
                 end += len(some)
     return flat

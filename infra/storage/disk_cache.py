@@ -14,14 +14,10 @@ import hashlib
 import io
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from infra import storage
 from infra.errors import InfrastructureError, UserError
 from infra.storage import local, remote
-
-if TYPE_CHECKING:
-    import pyarrow.parquet as pq
 
 _LOOKS = 64  # at the folder's size, while a process writes as much as the limit allows
 
@@ -40,6 +36,15 @@ class DiskCache:
         self.folder, self.max_bytes = storage.absolute(folder), max_bytes
         self._unseen: int | None = None  # bytes written since the last look
         storage.ensure_writable(self.folder)
+
+    def open_file(self, url: str) -> io.RawIOBase:
+        """A remote file, of which each range is fetched once on this machine. Raises as `storage.open_file`."""
+        fs, path = storage.filesystem(url)
+        with remote.told_as("read", url, absent_is_told=False):
+            version = fs.checksum(path)
+        source = remote.open_ranges(fs, path, url)
+        size = source.seek(0, io.SEEK_END)
+        return _KeptFile(source, size, self, self.folder_of(url, version, size))
 
     def folder_of(self, *identity: object) -> str:
         """Where the ranges of a remote file lie. identity: its URL, and what changes with its content."""
@@ -69,20 +74,6 @@ class DiskCache:
 
     def _files(self) -> Iterator[tuple[str, os.stat_result | None]]:
         return local.walk(self.folder, hidden=True)  # what a killed process left is hidden
-
-
-def open_parquet(url: str, cache: DiskCache | None = None) -> "pq.ParquetFile":
-    """A Parquet file as `storage.open_parquet` opens it, its ranges kept by `cache` where it is not local."""
-    import pyarrow.parquet as pq
-
-    if cache is None or storage.is_local(url):
-        return storage.open_parquet(url)
-    fs, path = storage.filesystem(url)
-    with remote.told_as("read", url, absent_is_told=False):
-        version = fs.checksum(path)
-    source = remote.open_ranges(fs, path, url)
-    size = source.seek(0, io.SEEK_END)
-    return pq.ParquetFile(_KeptFile(source, size, cache, cache.folder_of(url, version, size)), pre_buffer=True)
 
 
 class _KeptFile(io.RawIOBase):

@@ -25,7 +25,6 @@ from infra.storage import remote
 from infra.storage.local import FileInfo as FileInfo
 
 if TYPE_CHECKING:
-    import pyarrow.parquet as pq
     from fsspec import AbstractFileSystem
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
@@ -105,16 +104,6 @@ def open_file(url: str, *, block_bytes: int | None = None) -> io.BufferedReader:
         return open(local_files.absolute(url), "rb")
     fs, path = filesystem(url)
     return remote.open_remote(fs, path, url, block_bytes=block_bytes)
-
-
-def open_parquet(url: str) -> pq.ParquetFile:
-    """A Parquet file, whose row groups are fetched in one request each, of their own bytes. Raises as `open_file`."""
-    import pyarrow.parquet as pq
-
-    if is_local(url):
-        return pq.ParquetFile(local_files.absolute(url))
-    fs, path = filesystem(url)
-    return pq.ParquetFile(remote.open_ranges(fs, path, url), pre_buffer=True)
 
 
 def read_bytes(url: str) -> bytes:

@@ -5,10 +5,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from infra import storage
 from infra.errors import DataError
+from infra.storage import parquet
 
 SCHEMA = pa.schema(
     [
@@ -25,21 +25,18 @@ SCHEMA = pa.schema(
 def write_ledger(url: str, rows: list[tuple[bytes, str, str, int, str, str]]) -> None:
     columns = list(zip(*sorted(rows), strict=True)) if rows else [[] for _ in SCHEMA]
     arrays = [pa.array(column, type=field.type) for column, field in zip(columns, SCHEMA, strict=True)]
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(arrays, schema=SCHEMA), sink, compression="zstd")
-    storage.write_bytes(url, sink.getvalue())
+    with parquet.writer(url, SCHEMA, compression="zstd") as writer:
+        writer.write_table(pa.table(arrays, schema=SCHEMA))
 
 
 def join_ledgers(urls: list[str], out_url: str) -> int:
     """One ledger out of those of many units, in their order; returns its rows. Holds one unit's at a time."""
-    sink = pa.BufferOutputStream()
     rows = 0
-    with pq.ParquetWriter(sink, SCHEMA, compression="zstd") as writer:
+    with parquet.writer(out_url, SCHEMA, compression="zstd") as writer:
         for url in urls:
             table = _read(url)
             writer.write_table(table)
             rows += len(table)
-    storage.write_bytes(out_url, sink.getvalue())
     return rows
 
 
@@ -110,5 +107,4 @@ def _nothing_kept(source: dict[str, Any], units: list[dict[str, Any]], text_url:
 
 
 def _read(url: str) -> pa.Table:
-    with storage.open_file(url) as stream:
-        return pq.read_table(stream, columns=SCHEMA.names).cast(SCHEMA)
+    return parquet.read_table(url, SCHEMA.names).cast(SCHEMA)

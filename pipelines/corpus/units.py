@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra import storage
+from infra.storage import parquet
 from pipelines.corpus.clean import CleanConfig, clean
 from pipelines.corpus.ledger import write_ledger
 from pipelines.corpus.reading import read_documents
@@ -111,7 +112,7 @@ def _write_unit(part: _Part, source: str, around: list[str], url: str) -> dict[s
 
 def read_pieces(url: str, groups: list[int], columns: list[str]) -> pa.Table:
     """Documents of some row groups of a unit, in their order."""
-    with storage.open_parquet(url) as file:
+    with parquet.open_file(url) as file:
         return file.read_row_groups(groups, columns=columns)
 
 
@@ -168,9 +169,8 @@ def _write_documents(url: str, kept: list[tuple[bytes, int, str, int, int, str]]
     keys = np.array([row[1] for row in kept], np.uint64)
     edges = np.searchsorted(keys, [np.uint64((piece << 64) // PIECES) for piece in range(PIECES)])
     edges = np.append(edges, len(kept))
-    sink = pa.BufferOutputStream()
     pieces = []
-    with pq.ParquetWriter(sink, _SCHEMA, compression="lz4") as writer:
+    with parquet.writer(url, _SCHEMA, compression="lz4") as writer:
         for piece in range(PIECES):
             rows = kept[edges[piece] : edges[piece + 1]]
             if not rows:
@@ -182,7 +182,6 @@ def _write_documents(url: str, kept: list[tuple[bytes, int, str, int, int, str]]
             pieces.append(
                 {"piece": piece, "group": len(pieces), "documents": len(rows), "num_bytes": sum(row[4] for row in rows)}
             )
-    storage.write_bytes(url, sink.getvalue())
     return pieces
 
 

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from glm_model.layout import Example, Marks, Packed
 from glm_model.tokenizer import Tokenizer
 from infra import storage
-from infra.storage import disk_cache
+from infra.storage import parquet
 from pipelines import keyed, ragged
 from pipelines.blanks import draw
 from pipelines.blanks.draw import Blanks
@@ -168,7 +168,7 @@ class Reader:
                 )
                 url = storage.join(self.split.base(shard), path)
                 if storage.exists(url):
-                    self._plan_files[key] = disk_cache.open_parquet(url, self.split.cache)
+                    self._plan_files[key] = parquet.open_file(url, self.split.cache)
         return self._plan_files[key]
 
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infra import storage
+from infra.storage import parquet
 from pipelines.blanks.draw import Blanks, draw_rows
 from pipelines.blanks.mixture import BlanksConfig, Mixture
 from pipelines.ragged import RowBatch
@@ -82,10 +83,10 @@ def read_plan(file: pq.ParquetFile, group: int, rows: RowBatch) -> Blanks:
     """The blanks of one row group of the shard that `file` plans for."""
     table = file.read_row_group(group)
     wide = np.dtype(table.schema.metadata[b"dtype"].decode())
-    objective, _ = format.decode_binary(table["objectives"], np.dtype("u1"))
-    count, _ = format.decode_binary(table["counts"], np.dtype("<u2"))
-    start, _ = format.decode_binary(table["starts"], wide)
-    size, _ = format.decode_binary(table["sizes"], wide)
+    objective, _ = parquet.decode_binary(table["objectives"], np.dtype("u1"))
+    count, _ = parquet.decode_binary(table["counts"], np.dtype("<u2"))
+    start, _ = parquet.decode_binary(table["starts"], wide)
+    size, _ = parquet.decode_binary(table["sizes"], wide)
     start = start.astype(np.int64)
     spans = np.stack((start, start + size), axis=1)
     assert len(objective) == len(rows.ids), "a plan and its rows have the same segments"
@@ -122,10 +123,8 @@ def _encode(rows: RowBatch, blanks: Blanks, wide: np.dtype) -> pa.Table:
 
 def _write_groups(url: str, table: pa.Table, groups: tuple[int, ...]) -> None:
     """A plan has the row groups of its shard, so that both are read by the same index."""
-    sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(sink, table.schema, compression="lz4", use_dictionary=False) as writer:
+    with parquet.writer(url, table.schema, compression="lz4", use_dictionary=False) as writer:
         first = 0
         for rows in groups:
             writer.write_table(table.slice(first, rows), row_group_size=rows)
             first += rows
-    storage.write_bytes(url, sink.getvalue())

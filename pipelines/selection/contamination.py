@@ -16,17 +16,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from infra import storage
 from infra.errors import DataError, UserError
+from infra.storage import parquet
 from pipelines.corpus.clean import repair
 from pipelines.corpus.reading import read_documents
 from pipelines.corpus.sources import Source, list_inputs, source_name
 from pipelines.corpus.units import read_texts
 from pipelines.document import Document, without_surrogates
 from pipelines.selection.shingles import normalise, window_hashes
-from pipelines.store.format import write_table
 
 RUN_BYTES = 50
 _STRIDE = 8
@@ -120,19 +119,18 @@ def check_unit(text_url: str, unit: dict[str, Any], index_url: str, out_url: str
         entries.append(of)
         documents += len(some)
     table = pa.table({"row": np.concatenate(rows), "entry": np.concatenate(entries)})
-    write_table(out_url, table)
+    parquet.write_table(out_url, table)
     return {"documents": documents, "matches": len(table)}
 
 
 def save_index(index: Index, url: str) -> None:
-    write_table(url, pa.table([index.hashes, index.entries], schema=_INDEX_SCHEMA))
+    parquet.write_table(url, pa.table([index.hashes, index.entries], schema=_INDEX_SCHEMA))
 
 
 @lru_cache(maxsize=1)
 def load_index(url: str) -> Index:
     """An index that `save_index` wrote, once per process: its name follows from its content."""
-    with storage.open_file(url) as stream:
-        table = pq.read_table(stream)
+    table = parquet.read_table(url)
     return _index(table["hash"].to_numpy(), table["entry"].to_numpy())
 
 

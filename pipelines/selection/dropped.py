@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from infra import storage
+from infra.storage import parquet
 from pipelines.corpus import units as text
 from pipelines.corpus.ledger import SCHEMA as LEDGER_SCHEMA
-from pipelines.store.format import write_table
 
 SCHEMA = pa.schema(
     [*LEDGER_SCHEMA, ("unit", pa.string()), ("row", pa.int64()), ("num_bytes", pa.int64()), ("number", pa.int64())]
@@ -71,20 +70,15 @@ def write_drops(table: pa.Table, reasons: list[str | None], details: list[str], 
     columns = {name: taken[name] for name in SCHEMA.names if name in taken.column_names}
     columns["reason"] = pa.array([reasons[row] for row in dropped], pa.string())
     columns["detail"] = pa.array([details[row] for row in dropped], pa.string())
-    write_table(url, pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA))
+    parquet.write_table(url, pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA))
     return len(dropped)
-
-
-def read_table(url: str, columns: list[str] | None = None) -> pa.Table:
-    with storage.open_file(url) as stream:
-        return pq.read_table(stream, columns=columns)
 
 
 def sums(selection_url: str) -> list[dict[str, Any]]:
     """{unit, piece, reason, documents, num_bytes} of each sort of documents that a selection drops."""
     found = []
     for url in drop_files(selection_url):
-        table = read_table(url, ["unit", "reason", "num_bytes"])
+        table = parquet.read_table(url, ["unit", "reason", "num_bytes"])
         counted = table.group_by(["unit", "reason"]).aggregate([("num_bytes", "sum"), ([], "count_all")])
         for row in counted.to_pylist():
             sizes = {"documents": row["count_all"], "num_bytes": row["num_bytes_sum"]}
@@ -102,7 +96,7 @@ def details(selection_url: str, reason: str) -> set[str]:
     """What the documents that were dropped for this reason have for their detail."""
     found: set[str] = set()
     for url in drop_files(selection_url):
-        table = read_table(url, ["reason", "detail"])
+        table = parquet.read_table(url, ["reason", "detail"])
         found.update(table.filter(pc.equal(table["reason"], reason))["detail"].to_pylist())
     return found
 
@@ -140,7 +134,7 @@ def documents_by_key(text_url: str, units: list[dict[str, Any]]) -> Iterator[tup
 @lru_cache(maxsize=32)
 def _of_piece(selection_url: str, piece: int) -> dict[str, np.ndarray]:
     """Dropped rows of a piece by unit. A selection that is read never changes: its name follows from what it holds."""
-    parts = [read_table(url, ["unit", "row"]) for url in drop_files(selection_url) if _piece_of(url) == piece]
+    parts = [parquet.read_table(url, ["unit", "row"]) for url in drop_files(selection_url) if _piece_of(url) == piece]
     if not parts:
         return {}
     table = pa.concat_tables(parts).group_by("unit").aggregate([("row", "list")])

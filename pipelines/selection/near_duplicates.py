@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from infra import storage
+from infra.storage import parquet
 from pipelines import keyed
 from pipelines.corpus.units import read_texts
 from pipelines.selection.shingles import normalise, window_hashes
@@ -48,15 +48,14 @@ def similarity(checks: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 def sign_unit(text_url: str, unit: dict[str, Any], out_url: str) -> dict[str, Any]:
     """Write band hashes and signatures of the documents of a unit, in its order."""
-    sink, rows = pa.BufferOutputStream(), 0
-    with pq.ParquetWriter(sink, _SCHEMA, compression="lz4") as writer:
+    rows = 0
+    with parquet.writer(out_url, _SCHEMA, compression="lz4") as writer:
         for documents in read_texts(storage.join(text_url, f"{unit['path']}.parquet")):
             found = signatures(documents)
             checks = pa.array([row.tobytes() for row in found.astype(np.uint8)], pa.binary(BINS))
             bands = [pa.array(column) for column in np.ascontiguousarray(band_hashes(found).T)]
             writer.write_batch(pa.record_batch([*bands, checks], schema=_SCHEMA))
             rows += len(documents)
-    storage.write_bytes(out_url, sink.getvalue())
     return {"documents": rows}
 
 
@@ -173,5 +172,4 @@ def _column(url: str, name: str) -> np.ndarray:
 
 
 def _read(url: str, name: str) -> pa.ChunkedArray:
-    with storage.open_file(url) as stream:
-        return pq.read_table(stream, columns=[name])[name]
+    return parquet.read_table(url, [name])[name]

@@ -27,12 +27,12 @@ import pyarrow as pa
 
 from infra import storage
 from infra.errors import DataError, UserError
+from infra.storage import parquet
 from pipelines.selection import contamination as decontaminate
 from pipelines.selection import dropped as drops
 from pipelines.selection import near_duplicates
 from pipelines.selection.contamination import Entries, EvaluationSet
 from pipelines.stages import Progress, run_stage
-from pipelines.store.format import write_table
 
 VERSION = 1
 _ID = re.compile(r"[0-9a-fA-F]{32}")
@@ -230,7 +230,7 @@ def _match(sets: Entries, units: Units, text_url: str, progress: Progress) -> Ma
     parts = [(np.empty(0, np.int64), np.empty(0, np.int64))]
     first = 0
     for unit, url in zip(units, urls, strict=True):
-        table = drops.read_table(url)
+        table = parquet.read_table(url)
         parts.append((table["row"].to_numpy() + first, table["entry"].to_numpy()))
         first += unit["kept"]
     return Matches(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
@@ -257,7 +257,7 @@ def _report(sets: Entries, matches: Matches, units: Units, text_url: str, out_ur
     names = [sets.names[entry] for entry in matches.entries.tolist()]
     columns = [*zip(*names, strict=True)] or [[], [], []]
     table = pa.table([*columns, [ids[place] for place in places.tolist()]], schema=_REPORT_SCHEMA)
-    write_table(storage.join(out_url, "contamination.parquet"), table)
+    parquet.write_table(storage.join(out_url, "contamination.parquet"), table)
     entries = Counter(name for name, _, _ in sets.names)
     found = Counter(sets.names[entry][0] for entry in np.unique(matches.entries).tolist())
     documents = Counter(
@@ -287,16 +287,16 @@ def _drop_near_duplicates(similarity: float, units: Units, text_url: str, out_ur
         return near_duplicates.sign_unit(text_url, item["unit"], item["out"])
 
     def link(item: dict[str, Any]) -> dict[str, Any]:
-        gone = [drops.read_table(url, ["number"])["number"].to_numpy() for url in drops.drop_files(out_url, "first-")]
+        gone = [parquet.read_table(url, ["number"])["number"].to_numpy() for url in drops.drop_files(out_url, "first-")]
         links = near_duplicates.link_band(urls, np.concatenate(gone), item["band"], similarity)
-        write_table(links_of[item["band"]], pa.table(links._asdict()))
+        parquet.write_table(links_of[item["band"]], pa.table(links._asdict()))
         return {"links": len(links.later)}
 
     run_stage("sign", sign, _missing(units, place), progress)
     run_stage(
         "compare", link, [{"band": band} for band, url in enumerate(links_of) if not storage.exists(url)], progress
     )
-    tables = [drops.read_table(url) for url in links_of]
+    tables = [parquet.read_table(url) for url in links_of]
     links = near_duplicates.Links(
         *(pa.concat_tables(tables)[name].to_numpy() for name in near_duplicates.Links._fields)
     )

@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 
 from infra import storage
 from infra.errors import DataError
-from infra.storage import disk_cache
+from infra.storage import parquet
 from infra.storage.disk_cache import DiskCache
 from pipelines.ragged import RowBatch, Segments
 
@@ -100,7 +100,7 @@ def write_shard(
         for name, value in zip(columns, values, strict=True):
             columns[name].append(value.tobytes())
     table = pa.table(columns, schema=_ROW_SCHEMA)
-    write_table(url, table, rows_per_group=rows_per_group, compression="lz4")
+    parquet.write_table(url, table, rows_per_group=rows_per_group, compression="lz4")
     groups = tuple(min(rows_per_group, len(rows) - first) for first in range(0, len(rows), rows_per_group))
     return Shard(
         path=path,
@@ -141,21 +141,12 @@ def _update(content: "hashlib.blake2b", columns: Iterable[list[bytes]]) -> None:
             content.update(data)
 
 
-def write_table(url: str, table: pa.Table, *, rows_per_group: int | None = None, compression: str = "zstd") -> None:
-    """Write one Parquet file atomically (a reader never sees half a file)."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(
-        table, sink, row_group_size=rows_per_group or max(len(table), 1), compression=compression, use_dictionary=False
-    )
-    storage.write_bytes(url, sink.getvalue())
-
-
 def read_rows(table: pa.Table, dtype: np.dtype) -> RowBatch:
     """Decode a table of rows: no copy of the tokens."""
-    tokens, token_ends = decode_binary(table["tokens"], dtype)
-    starts, segment_ends = decode_binary(table["starts"], np.dtype("<i4"))
-    ids, _ = decode_binary(table["ids"], np.dtype("<u8"))
-    num_bytes, _ = decode_binary(table["num_bytes"], np.dtype("<i4"))
+    tokens, token_ends = parquet.decode_binary(table["tokens"], dtype)
+    starts, segment_ends = parquet.decode_binary(table["starts"], np.dtype("<i4"))
+    ids, _ = parquet.decode_binary(table["ids"], np.dtype("<u8"))
+    num_bytes, _ = parquet.decode_binary(table["num_bytes"], np.dtype("<i4"))
     per_row = np.diff(segment_ends)
     offsets = np.append(starts + np.repeat(token_ends[:-1], per_row), token_ends[-1])
     return RowBatch(tokens, offsets.astype(np.int64), ids, num_bytes.astype(np.int64), segment_ends)
@@ -205,7 +196,7 @@ class Split:
         url = storage.join(self.base(shard), self.shards[shard].path)
         try:
             if shard not in self._files:
-                self._files[shard] = disk_cache.open_parquet(url, self.cache)
+                self._files[shard] = parquet.open_file(url, self.cache)
             table = self._files[shard].read_row_group(index, columns=_ROW_SCHEMA.names)
         except (OSError, pa.ArrowException) as error:
             raise DataError(
@@ -322,16 +313,3 @@ def publish(url: str, manifest: dict[str, Any], splits: dict[str, list[Shard]]) 
 
 def shard_of(entry: dict[str, Any]) -> Shard:
     return Shard(**{**entry, "groups": tuple(entry["groups"])})
-
-
-def decode_binary(column: pa.ChunkedArray, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-    """(flat values, offsets [R+1] in values) of a large_binary column, without copying the values."""
-    array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
-    _, offsets_buffer, data = array.buffers()
-    ends = np.frombuffer(offsets_buffer, np.int64)[array.offset : array.offset + len(array) + 1]
-    flat = (
-        np.frombuffer(data, dtype, count=int(ends[-1] - ends[0]) // dtype.itemsize, offset=int(ends[0]))
-        if data
-        else np.empty(0, dtype)
-    )
-    return flat, (ends - ends[0]) // dtype.itemsize

@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from infra import storage
 from infra.errors import DataError
+from infra.storage import parquet
 from pipelines.document import document_keys, segment_ids
 from pipelines.store.format import Split, shard_files
 
@@ -110,8 +110,7 @@ def documents_of(split: Split, shard: int, *, columns: list[str] | None = None) 
     url = storage.join(split.base(shard), shard_files(folder, name.removesuffix(".parquet")).documents)
     if not storage.exists(url):
         raise DataError(f"{url} is gone", try_="prepare the store again: it makes what is missing")
-    with storage.open_file(url) as stream:
-        return pq.read_table(stream, columns=columns)
+    return parquet.read_table(url, columns)
 
 
 def _segments_of(table: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

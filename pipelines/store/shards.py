@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from glm_model.tokenizer import Tokenizer
 from infra import storage
+from infra.storage import parquet
 from pipelines import keyed, ragged
 from pipelines.blanks import draw as blanks
 from pipelines.blanks.mixture import BlanksConfig, resolve
@@ -112,7 +113,7 @@ def build_shard(
         path=files.rows,
     )
     table = pa.concat_tables(documents) if documents else DOCUMENT_SCHEMA.empty_table()
-    format.write_table(storage.join(store_url, files.documents), table)
+    parquet.write_table(storage.join(store_url, files.documents), table)
     empty = int((np.asarray(table["tokens"]) == 0).sum()) if len(table) else 0
     record = {"split": split, "shard": asdict(shard), "documents": len(table), "without_tokens": empty}
     storage.write_json(storage.join(store_url, files.record), record)

@@ -15,7 +15,8 @@ from helpers import servers, small
 
 from infra import storage
 from infra.errors import InfrastructureError, UserError
-from infra.storage.disk_cache import DiskCache, open_parquet
+from infra.storage import parquet
+from infra.storage.disk_cache import DiskCache
 from pipelines.feed import micro_batches, stored_blanks
 from pipelines.feed.order import BatchPlan
 from pipelines.store.format import TokenStore
@@ -36,7 +37,7 @@ def write(url: str, content: pa.Table) -> None:
 
 
 def read_all(url: str, cache: DiskCache | None) -> pa.Table:
-    file = open_parquet(url, cache)
+    file = parquet.open_file(url, cache)
     return pa.concat_tables([file.read_row_group(group) for group in range(file.num_row_groups)])
 
 
@@ -102,7 +103,7 @@ def test_a_range_that_is_cut_is_fetched_anew(tmp_path, url, fetched):
 def test_the_limit_is_kept_and_the_oldest_go(tmp_path, url, fetched):
     limit = 4 * GROUP * 8
     cache = DiskCache(str(tmp_path), max_bytes=limit)
-    file = open_parquet(url, cache)
+    file = parquet.open_file(url, cache)
     for group in (0, 1, 0, 2, 0, 3, 0, 4, 0, 5):
         assert file.read_row_group(group).equals(table(10).slice(group * GROUP, GROUP))
         for age, path in enumerate(sorted(ranges(tmp_path), key=lambda path: path.stat().st_mtime_ns)):
@@ -210,8 +211,9 @@ def test_workers_of_a_node_fetch_a_range_once(watched_s3, tmp_path):
     read.clear()
     code = f"""
 import hashlib, sys
-from infra.storage.disk_cache import DiskCache, open_parquet
-file = open_parquet({url!r}, DiskCache({str(tmp_path)!r}, max_bytes=1 << 30))
+from infra.storage import parquet
+from infra.storage.disk_cache import DiskCache
+file = parquet.open_file({url!r}, DiskCache({str(tmp_path)!r}, max_bytes=1 << 30))
 print(sum(file.read_row_group(group)["x"].to_numpy().sum() for group in range(file.num_row_groups)))
 """
     workers = [

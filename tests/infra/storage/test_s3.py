@@ -19,7 +19,7 @@ from helpers.small import clean_unit
 from infra import storage
 from infra.checkpoint import Checkpoints, latest, load
 from infra.errors import DataError, InfrastructureError
-from infra.storage import remote
+from infra.storage import parquet, remote
 from pipelines.corpus.clean import CleanConfig
 from pipelines.corpus.reading import read_documents
 from pipelines.corpus.sources import Source, group_inputs, list_inputs
@@ -278,7 +278,7 @@ def test_row_groups_in_any_order_cost_their_own_bytes(place):
     data = sink.getvalue().to_pybytes()
     publish(storage.join(place, "f.parquet"), data)
     with servers.unreliable(address(place), lambda n, line: None) as proxy:
-        file = storage.open_parquet(f"{proxy.url}/{place.removeprefix('s3://')}/f.parquet")
+        file = parquet.open_file(f"{proxy.url}/{place.removeprefix('s3://')}/f.parquet")
         for group in rng.permutation(file.num_row_groups).tolist():
             table = file.read_row_group(group, columns=["tokens", "ids"])
             assert table["ids"].to_pylist() == rows["ids"][16 * group : 16 * group + 16]

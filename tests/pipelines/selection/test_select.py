@@ -11,6 +11,7 @@ from helpers.selections import dropped, exam, left, offsets, one_by_one, prose, 
 
 from infra import storage
 from infra.errors import DataError, UserError
+from infra.storage import parquet
 from pipelines import prepare, stages
 from pipelines.blanks.mixture import BlanksConfig
 from pipelines.config import DataConfig, TokenizerConfig
@@ -95,7 +96,7 @@ def test_exclusion_of_files_in_an_archive(tmp_path):
     units = [small.clean_unit(files, CleanConfig(preset="off"), f"{tmp_path}/text/z")]
     selected = select(tmp_path, units, duplicates="off", exclude=[f"zip://in/1.jsonl::{archive}", "2.jsonl"])
     assert left(tmp_path, selected) == {texts[0]}
-    tables = [drops.read_table(url) for url in drops.drop_files(selected[0]["selection"])]
+    tables = [parquet.read_table(url) for url in drops.drop_files(selected[0]["selection"])]
     uris = [uri for table in tables for uri in table["uri"].to_pylist()]
     assert sorted(uris) == [f"zip://in/{number}.jsonl::{archive}" for number in (1, 2)]
 

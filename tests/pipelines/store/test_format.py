@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from infra.errors import DataError
 from pipelines.ragged import Segments
 from pipelines.store import format
-from pipelines.store.format import TokenStore, decode_binary, read_rows, token_dtype, write_shard
+from pipelines.store.format import TokenStore, read_rows, token_dtype, write_shard
 
 U2, U4 = np.dtype("<u2"), np.dtype("<u4")
 
@@ -104,17 +104,6 @@ def test_any_rows_survive_the_round_trip(tmp_path_factory, case):
         for a, b in zip(batch.row_offsets[:-1], batch.row_offsets[1:], strict=True):
             read.append([batch.tokens[batch.offsets[i] : batch.offsets[i + 1]].tolist() for i in range(a, b)])
     assert read == [[parts[i] for i in row] for row in rows]
-
-
-def test_decoding_a_slice_of_a_column():
-    column = pa.chunked_array([pa.array([b"\1\0\2\0", b"", b"\3\0"], pa.large_binary())])
-    flat, offsets = decode_binary(column, U2)
-    assert (flat.tolist(), offsets.tolist()) == ([1, 2, 3], [0, 2, 2, 3])
-    flat, offsets = decode_binary(column.slice(1), U2)
-    assert (flat.tolist(), offsets.tolist()) == ([3], [0, 0, 1])
-    two = pa.chunked_array([column.chunk(0), pa.array([b"\4\0"], pa.large_binary())])
-    flat, offsets = decode_binary(two, U2)
-    assert (flat.tolist(), offsets.tolist()) == ([1, 2, 3, 4], [0, 2, 2, 3, 4])
 
 
 def test_tokens_take_two_bytes_up_to_65536_and_then_four():

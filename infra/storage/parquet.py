@@ -1,0 +1,63 @@
+"""Parquet files, each written whole or not at all, and read by columns and row groups.
+
+What is written is put together in memory and published by one atomic write: a reader never sees half a file. For files
+of a size that a task makes; pyarrow is imported with this module, which is why `infra.storage` does not hand it on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from infra import storage
+from infra.storage import remote
+from infra.storage.disk_cache import DiskCache
+
+
+def open_file(url: str, cache: DiskCache | None = None) -> pq.ParquetFile:
+    """A Parquet file whose row groups are fetched in one request each, of their own bytes; `cache` keeps those of a
+    file that is not local. Raises as `storage.open_file`.
+    """
+    if storage.is_local(url):
+        return pq.ParquetFile(storage.absolute(url))
+    source = cache.open_file(url) if cache else remote.open_ranges(*storage.filesystem(url), url)
+    return pq.ParquetFile(source, pre_buffer=True)
+
+
+def read_table(url: str, columns: list[str] | None = None) -> pa.Table:
+    """The whole file, or these columns of it. Raises as `storage.open_file`, and pa.ArrowException if it is damaged."""
+    with storage.open_file(url) as stream:
+        return pq.read_table(stream, columns=columns)
+
+
+def write_table(url: str, table: pa.Table, *, rows_per_group: int | None = None, compression: str = "zstd") -> None:
+    """Write a table as one file; without `rows_per_group` as one row group. No dictionaries: for columns of bytes and
+    numbers.
+    """
+    with writer(url, table.schema, compression=compression, use_dictionary=False) as out:
+        out.write_table(table, row_group_size=rows_per_group or max(len(table), 1))
+
+
+@contextlib.contextmanager
+def writer(url: str, schema: pa.Schema, *, compression: str, use_dictionary: bool = True) -> Iterator[pq.ParquetWriter]:
+    """A writer of one file, which is published at the end of the `with`; not at all when its body raises."""
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, schema, compression=compression, use_dictionary=use_dictionary) as out:
+        yield out
+    storage.write_bytes(url, sink.getvalue())
+
+
+def decode_binary(column: pa.ChunkedArray, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """The arrays of `dtype` that the rows of a large_binary column hold: (their values one after the other, offsets
+    [R+1] of the rows in them), without a copy of the values.
+    """
+    array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+    _, offsets_buffer, data = array.buffers()
+    ends = np.frombuffer(offsets_buffer, np.int64)[array.offset : array.offset + len(array) + 1]
+    count = int(ends[-1] - ends[0]) // dtype.itemsize
+    values = np.frombuffer(data, dtype, count=count, offset=int(ends[0])) if data else np.empty(0, dtype)
+    return values, (ends - ends[0]) // dtype.itemsize
