@@ -7,7 +7,7 @@ import torch
 from helpers import small
 
 from glm_model.layout import Packed
-from pipelines.blanks import draw
+from pipelines.blanks.mixture import BlanksConfig
 from pipelines.feed import micro_batches as feed
 from pipelines.feed.micro_batches import Reader, Step, steps
 from pipelines.feed.order import BatchPlan
@@ -47,7 +47,7 @@ FORMS |= {"noise": {"noise": 0.1}, "in_place": {"mixture": {"masked_lm": 1.0}}}
 @pytest.mark.parametrize("form", FORMS)
 def test_expansion_on_the_device_gives_what_the_host_gives(tiny_store, tiny_tokenizer, plan, form):
     """Same tensors, same fingerprints and counts; ablations are laid out on the host in both cases."""
-    config = draw.BlanksConfig(**FORMS[form])
+    config = BlanksConfig(**FORMS[form])
     on_host = feed.recipe_of(tiny_store, tiny_tokenizer, config)
     on_device = feed.recipe_of(tiny_store, tiny_tokenizer, config, expand_on_device=True)
     fed = [
