@@ -125,7 +125,7 @@ def _worker(job: dict[str, Any]) -> None:
 
 
 def _under_ray(job: dict[str, Any], recipe: Any) -> dict[str, float]:
-    from infra.cluster.connect import Link
+    from infra.cluster.link import Link
     from infra.cluster.train_workers import run_workers
 
     with tempfile.TemporaryDirectory() as folder:

@@ -19,6 +19,7 @@ from glm_model.config import GLMConfig, num_parameters
 from glm_model.tokenizer import Tokenizer
 from infra import checkpoint, config, storage, tracking
 from infra.cluster import capacity, connect
+from infra.cluster.link import Link
 from infra.cluster.train_workers import run_workers
 from infra.console import Console
 from infra.errors import Interrupted, UserError, run_main
@@ -185,7 +186,7 @@ def _run_workers(
 ) -> None:
     """Run the train workers to the last step. Raises Interrupted when they were stopped early."""
     link_name = f"glm-{run.name}-{run.attempt_name()}"
-    link = connect.Link.create(link_name)
+    link = Link.create(link_name)
     job = runs.worker_job(recipe, run, opened, budget, shape, handle, link_name=link_name)
     found = checkpoint.latest(run.checkpoints_url)
 

@@ -1,4 +1,4 @@
-"""Ray: join the cluster that the environment names, or start one on this machine; and talk between driver and workers.
+"""Join the Ray cluster that the environment names, or start one on this machine.
 
 A cluster that we join is left as it is: no `num_cpus`, no shutdown. Starting a local one takes 3 to 5 s.
 """
@@ -7,20 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import os
 import signal
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
-from infra.errors import InfrastructureError, UserError
-
-_REFRESH_S = 0.5
-_KEPT_POSTS = 1000
+from infra.errors import InfrastructureError
 
 
 @dataclass
@@ -88,111 +82,6 @@ def quiet_ray_data() -> None:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-
-
-class Link:
-    """Driver and workers of one job: progress goes up, a request to stop goes down. One small actor."""
-
-    def __init__(self, actor: Any):
-        self._actor = actor
-        self._asked: Any = None
-        self._asked_at = -math.inf
-        self._reason: str | None = None
-
-    @staticmethod
-    def create(name: str) -> Link:
-        """The actor lives as long as the driver that creates it, and on its node: others may be taken away."""
-        import ray
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        return Link(ray.remote(_Board).options(name=name, num_cpus=0, scheduling_strategy=here).remote())
-
-    @staticmethod
-    def attach(name: str) -> Link:
-        import ray
-
-        return Link(ray.get_actor(name))
-
-    def post(self, message: dict[str, Any]) -> None:
-        """Leave a message for the driver, without waiting; the oldest of more than 1000 unread ones are dropped."""
-        self._actor.post.remote(message)
-
-    def fail(self, error: UserError) -> None:
-        """Tell why the job cannot go on, and wait until that is known; the first one stands."""
-        import ray
-
-        with contextlib.suppress(ray.exceptions.RayActorError):
-            ray.get(self._actor.fail.remote(error))
-
-    def failure(self, timeout_s: float = 10.0) -> UserError | None:
-        """What `fail` told, or None; None too when the actor does not answer in time."""
-        import ray
-
-        try:
-            return ray.get(self._actor.failure.remote(), timeout=timeout_s)
-        except (ray.exceptions.GetTimeoutError, ray.exceptions.RayActorError):
-            return None
-
-    def poll(self, timeout_s: float = 10.0) -> list[dict[str, Any]]:
-        """Messages since the last poll, in order; none when the actor does not answer in time."""
-        import ray
-
-        try:
-            return ray.get(self._actor.drain.remote(), timeout=timeout_s)
-        except (ray.exceptions.GetTimeoutError, ray.exceptions.RayActorError):
-            return []
-
-    def request_stop(self, reason: str) -> None:
-        """Ask the workers to stop; the first reason stands."""
-        self._actor.stop.remote(reason)
-
-    def stop_reason(self) -> str | None:
-        """Why to stop, or None. Cheap enough for every step: asks at most twice a second and never waits."""
-        import ray
-
-        if self._reason is not None:
-            return self._reason
-        if self._asked is None and time.monotonic() - self._asked_at >= _REFRESH_S:
-            self._asked, self._asked_at = self._actor.reason.remote(), time.monotonic()
-        if self._asked is not None and ray.wait([self._asked], timeout=0)[0]:
-            try:
-                self._reason = ray.get(self._asked)
-            except ray.exceptions.RayActorError:
-                self._reason = None  # the driver is gone: Ray will end this worker
-            self._asked = None
-        return self._reason
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Link, (self._actor,)
-
-
-class _Board:
-    """The actor behind a Link."""
-
-    def __init__(self) -> None:
-        self.posts: list[dict[str, Any]] = []
-        self.why: str | None = None
-        self.error: UserError | None = None
-
-    def post(self, message: dict[str, Any]) -> None:
-        self.posts = [*self.posts[-_KEPT_POSTS + 1 :], message]
-
-    def drain(self) -> list[dict[str, Any]]:
-        posts, self.posts = self.posts, []
-        return posts
-
-    def stop(self, reason: str) -> None:
-        self.why = self.why or reason
-
-    def reason(self) -> str | None:
-        return self.why
-
-    def fail(self, error: UserError) -> None:
-        self.error = self.error or error
-
-    def failure(self) -> UserError | None:
-        return self.error
 
 
 @contextlib.contextmanager

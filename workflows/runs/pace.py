@@ -14,7 +14,7 @@ import torch
 
 from glm_model.config import GLMConfig
 from infra import storage
-from infra.cluster.connect import Link
+from infra.cluster.link import Link
 from infra.cluster.train_workers import run_workers
 from infra.errors import Interrupted
 from infra.tracking.mlflow_runs import NOT_TRACKED

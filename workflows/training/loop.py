@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from infra import storage
-from infra.cluster.connect import Link
+from infra.cluster.link import Link
 from infra.errors import DivergedError, InfrastructureError, UserError
 from workflows.training.worker import Worker
 

@@ -21,7 +21,7 @@ from glm_model.mfu import peak_flops
 from glm_model.train import TrainStep, clip_gradients, learning_rate, loss_scales, make_optimizer, seed_dropout
 from infra import checkpoint, config, storage
 from infra.checkpoint import Checkpoints
-from infra.cluster.connect import Link
+from infra.cluster.link import Link
 from infra.cluster.train_workers import preemption_notice
 from infra.cluster.watchdog import Watchdog
 from infra.errors import UserError

@@ -13,7 +13,7 @@ from helpers.faults import fingerprints, losses
 from glm_model import GLM
 from glm_model.tokenizer import Tokenizer
 from infra import checkpoint, config, storage, tracking
-from infra.cluster.connect import Link
+from infra.cluster.link import Link
 from infra.cluster.train_workers import run_workers
 from infra.console import Console, ConsoleConfig
 from infra.errors import DivergedError, UserError
