@@ -27,9 +27,11 @@ import torch
 import torch.nn.functional as F
 from parity_scoring import EOP, Arrays, Facts, Pair, all_scores, fillings, generations, next_token_logits
 
+from glm_model import from_pretrained, save_pretrained
 from glm_model.attention.backends import Backend
-from glm_model.model import GLM, Cache
-from glm_model.saved.pretrained import from_authors_state, from_pretrained, save_authors, save_pretrained
+from glm_model.cache import Cache
+from glm_model.model import GLM
+from glm_model.saved.pretrained import save_authors
 
 GOLDEN = Path(__file__).resolve().parents[1] / ".." / "shared" / "reference" / "golden"
 HEADS = 4
@@ -130,7 +132,7 @@ def golden_model(golden: Arrays, *, block_positions: bool = True, eop_row: np.nd
     if eop_row is not None:
         state["word_embeddings.weight"] = state["word_embeddings.weight"].clone()
         state["word_embeddings.weight"][EOP] = torch.from_numpy(eop_row)
-    return from_authors_state(state, heads=HEADS)
+    return GLM.from_authors_state(state, heads=HEADS)
 
 
 # -- golden/model_parity.npz -------------------------------------------------------------------------------------------
@@ -141,7 +143,7 @@ def model_differences(model: GLM, golden: Arrays) -> Iterator[tuple[str, dict[st
     """Cases of whole sequences, then the steps of one sequence through the key-value cache."""
     for case in CASES:
         yield case, _case_differences(model, golden, case)
-    for case, found, wanted in cached_steps(model, golden, Cache(model, 1, 13)):
+    for case, found, wanted in cached_steps(model, golden, Cache(model.config, 1, 13)):
         yield case, {"logits": _largest(found, wanted)}
 
 

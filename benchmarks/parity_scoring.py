@@ -155,7 +155,7 @@ def fillings(model: GLM, facts: Facts, name: str) -> Iterator[tuple[Pair, list[P
 
 @torch.inference_mode()
 def _steps(model: GLM, prompt: layout.Prompt, run: Facts) -> Iterator[Pair]:
-    cache = Cache(model, 1, len(run["final_tokens"]))
+    cache = Cache(model.config, 1, len(run["final_tokens"]))
     positions = layout.context_positions(len(prompt.tokens))
     model.hidden(*(torch.from_numpy(x)[None] for x in (prompt.tokens, *positions)), cache=cache)
     for step in (step for blank in run["blanks"] for step in blank["steps"]):

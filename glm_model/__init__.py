@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from glm_model.decoding import Decoding
     from glm_model.generation.fill import fill, fill_batch
     from glm_model.generation.scoring import score, score_batch
-    from glm_model.model import GLM
-    from glm_model.saved.pretrained import from_pretrained, save_pretrained
+    from glm_model.model import GLM, from_pretrained
+    from glm_model.saved.pretrained import save_pretrained
     from glm_model.tokenizer import Tokenizer
 
 _HOME = {
@@ -24,7 +24,7 @@ _HOME = {
     "Tokenizer": "tokenizer",
     "fill": "generation.fill",
     "fill_batch": "generation.fill",
-    "from_pretrained": "saved.pretrained",
+    "from_pretrained": "model",
     "save_pretrained": "saved.pretrained",
     "score": "generation.scoring",
     "score_batch": "generation.scoring",

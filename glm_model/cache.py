@@ -9,14 +9,12 @@ Shapes: B rows, L new positions, T slots up to the longest row, H heads, K head 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from glm_model.model import GLM
+from glm_model.config import GLMConfig
 
 
 class Cache:
@@ -24,13 +22,20 @@ class Cache:
     later call appends positions that see all before them.
     """
 
-    def __init__(self, model: GLM, rows: int, capacity: int):
-        """Room for `capacity` positions in each of `rows` rows."""
-        config, weight = model.config, model.token_embedding.weight
+    def __init__(
+        self,
+        config: GLMConfig,
+        rows: int,
+        capacity: int,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ):
+        """Room for `capacity` positions in each of `rows` rows; dtype, device: the model's."""
         shape = (config.layers, rows, capacity, config.heads, config.head_width)
         # Zeros, not what the memory held: a hidden slot has weight 0, and 0 * nan is nan.
-        self.keys = torch.zeros(shape, dtype=weight.dtype, device=weight.device)
-        self.values = torch.zeros(shape, dtype=weight.dtype, device=weight.device)
+        self.keys = torch.zeros(shape, dtype=dtype, device=device)
+        self.values = torch.zeros(shape, dtype=dtype, device=device)
         self.lengths = np.zeros(rows, np.int64)
         """Positions in each row, [B]."""
         self._after = self.lengths

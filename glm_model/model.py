@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -26,9 +25,7 @@ from glm_model.cache import Cache
 from glm_model.checks import check_fields
 from glm_model.config import MORE_POSITIONS, GLMConfig
 from glm_model.dropout import dropout
-
-if TYPE_CHECKING:
-    from glm_model.tokenizer import Tokenizer
+from glm_model.saved.pretrained import Saved
 
 NORM_EPS = 1e-5
 INIT_STD = 0.02
@@ -99,12 +96,11 @@ def _compiled(part: Callable) -> Callable:
     return torch.compile(part)
 
 
-class GLM(nn.Module):
+class GLM(Saved):
     """A GLM of a given shape, freshly initialised: N(0, 0.02), output projections N(0, 0.02 / sqrt(2 * layers))."""
 
     def __init__(self, config: GLMConfig):
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         rows = config.positions + 1
         self.token_embedding = nn.Embedding(config.vocab_size, config.width)
         self.position_embedding = nn.Embedding(rows, config.width)
@@ -209,19 +205,6 @@ class GLM(nn.Module):
         """Parameters; the tied output layer counts once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
-    @classmethod
-    def from_pretrained(cls, url: str, *, heads: int | None = None) -> GLM:
-        """`glm_model.saved.pretrained.from_pretrained`."""
-        from glm_model.saved.pretrained import from_pretrained
-
-        return from_pretrained(url, heads=heads)
-
-    def save_pretrained(self, url: str, tokenizer: Tokenizer | None = None, *, card: str | None = None) -> None:
-        """`glm_model.saved.pretrained.save_pretrained`."""
-        from glm_model.saved.pretrained import save_pretrained
-
-        save_pretrained(self, url, tokenizer=tokenizer, card=card)
-
     def _check(
         self, batch: dict[str, Tensor | None], cache: Cache | None, counts: Sequence[int] | None, at: Tensor | None
     ) -> None:
@@ -262,6 +245,9 @@ class GLM(nn.Module):
                 bad = low if low < 0 else high
                 whose = "this batch has" if name == "at" else "this model takes"
                 raise ValueError(f"{name} holds {bad}; {whose} 0 to {limit - 1}. {remedy}")
+
+
+from_pretrained = GLM.from_pretrained
 
 
 def _few(x_D: Tensor, weight_VD: Tensor) -> bool:

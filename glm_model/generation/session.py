@@ -54,7 +54,8 @@ class Reader:
         self._contexts = [len(context) for context in contexts]
         self.cache: Cache | None = None
         if use_cache:
-            self.cache = Cache(model, len(contexts), capacity)
+            weight = model.token_embedding.weight
+            self.cache = Cache(model.config, len(contexts), capacity, dtype=weight.dtype, device=weight.device)
             self.append(self._fed)
 
     @property

@@ -17,7 +17,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,9 +25,6 @@ from torch import Tensor
 
 from glm_model import urls
 from glm_model.config import GLMConfig
-
-if TYPE_CHECKING:
-    from glm_model.model import GLM
 
 PUBLISHED = "pytorch_model.bin"
 _TRACKERS = ("latest_checkpointed_iteration.txt", "latest")
@@ -132,13 +129,16 @@ def read_authors(url: str) -> dict[str, Tensor]:
     return state
 
 
-def write_authors(model: GLM, url: str) -> list[str]:
-    """Write pytorch_model.bin and config.json as the model hubs hold them, fp32; returns the names of the files."""
-    state = {name: value.detach().cpu().float() for name, value in model.state_dict().items()}
+def write_authors(config: GLMConfig, state: Mapping[str, Tensor], url: str) -> list[str]:
+    """Write pytorch_model.bin and config.json as the model hubs hold them, fp32; returns the names of the files.
+
+    state: the model's tensors under our names.
+    """
+    plain = {name: value.detach().cpu().float() for name, value in state.items()}
     # A file object: torch makes the archive's name of a path, and of a hidden one's nothing is left.
     with urls.written(urls.join(url, PUBLISHED)) as path, open(path, "wb") as file:
-        torch.save(authors_names(state), file)
-    urls.write_json(urls.join(url, "config.json"), authors_config(model.config))
+        torch.save(authors_names(plain), file)
+    urls.write_json(urls.join(url, "config.json"), authors_config(config))
     return [PUBLISHED, "config.json"]
 
 

@@ -3,7 +3,6 @@
     config.json              the shape; written last, a folder without it is unfinished
     model.safetensors        or shards and their index (`glm_model.saved.weights`)
     tokenizer.json           where a tokenizer is given
-    generation_config.json   the defaults of `fill`, for other programs: none of ours reads it
     README.md                the model card
 
 Loading holds one fp32 copy of the model; saving copies nothing that lies on the CPU.
@@ -14,15 +13,13 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from glm_model import urls
-from glm_model.config import GLMConfig
-from glm_model.generation.fill import fill
-from glm_model.model import GLM
+from glm_model.config import GLMConfig, num_parameters
 from glm_model.saved.authors_checkpoint import PUBLISHED, our_names, read_authors, shape_of, write_authors
 from glm_model.saved.weights import SHARD_BYTES, has_weights, read_weights, remove_weights, write_weights
 
@@ -32,8 +29,65 @@ if TYPE_CHECKING:
 MODEL_TYPE = "glm-blank-infilling"  # "glm" alone is another architecture on the model hubs
 
 
+class Saved(nn.Module):
+    """A model made from its config, loaded from a folder and saved to one: what GLM inherits."""
+
+    def __init__(self, config: GLMConfig):
+        super().__init__()
+        self.config = config
+
+    @classmethod
+    def from_pretrained(cls, url: str, *, heads: int | None = None) -> Self:
+        """A model in eval mode, fp32, on the CPU: from a folder of ours, or a folder or file of the authors.
+
+        heads: attention heads, which the authors' checkpoints do not record; None takes what a config.json beside them
+        says, or else one per 64 of width, as in all published models.
+        Warns of task heads that it leaves out, and of attention heads that it guesses. Raises ValueError naming the
+        file, or the tensors, that do not fit.
+        """
+        url = str(url)
+        config, state = _read(url, heads)
+        with _naming(url):
+            return cls.from_state(config, state)
+
+    @classmethod
+    def from_authors_state(
+        cls, state: Mapping[str, Tensor], *, heads: int | None = None, config: Mapping[str, Any] | None = None
+    ) -> Self:
+        """A model from a state dict under the authors' names (any float dtype); its shape follows from the tensors.
+
+        config: their config.json, if there is one. heads: as for `from_pretrained`.
+        """
+        return cls.from_state(*_translated(state, config or {}, heads))
+
+    @classmethod
+    def from_state(cls, config: GLMConfig, state: Mapping[str, Tensor]) -> Self:
+        """A model in eval mode that takes over the tensors of `state`. Raises ValueError unless all names and shapes
+        match.
+        """
+        with torch.device("meta"):
+            model = cls(config)
+        wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+        given = {name: tuple(value.shape) for name, value in state.items()}
+        if problems := _mismatches(wanted, given):
+            more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+            raise ValueError(
+                f"the weights do not fit the model: {'; '.join(problems[:5])}{more}. It has {config.layers} layers of "
+                f"width {config.width}, {config.vocab_size:,} tokens and {config.positions:,} positions: give the "
+                "weights and the config.json of one save"
+            )
+        model.load_state_dict(dict(state), assign=True)
+        return model.eval()
+
+    def save_pretrained(
+        self, url: str, tokenizer: Tokenizer | None = None, *, card: str | None = None, shard_bytes: int = SHARD_BYTES
+    ) -> None:
+        """`glm_model.save_pretrained` of this model."""
+        save_pretrained(self, url, tokenizer, card=card, shard_bytes=shard_bytes)
+
+
 def save_pretrained(
-    model: GLM,
+    model: Saved,
     url: str,
     tokenizer: Tokenizer | None = None,
     *,
@@ -45,40 +99,34 @@ def save_pretrained(
     card: the text of README.md; None writes a short one. shard_bytes: largest size of a file of weights.
     Raises ValueError where `url` is empty or a file, and when the tokenizer has ids that the model has no row for.
     """
-    _check_save(model, url, tokenizer)
+    _check_save(model.config, url, tokenizer)
     config = urls.join(url, "config.json")
     urls.remove(config)
     urls.remove(urls.join(url, PUBLISHED))
     write_weights(model.state_dict(), url, shard_bytes=shard_bytes)
-    _write_companions(model, url, tokenizer, card)
+    _write_companions(model.config, url, tokenizer, card)
     urls.write_json(config, {"model_type": MODEL_TYPE, **model.config.to_dict()})
 
 
-def save_authors(model: GLM, url: str, tokenizer: Tokenizer | None = None, *, card: str | None = None) -> None:
+def save_authors(model: Saved, url: str, tokenizer: Tokenizer | None = None, *, card: str | None = None) -> None:
     """Write the published form, pytorch_model.bin and config.json under the authors' names, with our files beside it.
 
     fp32, so that reading it back is exact. Raises ValueError as `save_pretrained` does.
     """
-    _check_save(model, url, tokenizer)
+    _check_save(model.config, url, tokenizer)
     urls.remove(urls.join(url, "config.json"))
     remove_weights(url)  # ours, which would be read before theirs
-    _write_companions(model, url, tokenizer, card)
-    write_authors(model, url)
+    _write_companions(model.config, url, tokenizer, card)
+    write_authors(model.config, model.state_dict(), url)
 
 
-def from_pretrained(url: str, *, heads: int | None = None) -> GLM:
-    """A model in eval mode, fp32, on the CPU: from a folder of ours, or a folder or file of the authors.
-
-    heads: attention heads, which the authors' checkpoints do not record; None: what a config.json beside them says, or
-    else one per 64 of width, as in all published models.
-    Warns of task heads that it leaves out, and of attention heads that it guesses. Raises ValueError that names the
-    file, or the tensors, that do not fit.
-    """
-    url = str(url)
+def _read(url: str, heads: int | None) -> tuple[GLMConfig, dict[str, Tensor]]:
+    """(shape, fp32 tensors under our names) of a folder of ours, or a folder or file of the authors."""
     is_one_file = url.endswith((".pt", ".bin"))
     config_url = urls.join((url.rpartition("/")[0] or ".") if is_one_file else url, "config.json")
-    config = _config(config_url)
-    if is_one_file or (config.get("model_type") != MODEL_TYPE and not has_weights(url)):
+    config = urls.read_json(config_url) if urls.is_file(config_url) else {}
+    is_authors = is_one_file or config.get("model_type") != MODEL_TYPE
+    if is_one_file or (is_authors and not has_weights(url)):
         state = read_authors(url)
     elif not config:
         raise ValueError(
@@ -87,65 +135,43 @@ def from_pretrained(url: str, *, heads: int | None = None) -> GLM:
     else:
         state = read_weights(url)
     with _naming(url):
-        if is_one_file or config.get("model_type") != MODEL_TYPE:
-            return from_authors_state(state, heads=heads, config=config)
+        if is_authors:
+            return _translated(state, config, heads)
         shape = GLMConfig.from_dict({name: value for name, value in config.items() if name != "model_type"})
         if heads not in (None, shape.heads):
             raise ValueError(f"heads={heads}, and its config.json says heads={shape.heads}. Leave heads out")
-        return _assemble(shape, state)
+        return shape, state
 
 
-def from_authors_state(
-    state: Mapping[str, Tensor], *, heads: int | None = None, config: Mapping[str, Any] | None = None
-) -> GLM:
-    """A model from a state dict under the authors' names (any float dtype); its shape follows from the tensors'.
-
-    config: their config.json, if there is one.
-    """
+def _translated(
+    state: Mapping[str, Tensor], config: Mapping[str, Any], heads: int | None
+) -> tuple[GLMConfig, dict[str, Tensor]]:
+    """(shape, tensors under our names) from the authors' state dict and config.json."""
     renamed, left_out = our_names(state)
     if left_out:
-        shown = ", ".join(left_out[:3]) + (", ..." if len(left_out) > 3 else "")
-        warnings.warn(f"tensors of task heads are left out ({len(left_out)}): {shown}", stacklevel=2)
-    shape = shape_of(renamed, config or {}, heads=heads)
-    if heads is None and not (config or {}).get("num_attention_heads"):
+        first = ", ".join(left_out[:3]) + (", ..." if len(left_out) > 3 else "")
+        warnings.warn(f"tensors of task heads are left out ({len(left_out)}): {first}", stacklevel=3)
+    shape = shape_of(renamed, config, heads=heads)
+    if heads is None and not config.get("num_attention_heads"):
         warnings.warn(
-            f"the checkpoint does not record its attention heads: {shape.heads} are taken, one per 64 of width. Where "
-            "it was trained with others, give heads (--heads)",
-            stacklevel=2,
+            f"the checkpoint does not record its attention heads: {shape.heads} are assumed, one per 64 of width. If "
+            "it was trained with another number, give heads (--heads)",
+            stacklevel=3,
         )
-    return _assemble(shape, renamed)
+    return shape, renamed
 
 
-def generation_config() -> dict[str, Any]:
-    """The defaults of `fill`, as they stand in generation_config.json."""
-    defaults = fill.__kwdefaults__ or {}
-    return {
-        name: value for name, value in defaults.items() if value is None or isinstance(value, bool | int | float | str)
-    }
-
-
-def _assemble(config: GLMConfig, state: Mapping[str, Tensor]) -> GLM:
-    """A GLM that takes over the tensors of `state`, fp32; ValueError unless names and shapes match exactly."""
-    with torch.device("meta"):
-        model = GLM(config)
-    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    given = {name: tuple(value.shape) for name, value in state.items()}
-    problems = [f"{name} is missing" for name in wanted if name not in given]
-    problems += [f"{name} is not part of this model" for name in sorted(given) if name not in wanted]
-    problems += [
-        f"{name} is {list(given[name])} and should be {list(shape)}"
-        for name, shape in wanted.items()
-        if name in given and given[name] != shape
+def _mismatches(wanted: dict[str, tuple[int, ...]], given: dict[str, tuple[int, ...]]) -> list[str]:
+    """What is wrong with the names and shapes of given tensors, one entry a tensor."""
+    return [
+        *(f"{name} is missing" for name in wanted if name not in given),
+        *(f"{name} is not part of this model" for name in sorted(given) if name not in wanted),
+        *(
+            f"{name} is {list(given[name])} and should be {list(shape)}"
+            for name, shape in wanted.items()
+            if given.get(name, shape) != shape
+        ),
     ]
-    if problems:
-        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise ValueError(
-            f"the weights do not fit the model: {'; '.join(problems[:5])}{more}. It has {config.layers} layers of "
-            f"width {config.width}, {config.vocab_size:,} tokens and {config.positions:,} positions: give the weights "
-            "and the config.json of one save"
-        )
-    model.load_state_dict(dict(state), assign=True)
-    return model.eval()
 
 
 @contextlib.contextmanager
@@ -157,10 +183,10 @@ def _naming(url: str) -> Iterator[None]:
         raise ValueError(f"{url}: {error}") from error
 
 
-def _check_save(model: GLM, url: str, tokenizer: Tokenizer | None) -> None:
+def _check_save(config: GLMConfig, url: str, tokenizer: Tokenizer | None) -> None:
     if urls.is_file(url):
         raise ValueError(f"{url} is a file, and a model is a folder. Give another place")
-    rows = model.config.vocab_size
+    rows = config.vocab_size
     if tokenizer is not None and tokenizer.vocab_size > rows:
         raise ValueError(
             f"the tokenizer has {tokenizer.vocab_size:,} ids and the model {rows:,} rows: ids without a row cannot be "
@@ -168,24 +194,19 @@ def _check_save(model: GLM, url: str, tokenizer: Tokenizer | None) -> None:
         )
 
 
-def _config(url: str) -> dict[str, Any]:
-    return urls.read_json(url) if urls.is_file(url) else {}
-
-
-def _write_companions(model: GLM, url: str, tokenizer: Tokenizer | None, card: str | None) -> None:
+def _write_companions(config: GLMConfig, url: str, tokenizer: Tokenizer | None, card: str | None) -> None:
     if tokenizer is None:
         urls.remove(urls.join(url, "tokenizer.json"))  # of another model
     else:
         tokenizer.save(str(url))
-    urls.write_json(urls.join(url, "generation_config.json"), generation_config())
-    urls.write(urls.join(url, "README.md"), (card or _default_card(model)).encode())
+    urls.write(urls.join(url, "README.md"), (card or _default_card(config)).encode())
 
 
-def _default_card(model: GLM) -> str:
-    shape = "\n".join(f"- {name}: {value}" for name, value in model.config.to_dict().items())
+def _default_card(config: GLMConfig) -> str:
+    shape = "\n".join(f"- {name}: {value}" for name, value in config.to_dict().items())
     return f"""# GLM
 
-A GLM (autoregressive blank infilling, Du et al., ACL 2022) with {model.num_parameters():,} parameters.
+A GLM (autoregressive blank infilling, Du et al., ACL 2022) with {num_parameters(config):,} parameters.
 
 {shape}
 

@@ -76,7 +76,7 @@ def test_padding_is_never_seen(model):
     positions = torch.arange(6).expand(2, 6)
     logits = []
     for filler in (0, 40):
-        cache = Cache(model, 2, 12)
+        cache = Cache(model.config, 2, 12)
         cache.keys.fill_(float(filler)), cache.values.fill_(float(filler))
         padded = tokens.clone()
         padded[1, 2:] = filler
@@ -97,15 +97,15 @@ def test_padding_is_never_seen(model):
 def test_wrong_counts_are_named(model, counts, message):
     zeros = torch.zeros(2, 4, dtype=torch.int64)
     with pytest.raises(ValueError, match=message):
-        model.hidden(zeros, zeros, zeros, cache=Cache(model, 2, 6), counts=counts)
+        model.hidden(zeros, zeros, zeros, cache=Cache(model.config, 2, 6), counts=counts)
     with pytest.raises(ValueError, match="counts go with a cache"):
         model.hidden(zeros, zeros, zeros, counts=[4, 4])
     with pytest.raises(ValueError, match="the cache has 3 rows"):
-        model.hidden(zeros, zeros, zeros, cache=Cache(model, 3, 6))
+        model.hidden(zeros, zeros, zeros, cache=Cache(model.config, 3, 6))
 
 
 def test_a_failed_call_leaves_the_cache_as_it_was(model):
-    cache = Cache(model, 1, 6)
+    cache = Cache(model.config, 1, 6)
     zeros = torch.zeros(1, 4, dtype=torch.int64)
     model.hidden(zeros, zeros, zeros, cache=cache)
     with pytest.raises(ValueError, match="row 0 of the cache gets 4 positions and has room for 2 more positions of 6"):

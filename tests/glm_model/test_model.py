@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from glm_model.cache import Cache
 from glm_model.config import (
     SIZES,
     GLMConfig,
@@ -14,7 +15,7 @@ from glm_model.config import (
     num_parameters,
     sized,
 )
-from glm_model.model import GLM, Cache
+from glm_model.model import GLM
 
 
 def inputs(batch: dict[str, torch.Tensor]) -> list[torch.Tensor]:
@@ -189,7 +190,7 @@ def test_without_segments_and_context_a_row_is_one_bidirectional_segment(model):
 def test_law_5_appending_to_a_cache_equals_one_pass(model, chunks, packed):
     batch = packed([[10]], width=14)
     whole = model(*inputs(batch))
-    cache = Cache(model, 1, 14)
+    cache = Cache(model.config, 1, 14)
     context = int(batch["context_end"][0, 0])
     parts, at = [], 0
     for size in (context, *chunks):
@@ -201,7 +202,7 @@ def test_law_5_appending_to_a_cache_equals_one_pass(model, chunks, packed):
 
 def test_a_full_cache_says_so(model):
     zeros = torch.zeros(1, 4, dtype=torch.int64)
-    cache = Cache(model, 1, 6)
+    cache = Cache(model.config, 1, 6)
     model.hidden(zeros, zeros, zeros, cache=cache)
     with pytest.raises(ValueError, match="room for 2 more positions of 6"):
         model.hidden(zeros, zeros, zeros, cache=cache)
@@ -212,13 +213,13 @@ def test_a_full_cache_says_so(model):
 @pytest.mark.parametrize("backend", ["segments", "varlen", "nope"])
 def test_with_a_cache_no_other_backend_is_taken(model, backend):
     zeros = torch.zeros(1, 4, dtype=torch.int64)
-    cache = Cache(model, 1, 6)
+    cache = Cache(model.config, 1, 6)
     with pytest.raises(ValueError, match=f"with a cache attention runs by 'dense', not '{backend}': leave backend out"):
         model.hidden(zeros, zeros, zeros, cache=cache, backend=backend)
     assert cache.length == 0
     named = model.hidden(zeros, zeros, zeros, cache=cache, backend="dense")
     assert cache.length == 4
-    assert torch.equal(named, model.hidden(zeros, zeros, zeros, cache=Cache(model, 1, 6)))
+    assert torch.equal(named, model.hidden(zeros, zeros, zeros, cache=Cache(model.config, 1, 6)))
 
 
 @pytest.mark.parametrize(

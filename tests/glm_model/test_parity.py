@@ -56,7 +56,7 @@ def test_gradients_of_the_authors(golden, backend):
 
 def test_steps_with_memory_equal_the_key_value_cache(golden):
     model = parity.golden_model(golden)
-    cache = Cache(model, 1, 13)
+    cache = Cache(model.config, 1, 13)
     pairs = list(parity.cached_steps(model, golden, cache))
     assert [pair.name for pair in pairs] == ["mem_prompt", "mem_step0", "mem_step1", "mem_step2"]
     for pair in pairs:

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from glm_model import from_pretrained, save_pretrained
 from glm_model.model import GLM
 from glm_model.resize import copy_row, extend_positions, grow_vocabulary
-from glm_model.saved.pretrained import from_pretrained, save_pretrained
 
 
 @pytest.fixture

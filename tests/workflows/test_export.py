@@ -20,7 +20,7 @@ from workflows import export, generate
 pytestmark = pytest.mark.integration
 
 VOCAB = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "vocab"
-OURS = {"README.md", "config.json", "generation_config.json", "model.safetensors"}
+OURS = {"README.md", "config.json", "model.safetensors"}
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def test_our_model_to_the_published_form_and_back_is_exact(run, ours, tmp_path, 
     code, out, _ = run("--from", ours, "--to", tmp_path / "published", "--form", "authors")
     assert code == 0
     assert "its own special ids" in out
-    files = {"pytorch_model.bin", "config.json", "tokenizer.json", "README.md", "generation_config.json"}
+    files = {"pytorch_model.bin", "config.json", "tokenizer.json", "README.md"}
     assert names(tmp_path / "published") == files
     code, _, _ = run("--from", tmp_path / "published", "--to", tmp_path / "back")
     assert code == 0
@@ -206,7 +206,7 @@ def test_places_that_are_not_for_it_are_refused(run, ours, tmp_path):
 
 def test_guessed_heads_are_told_with_their_flag(run, authors, ours, tmp_path):
     _, out, _ = run("--from", authors, "--to", tmp_path / "x")
-    assert "warning: the checkpoint does not record its attention heads: 1 are taken" in out
+    assert "warning: the checkpoint does not record its attention heads: 1 are assumed" in out
     assert "give heads (--heads)" in out
     _, out, _ = run("--from", authors, "--to", tmp_path / "y", "--heads", 2)
     assert "attention heads" not in out

@@ -15,10 +15,11 @@ import torch
 from helpers import benchmark_modules
 from helpers.weights import same_weights
 
+from glm_model import from_pretrained
 from glm_model.config import GLMConfig
 from glm_model.model import GLM
 from glm_model.saved.authors_checkpoint import authors_names, our_names
-from glm_model.saved.pretrained import from_authors_state, from_pretrained, save_authors
+from glm_model.saved.pretrained import save_authors
 
 parity = benchmark_modules.load("parity")
 RANK = "mp_rank_00_model_states.pt"
@@ -91,7 +92,7 @@ def test_checkpoints_of_the_authors_hold_the_golden_weights(golden, path):
     if "fp16" in path:
         weights = {name: value.half() for name, value in weights.items()}
     loaded = from_pretrained(str(golden / path), heads=4)
-    assert same_weights(loaded, from_authors_state(weights, heads=4))
+    assert same_weights(loaded, GLM.from_authors_state(weights, heads=4))
     assert (loaded.config.layers, loaded.config.width, loaded.config.positions) == (4, 64, 128)
     assert next(loaded.parameters()).dtype == torch.float32
 
@@ -101,7 +102,7 @@ def test_a_checkpoint_is_read_by_url(golden):
 
     fsspec.filesystem("memory").put(str(golden / "thudm_ckpt_MP2"), "/authors", recursive=True)
     loaded = from_pretrained("memory://authors", heads=4)
-    assert same_weights(loaded, from_authors_state(golden_weights(golden), heads=4))
+    assert same_weights(loaded, GLM.from_authors_state(golden_weights(golden), heads=4))
 
 
 def test_the_published_form_is_written_back_exactly(golden, tmp_path):
@@ -129,7 +130,7 @@ def test_the_shape_survives_the_published_form(tmp_path, block_positions):
 
 
 def test_the_authors_heads_are_guessed_with_a_warning_unless_given(golden):
-    with pytest.warns(UserWarning, match=r"1 are taken, one per 64 of width.*give heads \(--heads\)"):
+    with pytest.warns(UserWarning, match=r"1 are assumed, one per 64 of width.*give heads \(--heads\)"):
         assert from_pretrained(str(golden / "thudm_ckpt")).config.heads == 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -141,8 +142,8 @@ def test_task_heads_are_left_out_with_a_warning(golden, prefix):
     state = {f"{prefix}{name}": value for name, value in golden_weights(golden).items()}
     state |= {"pool_layer.bias": torch.zeros(3), "multichoice_head.weight": torch.zeros(1, 3)}
     with pytest.warns(UserWarning, match=r"task heads are left out \(2\): pool_layer\.bias, multichoice"):
-        model = from_authors_state(state, heads=4)
-    assert same_weights(model, from_authors_state(golden_weights(golden), heads=4))
+        model = GLM.from_authors_state(state, heads=4)
+    assert same_weights(model, GLM.from_authors_state(golden_weights(golden), heads=4))
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------------
@@ -163,10 +164,10 @@ def test_wrong_and_missing_tensors_of_the_authors_are_named(golden):
     weights["transformer.layers.2.attention.dense.bias"] = torch.zeros(3)
     weights["transformer.r_w_bias"] = torch.zeros(3)
     with pytest.raises(ValueError, match=r"final_norm\.bias is missing; transformer\.r_w_bias is not part") as error:
-        from_authors_state(weights, heads=4)
+        GLM.from_authors_state(weights, heads=4)
     assert "layers.2.attention_out.bias is [3] and should be [64]" in str(error.value)
     with pytest.raises(ValueError, match=r"no matrix token_embedding\.weight .* not a GLM. .* encoder\.a"):
-        from_authors_state({"encoder.a": torch.zeros(2)})
+        GLM.from_authors_state({"encoder.a": torch.zeros(2)})
 
 
 def test_a_config_of_another_model_is_named(copied):
@@ -289,7 +290,7 @@ def test_arrays_of_old_and_new_numpy_are_read(golden, tmp_path, module):
 def test_a_file_of_torch_before_archives_is_read(golden, tmp_path):
     torch.save({"module": golden_weights(golden)}, tmp_path / RANK, _use_new_zipfile_serialization=False)
     loaded = from_pretrained(str(tmp_path), heads=4)
-    assert same_weights(loaded, from_authors_state(golden_weights(golden), heads=4))
+    assert same_weights(loaded, GLM.from_authors_state(golden_weights(golden), heads=4))
 
 
 def test_damaged_files_and_what_is_no_state_dict_are_refused(golden, tmp_path):

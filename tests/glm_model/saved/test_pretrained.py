@@ -1,6 +1,5 @@
 """Our folders: round trips by path and URL, shards, what lies beside the weights, refusals that name what is wrong."""
 
-import inspect
 import json
 import os
 
@@ -10,13 +9,13 @@ import safetensors.torch
 import torch
 from helpers.weights import same_weights
 
+from glm_model import from_pretrained, save_pretrained
 from glm_model.config import GLMConfig
-from glm_model.generation.fill import fill
 from glm_model.model import GLM
-from glm_model.saved.pretrained import from_pretrained, save_authors, save_pretrained
+from glm_model.saved.pretrained import save_authors
 from glm_model.tokenizer import Tokenizer
 
-FILES = {"config.json", "model.safetensors", "generation_config.json", "README.md"}
+FILES = {"config.json", "model.safetensors", "README.md"}
 
 
 @pytest.fixture
@@ -62,13 +61,6 @@ def test_all_files_may_be_read_by_whom_the_umask_lets(model, tmp_path):
     finally:
         os.umask(before)
     assert {p.name: oct(p.stat().st_mode & 0o777) for p in tmp_path.iterdir()} == dict.fromkeys(FILES, "0o644")
-
-
-def test_the_generation_config_holds_what_fill_does_by_itself(saved):
-    written = json.loads((saved / "generation_config.json").read_text())
-    defaults = {name: p.default for name, p in inspect.signature(fill).parameters.items() if name in written}
-    assert written == defaults
-    assert {"max_tokens", "temperature", "top_k", "top_p"} <= set(written)
 
 
 def test_shards_have_the_usual_names_sizes_and_index(model, tmp_path):
@@ -219,7 +211,7 @@ def test_one_form_saved_over_the_other_leaves_nothing_of_it(small, tmp_path, tin
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), new.parameters(), strict=True))
     names = {path.name for path in tmp_path.iterdir()}
     weights = {"ours": "model.safetensors", "authors": "pytorch_model.bin"}
-    assert names == {weights[second], "config.json", "generation_config.json", "README.md"}
+    assert names == {weights[second], "config.json", "README.md"}
 
 
 def test_the_authors_form_is_fp32(small, tmp_path):
