@@ -16,14 +16,20 @@ import argparse
 import json
 import math
 import os
+import pickle
 import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from workflows.training.job import Job
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 _WARM_UP = 10  # steps
@@ -33,7 +39,7 @@ _T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31,
 def main() -> None:
     options = _options()
     if options.plain:
-        _plain(json.loads(Path(options.plain).read_text()))
+        _plain(Path(options.plain))
         return
     from infra.cluster import connect
 
@@ -87,7 +93,7 @@ def _beat_s() -> float:
     return took_s / beats
 
 
-def time_steps(job: dict[str, Any], ranks: Any = None) -> dict[str, float]:
+def time_steps(job: "Job", ranks: Any = None) -> dict[str, float]:
     """Steps, then a checkpoint and steps beside its writing; medians in seconds."""
     import torch
 
@@ -116,40 +122,45 @@ def time_steps(job: dict[str, Any], ranks: Any = None) -> dict[str, float]:
 # -- the two ways ------------------------------------------------------------------------------------------------------
 
 
-def _worker(job: dict[str, Any]) -> None:
+def _worker(report: str, job: "Job") -> None:
     import ray.train
 
     found = time_steps(job)
     if ray.train.get_context().get_world_rank() == 0:
-        Path(job["found"]).write_text(json.dumps(found))
+        Path(report).write_text(json.dumps(found))
 
 
-def _under_ray(job: dict[str, Any], recipe: Any) -> dict[str, float]:
+def _under_ray(job: "Job", recipe: Any) -> dict[str, float]:
     from infra.cluster.link import Link
     from infra.cluster.train_workers import run_workers
 
     with tempfile.TemporaryDirectory() as folder:
         name = f"overhead-{time.time_ns()}"
         link = Link.create(name)
-        own = _in_folder(job, folder) | {"link": name}
+        report = f"{folder}/found.json"
         run_workers(
-            _worker, own, recipe.train, name="overhead", storage_path=folder, poll=link.poll, stop=link.request_stop
+            partial(_worker, report),
+            _in_folder(job, folder, link=name),
+            recipe.train,
+            name="overhead",
+            storage_path=folder,
+            poll=link.poll,
+            stop=link.request_stop,
         )
-        return json.loads(Path(own["found"]).read_text())
+        return json.loads(Path(report).read_text())
 
 
-def _under_torchrun(job: dict[str, Any], recipe: Any) -> dict[str, float]:
+def _under_torchrun(job: "Job", recipe: Any) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
-        own = _in_folder(job, folder) | {"link": None}
-        Path(folder, "job.json").write_text(json.dumps(own))
+        Path(folder, "job.pickle").write_bytes(pickle.dumps(_in_folder(job, folder, link=None)))
         launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={recipe.train.max_workers}"]
         here = os.pathsep.join([str(Path(__file__).resolve().parents[1]), *sys.path])
-        command = [sys.executable, *launcher, __file__, "--plain", f"{folder}/job.json"]
+        command = [sys.executable, *launcher, __file__, "--plain", folder]
         subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": here}, capture_output=True, timeout=900)
-        return json.loads(Path(own["found"]).read_text())
+        return json.loads(Path(folder, "found.json").read_text())
 
 
-def _plain(job: dict[str, Any]) -> None:
+def _plain(folder: Path) -> None:
     import torch
     import torch.distributed as dist
 
@@ -157,17 +168,17 @@ def _plain(job: dict[str, Any]) -> None:
 
     dist.init_process_group("gloo")
     ranks = Ranks(dist.get_rank(), dist.get_world_size(), torch.device("cpu"))
-    found = time_steps(job, ranks)
+    found = time_steps(pickle.loads((folder / "job.pickle").read_bytes()), ranks)
     if ranks.rank == 0:
-        Path(job["found"]).write_text(json.dumps(found))
+        (folder / "found.json").write_text(json.dumps(found))
     dist.destroy_process_group()
 
 
-def _in_folder(job: dict[str, Any], folder: str) -> dict[str, Any]:
-    return job | {"run_url": folder, "checkpoints_url": f"{folder}/checkpoints", "found": f"{folder}/found.json"}
+def _in_folder(job: "Job", folder: str, *, link: str | None) -> "Job":
+    return replace(job, run_url=folder, checkpoints_url=f"{folder}/checkpoints", link=link)
 
 
-def _job(options: argparse.Namespace) -> tuple[dict[str, Any], Any]:
+def _job(options: argparse.Namespace) -> tuple["Job", Any]:
     from glm_model.tokenizer import Tokenizer
     from infra import config
     from infra.tracking.mlflow_runs import NOT_TRACKED
@@ -194,7 +205,7 @@ def _job(options: argparse.Namespace) -> tuple[dict[str, Any], Any]:
     shape = model_config(recipe, opened, tokenizer)
     budget = make_budget(recipe, opened, shape, Vocabulary.of(tokenizer))
     run = runs.Run.of(recipe, "overhead")
-    return runs.worker_job(recipe, run, opened, budget, shape.to_dict(), NOT_TRACKED, link_name=""), recipe
+    return runs.worker_job(recipe, run, opened, budget, shape, NOT_TRACKED, link=None), recipe
 
 
 def _options() -> argparse.Namespace:

@@ -13,7 +13,6 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from typing import Any
 
 from glm_model.config import GLMConfig, num_parameters
 from glm_model.tokenizer import Tokenizer
@@ -146,7 +145,7 @@ def train(recipe: Recipe, run: runs.Run, opened: TokenStore, screen: Console) ->
         screen.line(f"weights from {told_growth(recipe.model.init_from, shape)}")
     show_examples(recipe, run, opened, tokenizer, handle)
     try:
-        _run_workers(recipe, run, opened, budget, shape.to_dict(), handle, screen)
+        _run_workers(recipe, run, opened, budget, shape, handle, screen)
         validated = export(run, opened, tokenizer, shape, handle)
     except BaseException as error:
         tracking.finish(handle, "KILLED" if isinstance(error, Interrupted | KeyboardInterrupt) else "FAILED")
@@ -180,14 +179,14 @@ def _run_workers(
     run: runs.Run,
     opened: TokenStore,
     budget: Budget,
-    shape: dict[str, Any],
+    shape: GLMConfig,
     handle: tracking.RunHandle,
     screen: Console,
 ) -> None:
     """Run the train workers to the last step. Raises Interrupted when they were stopped early."""
     link_name = f"glm-{run.name}-{run.attempt_name()}"
     link = Link.create(link_name)
-    job = runs.worker_job(recipe, run, opened, budget, shape, handle, link_name=link_name)
+    job = runs.worker_job(recipe, run, opened, budget, shape, handle, link=link_name)
     found = checkpoint.latest(run.checkpoints_url)
 
     stopped = threading.Event()

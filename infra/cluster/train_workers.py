@@ -5,6 +5,7 @@ metrics are ours (docs/decisions/checkpoints.md), so it needs neither datasets n
 Train would otherwise take SIGINT for itself and abort without a checkpoint.
 """
 
+import functools
 import math
 import os
 import signal
@@ -14,9 +15,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from infra.errors import InfrastructureError, Interrupted, UserError, root_cause
+
+T = TypeVar("T")
 
 _POLL_S = 0.25
 _REPEATED_S = 5.0  # Ray reports workers of a node that is leaving again at each look, until all of them have ended
@@ -58,8 +61,8 @@ class WorkersConfig:
 
 
 def run_workers(
-    function: Callable[[dict[str, Any]], None],
-    job: dict[str, Any],
+    function: Callable[[T], None],
+    job: T,
     config: WorkersConfig,
     *,
     name: str,
@@ -83,8 +86,7 @@ def run_workers(
     from ray.train.torch import TorchTrainer
 
     trainer = TorchTrainer(
-        function,
-        train_loop_config=job,
+        functools.partial(function, job),  # its own `train_loop_config` is a dict of plain values
         scaling_config=ScalingConfig(
             num_workers=config.num_workers,
             use_gpu=config.use_gpu,

@@ -24,6 +24,7 @@ from workflows.runs import run as runs
 from workflows.runs.launch import room_for
 from workflows.settings.budget import make_budget
 from workflows.settings.recipe import Recipe
+from workflows.training.job import Job
 from workflows.training.loop import run_worker
 from workflows.training.worker import Worker
 
@@ -60,7 +61,7 @@ def measure_pace(
     name = f"calibration-{run.name}-{time.time_ns()}"
     scratch = storage.join(recipe.run.storage_path, f".{name}")
     link = Link.create(name)
-    job = runs.worker_job(recipe, run, opened, budget, shape.to_dict(), NOT_TRACKED, link_name=name)
+    job = runs.worker_job(recipe, run, opened, budget, shape, NOT_TRACKED, link=name)
     found: list[dict[str, Any]] = []
     asked: list[str] = []
     room = room_for(recipe, say)
@@ -77,7 +78,7 @@ def measure_pace(
     try:
         run_workers(
             time_steps,
-            {**job, "run_url": None, "checkpoints_url": storage.join(scratch, "checkpoints")},
+            replace(job, run_url=None, checkpoints_url=storage.join(scratch, "checkpoints")),
             replace(recipe.train, max_failures=0),  # begun anew by whoever asked, not while they wait
             name="calibration",
             storage_path=scratch,
@@ -100,7 +101,7 @@ def _pace_of(posts: list[dict[str, Any]], *, is_stopped: bool) -> Pace:
     return Pace(*paces[-1])
 
 
-def time_steps(job: dict[str, Any]) -> None:
+def time_steps(job: Job) -> None:
     """What each worker does: steps until their time is known, one validation; rank 0 posts what came of it."""
     run_worker(job, _time_steps)
 

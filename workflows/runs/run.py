@@ -25,7 +25,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ from workflows.settings.budget import Budget
 from workflows.settings.recipe import Recipe, identity, identity_settings
 from workflows.settings.shape import model_name
 from workflows.training.initial_weights import weights_digest
+from workflows.training.job import Job
 
 _CATCH_UP_S = 30.0  # most that the end of a run waits for MLflow
 
@@ -226,26 +227,26 @@ def worker_job(
     run: Run,
     opened: TokenStore,
     budget: Budget,
-    shape: dict[str, Any],
+    shape: GLMConfig,
     handle: tracking.RunHandle,
     *,
-    link_name: str,
-) -> dict[str, Any]:
-    """All that a worker needs, as plain values."""
+    link: str | None,
+) -> Job:
+    """All that a worker needs."""
     width = opened.manifest["settings"]["row_width"]
     mixture = resolve(recipe.blanks)
-    return {
-        "recipe": config.to_yaml(recipe),
-        "identity": run.identity,
-        "run_url": run.url,
-        "checkpoints_url": run.checkpoints_url,
-        "store_url": opened.url,
-        "plan_key": stored_blanks.plan_key(recipe.blanks, mixture, seed=recipe.blanks.seed, width=width),
-        "budget": budget.as_dict(),
-        "model": shape,
-        "tracking": asdict(handle),
-        "link": link_name,
-    }
+    return Job(
+        recipe=recipe,
+        model=shape,
+        budget=budget,
+        identity=run.identity,
+        store_url=opened.url,
+        blanks_key=stored_blanks.plan_key(recipe.blanks, mixture, seed=recipe.blanks.seed, width=width),
+        run_url=run.url,
+        checkpoints_url=run.checkpoints_url,
+        tracking=handle,
+        link=link,
+    )
 
 
 def finish(run: Run, handle: tracking.RunHandle, validated: dict[str, float], screen: Console) -> None:

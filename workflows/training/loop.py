@@ -2,25 +2,26 @@
 
 import os
 from collections.abc import Callable
-from typing import Any
 
 from infra import storage
 from infra.cluster.link import Link
 from infra.errors import DivergedError, InfrastructureError, UserError
+from workflows.training.job import Job
 from workflows.training.worker import Worker
 
 
-def train_worker(job: dict[str, Any]) -> None:
+def train_worker(job: Job) -> None:
     """One worker of a run, from its last checkpoint (or the start) to its last step."""
     run_worker(job, _train)
 
 
-def run_worker(job: dict[str, Any], work: Callable[[Worker], None]) -> None:
+def run_worker(job: Job, work: Callable[[Worker], None]) -> None:
     """Do a worker's work, and tell the driver of what a restart would only repeat, such as a user's mistake."""
     # oneDNN keeps 1,024 compiled bf16 products, one per shape, and packed rows bring new shapes at every step: 2.7 GB
     # for a tiny model after 120 steps, against 1.1 GB with 128 of them.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
-    link = Link.attach(job["link"])
+    assert job.link is not None, "workers under Ray Train have a driver"
+    link = Link.attach(job.link)
     if link.failure():  # Ray Train restarts after any error, and this one would come again
         return
     link.post({"placed": True})
@@ -28,7 +29,7 @@ def run_worker(job: dict[str, Any], work: Callable[[Worker], None]) -> None:
         work(Worker(job))
     except UserError as error:
         # A disk that is full stays so; an object store that was away may be back at the next start.
-        may_pass = isinstance(error, InfrastructureError) and not storage.is_local(job["checkpoints_url"])
+        may_pass = isinstance(error, InfrastructureError) and not storage.is_local(job.checkpoints_url)
         if not may_pass:
             link.fail(error)
         if not isinstance(error, DivergedError):  # which all ranks find at the same step: they just end

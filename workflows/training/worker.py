@@ -15,28 +15,27 @@ from typing import Any, NamedTuple
 
 import torch
 
-from glm_model import GLM, GLMConfig, Tokenizer
+from glm_model import GLM, Tokenizer
 from glm_model.loss import LossOptions
 from glm_model.mfu import peak_flops
 from glm_model.train import TrainStep, clip_gradients, learning_rate, loss_scales, make_optimizer, seed_dropout
-from infra import checkpoint, config, storage
+from infra import checkpoint, storage
 from infra.checkpoint import Checkpoints
 from infra.cluster.link import Link
 from infra.cluster.train_workers import preemption_notice
 from infra.cluster.watchdog import Watchdog
 from infra.errors import UserError
 from infra.tracking.metric_log import MetricLog
-from infra.tracking.mlflow_runs import RunHandle
 from pipelines import config as data_config
 from pipelines.blanks import mixture
 from pipelines.feed import micro_batches
 from pipelines.feed.micro_batches import Reader, Step
 from pipelines.keyed import MASK64
 from pipelines.store.format import TokenStore
-from workflows.settings.budget import Budget, batch_plan
-from workflows.settings.recipe import Recipe
+from workflows.settings.budget import batch_plan
 from workflows.training.health import Patience, Watch
 from workflows.training.initial_weights import initial_model
+from workflows.training.job import Job
 from workflows.training.ranks import Ranks, as_signed
 from workflows.training.to_device import page_lock, to_device
 from workflows.training.validation import evaluate, validation_of
@@ -72,16 +71,16 @@ class Worker:
     ranks: this process's place, by default Ray Train's; a job whose link is None has no driver to tell.
     """
 
-    def __init__(self, job: dict[str, Any], ranks: Ranks | None = None) -> None:
+    def __init__(self, job: Job, ranks: Ranks | None = None) -> None:
         self.job = job
-        self.recipe = config.from_yaml(Recipe, job["recipe"])
+        self.recipe = job.recipe
         train = self.recipe.train
-        self.budget = Budget(**job["budget"])
+        self.budget = job.budget
         self.ranks = ranks or Ranks.of_ray_train(train.use_gpu)
         self.watchdog = Watchdog(train.hang_s)
         self.watchdog.beat()
-        self.store = TokenStore.open(job["store_url"], cache=data_config.cache_of(self.recipe.data))
-        self.tokenizer = Tokenizer.load(job["store_url"])
+        self.store = TokenStore.open(job.store_url, cache=data_config.cache_of(self.recipe.data))
+        self.tokenizer = Tokenizer.load(job.store_url)
         self.mixture = mixture.resolve(self.recipe.blanks)
         self.plan = batch_plan(self.budget, self.store, self.recipe)
         windows = 2 * max(len(self.store.parts), 1)  # the one being read and the next, of each store
@@ -94,10 +93,10 @@ class Worker:
             micro_rows=train.micro_rows,
         )
 
-        found = self.found = checkpoint.latest(job["checkpoints_url"])
+        found = self.found = checkpoint.latest(job.checkpoints_url)
         self.step, self.validated = 0, {}
         self.precision = self.ranks.precision(train.precision)  # that of a continued run is the one it began with
-        self.watch, self.patience = Watch(train.max_skipped, job["run_url"] or ""), Patience(train.patience)
+        self.watch, self.patience = Watch(train.max_skipped, job.run_url or ""), Patience(train.patience)
         self.model = self._model(restored=found is not None)
         self.optimizer = make_optimizer(self.model, self.recipe.optim)
         if found:
@@ -113,15 +112,15 @@ class Worker:
         if not self.ranks.all_have(self.step):
             raise UserError(
                 "the workers do not find the same checkpoint",
-                why=f"this one is on {os.uname().nodename} and found that of step {self.step:,} in {job['run_url']}",
+                why=f"this one is on {os.uname().nodename} and found that of step {self.step:,} in {job.run_url}",
                 try_="a run.storage_path that all nodes see, those that join later too",
             )
         self.ddp = self.ranks.distribute(self.train_step, exact=train.exact)
         self.shares = torch.tensor(self.mixture.shares)
-        self.link = Link.attach(job["link"]) if self.ranks.rank == 0 and job["link"] else None
-        self.checkpoints = Checkpoints(job["checkpoints_url"], keep=train.keep_checkpoints)
-        self.metrics_url = self.metrics_path = storage.join(job["run_url"] or "", "metrics.jsonl")
-        self.metrics = self._metric_log() if self.link and job["run_url"] else None
+        self.link = Link.attach(job.link) if self.ranks.rank == 0 and job.link else None
+        self.checkpoints = Checkpoints(job.checkpoints_url, keep=train.keep_checkpoints)
+        self.metrics_url = self.metrics_path = storage.join(job.run_url or "", "metrics.jsonl")
+        self.metrics = self._metric_log() if self.link and job.run_url else None
         self.peak_flops = peak_flops(self.ranks.device)
         self.since, self.asked_at, self.leaving = _Since(time.perf_counter()), time.perf_counter(), ""
         if self.link:
@@ -290,9 +289,8 @@ class Worker:
                 shutil.rmtree(Path(self.metrics_path).parent)
 
     def _model(self, *, restored: bool) -> GLM:
-        shape = GLMConfig.from_dict(self.job["model"])
         init_from = None if restored else self.recipe.model.init_from
-        return initial_model(shape, seed=self.recipe.train.seed, init_from=init_from).to(self.ranks.device)
+        return initial_model(self.job.model, seed=self.recipe.train.seed, init_from=init_from).to(self.ranks.device)
 
     def _restore(self, found: checkpoint.Found) -> None:
         loaded = checkpoint.load(found.url)
@@ -309,10 +307,10 @@ class Worker:
             "precision": self.precision,
             "skipped_steps": [self.watch.skipped, self.watch.in_a_row],
             "patience": asdict(self.patience),
-            "identity": self.job["identity"],
+            "identity": self.job.identity,
             "store_digest": self.store.digest,
             "world_size": self.ranks.world,
-            "mlflow_run_id": self.job["tracking"]["run_id"],
+            "mlflow_run_id": self.job.tracking.run_id,
         }
 
     def _score(self) -> float | None:
@@ -325,7 +323,7 @@ class Worker:
             self.tokenizer,
             self.recipe.blanks,
             split=split,
-            plan_key=self.job["plan_key"],
+            plan_key=self.job.blanks_key,
             expand_on_device=self.ranks.device.type == "cuda",
         )
 
@@ -335,7 +333,7 @@ class Worker:
             self.metrics_path = str(Path(tempfile.mkdtemp(prefix="glm-metrics-")) / "metrics.jsonl")
             if self.step and storage.exists(self.metrics_url):
                 Path(self.metrics_path).write_bytes(storage.read_bytes(self.metrics_url))
-        return MetricLog(self.metrics_path, RunHandle(**self.job["tracking"]), resume_step=self.step)
+        return MetricLog(self.metrics_path, self.job.tracking, resume_step=self.step)
 
     def _publish_metrics(self) -> None:
         if self.metrics and self.metrics_path != self.metrics_url:

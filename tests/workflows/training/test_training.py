@@ -60,7 +60,7 @@ def trained(recipe: Recipe, name: str, *, kill_at: int | None = None) -> runs.Ru
     shape = model_config(recipe, opened, tokenizer)
     budget = make_budget(recipe, opened, shape, Vocabulary.of(tokenizer))
     link = Link.create(f"link-{name}")
-    job = runs.worker_job(recipe, run, opened, budget, shape.to_dict(), tracking.NOT_TRACKED, link_name=f"link-{name}")
+    job = runs.worker_job(recipe, run, opened, budget, shape, tracking.NOT_TRACKED, link=f"link-{name}")
     killed: list[int] = []
 
     def poll() -> None:
@@ -128,7 +128,7 @@ def test_a_continued_run_computes_in_the_precision_it_began_with(local_ray, corp
     tokenizer = Tokenizer.load(opened.url)
     shape = model_config(recipe, opened, tokenizer)
     budget = make_budget(recipe, opened, shape, Vocabulary.of(tokenizer))
-    job = runs.worker_job(recipe, two_workers, opened, budget, shape.to_dict(), tracking.NOT_TRACKED, link_name="")
+    job = runs.worker_job(recipe, two_workers, opened, budget, shape, tracking.NOT_TRACKED, link=None)
     worker = Worker(job, alone)
     worker.close()
     assert (worker.step, worker.precision, worker.train_step.precision) == (6, "fp32", "fp32")
