@@ -104,12 +104,12 @@ def time_steps(job: "Job", ranks: Any = None) -> dict[str, float]:
     took_s, beside_s, checkpoint_s = [], [], 0.0
     last_at = time.perf_counter()
     for item in w.steps():
-        agreed = w.advance(item)
+        taken, _ = w.advance(item)
         if w.every(10):
-            w.log(item, agreed)
+            w.telemetry.log_step(w.engine, taken)
         now = time.perf_counter()
         (beside_s if checkpoint_s else took_s).append(now - last_at)
-        if w.step == w.budget.steps - 10:
+        if w.step == w.job.steps - 10:
             w.save()
             checkpoint_s = time.perf_counter() - now
         last_at = time.perf_counter()

@@ -82,8 +82,10 @@ class TrainStep(nn.Module):
         self.checkpoint_activations = checkpoint_activations
         self.backend: Backend | None = backend
 
-    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: dict[str, Tensor], *, num_objectives: int | None = None) -> tuple[Tensor, Tensor]:
         """batch: int64 [B, L] under the names of `layout.Example` (`objective_ids` may be missing, `loss_mask` bool).
+
+        num_objectives: O of this batch, where it is another than that of the module.
 
         Raises ValueError on missing names, and on shapes, dtypes and ids that do not fit (`GLM.hidden`, `blank_loss`).
         """
@@ -110,7 +112,7 @@ class TrainStep(nn.Module):
                 batch["targets"],
                 batch["loss_mask"],
                 batch.get("objective_ids"),
-                self.num_objectives,
+                num_objectives or self.num_objectives,
                 at=at,
                 options=self.options if self.training else PLAIN,
                 max_logits=self.max_logits,

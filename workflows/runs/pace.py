@@ -110,7 +110,7 @@ def _time_steps(w: Worker) -> None:
     took_s: list[float] = []
     began_at = last_at = time.perf_counter()
     for item in w.steps():
-        if w.advance(item).stop:
+        if w.advance(item)[0].agreed.stop:
             w.close()
             return
         now = time.perf_counter()
@@ -120,10 +120,10 @@ def _time_steps(w: Worker) -> None:
         if w.ranks.sum(torch.tensor([int(enough and w.ranks.rank == 0)])).item():
             break
     validated_at = time.perf_counter()
-    w.evaluate()
-    if w.link:
+    w.validate()
+    if w.ranks.rank == 0:
         step_s = statistics.median(took_s[_WARM_UP:])
-        w.link.post({"pace": Pace(step_s, time.perf_counter() - validated_at, _memory_bytes(w.ranks.device))})
+        w.telemetry.post({"pace": Pace(step_s, time.perf_counter() - validated_at, _memory_bytes(w.ranks.device))})
     w.close()
 
 

@@ -41,6 +41,7 @@ from workflows.settings.recipe import Recipe, identity, identity_settings
 from workflows.settings.shape import model_name
 from workflows.training.initial_weights import weights_digest
 from workflows.training.job import Job
+from workflows.training.pretraining import Pretraining
 
 _CATCH_UP_S = 30.0  # most that the end of a run waits for MLflow
 
@@ -235,17 +236,18 @@ def worker_job(
     """All that a worker needs."""
     width = opened.manifest["settings"]["row_width"]
     mixture = resolve(recipe.blanks)
+    blanks_key = stored_blanks.plan_key(recipe.blanks, mixture, seed=recipe.blanks.seed, width=width)
+    record = {"identity": run.identity, "store_digest": opened.digest, "mlflow_run_id": handle.run_id}
     return Job(
-        recipe=recipe,
-        model=shape,
-        budget=budget,
-        identity=run.identity,
-        store_url=opened.url,
-        blanks_key=stored_blanks.plan_key(recipe.blanks, mixture, seed=recipe.blanks.seed, width=width),
-        run_url=run.url,
-        checkpoints_url=run.checkpoints_url,
+        Pretraining(recipe, budget, shape, opened.url, blanks_key, run.url),
+        budget.steps,
+        run.checkpoints_url,
+        run.url,
+        train=recipe.train,
+        optim=recipe.optim,
         tracking=handle,
         link=link,
+        record=record,
     )
 
 

@@ -3,6 +3,7 @@
 import math
 import statistics
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,14 +14,15 @@ _DEVIATIONS = 6.0
 
 
 @dataclass
-class Watch:
-    """max_skipped: steps in a row without a finite gradient that are skipped; run_url: of the run, for commands.
+class GradientHealth:
+    """max_skipped: steps in a row without a finite gradient that are skipped; look_at: step -> the command that shows
+    its examples.
 
     All ranks see the same norms, so all of them skip and stop at the same step.
     """
 
     max_skipped: int
-    run_url: str
+    look_at: Callable[[int], str]
     skipped: int = 0
     """Steps skipped so far, in all."""
     in_a_row: int = 0
@@ -41,7 +43,7 @@ class Watch:
             f"the gradient is not finite {place}",
             why="the learning rate is too high for this model, or a batch holds something degenerate",
             try_=f"a lower --optim.lr (a new run), or more --optim.warmup_fraction; the first of these batches: "
-            f"{self.shown(first)}",
+            f"{self.look_at(first)}",
         )
 
     def jump(self, step: int, loss: float) -> str | None:
@@ -54,11 +56,7 @@ class Watch:
         usual, spread = statistics.fmean(before), statistics.stdev(before)
         if loss - usual <= _DEVIATIONS * max(spread, 0.01 * abs(usual)):
             return None
-        return f"the loss jumped to {loss:.3f} at step {step:,} (before: {usual:.3f}); its batch: {self.shown(step)}"
-
-    def shown(self, step: int) -> str:
-        """The command that renders a step's batch."""
-        return f"python workflows/inspect_data.py --run {self.run_url} --step {step}"
+        return f"the loss jumped to {loss:.3f} at step {step:,} (before: {usual:.3f}); its batch: {self.look_at(step)}"
 
 
 @dataclass

@@ -1,34 +1,40 @@
 """What the driver hands to every train worker."""
 
-from __future__ import annotations
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
-from dataclasses import dataclass
+from glm_model.config import OptimConfig
+from infra.tracking import NOT_TRACKED, RunHandle
+from workflows.settings.recipe import TrainConfig
+from workflows.training.engine import Place, Training
 
-from glm_model.config import GLMConfig
-from infra.tracking.mlflow_client import RunHandle
-from workflows.settings.budget import Budget
-from workflows.settings.recipe import Recipe
+
+class Kind(Protocol):
+    """A kind of training: a frozen dataclass of what it needs, all of it values that can be pickled."""
+
+    def begin(self, place: Place) -> Training:
+        """Build what is trained, in a worker. All workers call it, each with its own place."""
+        ...
 
 
 @dataclass(frozen=True)
 class Job:
-    """All that a worker needs to train a run, from its last checkpoint or from the start. Ray pickles it: driver and
-    workers run the same code, so values cross as they are.
+    """All that a worker needs to train, from the last checkpoint or from the start.
+
+    Ray pickles it: driver and workers run the same code, so values cross as they are.
     """
 
-    recipe: Recipe
-    """Its places are absolute, and all nodes see them."""
-    model: GLMConfig
-    budget: Budget
-    identity: str
-    """Digest of the settings that decide what the run computes; checkpoints hold it."""
-    store_url: str
-    """The token store, with its tokenizer."""
-    blanks_key: str
-    """Names the blanks that the store may hold already, drawn in advance."""
-    run_url: str | None
-    """The run's folder, where metrics go. None: nothing is logged."""
+    kind: Kind
+    steps: int
+    """Optimizer steps, from the run's beginning."""
     checkpoints_url: str
-    tracking: RunHandle
-    link: str | None
+    run_url: str | None = None
+    """The run's folder, where metrics go. None: nothing is logged."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    tracking: RunHandle = NOT_TRACKED
+    link: str | None = None
     """Name of the driver's `Link`. None: no driver listens, nothing is posted, nobody asks for a stop."""
+    record: Mapping[str, Any] = field(default_factory=dict)
+    """JSON values that each checkpoint holds beside its state, such as the digests of settings and data."""

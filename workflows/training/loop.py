@@ -6,8 +6,10 @@ from collections.abc import Callable
 from infra import storage
 from infra.cluster.link import Link
 from infra.errors import DivergedError, InfrastructureError, UserError
-from workflows.training.job import Job
+from workflows.training.job import Job, OptimConfig, TrainConfig
 from workflows.training.worker import Worker
+
+__all__ = ["Job", "OptimConfig", "TrainConfig", "run_worker", "train_worker"]
 
 
 def train_worker(job: Job) -> None:
@@ -20,7 +22,7 @@ def run_worker(job: Job, work: Callable[[Worker], None]) -> None:
     # oneDNN keeps 1,024 compiled bf16 products, one per shape, and packed rows bring new shapes at every step: 2.7 GB
     # for a tiny model after 120 steps, against 1.1 GB with 128 of them.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
-    assert job.link is not None, "workers under Ray Train have a driver"
+    assert job.link, "under Ray Train a driver listens"
     link = Link.attach(job.link)
     if link.failure():  # Ray Train restarts after any error, and this one would come again
         return
@@ -37,24 +39,24 @@ def run_worker(job: Job, work: Callable[[Worker], None]) -> None:
 
 
 def _train(w: Worker) -> None:
-    train = w.recipe.train
+    train = w.job.train
     try:
         if w.owes_validation():
-            w.evaluate()
+            w.validate()
             if train.patience is not None:
                 w.save_validation()
         for item in w.steps():
-            agreed = w.advance(item)
-            last = w.step == w.budget.steps
+            taken, leaves = w.advance(item)
+            stop, last = taken.agreed.stop, w.step == w.job.steps
             if last or w.step == 1 or w.every(train.log_every):
-                w.log(item, agreed)
-            if last or (w.every(train.eval_every) and not agreed.stop):  # a stop has seconds to be saved in
-                w.evaluate()
+                w.telemetry.log_step(w.engine, taken)
+            if last or (w.every(train.eval_every) and not stop):  # a stop has seconds to be saved in
+                w.validate()
                 last = last or w.patience.is_over
             best = train.patience is not None and w.patience.best_step == w.step  # which the model will be taken from
-            if last or best or agreed.stop or agreed.leaves or w.every(train.checkpoint_every):
-                w.save(final=last or agreed.stop, needed=best or agreed.leaves)
-            if last or agreed.stop:
+            if last or best or stop or leaves or w.every(train.checkpoint_every):
+                w.save(final=last or stop, needed=best or leaves)
+            if last or stop:
                 break
     finally:
         w.close()

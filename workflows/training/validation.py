@@ -5,10 +5,8 @@ beside n-gram models and compressors; with an objective's name it is comparable 
 rows come from several sources, `val/<source>/loss` and `val/<source>/bits_per_byte` (unidirectional) tell each apart.
 """
 
-import copy
 import math
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,7 +20,7 @@ from pipelines.feed.order import RowPlaces
 from pipelines.ragged import RowBatch
 from pipelines.store import lineage
 from pipelines.store.format import TokenStore
-from workflows.training.ranks import Ranks
+from workflows.training.engine import Place
 from workflows.training.to_device import to_device
 
 
@@ -54,15 +52,13 @@ def validation_of(opened: TokenStore, recipe: Recipe, mask_tokens: str, *, rows:
 
 
 @torch.no_grad()
-def evaluate(
-    step: TrainStep, validation: Validation, ranks: Ranks, *, beat: Callable[[], None] = lambda: None
-) -> dict[str, float]:
-    """Metrics of the validation rows, computed by all ranks together; beat() is called after each micro-batch."""
+def validate(step: TrainStep, validation: Validation, place: Place) -> dict[str, float]:
+    """Metrics of the validation rows, computed by all workers together."""
     was_training = step.training
     step.eval()
     names = validation.sources.names
-    asked = _totals(step, validation, validation.blanks, ranks, beat)
-    read = _totals(step, validation, validation.text, ranks, beat)[:, :1]
+    asked = _totals(step, validation, validation.blanks, place)
+    read = _totals(step, validation, validation.text, place)[:, :1]
     step.train(was_training)
     mixture = validation.blanks.recipe.mixture
     metrics = _of_blanks(asked.sum(axis=2), mixture) | _of_text(read.sum(axis=(1, 2)))
@@ -74,17 +70,13 @@ def evaluate(
     return metrics
 
 
-def _totals(
-    step: TrainStep, validation: Validation, reader: Reader, ranks: Ranks, beat: Callable[[], None]
-) -> np.ndarray:
-    """(summed loss, targets, bytes) per objective and source over all ranks, float64 [3, O, S].
+def _totals(step: TrainStep, validation: Validation, reader: Reader, place: Place) -> np.ndarray:
+    """(summed loss, targets, bytes) per objective and source over all workers, float64 [3, O, S].
 
     Each pair of an objective and a source is an objective of its own to the loss.
     """
-    num_sources = max(len(validation.sources.names), 1)
+    ranks, num_sources = place.ranks, max(len(validation.sources.names), 1)
     pairs = step.num_objectives * num_sources
-    paired = copy.copy(step)
-    paired.num_objectives = pairs
     totals = torch.zeros(3, pairs, dtype=torch.float64)
     for index, places in enumerate(validation.places):
         if index % ranks.world == ranks.rank:
@@ -94,13 +86,13 @@ def _totals(
             of_segment = tensors["segment_ids"].cpu() + torch.from_numpy(rows.row_offsets[:-1])[:, None]
             of_position = torch.from_numpy(source)[of_segment.clamp(0, len(source) - 1)]
             pair = tensors["objective_ids"] * num_sources + of_position.to(ranks.device)
-            sums, counts = paired({**tensors, "objective_ids": pair})
+            sums, counts = step({**tensors, "objective_ids": pair}, num_objectives=pairs)
             totals[0] += sums.cpu()
             totals[1] += counts.cpu()
             own = drawn.objective.astype(np.int64) * num_sources + source
             num_bytes = blank_bytes(rows, drawn, reader.recipe.vocabulary.eos)
             totals[2] += torch.from_numpy(np.bincount(own, weights=num_bytes, minlength=pairs))
-            beat()
+            place.beat()
     return ranks.sum(totals).numpy().reshape(3, step.num_objectives, num_sources)
 
 

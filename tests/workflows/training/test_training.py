@@ -131,7 +131,7 @@ def test_a_continued_run_computes_in_the_precision_it_began_with(local_ray, corp
     job = runs.worker_job(recipe, two_workers, opened, budget, shape, tracking.NOT_TRACKED, link=None)
     worker = Worker(job, alone)
     worker.close()
-    assert (worker.step, worker.precision, worker.train_step.precision) == (6, "fp32", "fp32")
+    assert (worker.step, worker.place.precision, worker.training.step.precision) == (6, "fp32", "fp32")
 
 
 @pytest.mark.slow

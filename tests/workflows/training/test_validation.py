@@ -15,8 +15,9 @@ from pipelines.corpus.clean import CleanConfig
 from pipelines.ragged import RowBatch
 from pipelines.store import format
 from pipelines.store import shards as tokens
+from workflows.training.engine import Place
 from workflows.training.ranks import Ranks
-from workflows.training.validation import Validation, blank_bytes, evaluate, validation_of
+from workflows.training.validation import Validation, blank_bytes, validate, validation_of
 
 VOCABULARY = 64  # so a token costs log2 64 = 6 bits where all are equally probable
 # 7 text tokens in 23 bytes, and 3 in 7; [CLS] before and eos behind each.
@@ -80,7 +81,8 @@ def asked(opened: format.TokenStore, tokenizer, *, rows: int = 99, micro_rows: i
 
 
 def measure(step: TrainStep, given: Validation) -> dict[str, float]:
-    return evaluate(step, given, Ranks(0, 1, torch.device("cpu")))
+    place = Place(Ranks(0, 1, torch.device("cpu")), "fp32", False, lambda: None)
+    return validate(step, given, place)
 
 
 def test_equal_probabilities_cost_6_bits_a_target(two_texts, tiny_tokenizer):

@@ -1,0 +1,98 @@
+"""Pretraining: a GLM that fills blanks of a token store's rows."""
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from glm_model import GLMConfig, Tokenizer
+from glm_model.loss import LossOptions
+from glm_model.train import TrainStep
+from pipelines.blanks.mixture import resolve
+from pipelines.config import cache_of
+from pipelines.feed.micro_batches import Reader, Recipe, Step, recipe_of, steps
+from pipelines.store.format import TokenStore
+from workflows.settings import recipe as recipes
+from workflows.settings.budget import Budget, batch_plan
+from workflows.training.engine import Place, Training
+from workflows.training.initial_weights import initial_model
+from workflows.training.to_device import page_lock, to_device
+from workflows.training.validation import validate, validation_of
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """What a pretraining worker reads, trains and validates on (`Kind`)."""
+
+    recipe: recipes.Recipe
+    """Its places are absolute, and all nodes see them."""
+    budget: Budget
+    model: GLMConfig
+    store_url: str
+    """The token store, with its tokenizer."""
+    blanks_key: str
+    """Names the blanks that the store may hold already, drawn in advance."""
+    run_url: str | None = None
+    """For commands that show a step's examples."""
+
+    def begin(self, place: Place) -> Training:
+        """Raises UserError and DataError where the store or the model to begin with does not serve."""
+        recipe, train = self.recipe, self.recipe.train
+        store = TokenStore.open(self.store_url, cache=cache_of(recipe.data))
+        tokenizer = Tokenizer.load(self.store_url)
+        settings = self._feed_settings(store, tokenizer, place)
+        mixture = resolve(recipe.blanks)
+        model = initial_model(
+            self.model, seed=train.seed, init_from=None if place.is_restored else recipe.model.init_from
+        ).to(place.ranks.device)
+        step = TrainStep(
+            model,
+            num_objectives=len(mixture.names),
+            precision=place.precision,
+            options=LossOptions(train.label_smoothing, train.z_loss),
+            compiled=train.compile,
+            checkpoint_activations=train.checkpoint_activations,
+        )
+        held_out = validation_of(
+            store,
+            self._feed_settings(store, tokenizer, place, "validation"),
+            recipe.blanks.mask_tokens,
+            rows=train.eval_rows,
+            micro_rows=train.micro_rows,
+        )
+        return Training(
+            model=model,
+            step=step,
+            objectives=mixture.names,
+            shares=mixture.shares,
+            steps=functools.partial(self._steps, store, settings, place),
+            to_device=functools.partial(to_device, device=place.ranks.device),
+            validate=functools.partial(validate, step, held_out, place) if held_out.places else None,
+            points=self._points,
+            flops_per_token=self.budget.flops_per_token,
+            look_at=lambda step: f"python workflows/inspect_run.py --run {self.run_url or ''} --step {step}",
+        )
+
+    def _steps(self, store: TokenStore, settings: Recipe, place: Place, start: int, stop: int) -> Iterator[Step]:
+        ranks, windows = place.ranks, 2 * max(len(store.parts), 1)  # the one being read and the next, of each store
+        return steps(
+            Reader(store.train, settings, cached_groups=windows * self.recipe.train.window),
+            batch_plan(self.budget, store, self.recipe),
+            start=start,
+            stop=stop,
+            rank=ranks.rank,
+            world=ranks.world,
+            finish=page_lock if ranks.device.type == "cuda" else None,
+        )
+
+    def _feed_settings(self, store: TokenStore, tokenizer: Tokenizer, place: Place, split: str = "train") -> Recipe:
+        return recipe_of(
+            store,
+            tokenizer,
+            self.recipe.blanks,
+            split=split,
+            plan_key=self.blanks_key,
+            expand_on_device=place.ranks.device.type == "cuda",
+        )
+
+    def _points(self, step: int) -> dict[str, float]:
+        return {"data/tokens": step * self.budget.step_tokens, "data/epoch": step / self.budget.epoch_steps}
