@@ -34,7 +34,7 @@ from _figures import Figures, digest, file_times, run_figures, store_figures
 _DOCUMENTS = 400  # of each reader
 _STEPS = 30
 _STOP_AFTER = 10  # steps
-_PATIENCE_S = 300.0  # for one command
+_PATIENCE_S = 600.0  # for one command
 _MISSING, _FAILED = "missing", "failed"
 _ANSWERS = Path(__file__).with_name("_answers.py")
 _COMMON: dict[str, Any] = {
@@ -166,15 +166,15 @@ def show(rows: list[Row], revision: str) -> int:
 
 
 def _compare_sides(earlier: Side, now: Side) -> list[Row]:
-    found: dict[str, Figures] = {}
     for side in (earlier, now):
         _revision.check_modules(side.tree)
-        found[side.name] = {name: value for case in _CASES for name, value in _make(side, case).items()}
+    rows: list[Row] = []
+    for case in _CASES:
+        rows += compare(_make(earlier, case), _make(now, case))
     model = earlier.run(_CASES[0]) / "model"
-    for side in (earlier, now):
-        found[side.name] |= _answers(side, model)
+    rows += compare(_answers(earlier, model), _answers(now, model))
     (case,) = (case for case in _CASES if case.workers == 2)
-    return compare(found[earlier.name], found[now.name]) + _continue(earlier, now, case)
+    return rows + _continue(earlier, now, case)
 
 
 def _continue(earlier: Side, now: Side, case: Case) -> list[Row]:
