@@ -1,4 +1,7 @@
-"""Files as they should not be: well-formed ones of every format, then damaged; each a function of one integer."""
+"""Files as they should not be: well-formed ones of every format, then damaged; each a function of one integer.
+
+All are small: none would hang or exhaust a parser or an unpacker, with or without our guards.
+"""
 
 import bz2
 import gzip
@@ -85,7 +88,7 @@ def _json_lines(rng: random.Random, size: int) -> bytes:
 
 def _deep_json(rng: random.Random, size: int) -> bytes:
     opening = rng.choice(['{"text":', "[", '[{"a":', '{"text": "x", "a": ['])
-    return opening.encode() * (100 * size) + rng.choice([b"", b"\n", b"1" + b"]" * (100 * size)])
+    return opening.encode() * (30 * size) + rng.choice([b"", b"\n", b"1" + b"]" * (30 * size)])
 
 
 def _csv(rng: random.Random, size: int) -> bytes:
@@ -129,7 +132,7 @@ def _wiki_dump(rng: random.Random, size: int) -> bytes:
 
 def _deep_markup(rng: random.Random, size: int) -> bytes:
     opening = rng.choice(["{{a|", "[[a|", "<doc id=", "<b>", "'''", "{|\n|", "<page><title>", "<ref>"])
-    return b"<mediawiki><page><ns>0</ns><revision><text>" * rng.choice([0, 1]) + (opening * (20 * size)).encode()
+    return b"<mediawiki><page><ns>0</ns><revision><text>" * rng.choice([0, 1]) + (opening * (5 * size)).encode()
 
 
 def _doc_blocks(rng: random.Random, size: int) -> bytes:
@@ -173,7 +176,7 @@ def _parquet(rng: random.Random, size: int) -> bytes:
 def _python(rng: random.Random, size: int) -> bytes:
     nested = "".join(" " * depth + "class A:\n" for depth in range(rng.choice([1, 30, 150])))
     return rng.choice(
-        [f'"""{_text(rng) * 9}"""\n', "x = " + "(" * 20 * size, nested, "def f(:\n", "\x00", "-" * 9999]
+        [f'"""{_text(rng) * 9}"""\n', "x = " + "(" * 20 * size, nested, "def f(:\n", "\x00", "-" * 75 * size]
     ).encode()
 
 

@@ -23,7 +23,7 @@ WAYS = [
     *(("text", {"per": per}) for per in ("line", "paragraph")),
     ("csv", {"delimiter": ";"}),
 ]
-MEGABYTES = 100
+MEGABYTES = 20
 
 
 def check(seed: int, folder: Path) -> None:
@@ -67,8 +67,8 @@ def test_none_of_ten_thousand_files_ends_the_reading(tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", NAMES)
-def test_a_line_of_100_megabytes_is_read(name, tmp_path):
-    """A line that closes nothing it opens, in the format of the reader."""
+def test_a_line_of_20_megabytes_is_read(name, tmp_path):
+    """A line of words that begins a record in the format of the reader, and does not end it."""
     begin = {
         "jsonl": b'{"text": "',
         "csv": b'text\n"',
@@ -78,6 +78,6 @@ def test_a_line_of_100_megabytes_is_read(name, tmp_path):
         "pydocs": b'"""',
         "parquet": b"PAR1",
     }.get(name, b"")
-    (tmp_path / "f").write_bytes(begin + b"[[word {{" * (MEGABYTES * 1_000_000 // 9))
+    (tmp_path / "f").write_bytes(begin + b"word " * (MEGABYTES * 1_000_000 // 5))
     file = InputFile(0, "s", name, {}, str(tmp_path / "f"), "f", 0, "1")
     assert list(read_documents(file))
