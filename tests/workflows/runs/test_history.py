@@ -63,7 +63,7 @@ def look(past, monkeypatch, capsys):
 
 
 def test_a_batch_is_what_the_ranks_of_a_training_read(past, tiny_store):
-    """Law 8's other half: the rebuilt batch has the fingerprint of the micro-batches that a feed makes of the step."""
+    """Law 13, afterwards: the rebuilt batch has the fingerprint of the micro-batches that a feed makes of the step."""
     opened = history.open_past(str(past))
     assert opened.plan.micro_batches > 1
     reader = micro_batches.Reader(tiny_store.train, history._reader(opened).recipe)
