@@ -1,4 +1,4 @@
-"""docs/guide.md keeps its word: its reader and its objective work as they are printed."""
+"""The pages keep their word: the guide's reader and objective work as printed, and what pages name is there."""
 
 import importlib
 import re
@@ -17,7 +17,10 @@ from pipelines.corpus.reading import read_documents
 from pipelines.corpus.sources import Source, list_inputs
 from pipelines.feed import examples
 
-GUIDE = Path(__file__).resolve().parents[1] / "docs" / "guide.md"
+ROOT = Path(__file__).resolve().parents[1]
+GUIDE = ROOT / "docs" / "guide.md"
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+OURS = "pipelines|glm_model|workflows|infra"
 
 
 @pytest.fixture
@@ -68,3 +71,49 @@ def test_the_reader_reads_poems(printed, tmp_path):
     )
     (file,) = list_inputs([source])
     assert [(d.text, d.offset) for d in read_documents(file)] == [("Roses are red.", 0), ("Violets are blue.", 19)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_and_modules_that_a_page_names_exist(page):
+    text = page.read_text()
+    if page.name == "CHANGELOG.md":
+        text = re.sub(r"`[^`]*` -> ", "", text)  # what moved is not where it was
+    files = re.findall(rf"(?<![\w/.])(?:{OURS}|tests|benchmarks|docs)/[\w./-]*\w(?![\w<*])", text)
+    modules = [name.rpartition(".") for name in re.findall(rf"(?<![\w/.])(?:{OURS})(?:\.\w+)+(?!/)", text)]
+    assert [name for name in files if not (ROOT / name).exists()] == []
+    assert [
+        f"{module}.{name}" for module, _, name in modules if not (is_module(module) or is_module(f"{module}.{name}"))
+    ] == []
+
+
+def is_module(name: str) -> bool:
+    path = ROOT / name.replace(".", "/")
+    return path.is_dir() or path.with_suffix(".py").exists()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_of_a_page_lead_somewhere(page):
+    text = page.read_text()
+    for place, heading in re.findall(r"\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)", text):
+        target = page.parent / place if place else page
+        assert target.exists(), place
+        if heading:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(), re.M)
+            assert heading in [re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in headings]
+
+
+def test_the_laws_that_code_and_tests_cite_have_a_row():
+    laws = re.findall(r"^\| (\d+) \|", (ROOT / "docs" / "laws.md").read_text(), re.M)
+    assert laws == [str(number) for number in range(1, 23)]
+    cited = set()
+    for folder in (*OURS.split("|"), "tests", "docs"):
+        for path in (ROOT / folder).rglob("*.*"):
+            if path.suffix in (".py", ".md"):
+                for numbers in re.findall(r"\b[Ll]aws? (\d+(?:(?:, | and )\d+)*)", path.read_text()):
+                    cited |= set(re.findall(r"\d+", numbers))
+    assert {"10", "11"} <= cited <= set(laws)
+
+
+def test_each_law_is_held_by_files_or_says_what_it_comes_with():
+    for row in re.findall(r"^\| \d+ \| .* \| (.*) \|$", (ROOT / "docs" / "laws.md").read_text(), re.M):
+        assert row.startswith(("`tests/", "comes with ")), row

@@ -16,11 +16,15 @@ import subprocess
 import sys
 import time
 import urllib.request
+from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 import pytest
+import yaml
+
+from pipelines import plugins, readers
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = re.compile(r"(?:^|\s)python (workflows/\w+\.py)\b(.*)", re.DOTALL)
@@ -93,6 +97,15 @@ def test_files_and_pages_that_readme_links_to_exist():
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)", (ROOT / "README.md").read_text())
     assert links
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+@pytest.mark.parametrize("name", plugins.names(readers))
+def test_readers_and_their_options_are_listed_with_the_defaults(name):
+    (row,) = re.findall(rf"^\| `{name}` \|.*\|(.*)\|$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    listed = {key: yaml.safe_load(value) for key, value in re.findall(r"`(\w+): ([^`]*)`", row)}
+    options = readers.options(name, {})
+    assert (readers.options(name, listed) if listed else None) == options
+    assert list(listed) == ([field.name for field in fields(options)] if options else [])
 
 
 def test_continuous_integration_runs_what_readme_says_and_nothing_else():
