@@ -27,7 +27,7 @@ import torch
 from glm_model import from_pretrained
 from glm_model.train import TrainStep
 from infra import storage
-from pipelines.feed import micro_batches
+from pipelines.feed.examples import feed_settings
 from pipelines.names import text_url
 from pipelines.store.format import Split
 from pipelines.store.lineage import documents_of
@@ -71,11 +71,11 @@ def main() -> None:
 
 def _model(past: Past) -> dict[str, float]:
     """Validation of the run's model on all held-out rows."""
-    recipe = micro_batches.recipe_of(past.store, past.tokenizer, past.recipe.blanks, split="validation")
+    settings = feed_settings(past.store, past.tokenizer, past.recipe.blanks, split="validation")
     masks = past.recipe.blanks.mask_tokens
-    validation = validation_of(past.store, recipe, masks, rows=past.store.validation.rows, micro_rows=1)
+    validation = validation_of(past.store, settings, masks, rows=past.store.validation.rows, micro_rows=1)
     model = from_pretrained(storage.join(past.url, "model"))
-    step = TrainStep(model, num_objectives=len(recipe.mixture.names), precision=past.recipe.train.precision)
+    step = TrainStep(model, num_objectives=len(settings.mixture.names), precision=past.recipe.train.precision)
     return evaluate(step, validation, Ranks(0, 1, torch.device("cpu")))
 
 

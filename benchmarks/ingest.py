@@ -103,17 +103,17 @@ class _Opened:
     ) -> None:
         from glm_model.tokenizer import Tokenizer
         from pipelines.blanks.mixture import BlanksConfig
-        from pipelines.feed import micro_batches as feed
+        from pipelines.feed.examples import feed_settings
         from pipelines.feed.order import BatchPlan
-        from pipelines.feed.stored_blanks import plan_key
+        from pipelines.feed.stored_blanks import blanks_key
         from pipelines.store.format import TokenStore
 
         self.store, self.tokenizer = TokenStore.open(url, cache=cache), Tokenizer.load(url)
         settings = self.store.manifest["settings"]
         config, width = BlanksConfig(**settings["blanks"]), settings["row_width"]
-        key = plan_key(config, mixture.resolve(config), seed=config.seed, width=width) if stored else None
-        self.recipe = feed.recipe_of(
-            self.store, self.tokenizer, config, plan_key=key, expand_on_device=expand_on_device
+        key = blanks_key(config, mixture.resolve(config), seed=config.seed, width=width) if stored else None
+        self.settings = feed_settings(
+            self.store, self.tokenizer, config, blanks_key=key, expand_on_device=expand_on_device
         )
         groups = tuple(self.store.train.group_rows.tolist())
         self.plan = BatchPlan(groups, seed=1, micro_rows=1, micro_batches=micro_batches)
@@ -121,10 +121,10 @@ class _Opened:
 
 def _fed(opened: _Opened) -> Iterator[list[Any]]:
     """The micro-batches of step after step, as a train worker gets them."""
-    from pipelines.feed import micro_batches as feed
+    from pipelines.feed.micro_batches import RowReader, steps
 
-    reader = feed.Reader(opened.store.train, opened.recipe)
-    for item in feed.steps(reader, opened.plan, start=0, stop=1 << 40, rank=0, world=1):
+    reader = RowReader(opened.store.train, opened.settings)
+    for item in steps(reader, opened.plan, start=0, stop=1 << 40, rank=0, world=1):
         yield [micro_batch for _, micro_batch in item.micro_batches]
 
 
@@ -134,10 +134,10 @@ def _split(opened: _Opened, filesystem: Any = None) -> Iterator[list[Any]]:
     import ray.data
 
     from pipelines.blanks import draw
-    from pipelines.feed import micro_batches as feed
+    from pipelines.feed.micro_batches import make_micro_batches
     from pipelines.store.format import read_rows
 
-    train, recipe = opened.store.train, opened.recipe
+    train, settings = opened.store.train, opened.settings
     files = [f"{train.base(number)}/{shard.path}".removeprefix("s3://") for number, shard in enumerate(train.shards)]
     (part,) = ray.data.read_parquet(files, filesystem=filesystem).streaming_split(1)
     for epoch in itertools.count():
@@ -146,9 +146,9 @@ def _split(opened: _Opened, filesystem: Any = None) -> Iterator[list[Any]]:
         ):
             rows = read_rows(pa.table(table), train.dtype)
             drawn, _ = draw.draw_rows(
-                recipe.mixture, rows, recipe.vocabulary, seed=recipe.seed, epoch=epoch, width=recipe.width
+                settings.mixture, rows, settings.token_classes, seed=settings.seed, epoch=epoch, width=settings.width
             )
-            yield feed.lay_out(rows, drawn, [1] * (len(rows.row_offsets) - 1), recipe)
+            yield make_micro_batches(rows, drawn, [1] * (len(rows.row_offsets) - 1), settings)
 
 
 def _rate(
@@ -175,10 +175,10 @@ def _data_wait_share(source: Callable[[_Opened], Iterator[list[Any]]], url: str,
     from workflows.training.to_device import to_device
 
     opened = _Opened(url, micro_batches=1)
-    length = opened.recipe.sequence_length
+    length = opened.settings.sequence_length
     step = TrainStep(
         GLM(sized("mini", vocab_size=opened.tokenizer.padded_vocab_size, positions=length)),
-        num_objectives=len(opened.recipe.mixture.names),
+        num_objectives=len(opened.settings.mixture.names),
     )
     optimizer = make_optimizer(step, OptimConfig())
     waited = started_at = 0.0
@@ -231,7 +231,7 @@ def _read_amplifications(url: str) -> dict[str, float]:
             opened = _Opened("s3://benchmark/store", stored=source is _fed, micro_batches=1, cache=cache)
             shards, rows = opened.store.train.shards, opened.store.train.rows
             row_bytes = _bytes_of(url, lambda path: path in {shard.path for shard in shards})
-            plan_bytes = _bytes_of(url, lambda path: path.startswith(f"plans/{opened.recipe.plan_key}/train/"))
+            plan_bytes = _bytes_of(url, lambda path: path.startswith(f"plans/{opened.settings.blanks_key}/train/"))
             with contextlib.closing(source(opened, **how)) as steps:
                 first, second = fetched(steps, rows), fetched(steps, rows)
             return [(first + second) / (2 * row_bytes + plan_bytes), second / row_bytes]

@@ -31,7 +31,7 @@ from pipelines.blanks.mixture import BlanksConfig
 from pipelines.feed import examples
 from pipelines.objectives.token import length_probabilities
 from pipelines.ragged import RowBatch
-from pipelines.token_classes import Vocabulary
+from pipelines.token_classes import TokenClasses
 
 LENGTH, ROW_SEGMENTS, WIDTH = 512, 14, 8192
 BATCH_ROWS = 8
@@ -42,7 +42,7 @@ MARKS = Marks(sop=SOP, eop=EOP, pad=0)
 
 def main() -> None:
     options = _options()
-    rows, vocabulary = _segments(options.segments)
+    rows, token_classes = _segments(options.segments)
     mixture = resolve(BlanksConfig(mixture="glm"))
     packed = batches(rows, BATCH_ROWS)
     single = batches(rows, 1)
@@ -52,17 +52,17 @@ def main() -> None:
 
     def expand(batches: list[RowBatch]) -> None:
         for batch in batches:
-            drawn = draw.draw(mixture, batch, vocabulary, seed=1, epoch=0)
-            examples.lay_out(batch, drawn, mixture, vocabulary, width=WIDTH, marks=MARKS, length=LENGTH)
+            drawn = draw.draw(mixture, batch, token_classes, seed=1, epoch=0)
+            examples.lay_out(batch, drawn, mixture, token_classes, width=WIDTH, marks=MARKS, length=LENGTH)
 
-    drawn = [draw.draw(mixture, batch, vocabulary, seed=1, epoch=0) for batch in packed]
+    drawn = [draw.draw(mixture, batch, token_classes, seed=1, epoch=0) for batch in packed]
 
     def lay_out() -> None:
         for batch, its in zip(packed, drawn, strict=True):
-            examples.lay_out(batch, its, mixture, vocabulary, width=WIDTH, marks=MARKS, length=LENGTH)
+            examples.lay_out(batch, its, mixture, token_classes, width=WIDTH, marks=MARKS, length=LENGTH)
 
     contenders: dict[str, tuple[Callable[[], object], int]] = {
-        "plan": (lambda: draw.draw(mixture, rows, vocabulary, seed=1, epoch=0), options.segments),
+        "plan": (lambda: draw.draw(mixture, rows, token_classes, seed=1, epoch=0), options.segments),
         "expand": (lambda: expand(packed), options.segments),
         "expand, 1 row": (lambda: expand(single), options.segments),
         "layout alone": (lay_out, options.segments),
@@ -187,15 +187,15 @@ def batches(rows: RowBatch, num_rows: int) -> list[RowBatch]:
     return parts
 
 
-def _segments(count: int) -> tuple[RowBatch, Vocabulary]:
+def _segments(count: int) -> tuple[RowBatch, TokenClasses]:
     rng = np.random.default_rng(0)
     tokens = rng.integers(20, 990, count * LENGTH).astype(np.uint16)
     tokens[::LENGTH] = 1
     tokens[LENGTH - 1 :: LENGTH] = 0
-    vocabulary = Vocabulary(1, 0, {"mask": MASK, "smask": 993, "gmask": 992}, np.zeros(1000, np.uint8))
+    token_classes = TokenClasses(1, 0, {"mask": MASK, "smask": 993, "gmask": 992}, np.zeros(1000, np.uint8))
     offsets = np.arange(count + 1) * LENGTH
     return RowBatch(tokens, offsets, rng.integers(0, 1 << 63, count).astype(np.uint64), offsets[1:] * 4, offsets), (
-        vocabulary
+        token_classes
     )
 
 

@@ -183,7 +183,7 @@ def _job(options: argparse.Namespace) -> tuple["Job", Any]:
     from infra import config
     from infra.tracking.mlflow_runs import NOT_TRACKED
     from pipelines.store.format import TokenStore
-    from pipelines.token_classes import Vocabulary
+    from pipelines.token_classes import TokenClasses
     from workflows.runs import run as runs
     from workflows.settings.budget import make_budget
     from workflows.settings.recipe import Recipe
@@ -203,7 +203,7 @@ def _job(options: argparse.Namespace) -> tuple["Job", Any]:
     recipe.blanks = type(recipe.blanks)(**opened.manifest["settings"]["blanks"])
     tokenizer = Tokenizer.load(opened.url)
     shape = model_config(recipe, opened, tokenizer)
-    budget = make_budget(recipe, opened, shape, Vocabulary.of(tokenizer))
+    budget = make_budget(recipe, opened, shape, TokenClasses.of(tokenizer))
     run = runs.Run.of(recipe, "overhead")
     return runs.worker_job(recipe, run, opened, budget, shape, NOT_TRACKED, link=None), recipe
 

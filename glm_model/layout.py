@@ -55,7 +55,7 @@ class Example:
     def arrays(self) -> dict[str, IntArray]:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
-    def rows(self, start: int, stop: int) -> "Example":
+    def slice_rows(self, start: int, stop: int) -> "Example":
         """The rows start .. stop - 1 of a batch, as views."""
         return Example(*(array[start:stop] for array in self.arrays().values()))
 

@@ -140,19 +140,19 @@ def prepare_plans(
     """
     mixture = resolve(blanks_config)
     width, seed, url = opened.manifest["settings"]["row_width"], blanks_config.seed, opened.url
-    key = stored_blanks.plan_key(blanks_config, mixture, seed=seed, width=width)
+    key = stored_blanks.blanks_key(blanks_config, mixture, seed=seed, width=width)
     wanted = [("validation", 0), *(("train", epoch) for epoch in range(config.plan_epochs))]
     items = []
     for name, epoch in wanted:
         split = opened.validation if name == "validation" else opened.train
         for shard, entry in enumerate(split.shards):
-            if not storage.exists(storage.join(url, stored_blanks.plan_path(key, name, epoch, entry.path))):
+            if not storage.exists(storage.join(url, stored_blanks.blanks_path(key, name, epoch, entry.path))):
                 items.append({"split": name, "shard": shard, "epoch": epoch})
 
     def task(item: dict[str, Any]) -> dict[str, Any]:
         here = format.TokenStore.open(url)
         split = here.validation if item["split"] == "validation" else here.train
-        return stored_blanks.write_plan(
+        return stored_blanks.write_blanks(
             url,
             split,
             item["shard"],

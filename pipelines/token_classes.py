@@ -36,7 +36,7 @@ _ABBREVIATIONS = frozenset([
 
 
 @dataclass(frozen=True, slots=True)
-class Vocabulary:
+class TokenClasses:
     """cls, eos: ids; masks: id of each kind of mask, -1 where absent; classes: uint8 [V], the bits above of every
     token.
     """
@@ -47,10 +47,10 @@ class Vocabulary:
     classes: np.ndarray
 
     @staticmethod
-    def of(tokenizer: Tokenizer) -> "Vocabulary":
+    def of(tokenizer: Tokenizer) -> "TokenClasses":
         special = tokenizer.special
         masks = {"mask": special.mask, "smask": special.smask, "gmask": special.gmask}
-        return Vocabulary(special.cls, special.eos, masks, classify(tokenizer.pieces()))
+        return TokenClasses(special.cls, special.eos, masks, classify(tokenizer.pieces()))
 
 
 def classify(pieces: list[str]) -> np.ndarray:

@@ -47,11 +47,11 @@ def test_the_objective_is_short_and_keeps_the_laws(printed):
     assert len(code.splitlines()) < 60
     mixture = resolve(BlanksConfig(mixture={"token": 0.5, "guide_package.one_token": 0.5}))
     rows = small.numbers([1, 2, 30, 200] * 20, [True, False] * 40)
-    drawn = draw.draw(mixture, rows, small.golden_vocabulary(), seed=1, epoch=0)
+    drawn = draw.draw(mixture, rows, small.golden_classes(), seed=1, epoch=0)
     mine = np.flatnonzero(drawn.objective == 1)
     assert len(mine) > 10
     assert (np.diff(drawn.span_offsets)[mine] == 1).all()
-    ragged = examples.ragged(rows, drawn, mixture, small.golden_vocabulary(), sop=990, length=512)
+    ragged = examples.ragged(rows, drawn, mixture, small.golden_classes(), sop=990, length=512)
     check_spans(ragged)
     sizes = draw.positions(rows, drawn, mixture)
     laid_out = expand(ragged, np.arange(len(sizes) + 1), width=int(sizes.max()), marks=small.GOLDEN_MARKS)

@@ -23,7 +23,7 @@ from pipelines.blanks import draw
 from pipelines.blanks.mixture import resolve
 from pipelines.prepare import find_store
 from pipelines.store.format import Split, TokenStore
-from pipelines.token_classes import Vocabulary
+from pipelines.token_classes import TokenClasses
 from pipelines.views import render
 from pipelines.views.export import export
 from pipelines.views.statistics import Histogram, histograms
@@ -101,7 +101,7 @@ def _examples(recipe: InspectRecipe, opened: TokenStore, split: Split, tokenizer
 
 
 def _histograms(recipe: InspectRecipe, opened: TokenStore, split: Split, tokenizer: Tokenizer) -> list[Histogram]:
-    mixture, vocabulary = resolve(recipe.blanks), Vocabulary.of(tokenizer)
+    mixture, vocabulary = resolve(recipe.blanks), TokenClasses.of(tokenizer)
     width = opened.manifest["settings"]["row_width"]
     groups = [split.read_group(group) for group in range(min(recipe.inspect.groups, len(split.group_rows)))]
     rows = ragged.concatenate_rows(groups)

@@ -24,7 +24,7 @@ from infra.console import Console
 from infra.errors import Interrupted, UserError, run_main
 from pipelines.prepare import find_store
 from pipelines.store.format import TokenStore
-from pipelines.token_classes import Vocabulary
+from pipelines.token_classes import TokenClasses
 from workflows.runs import report
 from workflows.runs import run as runs
 from workflows.runs.final_model import export, fill_examples
@@ -86,7 +86,7 @@ def _plan(recipe: Recipe, name: str, screen: Console, *, calibrate: bool) -> Non
     if find_store(recipe.data, recipe.blanks) is None:
         raise UserError("--calibrate needs the token store", try_="python workflows/prepare.py --config <recipe>")
 
-    def pace(opened: TokenStore, shape: GLMConfig, vocabulary: Vocabulary) -> Pace:
+    def pace(opened: TokenStore, shape: GLMConfig, vocabulary: TokenClasses) -> Pace:
         _check_memory(recipe, shape)
         return measure_pace(recipe, runs.Run.of(recipe, name), opened, shape, vocabulary, screen.line)
 
@@ -136,7 +136,7 @@ def train(recipe: Recipe, run: runs.Run, opened: TokenStore, screen: Console) ->
     tokenizer = Tokenizer.load(opened.url)
     shape = settle_model(run, recipe, lambda: model_config(recipe, opened, tokenizer))
     _check_memory(recipe, shape)
-    budget = _settled(recipe, run, opened, shape, Vocabulary.of(tokenizer), screen)
+    budget = _settled(recipe, run, opened, shape, TokenClasses.of(tokenizer), screen)
     handle = runs.start(recipe, run, opened, budget)
     report.show_header(recipe, run, opened, budget, handle, screen)
     if recipe.run.fresh:
@@ -161,7 +161,7 @@ def _check_memory(recipe: Recipe, shape: GLMConfig) -> None:
 
 
 def _settled(
-    recipe: Recipe, run: runs.Run, opened: TokenStore, shape: GLMConfig, vocabulary: Vocabulary, screen: Console
+    recipe: Recipe, run: runs.Run, opened: TokenStore, shape: GLMConfig, vocabulary: TokenClasses, screen: Console
 ) -> Budget:
     """The run's budget; of a new run that is given in hours, after timing a few steps."""
     steps = run.record.get("steps")

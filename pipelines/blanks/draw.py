@@ -15,7 +15,7 @@ from pipelines import keyed
 from pipelines.blanks.mixture import Mixture
 from pipelines.objectives import SegmentBatch
 from pipelines.ragged import RowBatch, take_ragged
-from pipelines.token_classes import Vocabulary
+from pipelines.token_classes import TokenClasses
 
 _OBJECTIVE, _KEY = 101, 102  # streams of draws
 _MAX_DRAWS = 64
@@ -30,7 +30,13 @@ class Blanks(NamedTuple):
 
 
 def draw(
-    mixture: Mixture, rows: RowBatch, vocabulary: Vocabulary, *, seed: int, epoch: int, attempt: int | np.ndarray = 0
+    mixture: Mixture,
+    rows: RowBatch,
+    token_classes: TokenClasses,
+    *,
+    seed: int,
+    epoch: int,
+    attempt: int | np.ndarray = 0,
 ) -> Blanks:
     """The blanks of every segment of `rows`. `attempt` (a number, or one per segment) selects an independent redraw."""
     base = keyed.fold(seed, epoch)[0]
@@ -42,10 +48,10 @@ def draw(
     for index, (module, config) in enumerate(zip(mixture.modules, mixture.configs, strict=True)):
         members = np.flatnonzero(objective == index)
         if len(members) == len(keys):
-            batch = SegmentBatch(rows.tokens, rows.offsets, keys, vocabulary)
+            batch = SegmentBatch(rows.tokens, rows.offsets, keys, token_classes)
         else:
             tokens, offsets = take_ragged(rows.tokens, rows.offsets, members)
-            batch = SegmentBatch(tokens, offsets, keys[members], vocabulary)
+            batch = SegmentBatch(tokens, offsets, keys[members], token_classes)
         if len(members):
             parts.append((members, *module.spans(batch, config)))
     spans, span_offsets = _merge(parts, len(keys))
@@ -56,7 +62,7 @@ def draw(
 
 
 def draw_rows(
-    mixture: Mixture, rows: RowBatch, vocabulary: Vocabulary, *, seed: int, epoch: int, width: int
+    mixture: Mixture, rows: RowBatch, token_classes: TokenClasses, *, seed: int, epoch: int, width: int
 ) -> tuple[Blanks, np.ndarray]:
     """Blanks whose expansion fits each row in `width` positions, and the number of redraws of each row [R] (0 nearly
     always).
@@ -65,7 +71,7 @@ def draw_rows(
     same has all its segments drawn again with the next attempt number, a rule on that row alone. Raises UserError when
     the rows were packed for a mixture that expands less.
     """
-    blanks = draw(mixture, rows, vocabulary, seed=seed, epoch=epoch)
+    blanks = draw(mixture, rows, token_classes, seed=seed, epoch=epoch)
     redraws = np.zeros(len(rows.row_offsets) - 1, np.int64)
     for attempt in range(1, _MAX_DRAWS):
         sizes = positions(rows, blanks, mixture)
@@ -75,7 +81,7 @@ def draw_rows(
             return blanks, redraws
         redraws[over] = attempt
         attempts = np.repeat(redraws, np.diff(rows.row_offsets))
-        blanks = draw(mixture, rows, vocabulary, seed=seed, epoch=epoch, attempt=attempts)
+        blanks = draw(mixture, rows, token_classes, seed=seed, epoch=epoch, attempt=attempts)
     raise UserError(
         f"the blanks of a row need more than its {width} positions, {_MAX_DRAWS} times in a row",
         why="the store was packed for a mixture that expands less",
@@ -88,9 +94,9 @@ def positions(rows: RowBatch, blanks: Blanks, mixture: Mixture) -> np.ndarray:
     return np.diff(rows.offsets) if mixture.form.in_place else expanded_lengths(rows.offsets, blanks.span_offsets)
 
 
-def moments(mixture: Mixture, rows: RowBatch, vocabulary: Vocabulary) -> tuple[np.ndarray, np.ndarray]:
+def moments(mixture: Mixture, rows: RowBatch, token_classes: TokenClasses) -> tuple[np.ndarray, np.ndarray]:
     """(mean, variance) of the positions that each segment takes once laid out, [N], over the draws of the mixture."""
-    batch = SegmentBatch(rows.tokens, rows.offsets, rows.ids, vocabulary)
+    batch = SegmentBatch(rows.tokens, rows.offsets, rows.ids, token_classes)
     if mixture.form.in_place:
         return batch.lengths.astype(np.float64), np.zeros(len(batch))
     mean, square = np.zeros(len(batch)), np.zeros(len(batch))

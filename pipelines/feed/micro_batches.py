@@ -18,64 +18,21 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow.parquet as pq
 
-from glm_model.layout import Example, Marks, Packed
-from glm_model.tokenizer import Tokenizer
+from glm_model.layout import Example, Packed
 from infra import storage
 from infra.storage import parquet
 from pipelines import keyed, ragged
 from pipelines.blanks import draw
 from pipelines.blanks.draw import Blanks
-from pipelines.blanks.mixture import BlanksConfig, Mixture, resolve
+from pipelines.blanks.mixture import Mixture
 from pipelines.feed import examples, stored_blanks
+from pipelines.feed.examples import FeedSettings
 from pipelines.feed.order import BatchPlan, RowPlaces
 from pipelines.ragged import RowBatch
-from pipelines.store.format import Split, TokenStore
-from pipelines.token_classes import Vocabulary
+from pipelines.store.format import Split
 
 # Rows in one call of the layout: array operations pay by the batch, and more rows leave the processor's cache.
 _ROWS_TOGETHER = 8
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What decides how rows become examples. plan_key: folder of stored plans to use where they exist, or None;
-    expand_on_device: leave the layout to the device that trains (`glm_model.device_layout`), the result being the same.
-    Forms that it does not know (ablations) are laid out on the host all the same.
-    """
-
-    split_name: str
-    mixture: Mixture
-    vocabulary: Vocabulary
-    marks: Marks
-    seed: int
-    width: int
-    sequence_length: int
-    plan_key: str | None
-    expand_on_device: bool = False
-
-
-def recipe_of(
-    opened: TokenStore,
-    tokenizer: Tokenizer,
-    config: BlanksConfig,
-    *,
-    split: str = "train",
-    plan_key: str | None = None,
-    expand_on_device: bool = False,
-) -> Recipe:
-    """How a run with these blanks reads a store."""
-    special, settings = tokenizer.special, opened.manifest["settings"]
-    return Recipe(
-        split_name=split,
-        mixture=resolve(config),
-        vocabulary=Vocabulary.of(tokenizer),
-        marks=Marks(sop=special.sop, eop=special.eop, pad=special.pad),
-        seed=config.seed,
-        width=settings["row_width"],
-        sequence_length=settings["sequence_length"],
-        plan_key=plan_key,
-        expand_on_device=expand_on_device,
-    )
 
 
 @dataclass
@@ -111,11 +68,11 @@ class Step:
         )
 
 
-class Reader:
+class RowReader:
     """Rows and their blanks by place, keeping the row groups of about two windows decoded."""
 
-    def __init__(self, split: Split, recipe: Recipe, *, cached_groups: int = 16) -> None:
-        self.split, self.recipe = split, recipe
+    def __init__(self, split: Split, settings: FeedSettings, *, cached_groups: int = 16) -> None:
+        self.split, self.settings = split, settings
         self._cache: OrderedDict[tuple[int, int], tuple[RowBatch, Blanks]] = OrderedDict()
         self._plan_files: dict[tuple[int, int], pq.ParquetFile | None] = {}
         self._cached_groups = cached_groups
@@ -127,9 +84,9 @@ class Reader:
     def micro_batches(self, places: list[RowPlaces]) -> list[MicroBatch]:
         """The rows at each of `places`, all laid out together, as a micro-batch each."""
         taken = [row for each in places for row in self._rows(each)]
-        return lay_out(*concatenate(taken), [len(each.row) for each in places], self.recipe)
+        return make_micro_batches(*concatenate(taken), [len(each.row) for each in places], self.settings)
 
-    def rows(self, places: RowPlaces) -> tuple[RowBatch, Blanks]:
+    def read(self, places: RowPlaces) -> tuple[RowBatch, Blanks]:
         """The rows at `places` and their blanks, in that order."""
         return concatenate(list(self._rows(places)))
 
@@ -151,10 +108,10 @@ class Reader:
         shard, index = self.split.group_places[group]
         file = self._plan_file(epoch, shard)
         if file is not None:
-            return stored_blanks.read_plan(file, index, rows)
-        recipe = self.recipe
+            return stored_blanks.read_blanks(file, index, rows)
+        settings = self.settings
         drawn, _ = draw.draw_rows(
-            recipe.mixture, rows, recipe.vocabulary, seed=recipe.seed, epoch=epoch, width=recipe.width
+            settings.mixture, rows, settings.token_classes, seed=settings.seed, epoch=epoch, width=settings.width
         )
         return drawn
 
@@ -162,9 +119,9 @@ class Reader:
         key = (epoch, shard)
         if key not in self._plan_files:
             self._plan_files[key] = None
-            if self.recipe.plan_key:
-                path = stored_blanks.plan_path(
-                    self.recipe.plan_key, self.recipe.split_name, epoch, self.split.shards[shard].path
+            if self.settings.blanks_key:
+                path = stored_blanks.blanks_path(
+                    self.settings.blanks_key, self.settings.split_name, epoch, self.split.shards[shard].path
                 )
                 url = storage.join(self.split.base(shard), path)
                 if storage.exists(url):
@@ -173,7 +130,7 @@ class Reader:
 
 
 def steps(
-    reader: Reader,
+    reader: RowReader,
     plan: BatchPlan,
     *,
     start: int,
@@ -228,34 +185,34 @@ def steps(
         thread.join(timeout=10)
 
 
-def _micro_batches(reader: Reader, plan: BatchPlan, step: int, indices: range) -> Iterator[MicroBatch]:
+def _micro_batches(reader: RowReader, plan: BatchPlan, step: int, indices: range) -> Iterator[MicroBatch]:
     together = max(_ROWS_TOGETHER // plan.micro_rows, 1)
     for first in range(0, len(indices), together):
         places = [plan.micro_batch(step, index) for index in indices[first : first + together]]
         yield from reader.micro_batches(places)
 
 
-def lay_out(rows: RowBatch, drawn: Blanks, sizes: list[int], recipe: Recipe) -> list[MicroBatch]:
+def make_micro_batches(rows: RowBatch, drawn: Blanks, sizes: list[int], settings: FeedSettings) -> list[MicroBatch]:
     """Rows and their blanks as consecutive micro-batches of so many rows each."""
     ends = list(itertools.accumulate(sizes, initial=0))
     parts = [take_rows(rows, drawn, first, last) for first, last in itertools.pairwise(ends)]
-    mixture, vocabulary, marks = recipe.mixture, recipe.vocabulary, recipe.marks
+    mixture, token_classes, marks = settings.mixture, settings.token_classes, settings.marks
     inputs: list[Example | Packed]
-    if recipe.expand_on_device and mixture.form.is_plain:
+    if settings.expand_on_device and mixture.form.is_plain:
         inputs = [
             Packed(
-                examples.ragged(*part, mixture, vocabulary, sop=marks.sop, length=recipe.sequence_length),
+                examples.ragged(*part, mixture, token_classes, sop=marks.sop, length=settings.sequence_length),
                 part[0].row_offsets,
-                recipe.width,
+                settings.width,
                 marks,
             )
             for part in parts
         ]
     else:
         example = examples.lay_out(
-            rows, drawn, mixture, vocabulary, width=recipe.width, marks=marks, length=recipe.sequence_length
+            rows, drawn, mixture, token_classes, width=settings.width, marks=marks, length=settings.sequence_length
         )
-        inputs = [example.rows(first, last) for first, last in itertools.pairwise(ends)]
+        inputs = [example.slice_rows(first, last) for first, last in itertools.pairwise(ends)]
     return [
         MicroBatch(each, len(part[0].tokens), _targets(part[1], mixture), fingerprint(*part))
         for each, part in zip(inputs, parts, strict=True)

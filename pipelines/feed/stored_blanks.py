@@ -21,7 +21,7 @@ from pipelines.blanks.draw import Blanks, draw_rows
 from pipelines.blanks.mixture import BlanksConfig, Mixture
 from pipelines.ragged import RowBatch
 from pipelines.store import format
-from pipelines.token_classes import Vocabulary
+from pipelines.token_classes import TokenClasses
 
 VERSION = 2
 _REDRAWN = b"redrawn_rows"
@@ -38,23 +38,23 @@ _SCHEMA = pa.schema(
 )
 
 
-def plan_key(config: BlanksConfig, mixture: Mixture, *, seed: int, width: int) -> str:
+def blanks_key(config: BlanksConfig, mixture: Mixture, *, seed: int, width: int) -> str:
     """Names the folder of the plans that a run with these settings may read."""
     settings = [asdict(c) for c in mixture.configs]
     content = [VERSION, mixture.names, mixture.shares, settings, config.order, seed, width]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def plan_path(key: str, split: str, epoch: int, shard_path: str) -> str:
+def blanks_path(key: str, split: str, epoch: int, shard_path: str) -> str:
     return f"plans/{key}/{split}/epoch-{epoch:05d}/{shard_path.rsplit('/', 1)[-1]}"
 
 
-def write_plan(
+def write_blanks(
     store_url: str,
     split: format.Split,
     shard: int,
     mixture: Mixture,
-    vocabulary: Vocabulary,
+    token_classes: TokenClasses,
     *,
     key: str,
     name: str,
@@ -67,19 +67,19 @@ def write_plan(
     first = int(np.searchsorted([place[0] for place in split.group_places], shard))
     for group in range(first, first + len(split.shards[shard].groups)):
         rows = split.read_group(group)
-        blanks, redraws = draw_rows(mixture, rows, vocabulary, seed=seed, epoch=epoch, width=width)
+        blanks, redraws = draw_rows(mixture, rows, token_classes, seed=seed, epoch=epoch, width=width)
         tables.append(_encode(rows, blanks, _wide(width)))
         redrawn += int((redraws > 0).sum())
         num_blanks += len(blanks.spans)
         num_segments += len(blanks.objective)
-    url = storage.join(store_url, plan_path(key, name, epoch, split.shards[shard].path))
+    url = storage.join(store_url, blanks_path(key, name, epoch, split.shards[shard].path))
     table = pa.concat_tables(tables) if tables else _SCHEMA.empty_table()
     table = table.replace_schema_metadata({"dtype": _wide(width).str, _REDRAWN: str(redrawn)})
     _write_groups(url, table, split.shards[shard].groups)
     return {"redrawn_rows": redrawn, "blanks": num_blanks, "segments": num_segments}
 
 
-def read_plan(file: pq.ParquetFile, group: int, rows: RowBatch) -> Blanks:
+def read_blanks(file: pq.ParquetFile, group: int, rows: RowBatch) -> Blanks:
     """The blanks of one row group of the shard that `file` plans for."""
     table = file.read_row_group(group)
     wide = np.dtype(table.schema.metadata[b"dtype"].decode())

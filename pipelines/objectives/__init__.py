@@ -22,7 +22,7 @@ from types import ModuleType
 import numpy as np
 
 from pipelines import plugins
-from pipelines.token_classes import Vocabulary
+from pipelines.token_classes import TokenClasses
 
 _CONTRACT = {
     "MASK": 'MASK = "mask", "smask" or "gmask"',
@@ -34,12 +34,12 @@ _CONTRACT = {
 
 @dataclass(frozen=True, slots=True)
 class SegmentBatch:
-    """What an objective sees: flat tokens [T], offsets [N+1], one uint64 key per segment [N], and the vocabulary."""
+    """What an objective sees: flat tokens [T], offsets [N+1], a uint64 key per segment [N], and the token classes."""
 
     tokens: np.ndarray
     offsets: np.ndarray
     keys: np.ndarray
-    vocabulary: Vocabulary
+    token_classes: TokenClasses
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -52,7 +52,7 @@ class SegmentBatch:
     @property
     def has_eos(self) -> np.ndarray:
         """bool [N]: the segment is the last of its document."""
-        return self.tokens[self.offsets[1:] - 1] == self.vocabulary.eos
+        return self.tokens[self.offsets[1:] - 1] == self.token_classes.eos
 
     @property
     def text_ends(self) -> np.ndarray:

@@ -59,7 +59,7 @@ def _sentences(batch: SegmentBatch) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     """(start, end, segment) of every sentence, start and end relative to the segment; a tail without end is a
     sentence.
     """
-    ends = sentence_ends(batch.tokens, batch.vocabulary.classes)
+    ends = sentence_ends(batch.tokens, batch.token_classes.classes)
     last_text = batch.offsets[:-1] + batch.text_ends - 1
     ends[batch.offsets[:-1]] = False  # [CLS]
     ends[batch.offsets[1:] - 1] = False  # eos, if there is one

@@ -23,7 +23,7 @@ from pipelines.ragged import RowBatch, Segments
 from pipelines.selection import dropped
 from pipelines.store import format, packing
 from pipelines.store.segments import chunk_documents, segment_documents
-from pipelines.token_classes import Vocabulary
+from pipelines.token_classes import TokenClasses
 
 _BATCH_BYTES = 4 << 20  # text tokenised at a time: bounds the memory of a task
 _SMALL_SHARD_BYTES = 4_000_000
@@ -121,10 +121,10 @@ def build_shard(
 
 
 @lru_cache(maxsize=1)  # it remembers words, tens of MB
-def tokenizer_of(store_url: str) -> tuple[Tokenizer, Vocabulary]:
+def tokenizer_of(store_url: str) -> tuple[Tokenizer, TokenClasses]:
     """A store's tokenizer and vocabulary, loaded once per worker process."""
     tokenizer = Tokenizer.load(store_url)
-    return tokenizer, Vocabulary.of(tokenizer)
+    return tokenizer, TokenClasses.of(tokenizer)
 
 
 class _Batch(NamedTuple):
@@ -194,7 +194,7 @@ def _cut(segments: Segments, shares: np.ndarray, split: str) -> Segments:
     return Segments(tokens, offsets, *(values[members] for values in segments[2:]))
 
 
-def _pack(segments: Segments, vocabulary: Vocabulary, settings: ShardSettings) -> tuple[list[np.ndarray], float]:
+def _pack(segments: Segments, vocabulary: TokenClasses, settings: ShardSettings) -> tuple[list[np.ndarray], float]:
     """Rows of segment indices in a random order, and the expected share of their positions that is used."""
     mixture = resolve(BlanksConfig(**settings.blanks))
     everything = RowBatch(

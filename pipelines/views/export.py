@@ -11,7 +11,7 @@ from pipelines.blanks import draw
 from pipelines.blanks.mixture import BlanksConfig, resolve
 from pipelines.feed import examples
 from pipelines.store.format import Split, TokenStore
-from pipelines.token_classes import Vocabulary
+from pipelines.token_classes import TokenClasses
 
 
 def export(
@@ -29,7 +29,7 @@ def export(
     A column per array of `glm_model.layout.Example`, each a list<int32> of row_width values; a row per packed row, in
     the store's order. Memory: one row group.
     """
-    mixture, vocabulary, special = resolve(config), Vocabulary.of(tokenizer), tokenizer.special
+    mixture, token_classes, special = resolve(config), TokenClasses.of(tokenizer), tokenizer.special
     settings = opened.manifest["settings"]
     marks, width = Marks(special.sop, special.eop, special.pad), settings["row_width"]
     names = ("tokens", "targets", "position_ids", "block_position_ids", "loss_mask", "segment_ids", "context_end",
@@ -43,9 +43,9 @@ def export(
             if left <= 0:
                 break
             held = split.read_group(group)
-            drawn, _ = draw.draw_rows(mixture, held, vocabulary, seed=config.seed, epoch=epoch, width=width)
+            drawn, _ = draw.draw_rows(mixture, held, token_classes, seed=config.seed, epoch=epoch, width=width)
             length = settings["sequence_length"]
-            batch = examples.lay_out(held, drawn, mixture, vocabulary, width=width, marks=marks, length=length)
+            batch = examples.lay_out(held, drawn, mixture, token_classes, width=width, marks=marks, length=length)
             take = min(left, len(batch.tokens))
             columns = [
                 pa.FixedSizeListArray.from_arrays(pa.array(array[:take].astype(np.int32).ravel()), width)

@@ -19,7 +19,7 @@ from pipelines.blanks.mixture import BlanksConfig, Mixture, resolve
 from pipelines.feed.examples import lay_out
 from pipelines.ragged import RowBatch
 from pipelines.store.format import Split, TokenStore
-from pipelines.token_classes import Vocabulary
+from pipelines.token_classes import TokenClasses
 from pipelines.views.statistics import Histogram
 
 if TYPE_CHECKING:
@@ -55,10 +55,10 @@ def examples(
     objectives: Sequence[str] | None = None,
 ) -> list[Shown]:
     """The first `count` segments of a split under their blanks of an epoch, as even over the objectives as can be."""
-    mixture, vocabulary = resolve(config), Vocabulary.of(tokenizer)
+    mixture, token_classes = resolve(config), TokenClasses.of(tokenizer)
     rows = split.read_group(0)
     width = opened.manifest["settings"]["row_width"]
-    drawn, _ = draw.draw_rows(mixture, rows, vocabulary, seed=config.seed, epoch=epoch, width=width)
+    drawn, _ = draw.draw_rows(mixture, rows, token_classes, seed=config.seed, epoch=epoch, width=width)
     wanted = [(index, name) for index, name in enumerate(mixture.names) if objectives is None or name in objectives]
     chosen: list[int] = []
     for place, (index, _) in enumerate(wanted):
@@ -71,13 +71,13 @@ def segments(
     rows: RowBatch, drawn: Blanks, chosen: Sequence[int], opened: TokenStore, tokenizer: Tokenizer, mixture: Mixture
 ) -> list[Shown]:
     """Some segments of rows of a store, by their numbers, under the blanks that were drawn for them."""
-    vocabulary, special = Vocabulary.of(tokenizer), tokenizer.special
+    token_classes, special = TokenClasses.of(tokenizer), tokenizer.special
     marks, length = Marks(special.sop, special.eop, special.pad), opened.manifest["settings"]["sequence_length"]
     shown: list[Shown] = []
     for segment in chosen:
         one, its_blanks = _segment(rows, drawn, int(segment))
         size = int(draw.positions(one, its_blanks, mixture)[0])
-        example = lay_out(one, its_blanks, mixture, vocabulary, width=size, marks=marks, length=length)
+        example = lay_out(one, its_blanks, mixture, token_classes, width=size, marks=marks, length=length)
         name = mixture.names[int(its_blanks.objective[0])]
         shown.append(_shown(name, one, its_blanks, example, tokenizer))
     return shown

@@ -8,7 +8,7 @@ from pipelines.blanks.draw import Blanks
 from pipelines.blanks.mixture import Mixture
 from pipelines.objectives import SegmentBatch
 from pipelines.ragged import RowBatch
-from pipelines.token_classes import Vocabulary
+from pipelines.token_classes import TokenClasses
 
 _SHARE_BINS = 20
 _MOST_BARS = 40
@@ -24,9 +24,9 @@ class Histogram(NamedTuple):
     count: int
 
 
-def histograms(mixture: Mixture, rows: RowBatch, drawn: Blanks, vocabulary: Vocabulary) -> list[Histogram]:
+def histograms(mixture: Mixture, rows: RowBatch, drawn: Blanks, token_classes: TokenClasses) -> list[Histogram]:
     """For every objective that occurs: blank lengths, blanks of a segment, and the blanked share of the text."""
-    batch = SegmentBatch(rows.tokens, rows.offsets, rows.ids, vocabulary)
+    batch = SegmentBatch(rows.tokens, rows.offsets, rows.ids, token_classes)
     sizes, counts = drawn.spans[:, 1] - drawn.spans[:, 0], np.diff(drawn.span_offsets)
     of_segment = np.repeat(np.arange(len(counts)), counts)
     blanked = np.bincount(of_segment, weights=sizes, minlength=len(counts))

@@ -18,7 +18,7 @@ from pipelines.corpus.units import clean_files
 from pipelines.ragged import RowBatch
 from pipelines.store import format as stores
 from pipelines.store import shards as tokens
-from pipelines.token_classes import Vocabulary
+from pipelines.token_classes import TokenClasses
 
 WORDS = [
     "the",
@@ -62,11 +62,11 @@ def blanked_segments(draw) -> list[tuple[np.ndarray, np.ndarray, int]]:
     return found
 
 
-def golden_vocabulary() -> Vocabulary:
+def golden_classes() -> TokenClasses:
     """Tokens are plain numbers; 10 to 13 end a sentence."""
     classes = np.zeros(1000, np.uint8)
     classes[list(GOLDEN_ENDS)] = 1
-    return Vocabulary(cls=1, eos=0, masks={"mask": 2, "smask": 993, "gmask": 992}, classes=classes)
+    return TokenClasses(cls=1, eos=0, masks={"mask": 2, "smask": 993, "gmask": 992}, classes=classes)
 
 
 def numbers(lengths, eos, *, seed: int = 0, ends: float = 0.08, rows=None) -> RowBatch:
@@ -161,14 +161,14 @@ def store(folder: Path, tokenizer: Tokenizer, *, root: str | None = None, **chan
     return stores.TokenStore.open(url)
 
 
-def recipe(
-    opened: stores.TokenStore, tokenizer: Tokenizer, *, split: str = "train", plan_key: str | None = None, **config
+def settings_of(
+    opened: stores.TokenStore, tokenizer: Tokenizer, *, split: str = "train", blanks_key: str | None = None, **config
 ):
-    """How a run reads the store: (feed.Recipe, BlanksConfig)."""
-    from pipelines.feed import micro_batches
+    """How a run reads the store: (FeedSettings, BlanksConfig)."""
+    from pipelines.feed.examples import feed_settings
 
     blanks_config = BlanksConfig(**{"mixture": "glm_multi", "seed": 7, **config})
-    return micro_batches.recipe_of(opened, tokenizer, blanks_config, split=split, plan_key=plan_key), blanks_config
+    return feed_settings(opened, tokenizer, blanks_config, split=split, blanks_key=blanks_key), blanks_config
 
 
 def clean_unit(files: list[InputFile], config: CleanConfig, out_url: str) -> dict:

@@ -12,7 +12,7 @@ from pipelines import objectives, plugins
 from pipelines.blanks import draw
 from pipelines.blanks.mixture import MIXTURES
 from pipelines.feed import stored_blanks
-from pipelines.feed.micro_batches import Reader
+from pipelines.feed.micro_batches import RowReader
 from pipelines.feed.order import BatchPlan
 from pipelines.store.format import TokenStore
 from workflows.training.to_device import to_device
@@ -29,27 +29,30 @@ def own_store(tmp_path, tiny_store) -> TokenStore:
 
 @pytest.mark.parametrize("mixture", ALL, ids=str)
 def test_stored_and_online_blanks_are_equal(own_store, tiny_tokenizer, mixture):
-    recipe, config = small.recipe(own_store, tiny_tokenizer, mixture=mixture)
-    split, key = own_store.train, stored_blanks.plan_key(config, recipe.mixture, seed=recipe.seed, width=recipe.width)
-    stored_at = replace(recipe, plan_key=key)
+    settings, config = small.settings_of(own_store, tiny_tokenizer, mixture=mixture)
+    split, key = (
+        own_store.train,
+        stored_blanks.blanks_key(config, settings.mixture, seed=settings.seed, width=settings.width),
+    )
+    stored_at = replace(settings, blanks_key=key)
     for shard in range(len(split.shards)):
-        stored_blanks.write_plan(
-            own_store.url, split, shard, recipe.mixture, recipe.vocabulary,
-            key=key, name="train", seed=recipe.seed, epoch=0, width=recipe.width,
+        stored_blanks.write_blanks(
+            own_store.url, split, shard, settings.mixture, settings.token_classes,
+            key=key, name="train", seed=settings.seed, epoch=0, width=settings.width,
         )  # fmt: skip
     group = 0
     for entry in split.shards:
-        file = pq.ParquetFile(Path(own_store.url) / stored_blanks.plan_path(key, "train", 0, entry.path))
+        file = pq.ParquetFile(Path(own_store.url) / stored_blanks.blanks_path(key, "train", 0, entry.path))
         for index in range(len(entry.groups)):
             rows = split.read_group(group)
             online, _ = draw.draw_rows(
-                recipe.mixture, rows, recipe.vocabulary, seed=recipe.seed, epoch=0, width=recipe.width
+                settings.mixture, rows, settings.token_classes, seed=settings.seed, epoch=0, width=settings.width
             )
-            for a, b in zip(stored_blanks.read_plan(file, index, rows), online, strict=True):
+            for a, b in zip(stored_blanks.read_blanks(file, index, rows), online, strict=True):
                 assert (a.dtype, a.tobytes()) == (b.dtype, b.tobytes())
             group += 1
     plan = BatchPlan(tuple(split.group_rows.tolist()), seed=1, micro_rows=3, micro_batches=1)
-    stored, drawn = Reader(split, stored_at), Reader(split, recipe)
+    stored, drawn = RowReader(split, stored_at), RowReader(split, settings)
     for step in range(plan.epoch_rows // 3 + 1):  # into the second epoch, which has no plan
         places = plan.micro_batch(step, 0)
         assert stored.micro_batch(places).fingerprint == drawn.micro_batch(places).fingerprint
@@ -58,15 +61,15 @@ def test_stored_and_online_blanks_are_equal(own_store, tiny_tokenizer, mixture):
 
 def test_the_fingerprint_tells_a_changed_plan(own_store, tiny_tokenizer):
     """The proof is worth something: a plan drawn with another seed is seen."""
-    recipe, _ = small.recipe(own_store, tiny_tokenizer)
+    settings, _ = small.settings_of(own_store, tiny_tokenizer)
     for shard in range(len(own_store.train.shards)):
-        stored_blanks.write_plan(
-            own_store.url, own_store.train, shard, recipe.mixture, recipe.vocabulary,
-            key="other", name="train", seed=recipe.seed + 1, epoch=0, width=recipe.width,
+        stored_blanks.write_blanks(
+            own_store.url, own_store.train, shard, settings.mixture, settings.token_classes,
+            key="other", name="train", seed=settings.seed + 1, epoch=0, width=settings.width,
         )  # fmt: skip
     plan = BatchPlan(tuple(own_store.train.group_rows.tolist()), seed=1, micro_rows=3, micro_batches=3)
-    wrong = Reader(own_store.train, replace(recipe, plan_key="other"))
-    right = Reader(own_store.train, recipe)
+    wrong = RowReader(own_store.train, replace(settings, blanks_key="other"))
+    right = RowReader(own_store.train, settings)
     for index in range(3):
         places = plan.micro_batch(0, index)
         assert wrong.micro_batch(places).fingerprint != right.micro_batch(places).fingerprint
@@ -79,18 +82,18 @@ def test_training_on_stored_and_on_online_blanks_gives_the_same_losses(own_store
     from glm_model.config import sized
     from glm_model.train import TrainStep
 
-    recipe, config = small.recipe(own_store, tiny_tokenizer)
-    key = stored_blanks.plan_key(config, recipe.mixture, seed=recipe.seed, width=recipe.width)
+    settings, config = small.settings_of(own_store, tiny_tokenizer)
+    key = stored_blanks.blanks_key(config, settings.mixture, seed=settings.seed, width=settings.width)
     for shard in range(len(own_store.train.shards)):
-        stored_blanks.write_plan(
-            own_store.url, own_store.train, shard, recipe.mixture, recipe.vocabulary,
-            key=key, name="train", seed=recipe.seed, epoch=0, width=recipe.width,
+        stored_blanks.write_blanks(
+            own_store.url, own_store.train, shard, settings.mixture, settings.token_classes,
+            key=key, name="train", seed=settings.seed, epoch=0, width=settings.width,
         )  # fmt: skip
     plan = BatchPlan(tuple(own_store.train.group_rows.tolist()), seed=1, micro_rows=3, micro_batches=1)
     losses = []
     for reader in (
-        Reader(own_store.train, replace(recipe, plan_key=key)),
-        Reader(own_store.train, recipe),
+        RowReader(own_store.train, replace(settings, blanks_key=key)),
+        RowReader(own_store.train, settings),
     ):
         torch.manual_seed(0)
         model = GLM(sized("tiny", vocab_size=tiny_tokenizer.padded_vocab_size, positions=64, dropout=0.0))

@@ -20,7 +20,7 @@ from pipelines.blanks.mixture import BlanksConfig, Mixture, resolve
 from pipelines.feed import examples
 from pipelines.ragged import RowBatch, take_ragged
 
-VOCABULARY = small.golden_vocabulary()
+CLASSES = small.golden_classes()
 EXTREMES = {
     "token": [{"ratio": 0.001}, {"ratio": 0.5}, {"ratio": 1.0}, {"mean_length": 30.0}, {"max_length": 1, "ratio": 0.9}],
     "sentence": [{"ratio": 0.001}, {"ratio": 1.0}],
@@ -32,12 +32,12 @@ CASES = [(name, extreme) for name in plugins.names(objectives) for extreme in [{
 
 def draw(name: str, settings: dict, rows: RowBatch, *, seed: int) -> tuple[Blanks, Mixture]:
     mixture = resolve(BlanksConfig(mixture={name: 1.0}, settings={name: settings}))
-    return blanks.draw(mixture, rows, VOCABULARY, seed=seed, epoch=0), mixture
+    return blanks.draw(mixture, rows, CLASSES, seed=seed, epoch=0), mixture
 
 
 def laid_out(rows: RowBatch, drawn: Blanks, mixture: Mixture) -> list[Example]:
     """One example per segment, without padding."""
-    ragged = examples.ragged(rows, drawn, mixture, VOCABULARY, sop=small.GOLDEN_MARKS.sop, length=512)
+    ragged = examples.ragged(rows, drawn, mixture, CLASSES, sop=small.GOLDEN_MARKS.sop, length=512)
     check_spans(ragged)
     sizes = np.diff(rows.offsets) + 2 * np.diff(drawn.span_offsets)
     each = np.arange(len(sizes) + 1)
@@ -51,11 +51,11 @@ def assert_laws(rows: RowBatch, drawn: Blanks, mixture: Mixture) -> None:
     if mixture.form.in_place:
         assert_laws_in_place(rows, drawn, mixture)
         return
-    mask = examples.mask_ids(mixture, VOCABULARY)[0]
+    mask = examples.mask_ids(mixture, CLASSES)[0]
     for i, example in enumerate(laid_out(rows, drawn, mixture)):
         tokens = rows.tokens[rows.offsets[i] : rows.offsets[i + 1]]
         spans = drawn.spans[drawn.span_offsets[i] : drawn.span_offsets[i + 1]]
-        text_end = len(tokens) - (tokens[-1] == VOCABULARY.eos)
+        text_end = len(tokens) - (tokens[-1] == CLASSES.eos)
         assert restore(example).tolist() == tokens.tolist()  # law 1
 
         assert len(spans) >= 1
@@ -75,7 +75,7 @@ def assert_laws(rows: RowBatch, drawn: Blanks, mixture: Mixture) -> None:
 def assert_laws_in_place(rows: RowBatch, drawn: Blanks, mixture: Mixture) -> None:
     sizes, each = np.diff(rows.offsets), np.arange(len(rows.offsets))
     shown = {"width": int(sizes.max()), "marks": small.GOLDEN_MARKS, "length": 512}
-    batch = examples.lay_out(rows._replace(row_offsets=each), drawn, mixture, VOCABULARY, **shown)
+    batch = examples.lay_out(rows._replace(row_offsets=each), drawn, mixture, CLASSES, **shown)
     for i, size in enumerate(sizes):
         tokens = rows.tokens[rows.offsets[i] : rows.offsets[i + 1]]
         spans = drawn.spans[drawn.span_offsets[i] : drawn.span_offsets[i + 1]]
@@ -85,7 +85,7 @@ def assert_laws_in_place(rows: RowBatch, drawn: Blanks, mixture: Mixture) -> Non
         assert masked.any()
         assert masked.sum() == (spans[:, 1] - spans[:, 0]).sum(), "each token is predicted once"
         assert not masked[0], "[CLS] is never predicted"
-        assert not masked[len(tokens) - (tokens[-1] == VOCABULARY.eos) :].any()
+        assert not masked[len(tokens) - (tokens[-1] == CLASSES.eos) :].any()
         assert np.where(masked, batch.targets[i, :size], batch.tokens[i, :size]).tolist() == tokens.tolist()  # law 1
         assert batch.loss_mask[i, :size].tolist() == masked.tolist()  # law 2
         assert not batch.targets[i][batch.loss_mask[i] == 0].any()
@@ -115,9 +115,9 @@ def test_laws_1_and_2_for_any_seed(name, lengths, eos, ends, seed):
 @pytest.mark.parametrize("name", plugins.names(objectives))
 def test_an_objective_keeps_its_contract(name):
     module = objectives.find(name)
-    assert module.MASK in VOCABULARY.masks
+    assert module.MASK in CLASSES.masks
     rows = small.numbers([1, 5, 40, 200] * 10, [True, False] * 20)
-    batch = objectives.SegmentBatch(rows.tokens, rows.offsets, rows.ids, VOCABULARY)
+    batch = objectives.SegmentBatch(rows.tokens, rows.offsets, rows.ids, CLASSES)
     before = rows.tokens.copy()
     spans, offsets = module.spans(batch, module.Config())
     assert (spans.dtype, spans.shape[1:], offsets.dtype, offsets.shape) == (np.int64, (2,), np.int64, (41,))

@@ -3,7 +3,7 @@
 import pytest
 from helpers import small
 
-from pipelines.feed.micro_batches import Reader, steps
+from pipelines.feed.micro_batches import RowReader, steps
 from pipelines.feed.order import BatchPlan
 
 STEPS, MICRO_BATCHES = 8, 4
@@ -11,13 +11,13 @@ STEPS, MICRO_BATCHES = 8, 4
 
 def fingerprints(opened, tokenizer, *, world: int) -> list[dict[int, int]]:
     """Per step, index of the micro-batch -> its fingerprint, from `world` readers that share nothing."""
-    recipe, _ = small.recipe(opened, tokenizer)
+    settings, _ = small.settings_of(opened, tokenizer)
     plan = BatchPlan(
         tuple(opened.train.group_rows.tolist()), seed=5, micro_rows=2, micro_batches=MICRO_BATCHES, window=2
     )
     found: list[dict[int, int]] = [{} for _ in range(STEPS)]
     for rank in range(world):
-        for item in steps(Reader(opened.train, recipe), plan, start=0, stop=STEPS, rank=rank, world=world):
+        for item in steps(RowReader(opened.train, settings), plan, start=0, stop=STEPS, rank=rank, world=world):
             for index, micro in item.micro_batches:
                 assert index not in found[item.step], "each micro-batch has one rank"
                 found[item.step][index] = micro.fingerprint

@@ -15,7 +15,7 @@ from pipelines.token_classes import (
     NUMBER,
     ORDINAL,
     SOFT_END,
-    Vocabulary,
+    TokenClasses,
     classify,
     sentence_ends,
 )
@@ -205,13 +205,13 @@ def test_bits_of_a_vocabulary_whose_tokens_carry_spaces():
 
 
 def test_ends_of_the_tiny_vocabulary(tiny_tokenizer):
-    vocabulary = Vocabulary.of(tiny_tokenizer)
-    assert (vocabulary.cls, vocabulary.eos) == (2, 0)
-    assert vocabulary.masks == {"mask": 4, "smask": 39, "gmask": 38}
-    assert len(vocabulary.classes) == tiny_tokenizer.vocab_size
+    token_classes = TokenClasses.of(tiny_tokenizer)
+    assert (token_classes.cls, token_classes.eos) == (2, 0)
+    assert token_classes.masks == {"mask": 4, "smask": 39, "gmask": 38}
+    assert len(token_classes.classes) == tiny_tokenizer.vocab_size
 
     def ends(text: str) -> list[str]:
-        return compact(spoken(tiny_tokenizer, vocabulary.classes, text))
+        return compact(spoken(tiny_tokenizer, token_classes.classes, text))
 
     assert ends("The cat sat. Mr. Smith said go.") == ["thecatsat.", "mr.smithsaidgo."]
     assert ends("3.5 z. B. 3. Oktober. The dogs ran") == ["3.5z.b.3.oktober.", "thedogsran|"]

@@ -22,12 +22,13 @@ from infra.tracking.metric_log import read_points
 from pipelines import ragged
 from pipelines.blanks import draw
 from pipelines.blanks.mixture import resolve
-from pipelines.feed import micro_batches
+from pipelines.feed.examples import feed_settings
+from pipelines.feed.micro_batches import RowReader, concatenate, fingerprint
 from pipelines.feed.order import BatchPlan, RowPlaces
 from pipelines.keyed import MASK64
 from pipelines.store import lineage
 from pipelines.store.format import TokenStore
-from pipelines.token_classes import Vocabulary
+from pipelines.token_classes import TokenClasses
 from pipelines.views import render
 from workflows.runs.run import find_run
 from workflows.settings.budget import Budget, batch_plan, make_budget
@@ -98,7 +99,7 @@ def open_past(run: str) -> Past:
         )
     tokenizer = Tokenizer.load(store.url)
     shape = GLMConfig.from_dict(record["model"])
-    budget = make_budget(recipe, store, shape, Vocabulary.of(tokenizer), steps=record["steps"])
+    budget = make_budget(recipe, store, shape, TokenClasses.of(tokenizer), steps=record["steps"])
     return Past(url, recipe, store, tokenizer, budget, batch_plan(budget, store, recipe))
 
 
@@ -108,9 +109,8 @@ def batch_of(past: Past, step: int) -> Batch:
         raise UserError(f"the run has no step {step}", why=f"its steps are 1 to {past.budget.steps:,}")
     reader = _reader(past)
     places = [past.plan.micro_batch(step - 1, index) for index in range(past.plan.micro_batches)]
-    parts = [reader.rows(place) for place in places]
-    fingerprint = sum(micro_batches.fingerprint(*part) for part in parts) & MASK64
-    return Batch(places, *micro_batches.concatenate(parts), fingerprint)
+    parts = [reader.read(place) for place in places]
+    return Batch(places, *concatenate(parts), sum(fingerprint(*part) for part in parts) & MASK64)
 
 
 def read_log(run_url: str) -> list[dict[str, Any]]:
@@ -228,7 +228,6 @@ def _origins(past: Past, batch: Batch) -> list[lineage.Origin]:
     return lineage.origins(past.store.train, groups, batch.rows.ids)
 
 
-def _reader(past: Past) -> micro_batches.Reader:
+def _reader(past: Past) -> RowReader:
     # No stored plans: blanks are drawn anew, so that the fingerprint checks the plans too.
-    recipe = micro_batches.recipe_of(past.store, past.tokenizer, past.recipe.blanks)
-    return micro_batches.Reader(past.store.train, recipe)
+    return RowReader(past.store.train, feed_settings(past.store, past.tokenizer, past.recipe.blanks))

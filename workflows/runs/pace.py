@@ -19,7 +19,7 @@ from infra.cluster.train_workers import run_workers
 from infra.errors import Interrupted
 from infra.tracking.mlflow_runs import NOT_TRACKED
 from pipelines.store.format import TokenStore
-from pipelines.token_classes import Vocabulary
+from pipelines.token_classes import TokenClasses
 from workflows.runs import run as runs
 from workflows.runs.launch import room_for
 from workflows.settings.budget import make_budget
@@ -53,7 +53,7 @@ def measure_pace(
     run: runs.Run,
     opened: TokenStore,
     shape: GLMConfig,
-    vocabulary: Vocabulary,
+    vocabulary: TokenClasses,
     say: Callable[[str], None],
 ) -> Pace:
     """Take a few steps of the run on a connected Ray, and leave nothing behind. Raises what the workers raise."""

@@ -11,7 +11,7 @@ from pipelines.estimate import Estimate, estimate
 from pipelines.prepare import find_store
 from pipelines.store.format import TokenStore
 from pipelines.store.tokenizer import load_tokenizer
-from pipelines.token_classes import Vocabulary
+from pipelines.token_classes import TokenClasses
 from workflows.runs.pace import MANY_STEPS, Pace
 from workflows.runs.report import workers_text
 from workflows.settings.budget import BYTES_PER_PARAMETER, Budget, epochs_text, has_length, make_budget, planned_budget
@@ -27,7 +27,7 @@ def show_plan(
     name: str,
     screen: Console,
     *,
-    pace: Callable[[TokenStore, GLMConfig, Vocabulary], Pace] | None = None,
+    pace: Callable[[TokenStore, GLMConfig, TokenClasses], Pace] | None = None,
 ) -> GLMConfig | None:
     """Print the plan of a run. Exact where the store exists; from a sample, and saying so, where it does not.
 
@@ -49,7 +49,7 @@ def show_plan(
         return None
     tokenizer = Tokenizer.load(url)
     shape = model_config(recipe, opened, tokenizer)
-    vocabulary, train = Vocabulary.of(tokenizer), recipe.train
+    vocabulary, train = TokenClasses.of(tokenizer), recipe.train
     measured, steps = pace(opened, shape, vocabulary) if pace else None, None
     if train.hours is not None:
         steps = measured.steps_in(train.hours, train.eval_every) if measured else MANY_STEPS

@@ -16,7 +16,7 @@ from pipelines.feed.order import BatchPlan
 from pipelines.ragged import RowBatch
 from pipelines.store.format import TokenStore
 from pipelines.store.packing import RESERVE_SIGMAS, pack
-from pipelines.token_classes import HARD_END, Vocabulary
+from pipelines.token_classes import HARD_END, TokenClasses
 from workflows.settings.recipe import Recipe
 from workflows.settings.shape import _shape
 
@@ -83,7 +83,7 @@ def has_length(recipe: Recipe) -> bool:
 
 
 def make_budget(
-    recipe: Recipe, opened: TokenStore, config: GLMConfig, vocabulary: Vocabulary, *, steps: int | None = None
+    recipe: Recipe, opened: TokenStore, config: GLMConfig, vocabulary: TokenClasses, *, steps: int | None = None
 ) -> Budget:
     """Settle the batch and the length of the run. steps: settled before, what `train.hours` came to. Raises UserError
     where the settings cannot work together.
@@ -194,7 +194,7 @@ def _check_warmup(recipe: Recipe, steps: int) -> None:
 
 
 def _useful_work(
-    recipe: Recipe, rows: RowBatch, config: GLMConfig, vocabulary: Vocabulary, *, width: int
+    recipe: Recipe, rows: RowBatch, config: GLMConfig, vocabulary: TokenClasses, *, width: int
 ) -> tuple[float, float]:
     """(positions, useful operations) per source token, with the blanks of these rows in the first epoch."""
     mixture = resolve(recipe.blanks)
@@ -217,7 +217,7 @@ def _useful_work(
     return expansion, float(per_position * expansion)
 
 
-def _check_expansion(recipe: Recipe, opened: TokenStore, rows: RowBatch, vocabulary: Vocabulary) -> None:
+def _check_expansion(recipe: Recipe, opened: TokenStore, rows: RowBatch, vocabulary: TokenClasses) -> None:
     """Refuse a mixture that expands more than the store's rows have room for."""
     width = opened.manifest["settings"]["row_width"]
     mean, variance = draw.moments(resolve(recipe.blanks), rows, vocabulary)
@@ -233,14 +233,14 @@ def _check_expansion(recipe: Recipe, opened: TokenStore, rows: RowBatch, vocabul
         )
 
 
-def _made_up(recipe: Recipe, document_tokens: float) -> tuple[RowBatch, Vocabulary]:
+def _made_up(recipe: Recipe, document_tokens: float) -> tuple[RowBatch, TokenClasses]:
     """Rows of text that nobody wrote, cut and packed as a store's: documents of this length on average, exponentially
     spread, of sentences of 25 tokens. Raises UserError where a segment may not fit into a row.
     """
     length, width = recipe.data.sequence_length, recipe.data.row_width
     eos, cls, word, end = range(4)
     classes = np.array([0, 0, 0, HARD_END], np.uint8)
-    vocabulary = Vocabulary(cls, eos, dict.fromkeys(("mask", "smask", "gmask"), word), classes)
+    vocabulary = TokenClasses(cls, eos, dict.fromkeys(("mask", "smask", "gmask"), word), classes)
     rng, sizes, ends, left = np.random.default_rng(0), [], [], _MADE_UP_ROWS * width
     while left > 0:
         text = min(1 + int(rng.exponential(document_tokens)), left)

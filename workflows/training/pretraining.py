@@ -9,10 +9,11 @@ from glm_model.loss import LossOptions
 from glm_model.train import TrainStep
 from pipelines.blanks.mixture import resolve
 from pipelines.config import cache_of
-from pipelines.feed.micro_batches import Reader, Recipe, Step, recipe_of, steps
+from pipelines.feed.examples import FeedSettings, feed_settings
+from pipelines.feed.micro_batches import RowReader, Step, steps
 from pipelines.store.format import TokenStore
-from workflows.settings import recipe as recipes
 from workflows.settings.budget import Budget, batch_plan
+from workflows.settings.recipe import Recipe
 from workflows.training.engine import Place, Training
 from workflows.training.initial_weights import initial_model
 from workflows.training.to_device import page_lock, to_device
@@ -23,7 +24,7 @@ from workflows.training.validation import validate, validation_of
 class Pretraining:
     """What a pretraining worker reads, trains and validates on (`Kind`)."""
 
-    recipe: recipes.Recipe
+    recipe: Recipe
     """Its places are absolute, and all nodes see them."""
     budget: Budget
     model: GLMConfig
@@ -39,7 +40,7 @@ class Pretraining:
         recipe, train = self.recipe, self.recipe.train
         store = TokenStore.open(self.store_url, cache=cache_of(recipe.data))
         tokenizer = Tokenizer.load(self.store_url)
-        settings = self._feed_settings(store, tokenizer, place)
+        settings = self._settings(store, tokenizer, place)
         mixture = resolve(recipe.blanks)
         model = initial_model(
             self.model, seed=train.seed, init_from=None if place.is_restored else recipe.model.init_from
@@ -54,7 +55,7 @@ class Pretraining:
         )
         held_out = validation_of(
             store,
-            self._feed_settings(store, tokenizer, place, "validation"),
+            self._settings(store, tokenizer, place, "validation"),
             recipe.blanks.mask_tokens,
             rows=train.eval_rows,
             micro_rows=train.micro_rows,
@@ -72,10 +73,10 @@ class Pretraining:
             look_at=lambda step: f"python workflows/inspect_run.py --run {self.run_url or ''} --step {step}",
         )
 
-    def _steps(self, store: TokenStore, settings: Recipe, place: Place, start: int, stop: int) -> Iterator[Step]:
+    def _steps(self, store: TokenStore, settings: FeedSettings, place: Place, start: int, stop: int) -> Iterator[Step]:
         ranks, windows = place.ranks, 2 * max(len(store.parts), 1)  # the one being read and the next, of each store
         return steps(
-            Reader(store.train, settings, cached_groups=windows * self.recipe.train.window),
+            RowReader(store.train, settings, cached_groups=windows * self.recipe.train.window),
             batch_plan(self.budget, store, self.recipe),
             start=start,
             stop=stop,
@@ -84,13 +85,15 @@ class Pretraining:
             finish=page_lock if ranks.device.type == "cuda" else None,
         )
 
-    def _feed_settings(self, store: TokenStore, tokenizer: Tokenizer, place: Place, split: str = "train") -> Recipe:
-        return recipe_of(
+    def _feed_settings(
+        self, store: TokenStore, tokenizer: Tokenizer, place: Place, split: str = "train"
+    ) -> FeedSettings:
+        return feed_settings(
             store,
             tokenizer,
             self.recipe.blanks,
             split=split,
-            plan_key=self.blanks_key,
+            blanks_key=self.blanks_key,
             expand_on_device=place.ranks.device.type == "cuda",
         )
 

@@ -15,7 +15,8 @@ import torch
 from glm_model.train import TrainStep
 from pipelines.blanks.draw import Blanks
 from pipelines.blanks.mixture import BlanksConfig, Mixture, resolve
-from pipelines.feed.micro_batches import Reader, Recipe
+from pipelines.feed.examples import FeedSettings
+from pipelines.feed.micro_batches import RowReader
 from pipelines.feed.order import RowPlaces
 from pipelines.ragged import RowBatch
 from pipelines.store import lineage
@@ -31,22 +32,24 @@ class Validation:
     """
 
     places: list[RowPlaces]
-    blanks: Reader
-    text: Reader
+    blanks: RowReader
+    text: RowReader
     sources: lineage.Sources
 
 
-def validation_of(opened: TokenStore, recipe: Recipe, mask_tokens: str, *, rows: int, micro_rows: int) -> Validation:
+def validation_of(
+    opened: TokenStore, settings: FeedSettings, mask_tokens: str, *, rows: int, micro_rows: int
+) -> Validation:
     """Up to `rows` validation rows of a store: the first in store order, of a mix from each member in turn."""
     places = _places(opened, rows, micro_rows)
     config = BlanksConfig(mixture="gpt", mask_tokens="task" if mask_tokens == "task" else "one")
-    text = replace(recipe, mixture=resolve(config), plan_key=None)
+    text = replace(settings, mixture=resolve(config), blanks_key=None)
     several = len({source["name"] for source in opened.manifest.get("sources", [])}) > 1
     groups = {int(group) for place in places for group in place.group} if several else set()
     return Validation(
         places,
-        Reader(opened.validation, recipe),
-        Reader(opened.validation, text),
+        RowReader(opened.validation, settings),
+        RowReader(opened.validation, text),
         lineage.sources_of(opened.validation, groups),
     )
 
@@ -60,7 +63,7 @@ def validate(step: TrainStep, validation: Validation, place: Place) -> dict[str,
     asked = _totals(step, validation, validation.blanks, place)
     read = _totals(step, validation, validation.text, place)[:, :1]
     step.train(was_training)
-    mixture = validation.blanks.recipe.mixture
+    mixture = validation.blanks.settings.mixture
     metrics = _of_blanks(asked.sum(axis=2), mixture) | _of_text(read.sum(axis=(1, 2)))
     if len(names) > 1:
         for index, name in enumerate(_plain(names)):
@@ -70,7 +73,7 @@ def validate(step: TrainStep, validation: Validation, place: Place) -> dict[str,
     return metrics
 
 
-def _totals(step: TrainStep, validation: Validation, reader: Reader, place: Place) -> np.ndarray:
+def _totals(step: TrainStep, validation: Validation, reader: RowReader, place: Place) -> np.ndarray:
     """(summed loss, targets, bytes) per objective and source over all workers, float64 [3, O, S].
 
     Each pair of an objective and a source is an objective of its own to the loss.
@@ -80,7 +83,7 @@ def _totals(step: TrainStep, validation: Validation, reader: Reader, place: Plac
     totals = torch.zeros(3, pairs, dtype=torch.float64)
     for index, places in enumerate(validation.places):
         if index % ranks.world == ranks.rank:
-            rows, drawn = reader.rows(places)
+            rows, drawn = reader.read(places)
             source = validation.sources.of(rows.ids)
             tensors = to_device(reader.micro_batch(places), ranks.device)
             of_segment = tensors["segment_ids"].cpu() + torch.from_numpy(rows.row_offsets[:-1])[:, None]
@@ -90,7 +93,7 @@ def _totals(step: TrainStep, validation: Validation, reader: Reader, place: Plac
             totals[0] += sums.cpu()
             totals[1] += counts.cpu()
             own = drawn.objective.astype(np.int64) * num_sources + source
-            num_bytes = blank_bytes(rows, drawn, reader.recipe.vocabulary.eos)
+            num_bytes = blank_bytes(rows, drawn, reader.settings.token_classes.eos)
             totals[2] += torch.from_numpy(np.bincount(own, weights=num_bytes, minlength=pairs))
             place.beat()
     return ranks.sum(totals).numpy().reshape(3, step.num_objectives, num_sources)

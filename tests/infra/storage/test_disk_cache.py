@@ -17,7 +17,8 @@ from infra import storage
 from infra.errors import InfrastructureError, UserError
 from infra.storage import parquet
 from infra.storage.disk_cache import DiskCache
-from pipelines.feed import micro_batches, stored_blanks
+from pipelines.feed import stored_blanks
+from pipelines.feed.micro_batches import RowReader, steps
 from pipelines.feed.order import BatchPlan
 from pipelines.store.format import TokenStore
 
@@ -172,21 +173,21 @@ def watched_s3(s3, monkeypatch):
 def test_the_second_epoch_of_a_store_on_s3_reads_nothing_from_s3(watched_s3, tmp_path, tiny_tokenizer):
     place, read = watched_s3
     made = small.store(tmp_path, tiny_tokenizer, root=place)
-    recipe, config = small.recipe(made, tiny_tokenizer)
-    key = stored_blanks.plan_key(config, recipe.mixture, seed=recipe.seed, width=recipe.width)
+    settings, config = small.settings_of(made, tiny_tokenizer)
+    key = stored_blanks.blanks_key(config, settings.mixture, seed=settings.seed, width=settings.width)
     for shard in range(len(made.train.shards)):
-        stored_blanks.write_plan(
-            made.url, made.train, shard, recipe.mixture, recipe.vocabulary,
-            key=key, name="train", seed=recipe.seed, epoch=0, width=recipe.width,
+        stored_blanks.write_blanks(
+            made.url, made.train, shard, settings.mixture, settings.token_classes,
+            key=key, name="train", seed=settings.seed, epoch=0, width=settings.width,
         )  # fmt: skip
-    recipe = replace(recipe, plan_key=key)
+    settings = replace(settings, blanks_key=key)
     cache = DiskCache(str(tmp_path / "cache"), max_bytes=1 << 30)
     opened = TokenStore.open(made.url, cache=cache)
     plan = BatchPlan(tuple(opened.train.group_rows.tolist()), seed=5, micro_rows=1, micro_batches=1, window=3)
 
     def prints(store: TokenStore, start: int, stop: int) -> list[int]:
-        reader = micro_batches.Reader(store.train, recipe, cached_groups=2)
-        fed = micro_batches.steps(reader, plan, start=start, stop=stop, rank=0, world=1)
+        reader = RowReader(store.train, settings, cached_groups=2)
+        fed = steps(reader, plan, start=start, stop=stop, rank=0, world=1)
         return [micro.fingerprint for item in fed for _, micro in item.micro_batches]
 
     rows = plan.epoch_rows

@@ -14,7 +14,7 @@ from pipelines.blanks.mixture import BlanksConfig, Mixture, resolve
 from pipelines.feed import examples
 from pipelines.ragged import RowBatch
 
-VOCABULARY = small.golden_vocabulary()
+CLASSES = small.golden_classes()
 MARKS = small.GOLDEN_MARKS
 
 
@@ -25,18 +25,18 @@ def rows() -> RowBatch:
 
 def drawn_with(rows: RowBatch, **config) -> tuple[Blanks, Mixture]:
     mixture = resolve(BlanksConfig(**{"mixture": "glm", **config}))
-    return draw.draw(mixture, rows, VOCABULARY, seed=3, epoch=0), mixture
+    return draw.draw(mixture, rows, CLASSES, seed=3, epoch=0), mixture
 
 
 def shown(rows: RowBatch, drawn: Blanks, mixture: Mixture):
     each = rows._replace(row_offsets=np.arange(len(rows.ids) + 1))
-    return examples.lay_out(each, drawn, mixture, VOCABULARY, width=600, marks=MARKS, length=512)
+    return examples.lay_out(each, drawn, mixture, CLASSES, width=600, marks=MARKS, length=512)
 
 
 def test_left_to_right_sorts_the_blanks_and_keeps_them(rows):
     mixture = resolve(BlanksConfig(mixture="glm", order="left_to_right"))
     free, _ = drawn_with(rows)
-    ordered = draw.draw(mixture, rows, VOCABULARY, seed=3, epoch=0)
+    ordered = draw.draw(mixture, rows, CLASSES, seed=3, epoch=0)
     assert ordered.span_offsets.tolist() == free.span_offsets.tolist()
     for first, last in zip(free.span_offsets[:-1], free.span_offsets[1:], strict=True):
         assert ordered.spans[first:last].tolist() == sorted(free.spans[first:last].tolist())
@@ -71,7 +71,7 @@ def test_sentinels_change_masks_sops_and_places_alone(rows):
         assert np.array_equal(getattr(plain, name), getattr(numbered, name)), name
     differs = plain.tokens != numbered.tokens
     assert set(plain.tokens[differs]) == {2, MARKS.sop}
-    assert numbered.tokens[differs].min() >= len(VOCABULARY.classes)
+    assert numbered.tokens[differs].min() >= len(CLASSES.classes)
     moved = plain.position_ids != numbered.position_ids
     assert (plain.loss_mask[moved] == 1).all()
     assert set(numbered.position_ids[plain.loss_mask == 1]) == {512}
@@ -82,7 +82,7 @@ def test_noise_hides_its_share_of_what_is_read_and_nothing_that_is_predicted():
     plain, noisy = (shown(many, *drawn_with(many, noise=noise)) for noise in (0.0, 0.1))
     assert np.array_equal(plain.targets, noisy.targets)
     hidden = plain.tokens != noisy.tokens
-    assert set(noisy.tokens[hidden]) == {len(VOCABULARY.classes)}
+    assert set(noisy.tokens[hidden]) == {len(CLASSES.classes)}
     read = (plain.loss_mask == 1) & (plain.tokens != MARKS.sop)
     assert not hidden[~read].any()
     share, count = hidden.sum() / read.sum(), read.sum()
@@ -91,12 +91,12 @@ def test_noise_hides_its_share_of_what_is_read_and_nothing_that_is_predicted():
 
 def test_noise_is_other_noise_in_another_epoch_and_the_same_in_any_company(rows):
     mixture = resolve(BlanksConfig(mixture={"document": 1.0}, settings={"document": {"min_ratio": 1.0}}, noise=0.5))
-    same = draw.draw(mixture, rows, VOCABULARY, seed=3, epoch=0)
+    same = draw.draw(mixture, rows, CLASSES, seed=3, epoch=0)
     alone = RowBatch(rows.tokens[: rows.offsets[1]], rows.offsets[:2], rows.ids[:1], rows.num_bytes[:1], np.arange(2))
-    its = draw.draw(mixture, alone, VOCABULARY, seed=3, epoch=0)
+    its = draw.draw(mixture, alone, CLASSES, seed=3, epoch=0)
     assert np.array_equal(shown(rows, same, mixture).tokens[0], shown(alone, its, mixture).tokens[0])
     token = resolve(BlanksConfig(mixture="glm", noise=0.5))
-    first, second = (shown(rows, draw.draw(token, rows, VOCABULARY, seed=3, epoch=e), token) for e in (0, 1))
+    first, second = (shown(rows, draw.draw(token, rows, CLASSES, seed=3, epoch=e), token) for e in (0, 1))
     assert not np.array_equal(first.tokens, second.tokens)
 
 
@@ -118,15 +118,15 @@ def test_masked_rows_hold_their_segments_in_place(lengths, seed):
     few = small.numbers(lengths, [bool(n % 2) for n in lengths], seed=seed % 1000)
     packed = few._replace(row_offsets=np.array([0, len(lengths)]))
     mixture = resolve(BlanksConfig(mixture={"masked_lm": 1.0}))
-    drawn = draw.draw(mixture, few, VOCABULARY, seed=seed, epoch=0)
+    drawn = draw.draw(mixture, few, CLASSES, seed=seed, epoch=0)
     total = int(few.offsets[-1])
-    row = examples.lay_out(packed, drawn, mixture, VOCABULARY, width=total + 2, marks=MARKS, length=512)
+    row = examples.lay_out(packed, drawn, mixture, CLASSES, width=total + 2, marks=MARKS, length=512)
     restored = np.where(row.loss_mask[0] == 1, row.targets[0], row.tokens[0])[:total]
     assert restored.tolist() == few.tokens.tolist()
     assert row.context_end[0, :total].tolist() == np.repeat(few.offsets[1:], np.diff(few.offsets)).tolist()
     assert row.tokens[0, total:].tolist() == [MARKS.pad] * 2
     with pytest.raises(ValueError, match="use a wider row"):
-        examples.lay_out(packed, drawn, mixture, VOCABULARY, width=total - 1, marks=MARKS, length=512)
+        examples.lay_out(packed, drawn, mixture, CLASSES, width=total - 1, marks=MARKS, length=512)
 
 
 def test_what_cannot_be_combined_is_refused():

@@ -10,12 +10,12 @@ from helpers import small
 from glm_model.layout import Example, Marks, restore
 from pipelines.blanks.draw import Blanks
 from pipelines.blanks.mixture import BlanksConfig, resolve
-from pipelines.feed import micro_batches as feed
 from pipelines.feed import stored_blanks
-from pipelines.feed.micro_batches import Reader, Step, fingerprint, steps
+from pipelines.feed.examples import FeedSettings
+from pipelines.feed.micro_batches import RowReader, Step, fingerprint, make_micro_batches, steps
 from pipelines.feed.order import BatchPlan
 from pipelines.ragged import RowBatch
-from pipelines.token_classes import Vocabulary
+from pipelines.token_classes import TokenClasses
 
 
 @pytest.fixture
@@ -24,9 +24,9 @@ def plan(tiny_store) -> BatchPlan:
 
 
 @pytest.fixture
-def reader(tiny_store, tiny_tokenizer) -> Reader:
-    recipe, _ = small.recipe(tiny_store, tiny_tokenizer)
-    return Reader(tiny_store.train, recipe)
+def reader(tiny_store, tiny_tokenizer) -> RowReader:
+    settings, _ = small.settings_of(tiny_store, tiny_tokenizer)
+    return RowReader(tiny_store.train, settings)
 
 
 def content(item: Step) -> tuple:
@@ -36,7 +36,7 @@ def content(item: Step) -> tuple:
     ]
 
 
-def run(reader: Reader, plan: BatchPlan, start: int, stop: int, *, rank: int = 0, world: int = 1) -> list[tuple]:
+def run(reader: RowReader, plan: BatchPlan, start: int, stop: int, *, rank: int = 0, world: int = 1) -> list[tuple]:
     return [content(item) for item in steps(reader, plan, start=start, stop=stop, rank=rank, world=world)]
 
 
@@ -57,7 +57,7 @@ def test_steps_are_what_direct_calls_give(reader, plan):
 def test_a_restart_at_any_step_continues_the_same_run(reader, plan, tiny_store):
     whole = run(reader, plan, 0, 12)
     for start in (1, 7, 11):
-        fresh = Reader(tiny_store.train, reader.recipe, cached_groups=2)
+        fresh = RowReader(tiny_store.train, reader.settings, cached_groups=2)
         assert run(fresh, plan, start, 12) == whole[start:]
 
 
@@ -111,24 +111,24 @@ def test_padding_of_micro_batches(reader, plan):
     padding = example.segment_ids == -1
     assert padding.any()
     for name, array in example.arrays().items():
-        wanted = {"segment_ids": -1, "tokens": reader.recipe.marks.pad}.get(name, 0)
+        wanted = {"segment_ids": -1, "tokens": reader.settings.marks.pad}.get(name, 0)
         assert (array[padding] == wanted).all(), name
 
 
 @pytest.mark.parametrize("mixture", ["glm", "glm_multi", "gpt"])
 def test_stored_plans_give_the_bytes_of_online_blanks(tmp_path, tiny_tokenizer, mixture):
     opened = small.store(tmp_path, tiny_tokenizer)
-    online, config = small.recipe(opened, tiny_tokenizer, mixture=mixture)
-    key = stored_blanks.plan_key(config, online.mixture, seed=online.seed, width=online.width)
+    online, config = small.settings_of(opened, tiny_tokenizer, mixture=mixture)
+    key = stored_blanks.blanks_key(config, online.mixture, seed=online.seed, width=online.width)
     for shard in range(2):
-        stored_blanks.write_plan(
-            opened.url, opened.train, shard, online.mixture, online.vocabulary,
+        stored_blanks.write_blanks(
+            opened.url, opened.train, shard, online.mixture, online.token_classes,
             key=key, name="train", seed=online.seed, epoch=0, width=online.width,
         )  # fmt: skip
     plan = BatchPlan(tuple(opened.train.group_rows.tolist()), seed=1, micro_rows=4, micro_batches=2)
-    stored = Reader(opened.train, replace(online, plan_key=key))
+    stored = RowReader(opened.train, replace(online, blanks_key=key))
     # Two epochs: the first from plans, the second drawn; the same as drawing both.
-    assert run(stored, plan, 0, 8) == run(Reader(opened.train, online), plan, 0, 8)
+    assert run(stored, plan, 0, 8) == run(RowReader(opened.train, online), plan, 0, 8)
     assert [epoch for (epoch, _), file in stored._plan_files.items() if file] == [0, 0]
 
 
@@ -136,13 +136,13 @@ def test_an_error_in_the_reader_surfaces_in_the_consumer(reader, plan):
     class Broken(Exception):
         pass
 
-    class Failing(Reader):
+    class Failing(RowReader):
         def micro_batches(self, places):
             if any(each.epoch[0] == 1 for each in places):
                 raise Broken("row group 7")
             return super().micro_batches(places)
 
-    failing = Failing(reader.split, reader.recipe)
+    failing = Failing(reader.split, reader.settings)
     got = []
     fed = (got.append(item.step) for item in steps(failing, plan, start=0, stop=100, rank=0, world=1))
     with pytest.raises(Broken, match="row group 7"):
@@ -165,14 +165,14 @@ def test_prefetch_is_bounded(reader, plan):
     made = []
     enough = threading.Event()
 
-    class Counting(Reader):
+    class Counting(RowReader):
         def micro_batches(self, places):
             made.extend(places)
             if len(made) == 3 * 3:
                 enough.set()
             return super().micro_batches(places)
 
-    feeding = steps(Counting(reader.split, reader.recipe), plan, start=0, stop=1000, rank=0, world=1, prefetch=1)
+    feeding = steps(Counting(reader.split, reader.settings), plan, start=0, stop=1000, rank=0, world=1, prefetch=1)
     next(feeding)
     assert enough.wait(20), "the feed works ahead: one step taken, one ready, one in hand"
     feeding.close()
@@ -189,7 +189,7 @@ def test_each_row_group_is_decoded_once_per_epoch(tiny_store, reader, plan):
             read.append(group)
             return tiny_store.train.read_group(group)
 
-    watching = Reader(Watching(), reader.recipe, cached_groups=2 * plan.window)
+    watching = RowReader(Watching(), reader.settings, cached_groups=2 * plan.window)
     n = plan.epoch_rows
     for first in range(0, 2 * n, 1):
         watching.micro_batch(plan.places(first, 1))
@@ -210,17 +210,17 @@ def two_segments(spans, objective=(0, 1)) -> tuple[RowBatch, Blanks]:
     )
 
 
-def recipe_of(mixture) -> feed.Recipe:
+def settings_of(mixture) -> FeedSettings:
     resolved = resolve(BlanksConfig(mixture=mixture))
-    vocabulary = Vocabulary(1, 0, {"mask": 2, "smask": 3, "gmask": 4}, np.zeros(40, np.uint8))
-    return feed.Recipe("train", resolved, vocabulary, Marks(38, 39, 0), 0, 40, 40, None)
+    token_classes = TokenClasses(1, 0, {"mask": 2, "smask": 3, "gmask": 4}, np.zeros(40, np.uint8))
+    return FeedSettings("train", resolved, token_classes, Marks(38, 39, 0), 0, 40, 40, None)
 
 
 def test_targets_are_blanked_tokens_and_an_eop_each():
-    recipe = recipe_of({"token": 0.5, "document": 0.4, "sentence": 0.1})
-    (micro,) = feed.lay_out(*two_segments([[(1, 2), (3, 5)], [(2, 3)]]), [1], recipe)
+    settings = settings_of({"token": 0.5, "document": 0.4, "sentence": 0.1})
+    (micro,) = make_micro_batches(*two_segments([[(1, 2), (3, 5)], [(2, 3)]]), [1], settings)
     assert micro.counts.tolist() == [5, 2, 0]
-    (micro,) = feed.lay_out(*two_segments([[(3, 6)], [(1, 3)]]), [1], recipe)
+    (micro,) = make_micro_batches(*two_segments([[(3, 6)], [(1, 3)]]), [1], settings)
     assert micro.counts.tolist() == [4, 3, 0], "eos is a target"
 
 

@@ -12,7 +12,7 @@ from infra.errors import UserError
 from pipelines import objectives, plugins
 from pipelines.objectives import SegmentBatch, document, sentence, token
 
-VOCABULARY = small.golden_vocabulary()
+CLASSES = small.golden_classes()
 SEGMENTS = 20_000  # as many as the authors' figures come from
 LEVEL = 4.5  # standard errors: two-sided 7e-6 per comparison; the seed is fixed, so a pass stays a pass
 
@@ -20,11 +20,11 @@ LEVEL = 4.5  # standard errors: two-sided 7e-6 per comparison; the seed is fixed
 def segments(count: int, length: int, *, eos: bool, seed: int = 1) -> SegmentBatch:
     """`count` segments of `length` tokens in all; the token objective reads none of them."""
     tokens = np.full((count, length), 100, np.uint16)
-    tokens[:, 0] = VOCABULARY.cls
+    tokens[:, 0] = CLASSES.cls
     if eos:
-        tokens[:, -1] = VOCABULARY.eos
+        tokens[:, -1] = CLASSES.eos
     keys = np.random.default_rng(seed).integers(0, 1 << 64, count, dtype=np.uint64)
-    return SegmentBatch(tokens.ravel(), np.arange(count + 1) * length, keys, VOCABULARY)
+    return SegmentBatch(tokens.ravel(), np.arange(count + 1) * length, keys, CLASSES)
 
 
 def sums(values: np.ndarray, offsets: np.ndarray) -> np.ndarray:
@@ -207,7 +207,7 @@ def sentences_of(*, ratio: float, seed: int = 0):
     text = [100, 101, 102, 10, 103, 104, 11, 105, 12, 106, 107, 108]
     tokens = np.tile([1, *text, 0], 300).astype(np.uint16)
     keys = np.random.default_rng(seed).integers(0, 1 << 64, 300, dtype=np.uint64)
-    batch = SegmentBatch(tokens, np.arange(301) * 14, keys, VOCABULARY)
+    batch = SegmentBatch(tokens, np.arange(301) * 14, keys, CLASSES)
     spans, offsets = sentence.spans(batch, sentence.Config(ratio=ratio))
     return [tuple(map(tuple, spans[a:b].tolist())) for a, b in itertools.pairwise(offsets)]
 
@@ -233,7 +233,7 @@ def test_never_all_sentences_and_in_random_order():
     drawn = sentences_of(ratio=1.0)
     assert {len(spans) for spans in drawn} == {3}
     assert len(set(drawn)) == 24  # 4 * 3 * 2 ordered choices, all of them seen
-    batch = SegmentBatch(np.array([1, 100, 101, 10, 0]), np.array([0, 5]), np.array([7], np.uint64), VOCABULARY)
+    batch = SegmentBatch(np.array([1, 100, 101, 10, 0]), np.array([0, 5]), np.array([7], np.uint64), CLASSES)
     spans, _ = sentence.spans(batch, sentence.Config())
     assert spans.tolist() == [[1, 4]], "a single sentence is blanked as a whole"
 
@@ -241,7 +241,7 @@ def test_never_all_sentences_and_in_random_order():
 def test_sentence_moments_are_those_of_the_draws_or_above():
     """On texts of random sentences packing may reserve too much, and must not reserve too little."""
     rows = small.numbers([510] * 1000, [True] * 1000, ends=0.05, seed=9)
-    batch = SegmentBatch(rows.tokens, rows.offsets, rows.ids, VOCABULARY)
+    batch = SegmentBatch(rows.tokens, rows.offsets, rows.ids, CLASSES)
     _, offsets = sentence.spans(batch, sentence.Config())
     count = np.diff(offsets)
     mean, variance = sentence.blank_moments(batch, sentence.Config())
@@ -260,7 +260,7 @@ def test_objectives_are_found_by_name_and_by_dotted_name():
 
 
 def test_a_batch_tells_where_its_text_ends():
-    batch = SegmentBatch(np.array([1, 5, 6, 0, 1, 7]), np.array([0, 4, 6]), np.zeros(2, np.uint64), VOCABULARY)
+    batch = SegmentBatch(np.array([1, 5, 6, 0, 1, 7]), np.array([0, 4, 6]), np.zeros(2, np.uint64), CLASSES)
     assert len(batch) == 2
     assert batch.lengths.tolist() == [4, 2]
     assert batch.has_eos.tolist() == [True, False]

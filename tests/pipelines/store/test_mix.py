@@ -7,7 +7,7 @@ import pytest
 from helpers import small
 
 from infra.errors import UserError
-from pipelines.feed import micro_batches
+from pipelines.feed.micro_batches import RowReader
 from pipelines.feed.order import BatchPlan, RowPlaces
 from pipelines.store.format import Part, TokenStore
 from pipelines.store.mix import Member, mix
@@ -64,12 +64,12 @@ def test_a_mix_is_a_store_that_reads_its_members_rows(stores, tmp_path, tiny_tok
     assert both.row_tokens == pytest.approx(
         sum(w * one.train.tokens / one.train.rows for w, one in zip((0.75, 0.25), stores, strict=True))
     )
-    recipe, _ = small.recipe(both, tiny_tokenizer)
+    settings, _ = small.settings_of(both, tiny_tokenizer)
     plan = BatchPlan(
         tuple(both.train.group_rows.tolist()), seed=5, micro_rows=2, micro_batches=2, window=2, parts=both.parts
     )
-    reader = micro_batches.Reader(both.train, recipe)
-    alone = [micro_batches.Reader(one.train, recipe) for one in stores]
+    reader = RowReader(both.train, settings)
+    alone = [RowReader(one.train, settings) for one in stores]
     seen = set()
     for step in range(4):
         for index in range(2):
@@ -87,8 +87,8 @@ def test_validation_takes_rows_of_each_member_in_turn(stores, tmp_path, tiny_tok
     from workflows.training.validation import validation_of
 
     both = mixed(stores, tmp_path, 3, 1)
-    recipe, _ = small.recipe(both, tiny_tokenizer, split="validation")
-    (places,) = validation_of(both, recipe, "one", rows=4, micro_rows=4).places
+    settings, _ = small.settings_of(both, tiny_tokenizer, split="validation")
+    (places,) = validation_of(both, settings, "one", rows=4, micro_rows=4).places
     of = [both.validation.base(both.validation.group_places[group][0]) for group in places.group]
     assert of == [stores[0].url, stores[1].url] * 2
 

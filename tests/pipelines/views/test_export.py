@@ -5,19 +5,19 @@ import pyarrow.parquet as pq
 import pytest
 from helpers import small
 
-from pipelines.feed.micro_batches import Reader
+from pipelines.feed.micro_batches import RowReader
 from pipelines.feed.order import RowPlaces
 from pipelines.views.export import export
 
 
 @pytest.mark.parametrize("rows", [None, 3])
 def test_exported_rows_are_those_of_training(tiny_store, tiny_tokenizer, tmp_path, rows):
-    feed_recipe, config = small.recipe(tiny_store, tiny_tokenizer)
+    settings, config = small.settings_of(tiny_store, tiny_tokenizer)
     place = str(tmp_path / "examples.parquet")
     written = export(tiny_store, tiny_store.train, tiny_tokenizer, config, place, epoch=2, rows=rows)
     assert written == (rows or tiny_store.train.rows)
     table = pq.read_table(place)
-    reader = Reader(tiny_store.train, feed_recipe)
+    reader = RowReader(tiny_store.train, settings)
     at = 0
     for group, size in enumerate(tiny_store.train.group_rows):
         for row in range(min(size, written - at)):

@@ -9,7 +9,7 @@ from pipelines.blanks.draw import Blanks
 from pipelines.blanks.mixture import BlanksConfig, resolve
 from pipelines.feed import examples
 from pipelines.ragged import RowBatch
-from pipelines.token_classes import Vocabulary
+from pipelines.token_classes import TokenClasses
 from pipelines.views import render
 from pipelines.views.render import Shown
 
@@ -23,7 +23,7 @@ def shown_by_hand(tokenizer, text: str, spans: list[list[int]]) -> Shown:
     rows = RowBatch(tokens, np.array([0, len(tokens)]), np.array([255], np.uint64), np.array([1]), np.array([0, 1]))
     drawn = Blanks(np.zeros(1, np.uint8), np.array(spans), np.array([0, len(spans)]))
     mixture = resolve(BlanksConfig(mixture="glm"))
-    ragged = examples.ragged(rows, drawn, mixture, Vocabulary.of(tokenizer), sop=tokenizer.special.sop, length=512)
+    ragged = examples.ragged(rows, drawn, mixture, TokenClasses.of(tokenizer), sop=tokenizer.special.sop, length=512)
     marks = Marks(special.sop, special.eop, special.pad)
     example = expand(ragged, np.array([0, 1]), width=len(tokens) + 2 * len(spans), marks=marks)
     return render._shown("token", rows, drawn, example, tokenizer)

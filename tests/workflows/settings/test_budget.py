@@ -13,10 +13,11 @@ from glm_model.train import OptimConfig
 from infra.config import Count
 from infra.errors import Interrupted, UserError
 from pipelines.blanks.mixture import BlanksConfig
-from pipelines.feed import micro_batches
+from pipelines.feed.examples import feed_settings
+from pipelines.feed.micro_batches import RowReader
 from pipelines.feed.order import RowPlaces
 from pipelines.store.mix import Member, mix
-from pipelines.token_classes import Vocabulary
+from pipelines.token_classes import TokenClasses
 from workflows.runs.pace import Pace, _pace_of
 from workflows.settings.budget import check_recipe, epochs_text, make_budget, planned_budget
 from workflows.settings.recipe import ModelConfig, Recipe, TrainConfig
@@ -150,7 +151,7 @@ def test_epochs_of_a_mix_are_told_for_each_store(tmp_path, tiny_tokenizer):
     first, second = (small.store(tmp_path / name, tiny_tokenizer, rows_per_group=n) for name, n in (("a", 4), ("b", 3)))
     both = mix([Member(first.url, 3), Member(second.url, 1)], str(tmp_path))
     made = recipe(train=TrainConfig(steps=10, batch_tokens=Count(500)))
-    budget = make_budget(made, both, model_config(made, both, tiny_tokenizer), Vocabulary.of(tiny_tokenizer))
+    budget = make_budget(made, both, model_config(made, both, tiny_tokenizer), TokenClasses.of(tiny_tokenizer))
     seen = 10 * budget.step_rows
     assert epochs_text(budget, both) == (
         f"{0.75 * seen / first.train.rows:.2f} epochs of store, {0.25 * seen / second.train.rows:.2f} epochs of store"
@@ -163,8 +164,8 @@ def test_useful_work_is_that_of_the_pairs_that_see_each_other(tiny_store, tiny_t
     """Counted on the first row group, laid out, with a dense mask."""
     made = recipe(blanks=BlanksConfig(mixture=mixture))
     config = model_config(made, tiny_store, tiny_tokenizer)
-    budget = make_budget(made, tiny_store, config, Vocabulary.of(tiny_tokenizer))
-    reader = micro_batches.Reader(tiny_store.train, micro_batches.recipe_of(tiny_store, tiny_tokenizer, made.blanks))
+    budget = make_budget(made, tiny_store, config, TokenClasses.of(tiny_tokenizer))
+    reader = RowReader(tiny_store.train, feed_settings(tiny_store, tiny_tokenizer, made.blanks))
     num_rows = int(tiny_store.train.group_rows[0])
     micro = reader.micro_batch(RowPlaces(np.zeros(num_rows, int), np.zeros(num_rows, int), np.arange(num_rows)))
     batch = to_device(micro)
@@ -209,7 +210,7 @@ def test_a_budget_is_planned_near_what_the_store_will_make_it(tmp_path, tiny_tok
         blanks=BlanksConfig(mixture=mixture), train=TrainConfig(tokens=Count(50_000), batch_tokens=Count(2000))
     )
     config = model_config(made, opened, tiny_tokenizer)
-    exact, guess = make_budget(made, opened, config, Vocabulary.of(tiny_tokenizer)), planned(opened, made, config)
+    exact, guess = make_budget(made, opened, config, TokenClasses.of(tiny_tokenizer)), planned(opened, made, config)
     assert (guess.parameters, guess.micro_rows) == (exact.parameters, exact.micro_rows)
     for name in ("steps", "micro_batches", "row_tokens", "epochs", "expansion", "flops_per_token", "step_tokens"):
         assert getattr(guess, name) == pytest.approx(getattr(exact, name), rel=0.12), name
@@ -232,4 +233,4 @@ def test_a_warm_up_that_takes_all_steps_is_refused(tiny_store, tiny_tokenizer):
     made = recipe(train=TrainConfig(tokens=Count(1000), batch_tokens=Count(500)), optim=OptimConfig(warmup_steps=500))
     shape = model_config(made, tiny_store, tiny_tokenizer)
     with pytest.raises(UserError, match=r"warmup_steps=500 leaves nothing of 2 steps"):
-        make_budget(made, tiny_store, shape, Vocabulary.of(tiny_tokenizer))
+        make_budget(made, tiny_store, shape, TokenClasses.of(tiny_tokenizer))

@@ -8,7 +8,7 @@ from helpers import small
 from glm_model import GLM
 from glm_model.train import TrainStep
 from pipelines.blanks.mixture import BlanksConfig
-from pipelines.feed.micro_batches import Reader
+from pipelines.feed.micro_batches import RowReader
 from pipelines.feed.order import RowPlaces
 from workflows.settings.recipe import ModelConfig, Recipe
 from workflows.settings.shape import model_config
@@ -28,7 +28,7 @@ ABLATIONS = {
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_an_ablation_trains_on_the_store_that_is_there(tiny_store, tiny_tokenizer, name):
     blanks, block_positions = ABLATIONS[name]
-    feed_recipe, _ = small.recipe(tiny_store, tiny_tokenizer, **{"mixture": "glm", **blanks})
+    settings, _ = small.settings_of(tiny_store, tiny_tokenizer, **{"mixture": "glm", **blanks})
     recipe = Recipe(
         blanks=BlanksConfig(**{"mixture": "glm", **blanks}),
         model=ModelConfig(size="tiny", dropout=0.0, block_positions=block_positions),
@@ -36,7 +36,7 @@ def test_an_ablation_trains_on_the_store_that_is_there(tiny_store, tiny_tokenize
     torch.manual_seed(0)
     model = GLM(model_config(recipe, tiny_store, tiny_tokenizer))
     step = TrainStep(model, num_objectives=1, precision="fp32")
-    reader = Reader(tiny_store.train, feed_recipe)
+    reader = RowReader(tiny_store.train, settings)
     batch = reader.micro_batch(RowPlaces(np.zeros(2, np.int64), np.zeros(2, np.int64), np.arange(2)))
     sums, counts = step(to_device(batch))
     assert counts.tolist() == batch.counts.tolist()

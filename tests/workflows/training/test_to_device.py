@@ -8,8 +8,8 @@ from helpers import small
 
 from glm_model.layout import Packed
 from pipelines.blanks.mixture import BlanksConfig
-from pipelines.feed import micro_batches as feed
-from pipelines.feed.micro_batches import Reader, Step, steps
+from pipelines.feed.examples import feed_settings
+from pipelines.feed.micro_batches import RowReader, Step, steps
 from pipelines.feed.order import BatchPlan
 from workflows.training.to_device import page_lock, to_device
 
@@ -22,9 +22,9 @@ def plan(tiny_store) -> BatchPlan:
 
 
 @pytest.fixture
-def reader(tiny_store, tiny_tokenizer) -> Reader:
-    recipe, _ = small.recipe(tiny_store, tiny_tokenizer)
-    return Reader(tiny_store.train, recipe)
+def reader(tiny_store, tiny_tokenizer) -> RowReader:
+    settings, _ = small.settings_of(tiny_store, tiny_tokenizer)
+    return RowReader(tiny_store.train, settings)
 
 
 def identities(step: Step) -> list[tuple]:
@@ -48,11 +48,11 @@ FORMS |= {"noise": {"noise": 0.1}, "in_place": {"mixture": {"masked_lm": 1.0}}}
 def test_expansion_on_the_device_gives_what_the_host_gives(tiny_store, tiny_tokenizer, plan, form):
     """Same tensors, same fingerprints and counts; ablations are laid out on the host in both cases."""
     config = BlanksConfig(**FORMS[form])
-    on_host = feed.recipe_of(tiny_store, tiny_tokenizer, config)
-    on_device = feed.recipe_of(tiny_store, tiny_tokenizer, config, expand_on_device=True)
+    on_host = feed_settings(tiny_store, tiny_tokenizer, config)
+    on_device = feed_settings(tiny_store, tiny_tokenizer, config, expand_on_device=True)
     fed = [
-        steps(Reader(tiny_store.train, recipe), plan, start=0, stop=9, rank=0, world=1)
-        for recipe in (on_host, on_device)
+        steps(RowReader(tiny_store.train, settings), plan, start=0, stop=9, rank=0, world=1)
+        for settings in (on_host, on_device)
     ]
     for host_step, device_step in zip(*fed, strict=True):
         assert identities(device_step) == identities(host_step)
@@ -70,9 +70,9 @@ def test_expansion_on_the_device_gives_what_the_host_gives(tiny_store, tiny_toke
 @pytest.mark.skipif("cuda" not in DEVICES, reason="page-locked memory needs a GPU that torch can use")
 @pytest.mark.parametrize("expand_on_device", [True, False])
 def test_what_a_gpu_fetches_is_page_locked(reader, plan, expand_on_device):
-    recipe = replace(reader.recipe, expand_on_device=expand_on_device)
-    feeding = steps(Reader(reader.split, recipe), plan, start=0, stop=1, rank=0, world=1, finish=page_lock)
-    plain = steps(Reader(reader.split, recipe), plan, start=0, stop=1, rank=0, world=1)
+    settings = replace(reader.settings, expand_on_device=expand_on_device)
+    feeding = steps(RowReader(reader.split, settings), plan, start=0, stop=1, rank=0, world=1, finish=page_lock)
+    plain = steps(RowReader(reader.split, settings), plan, start=0, stop=1, rank=0, world=1)
     for (_, micro), (_, expected) in zip(next(feeding).micro_batches, next(plain).micro_batches, strict=True):
         inputs = micro.inputs
         arrays = [*inputs.batch[:6], inputs.row_offsets] if isinstance(inputs, Packed) else inputs.arrays().values()

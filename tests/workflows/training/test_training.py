@@ -18,7 +18,7 @@ from infra.cluster.train_workers import run_workers
 from infra.console import Console, ConsoleConfig
 from infra.errors import DivergedError, UserError
 from pipelines.prepare import prepare
-from pipelines.token_classes import Vocabulary
+from pipelines.token_classes import TokenClasses
 from workflows import pretrain
 from workflows.runs import history
 from workflows.runs import run as runs
@@ -58,7 +58,7 @@ def trained(recipe: Recipe, name: str, *, kill_at: int | None = None) -> runs.Ru
     opened = prepare(recipe.data, recipe.blanks, progress=preparation(QUIET))
     tokenizer = Tokenizer.load(opened.url)
     shape = model_config(recipe, opened, tokenizer)
-    budget = make_budget(recipe, opened, shape, Vocabulary.of(tokenizer))
+    budget = make_budget(recipe, opened, shape, TokenClasses.of(tokenizer))
     link = Link.create(f"link-{name}")
     job = runs.worker_job(recipe, run, opened, budget, shape, tracking.NOT_TRACKED, link=f"link-{name}")
     killed: list[int] = []
@@ -127,7 +127,7 @@ def test_a_continued_run_computes_in_the_precision_it_began_with(local_ray, corp
     opened = prepare(recipe.data, recipe.blanks, progress=preparation(QUIET))
     tokenizer = Tokenizer.load(opened.url)
     shape = model_config(recipe, opened, tokenizer)
-    budget = make_budget(recipe, opened, shape, Vocabulary.of(tokenizer))
+    budget = make_budget(recipe, opened, shape, TokenClasses.of(tokenizer))
     job = runs.worker_job(recipe, two_workers, opened, budget, shape, tracking.NOT_TRACKED, link=None)
     worker = Worker(job, alone)
     worker.close()
@@ -208,8 +208,8 @@ def test_hours_become_steps_once(local_ray, corpus, tmp_path, capsys, monkeypatc
     monkeypatch.setattr(pretrain, "measure_pace", pytest.fail)
     again = runs.open_run(recipe, "timed")
     shape = settle_model(again, recipe, pytest.fail)
-    vocabulary = Vocabulary.of(Tokenizer.load(opened.url))
-    assert pretrain._settled(recipe, again, opened, shape, vocabulary, Console()).steps == steps
+    token_classes = TokenClasses.of(Tokenizer.load(opened.url))
+    assert pretrain._settled(recipe, again, opened, shape, token_classes, Console()).steps == steps
 
 
 @pytest.mark.slow

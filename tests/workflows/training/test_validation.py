@@ -76,8 +76,8 @@ def unigram(probabilities: dict[int, float], *, num_objectives: int = 1) -> Trai
 
 
 def asked(opened: format.TokenStore, tokenizer, *, rows: int = 99, micro_rows: int = 2, **config) -> Validation:
-    recipe, _ = small.recipe(opened, tokenizer, split="validation", **config)
-    return validation_of(opened, recipe, config.get("mask_tokens", "task"), rows=rows, micro_rows=micro_rows)
+    settings, _ = small.settings_of(opened, tokenizer, split="validation", **config)
+    return validation_of(opened, settings, config.get("mask_tokens", "task"), rows=rows, micro_rows=micro_rows)
 
 
 def measure(step: TrainStep, given: Validation) -> dict[str, float]:
@@ -158,7 +158,7 @@ def test_each_source_is_told(tmp_path, tiny_tokenizer):
 
 def test_a_mixture_is_told_per_objective_and_by_its_shares(tiny_store, tiny_tokenizer):
     given = asked(tiny_store, tiny_tokenizer)
-    mixture = given.blanks.recipe.mixture
+    mixture = given.blanks.settings.mixture
     targets, num_bytes, text_targets, text_bytes = dict.fromkeys(mixture.names, 0), {}, 0, 0
     for group in range(len(tiny_store.validation.group_rows)):
         rows, drawn = given.blanks._group(0, group)
