@@ -29,9 +29,8 @@ from original_style import OriginalStyle
 from glm_model.attention import Use, attention, make_mask
 from glm_model.attention.backends import PREFERENCE, Backend
 from glm_model.config import OptimConfig, sized
-from glm_model.mfu import peak_flops
 from glm_model.model import GLM
-from glm_model.train import TrainStep, autocast, clip_gradients, make_optimizer
+from glm_model.train import TrainStep, autocast, clip_gradients, make_optimizer, peak_flops
 
 
 class Report:

@@ -12,8 +12,8 @@ from glm_model import layout
 from glm_model.cache import Cache
 from glm_model.decoding import Decoding
 from glm_model.generation.fill import fill_tokens
-from glm_model.generation.scoring import Piece, Score, score_pieces, score_text, score_tokens, text_windows
-from glm_model.generation.session import Reader, piece
+from glm_model.generation.scoring import Score, Scored, score_examples, score_text, score_tokens, text_windows
+from glm_model.generation.session import Session, piece_inputs
 from glm_model.model import GLM
 
 CLS, MASK, SMASK, GMASK, SOP, EOP, EOS = 1, 2, 993, 992, 990, 991, 0
@@ -61,8 +61,8 @@ def cloze_scores(model: GLM, arrays: Arrays) -> Iterator[Pair]:
 def next_token_logits(model: GLM, arrays: Arrays) -> Pair:
     """Of every token at the masks of `cloze_single`."""
     prompts = _short(arrays)
-    reader = Reader(model, [prompt.tokens for prompt in prompts], capacity=22)
-    logits = reader.feed([piece([SOP], int(prompt.mask_positions[0])) for prompt in prompts])
+    session = Session(model, [prompt.tokens for prompt in prompts], capacity=22)
+    logits = session.feed([piece_inputs([SOP], int(prompt.mask_positions[0])) for prompt in prompts])
     return Pair("cloze_single, whole vocabulary", logits, arrays["cloze_single/out/all_vocab_logits"])
 
 
@@ -93,7 +93,7 @@ def documents_of(arrays: Arrays, facts: Facts, name: str) -> list[list[int]]:
     return documents
 
 
-def text_pieces(arrays: Arrays, facts: Facts, name: str) -> list[list[Piece]]:
+def text_pieces(arrays: Arrays, facts: Facts, name: str) -> list[list[Scored]]:
     """The windows of each document of a case."""
     case = facts["language_model"][name]
     settings = {"cls": CLS, "mask": GMASK if case["task_mask"] else MASK, "marks": MARKS, "given": 1}
@@ -102,12 +102,12 @@ def text_pieces(arrays: Arrays, facts: Facts, name: str) -> list[list[Piece]]:
     return [text_windows(text, **settings, bidirectional=not uni) for text in documents_of(arrays, facts, name)]
 
 
-def text_scores(model: GLM, documents: list[list[Piece]], facts: Facts, name: str) -> Pair:
+def text_scores(model: GLM, documents: list[list[Scored]], facts: Facts, name: str) -> Pair:
     """Negative log-likelihoods of the windows and their sum; how many tokens each scores. Not the authors' perplexity,
     which divides by (tokens - 1) even where fewer were scored.
     """
     case = facts["language_model"][name]
-    scores = score_pieces(model, [window for document in documents for window in document])
+    scores = score_examples(model, [window for document in documents for window in document])
     total = -sum(score_text(model, document).logprob for document in documents)
     found = [*(-score.logprob for score in scores), total, *(score.tokens for score in scores)]
     return Pair(f"lm/{name}", found, [*case["nll_per_window"], case["nll_sum"], *case["scored_tokens_per_window"]])

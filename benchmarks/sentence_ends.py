@@ -40,7 +40,7 @@ Die Nr. 7 ist neu, vgl. Abb. 2.| Mehr folgt.|
 def main() -> None:
     options = _options()
     tokenizer = Tokenizer.load(options.vocabulary)
-    pieces = tokenizer.pieces()
+    pieces = tokenizer.surfaces()
     classes, theirs = (
         classify(pieces),
         np.array([any(mark in piece for mark in ".?!;:\n。？！；…") for piece in pieces]),

@@ -29,6 +29,8 @@ from glm_model.model import GLM
 
 Precision = Literal["auto", "fp32", "bf16"]
 LossWeighting = Literal["objective", "token"]
+# Dense bf16 operations per second of one card, by a part of its name: the makers' data sheets.
+PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "B200": 2250e12}
 __all__ = [
     "LossOptions",
     "OptimConfig",
@@ -39,6 +41,7 @@ __all__ = [
     "loss_scales",
     "make_optimizer",
     "objective_weights",
+    "peak_flops",
     "resolve_precision",
     "seed_dropout",
 ]
@@ -198,6 +201,14 @@ def seed_dropout(seed: int, step: int, micro_batch: int) -> None:
     """Seed torch's generators for one micro-batch: its dropout depends on these three numbers and nothing else."""
     digest = hashlib.blake2b(struct.pack("<qqq", seed, step, micro_batch), digest_size=8).digest()
     torch.manual_seed(int.from_bytes(digest, "little") >> 1)
+
+
+def peak_flops(device: torch.device) -> float | None:
+    """What one device could do in bf16, operations per second; None for CPUs and for cards without a known figure."""
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((flops for part, flops in PEAK_FLOPS.items() if part in name), None)
 
 
 def _decays(name: str) -> bool:

@@ -50,11 +50,11 @@ class TokenClasses:
     def of(tokenizer: Tokenizer) -> "TokenClasses":
         special = tokenizer.special
         masks = {"mask": special.mask, "smask": special.smask, "gmask": special.gmask}
-        return TokenClasses(special.cls, special.eos, masks, classify(tokenizer.pieces()))
+        return TokenClasses(special.cls, special.eos, masks, classify(tokenizer.surfaces()))
 
 
 def classify(pieces: list[str]) -> np.ndarray:
-    """uint8 [V]: the class bits of every surface form, as `Tokenizer.pieces` gives them: `##ing` or ` the`."""
+    """uint8 [V]: the class bits of every surface form, as `Tokenizer.surfaces` gives them: `##ing` or ` the`."""
     # Byte-level vocabularies hold "####" (a heading), but no "##ing": they cut between signs and letters.
     subwords = any(piece.startswith("##") and piece[2:3].isalpha() for piece in pieces)
     return np.array([_bits(piece, subwords) for piece in pieces], dtype=np.uint8)

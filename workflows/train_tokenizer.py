@@ -38,7 +38,7 @@ def main() -> None:
     tokenizer = prepare_tokenizer(recipe.data, units)
     place = storage.join(trained_url(recipe.data, units), "tokenizer.json")
     sample = "Tokenizers cut words into pieces."
-    pieces = " ".join(tokenizer.piece(int(i)) for i in tokenizer.encode(sample))
+    pieces = " ".join(tokenizer.surface(int(i)) for i in tokenizer.encode(sample))
     screen.header(
         f"tokenizer {tokenizer.digest[:12]}",
         [("entries", f"{tokenizer.vocab_size:,}"), ("file", place), (sample, pieces)],

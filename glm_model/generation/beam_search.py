@@ -16,11 +16,11 @@ from glm_model import layout
 from glm_model.checks import check_finite
 from glm_model.decoding import Decoding
 from glm_model.generation.sampling import Written, veto
-from glm_model.generation.session import Reader, piece
+from glm_model.generation.session import Session, piece_inputs
 
 
 def beam_search(
-    reader: Reader,
+    session: Session,
     prompts: Sequence[layout.Prompt],
     orders: Sequence[Sequence[int]],
     decoding: Decoding,
@@ -30,21 +30,21 @@ def beam_search(
     banned: Sequence[int],
     vocab_size: int,
 ) -> list[list[Written]]:
-    """What is written into the masks of each prompt, in text order; the reader holds a row per prompt.
+    """What is written into the masks of each prompt, in text order; the session holds a row per prompt.
 
     orders: the masks of each prompt in the order in which they are filled.
     """
     width = decoding.beams
-    shared = min(reader.lengths)  # the beams of a text have its context in common
-    reader.select(np.repeat(np.arange(len(prompts)), width).tolist())
+    shared = min(session.lengths)  # the beams of a text have its context in common
+    session.select(np.repeat(np.arange(len(prompts)), width).tolist())
     every = [
         _Search(prompt, order, length, decoding, sop=sop, stop=stop)
-        for prompt, order, length in zip(prompts, orders, reader.lengths[::width], strict=True)
+        for prompt, order, length in zip(prompts, orders, session.lengths[::width], strict=True)
     ]
     active = every
     while active:
         pieces = [inputs for search in active for inputs in search.pieces]
-        logprobs_RV = torch.log_softmax(reader.feed(pieces)[:, :vocab_size], -1)
+        logprobs_RV = torch.log_softmax(session.feed(pieces)[:, :vocab_size], -1)
         vocabulary = logprobs_RV.shape[1]
         beams = [beam for search in active for beam in search.beams]
         logprobs_RV = veto(logprobs_RV, beams, decoding, stop=stop, banned=banned)
@@ -52,7 +52,7 @@ def beam_search(
         total_NC = (logprobs_RV + scores_R[:, None]).view(len(active), width * vocabulary)
         # Each beam has len(stop) ends, so as many candidates hold `width` that go on, where there are that many.
         best = torch.topk(total_NC, min(width * (1 + len(stop)), total_NC.shape[1]), dim=1)
-        check_finite(reader.model, best.values[:, 0].tolist())  # NaN counts as the greatest
+        check_finite(session.model, best.values[:, 0].tolist())  # NaN counts as the greatest
         for search, scores, places in zip(active, best.values.tolist(), best.indices.tolist(), strict=True):
             ranked = zip(scores, places, strict=True)
             search.take([(score, place // vocabulary, place % vocabulary) for score, place in ranked])
@@ -60,8 +60,8 @@ def beam_search(
         rows = [index * width + parent for index in going_on for parent in active[index].parents]
         active = [active[index] for index in going_on]
         if active:
-            reader.select(rows, since=shared)
-            reader.rewind([search.keep for search in active for _ in range(width)])
+            session.select(rows, since=shared)
+            session.rewind([search.keep for search in active for _ in range(width)])
     return [[search.written[blank] for blank in sorted(search.written)] for search in every]
 
 
@@ -112,7 +112,7 @@ class _Search:
         place = int(self.prompt.mask_positions[self.blank])
         live += [(-np.inf, live[0][1], live[0][2])] * (width - len(live))
         self.scores, self.parents, self.beams = ([beam[i] for beam in live] for i in range(3))
-        self.pieces = [piece(tokens[-1:], place, first=len(tokens) + 1) for tokens in self.beams]
+        self.pieces = [piece_inputs(tokens[-1:], place, first=len(tokens) + 1) for tokens in self.beams]
         self.keep = self.length + len(self.beams[0])  # all that was read: [sop] and the beam without its last token
 
     def _finish(self, tokens: tuple[int, ...], logprob: float, *, targets: int) -> None:
@@ -127,7 +127,7 @@ class _Search:
             self.pieces = []
             return
         place = int(self.prompt.mask_positions[self.blank])
-        self._start(piece((self.sop, *self.best[1].tokens), place))
+        self._start(piece_inputs((self.sop, *self.best[1].tokens), place))
 
     def _start(self, before: np.ndarray) -> None:
         """Begin the next blank behind inputs [3, n] that are still to be read."""
@@ -137,7 +137,7 @@ class _Search:
         self.scores = [0.0, *[-np.inf] * (width - 1)]
         self.parents = list(range(width))
         self.best: tuple[float, Written] | None = None
-        start = piece([self.sop], int(self.prompt.mask_positions[self.blank]))
+        start = piece_inputs([self.sop], int(self.prompt.mask_positions[self.blank]))
         self.pieces = [np.concatenate((before, start), 1)] * width
         self.keep = self.length
         self.length += before.shape[1]

@@ -19,7 +19,7 @@ from glm_model.decoding import Decoding
 from glm_model.generation.beam_search import beam_search
 from glm_model.generation.prompts import check_context, listed, naming_text, read_prompts, resolve_order, spliced
 from glm_model.generation.sampling import Written, choose, draws_for, veto
-from glm_model.generation.session import Reader, evaluating, known_ids, piece
+from glm_model.generation.session import Session, evaluating, known_ids, piece_inputs
 from glm_model.ids import check_known
 from glm_model.model import GLM
 
@@ -165,10 +165,10 @@ def fill_tokens(
     # The last token of a row's last blank is not fed.
     longest = max(len(p.tokens) + len(p.mask_positions) * (decoding.max_tokens + 1) - 1 for p in prompts)
     with evaluating(model):
-        reader = Reader(model, [prompt.tokens for prompt in prompts], capacity=longest, use_cache=use_cache)
+        session = Session(model, [prompt.tokens for prompt in prompts], capacity=longest, use_cache=use_cache)
         if decoding.beams == 1:
-            return _sample(reader, prompts, orders, decoding, sop=sop, **limits)
-        best = beam_search(reader, prompts, orders, decoding, sop=sop, **limits)
+            return _sample(session, prompts, orders, decoding, sop=sop, **limits)
+        best = beam_search(session, prompts, orders, decoding, sop=sop, **limits)
         return [[blanks] for blanks in best]
 
 
@@ -181,7 +181,7 @@ class _Row:
         self.written: dict[int, Written] = {}
         self.tokens: list[int] = []
         self.logprob = 0.0
-        self.inputs: np.ndarray | None = piece([sop], self._place())
+        self.inputs: np.ndarray | None = piece_inputs([sop], self._place())
 
     def take(self, token: int, logprob: float, *, ends: bool, max_tokens: int) -> None:
         """Write a token, or the end of the blank."""
@@ -189,7 +189,7 @@ class _Row:
         read = np.empty((3, 0), np.int64)
         if not ends:
             self.tokens.append(token)
-            read = piece([token], self._place(), first=len(self.tokens) + 1)
+            read = piece_inputs([token], self._place(), first=len(self.tokens) + 1)
         if not ends and len(self.tokens) < max_tokens:
             self.inputs = read
             return
@@ -197,14 +197,14 @@ class _Row:
         self.tokens, self.logprob, self.inputs = [], 0.0, None
         if self.waiting:
             # A blank that is cut shows its last token to those after it (in the authors' generation it does not).
-            self.inputs = np.concatenate((read, piece([self.sop], self._place())), 1)
+            self.inputs = np.concatenate((read, piece_inputs([self.sop], self._place())), 1)
 
     def _place(self) -> int:
         return int(self.prompt.mask_positions[self.waiting[0]])
 
 
 def _sample(
-    reader: Reader,
+    session: Session,
     prompts: Sequence[layout.Prompt],
     orders: Sequence[Sequence[int]],
     decoding: Decoding,
@@ -219,21 +219,21 @@ def _sample(
         [_Row(prompt, order, draws_for(decoding.seed, prompt.tokens, i), sop=sop) for i in range(decoding.samples)]
         for prompt, order in zip(prompts, orders, strict=True)
     ]
-    reader.select(np.repeat(np.arange(len(prompts)), decoding.samples).tolist())
+    session.select(np.repeat(np.arange(len(prompts)), decoding.samples).tolist())
     active = [row for rows in samples for row in rows]
     while active:
-        logits_BV = reader.feed([row.inputs for row in active if row.inputs is not None])[:, :vocab_size]
+        logits_BV = session.feed([row.inputs for row in active if row.inputs is not None])[:, :vocab_size]
         allowed_BV = veto(logits_BV, [row.tokens for row in active], decoding, stop=stop, banned=banned)
         uniforms = [row.draws.random() for row in active] if decoding.temperature else ()
         chosen_B = choose(allowed_BV, decoding, uniforms)
         logprobs = torch.log_softmax(logits_BV, -1).gather(1, chosen_B[:, None])[:, 0].tolist()
-        check_finite(reader.model, logprobs)
+        check_finite(session.model, logprobs)
         for row, token, logprob in zip(active, chosen_B.tolist(), logprobs, strict=True):
             row.take(token, logprob, ends=token in stop, max_tokens=decoding.max_tokens)
         going_on = [index for index, row in enumerate(active) if row.inputs is not None]
         active = [active[index] for index in going_on]
         if active:
-            reader.select(going_on)
+            session.select(going_on)
     return [[[row.written[blank] for blank in sorted(row.written)] for row in rows] for rows in samples]
 
 

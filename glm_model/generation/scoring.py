@@ -22,7 +22,7 @@ from glm_model import layout
 from glm_model.checks import check_finite
 from glm_model.config import MORE_POSITIONS
 from glm_model.generation.prompts import check_context, listed, naming_text, read_prompts, resolve_order
-from glm_model.generation.session import Reader, evaluating, known_ids
+from glm_model.generation.session import Session, evaluating, known_ids
 from glm_model.ids import as_ids, check_known
 from glm_model.model import GLM
 
@@ -49,7 +49,7 @@ class Score:
         return self.logprob / self.tokens**power
 
 
-class Piece(NamedTuple):
+class Scored(NamedTuple):
     """A context and what is written for it, with the positions to score: an `Example` and a mask [T]."""
 
     example: layout.Example
@@ -142,19 +142,19 @@ def score_tokens(
     own = [end for (_, _, end), several in zip(shared, pieces, strict=True) for _ in several]
     with evaluating(model):
         capacity = max(len(piece.example.tokens) for piece in flat)
-        reader = Reader(model, [prompt.tokens for prompt in prompts], capacity=capacity)
+        session = Session(model, [prompt.tokens for prompt in prompts], capacity=capacity)
         if any(map(len, given)):
             first = [several[0].example for several in pieces]
-            reader.append([_inputs(one, start, end) for one, (_, start, end) in zip(first, shared, strict=True)])
-        reader.select([row for row, several in enumerate(pieces) for _ in several])
-        x_BLD = reader.append([_inputs(p.example, start) for p, start in zip(flat, own, strict=True)])
+            session.append([_inputs(one, start, end) for one, (_, start, end) in zip(first, shared, strict=True)])
+        session.select([row for row, several in enumerate(pieces) for _ in several])
+        x_BLD = session.append([_inputs(p.example, start) for p, start in zip(flat, own, strict=True)])
         scores = iter(_reduce(model, x_BLD, flat, own, vocab_size))
     return [[next(scores) for _ in several] for several in pieces]
 
 
 @torch.inference_mode()
-def score_pieces(
-    model: GLM, pieces: Sequence[Piece], *, vocab_size: int | None = None, positions: int = 1 << 13
+def score_examples(
+    model: GLM, pieces: Sequence[Scored], *, vocab_size: int | None = None, positions: int = 1 << 13
 ) -> list[Score]:
     """Score of each piece by itself, some at a time: at most about `positions` positions in a batch.
 
@@ -184,11 +184,11 @@ def score_pieces(
     return scores
 
 
-def score_text(model: GLM, windows: Sequence[Piece], *, vocab_size: int | None = None) -> Score:
+def score_text(model: GLM, windows: Sequence[Scored], *, vocab_size: int | None = None) -> Score:
     """log p of a whole text, token by token: its `text_windows`, scored and summed. Divide by -ln 2 and the text's
     bytes for bits per byte. vocab_size and errors as for `score_tokens`.
     """
-    parts = score_pieces(model, windows, vocab_size=vocab_size)
+    parts = score_examples(model, windows, vocab_size=vocab_size)
     return Score(
         sum(part.logprob for part in parts), sum(part.tokens for part in parts), all(part.greedy for part in parts)
     )
@@ -205,7 +205,7 @@ def text_windows(
     bidirectional: bool = False,
     given: int = 0,
     count_end: bool = False,
-) -> list[Piece]:
+) -> list[Scored]:
     """A text of any length as windows of at most `window` tokens, each [CLS] + context + mask and the rest to predict.
 
     The first window predicts all but its first `given` tokens. Each later one scores the next `stride` tokens (default:
@@ -233,7 +233,7 @@ def text_windows(
             counted = example.loss_mask.astype(bool)
             counted[: len(context) + max(done - first, 0)] = False
             counted[-1] = count_end and end == len(tokens)
-            pieces.append(Piece(example, counted))
+            pieces.append(Scored(example, counted))
         done = end
     return pieces
 
@@ -247,7 +247,7 @@ def _piece(
     marks: layout.Marks,
     count_end: bool,
     order: str | Sequence[int],
-) -> Piece:
+) -> Scored:
     places = resolve_order(order, len(prompt.mask_positions))
     filled = [as_ids(answer, f"the answer of mask {index}") for index, answer in enumerate(answers)]
     if len(given) and len(filled) == len(places) and len(filled[places[0]]):
@@ -259,7 +259,7 @@ def _piece(
     counted[len(prompt.tokens) : len(prompt.tokens) + len(given)] = False
     if not count_end:
         counted &= ~np.append(example.block_position_ids[1:] == 1, True)
-    return Piece(example, counted)
+    return Scored(example, counted)
 
 
 def _encoded(tokenizer: Tokenizer, answer: Any) -> list[np.ndarray]:
@@ -286,7 +286,7 @@ def _inputs(example: layout.Example, start: int, end: int | None = None) -> np.n
 
 
 def _reduce(
-    model: GLM, x_BLD: Tensor, pieces: Sequence[Piece], starts: Sequence[int], vocab_size: int | None
+    model: GLM, x_BLD: Tensor, pieces: Sequence[Scored], starts: Sequence[int], vocab_size: int | None
 ) -> list[Score]:
     """Scores of pieces whose positions from starts[b] on are in row b of x."""
     places = [np.flatnonzero(piece.counted) for piece in pieces]

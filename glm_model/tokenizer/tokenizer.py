@@ -163,24 +163,24 @@ class Tokenizer:
                 pieces.append(self._decode_text(run))
                 run = []
             if id_ is not None and show_special:
-                pieces.append(self.piece(id_))
+                pieces.append(self.surface(id_))
         if not self._joins_subwords:
             return "".join(pieces)
         if show_special:
             return " ".join(pieces)
         return self._decode_text([i for i in map(int, ids) if i not in hidden]).removeprefix(self._inside_word)
 
-    def piece(self, id_: int) -> str:
+    def surface(self, id_: int) -> str:
         """Surface of one id: "##ing" (WordPiece), " the" (byte-level BPE, Unigram), "[MASK]"; "" for an unused id."""
         if id_ in self._names:
             return self._names[id_]
         if not 0 <= id_ < self.padded_vocab_size:
             raise ValueError(f"token id {id_} is outside the vocabulary of {self.vocab_size:,} ids")
-        return self._surface(self._tokens.get(int(id_), ""))
+        return self._spelled(self._tokens.get(int(id_), ""))
 
-    def pieces(self) -> list[str]:
+    def surfaces(self) -> list[str]:
         """Surface of every id, in order; length vocab_size."""
-        return [self.piece(id_) for id_ in range(self.vocab_size)]
+        return [self.surface(id_) for id_ in range(self.vocab_size)]
 
     def __reduce__(self):
         return Tokenizer, (self.to_json(),)
@@ -208,7 +208,7 @@ class Tokenizer:
     def _byte_of(self) -> dict[str, int] | None:
         return _byte_alphabet() if _mentions(self._spec, "ByteLevel") else None
 
-    def _surface(self, token: str) -> str:
+    def _spelled(self, token: str) -> str:
         if self._byte_of is not None:
             if all(c in self._byte_of for c in token):
                 return bytes(self._byte_of[c] for c in token).decode(errors="replace")
@@ -221,7 +221,7 @@ class Tokenizer:
 
     def _decode_text(self, ids: list[int]) -> str:
         if self._joins_subwords:
-            return _tidy(" ".join(self.piece(i) for i in ids).replace(f" {self._inside_word}", ""))
+            return _tidy(" ".join(self.surface(i) for i in ids).replace(f" {self._inside_word}", ""))
         return self._text.decode([i for i in ids if i < self.vocab_size], skip_special_tokens=False)
 
 

@@ -175,7 +175,7 @@ def _shown(name: str, one: RowBatch, its_blanks: Blanks, example: Example, token
         segment_id=f"{int(one.ids[0]):016x}",
         context=context,
         pieces=[tokenizer.decode(one.tokens[a:b]) for a, b in its_blanks.spans],
-        tokens=[tokenizer.piece(int(i)) for i in example.tokens[0]],
+        tokens=[tokenizer.surface(int(i)) for i in example.tokens[0]],
         position_ids=example.position_ids[0].tolist(),
         block_position_ids=example.block_position_ids[0].tolist(),
         context_end=int(example.context_end[0, 0]),

@@ -6,7 +6,7 @@ import torch
 
 from glm_model import layout
 from glm_model.cache import Cache
-from glm_model.generation.session import Reader, piece
+from glm_model.generation.session import Session, piece_inputs
 from glm_model.model import GLM
 
 
@@ -23,13 +23,13 @@ def contexts(*lengths: int) -> list[np.ndarray]:
 
 def pieces(*sizes: int, place: int = 1, first: int = 1) -> list[np.ndarray]:
     rng = np.random.default_rng(sum(sizes))
-    return [piece(rng.integers(3, 50, size), place, first=first) for size in sizes]
+    return [piece_inputs(rng.integers(3, 50, size), place, first=first) for size in sizes]
 
 
 @torch.inference_mode()
 def test_rows_of_any_lengths_equal_rows_without_a_cache(model):
     given = contexts(9, 4, 6)
-    cached, plain = (Reader(model, given, capacity=30, use_cache=use_cache) for use_cache in (True, False))
+    cached, plain = (Session(model, given, capacity=30, use_cache=use_cache) for use_cache in (True, False))
     for sizes in ((1, 1, 1), (3, 1, 2), (1, 0, 4), (5, 5, 5), (0, 1, 0)):
         new = pieces(*sizes)
         got, expected = cached.feed(new), plain.feed(new)
@@ -41,10 +41,10 @@ def test_rows_of_any_lengths_equal_rows_without_a_cache(model):
 @torch.inference_mode()
 @pytest.mark.parametrize("rows", [[0, 0, 1, 2, 2], [2, 0], [1, 2, 0], [1]])
 def test_rows_can_be_repeated_dropped_and_moved(model, rows):
-    cached, plain = (Reader(model, contexts(5, 8, 3), capacity=20, use_cache=use_cache) for use_cache in (True, False))
-    for reader in (cached, plain):
-        reader.feed(pieces(2, 1, 3))
-        reader.select(rows)
+    cached, plain = (Session(model, contexts(5, 8, 3), capacity=20, use_cache=use_cache) for use_cache in (True, False))
+    for session in (cached, plain):
+        session.feed(pieces(2, 1, 3))
+        session.select(rows)
     new = pieces(*range(1, len(rows) + 1))
     torch.testing.assert_close(cached.feed(new), plain.feed(new), rtol=0, atol=1e-5)
 
@@ -53,17 +53,17 @@ def test_rows_can_be_repeated_dropped_and_moved(model, rows):
 def test_beams_that_change_places_share_their_context(model):
     alike = contexts(5)
     cached, plain = (
-        Reader(model, [alike[0], alike[0]], capacity=20, use_cache=use_cache) for use_cache in (True, False)
+        Session(model, [alike[0], alike[0]], capacity=20, use_cache=use_cache) for use_cache in (True, False)
     )
-    for reader in (cached, plain):
-        reader.feed(pieces(2, 2))
-        reader.select([1, 1], since=5)
+    for session in (cached, plain):
+        session.feed(pieces(2, 2))
+        session.select([1, 1], since=5)
     torch.testing.assert_close(cached.feed(pieces(1, 1)), plain.feed(pieces(1, 1)), rtol=0, atol=1e-5)
 
 
 @torch.inference_mode()
 def test_rewinding_forgets(model):
-    fresh, used = (Reader(model, contexts(5, 8), capacity=20) for _ in range(2))
+    fresh, used = (Session(model, contexts(5, 8), capacity=20) for _ in range(2))
     used.feed(pieces(4, 2))
     used.rewind([5, 8])
     torch.testing.assert_close(used.feed(pieces(2, 3)), fresh.feed(pieces(2, 3)), rtol=0, atol=1e-5)
@@ -114,5 +114,5 @@ def test_a_failed_call_leaves_the_cache_as_it_was(model):
 
 
 def test_inputs_of_a_piece():
-    assert piece([7, 8], 3, first=2).tolist() == [[7, 8], [3, 3], [2, 3]]
+    assert piece_inputs([7, 8], 3, first=2).tolist() == [[7, 8], [3, 3], [2, 3]]
     assert layout.piece_positions(3, 2, 2)[1].tolist() == [2, 3]

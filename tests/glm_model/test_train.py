@@ -18,6 +18,7 @@ from glm_model.train import (
     loss_scales,
     make_optimizer,
     objective_weights,
+    peak_flops,
     resolve_precision,
     seed_dropout,
 )
@@ -336,3 +337,10 @@ def test_smoothing_and_z_loss_act_in_training_only(small, batch):
     step = TrainStep(model, num_objectives=2, precision="fp32", options=LossOptions(0.1, 1e-3))
     assert (step(batch)[0] > plain(batch)[0]).all()
     assert torch.equal(step.eval()(batch)[0], plain.eval()(batch)[0])
+
+
+@pytest.mark.parametrize(("name", "flops"), [("NVIDIA A100-SXM4-80GB", 312e12), ("NVIDIA GeForce RTX 3060", None)])
+def test_the_peak_rate_of_a_card_follows_from_a_part_of_its_name(monkeypatch, name, flops):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
+    assert peak_flops(torch.device("cuda")) == flops
+    assert peak_flops(torch.device("cpu")) is None

@@ -41,7 +41,7 @@ def real(shared):
             if not path.exists():
                 pytest.skip(f"{path.name} is not in shared/data/vocab")
             tokenizer = Tokenizer.load(str(path))
-            loaded[name] = tokenizer, classify(tokenizer.pieces())
+            loaded[name] = tokenizer, classify(tokenizer.surfaces())
         return loaded[name]
 
     return load
@@ -228,7 +228,7 @@ def test_the_end_of_the_array_is_no_end_of_a_sentence_by_itself():
 
 def test_bits_agree_with_real_vocabularies(real):
     tokenizer, classes = real("gpt2")
-    by_piece = dict(zip(tokenizer.pieces(), classes.tolist(), strict=True))
+    by_piece = dict(zip(tokenizer.surfaces(), classes.tolist(), strict=True))
     assert {p: by_piece[p] for p in (" the", "ing", ".", " 3", '."', "\n", " Dr")} == {
         " the": 0,
         "ing": GLUED,

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from glm_model.mfu import peak_flops
+from glm_model.train import peak_flops
 from infra import storage
 from infra.cluster.link import Link
 from infra.cluster.train_workers import preemption_notice

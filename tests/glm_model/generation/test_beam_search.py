@@ -11,7 +11,7 @@ from glm_model import layout
 from glm_model.decoding import Decoding
 from glm_model.generation.fill import fill_batch, fill_tokens
 from glm_model.generation.sampling import Written
-from glm_model.generation.session import piece
+from glm_model.generation.session import piece_inputs
 
 WORDS = (1, 2, 3)  # a vocabulary of four ids: three words and, as id 0, the end
 CONTEXT = np.array([CLS, 2, 3, 2, 1])
@@ -42,7 +42,7 @@ def logprobs_of(model, read: np.ndarray, context: int, place: int, found: list[E
     logprobs = {}
     for size, several in itertools.groupby(sorted(found), key=lambda ending: len(ending[0])):
         endings = list(several)
-        rows = [np.concatenate((read, piece((SOP, *tokens), place)), 1) for tokens, _ in endings]
+        rows = [np.concatenate((read, piece_inputs((SOP, *tokens), place)), 1) for tokens, _ in endings]
         inputs = torch.from_numpy(np.stack(rows, axis=1))
         logits = model(*inputs, torch.zeros_like(inputs[0]), torch.full_like(inputs[0], context))
         each = torch.log_softmax(logits[:, read.shape[1] :, :4], -1).tolist()
@@ -60,7 +60,7 @@ def enumerated(model, prompt: layout.Prompt, order: list[int], decoding: Decodin
         logprobs = logprobs_of(model, read, len(prompt.tokens), place, every_ending(decoding))
         tokens, ends = max(logprobs, key=lambda e: logprobs[e] / (len(e[0]) + e[1]) ** decoding.length_penalty)
         written[blank] = Written(tokens, logprobs[tokens, ends])
-        read = np.concatenate((read, piece((SOP, *tokens), place)), 1)
+        read = np.concatenate((read, piece_inputs((SOP, *tokens), place)), 1)
     return [written[blank] for blank in sorted(written)]
 
 

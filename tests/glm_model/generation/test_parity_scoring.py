@@ -12,7 +12,7 @@ import pytest
 import torch
 from helpers import benchmark_modules
 
-from glm_model.generation.scoring import Piece
+from glm_model.generation.scoring import Scored
 from glm_model.model import GLM
 
 parity, scoring = benchmark_modules.load("parity"), benchmark_modules.load("parity_scoring")
@@ -101,7 +101,7 @@ def test_language_model(model, arrays, facts, name):
     assert found == close(wanted)
 
 
-def assert_the_authors_window(window: Piece, arrays: dict[str, np.ndarray], prefix: str) -> None:
+def assert_the_authors_window(window: Scored, arrays: dict[str, np.ndarray], prefix: str) -> None:
     """But for the last slot, which predicts our [eop]: it is not scored, and the authors' windows do not have it."""
     example, counted = window
     size = len(example.tokens) - 1

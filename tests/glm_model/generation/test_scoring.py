@@ -8,7 +8,15 @@ from helpers.letters import CLS, EOP, MARKS, MASK, Letters, decided_model
 from glm_model import layout
 from glm_model.decoding import Decoding
 from glm_model.generation.fill import fill_batch
-from glm_model.generation.scoring import Piece, score, score_batch, score_pieces, score_text, score_tokens, text_windows
+from glm_model.generation.scoring import (
+    Scored,
+    score,
+    score_batch,
+    score_examples,
+    score_text,
+    score_tokens,
+    text_windows,
+)
 from glm_model.model import GLM
 
 WINDOWS = {"cls": CLS, "mask": MASK, "marks": MARKS}
@@ -152,12 +160,12 @@ def test_a_text_that_fits_is_one_document_blank(model):
 def test_pieces_score_the_same_in_batches_of_any_size(model):
     tokens = np.random.default_rng(0).integers(10, 36, 50)
     windows = text_windows(tokens, window=16, stride=5, **WINDOWS)
-    one_by_one = [score_pieces(model, [window])[0].logprob for window in windows]
+    one_by_one = [score_examples(model, [window])[0].logprob for window in windows]
     for positions in (1, 40, 1000):
-        scores = score_pieces(model, windows, positions=positions)
+        scores = score_examples(model, windows, positions=positions)
         assert [score.logprob for score in scores] == pytest.approx(one_by_one, abs=1e-4)
         assert sum(score.tokens for score in scores) == 50
-    assert isinstance(windows[0], Piece)
+    assert isinstance(windows[0], Scored)
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ def test_decode(bert):
 
 
 def test_pieces_are_surfaces(bert):
-    assert [bert.piece(i) for i in (0, 101, 103, 30522, 30525, 2003, 2015)] == [
+    assert [bert.surface(i) for i in (0, 101, 103, 30522, 30525, 2003, 2015)] == [
         "[PAD]",
         "[CLS]",
         "[MASK]",
@@ -147,12 +147,12 @@ def test_pieces_are_surfaces(bert):
         "is",
         "##s",
     ]
-    assert len(bert.pieces()) == bert.vocab_size
-    assert bert.piece(30527) == ""
+    assert len(bert.surfaces()) == bert.vocab_size
+    assert bert.surface(30527) == ""
     with pytest.raises(ValueError, match="outside the vocabulary"):
-        bert.piece(30592)
+        bert.surface(30592)
     gpt2 = load("gpt2-vocab.json")
-    assert [gpt2.piece(i) for i in (198, 262, 13, 50260)] == ["\n", " the", ".", "[MASK]"]
+    assert [gpt2.surface(i) for i in (198, 262, 13, 50260)] == ["\n", " the", ".", "[MASK]"]
 
 
 @pytest.mark.parametrize("name", ["bert-base-uncased-vocab.txt", "bert-base-chinese-vocab.txt", "roberta-vocab.json"])
@@ -193,7 +193,7 @@ def test_a_save_that_fails_leaves_what_was_there(tiny_tokenizer, tmp_path):
 def test_a_piece_listed_twice_leaves_no_gap_in_the_ids():
     chinese = load("bert-base-chinese-vocab.txt")
     assert (chinese.special.sop, chinese.vocab_size) == (21128, 21132)
-    assert sum(piece.endswith(" unused]") for piece in chinese.pieces()) == 53
+    assert sum(piece.endswith(" unused]") for piece in chinese.surfaces()) == 53
 
 
 def test_pickle(bert):

@@ -33,8 +33,8 @@ def trained(algorithm: str, **settings) -> Tokenizer:
 def test_special_ids_and_size(algorithm, tmp_path):
     tokenizer = trained(algorithm)
     assert tokenizer.special == SpecialTokens(pad=0, unk=1, cls=2, mask=3, smask=4, gmask=5, sop=6, eop=7)
-    assert tuple(tokenizer.pieces()[:8]) == SPECIAL
-    assert tokenizer.vocab_size == len(tokenizer.pieces()) == 600
+    assert tuple(tokenizer.surfaces()[:8]) == SPECIAL
+    assert tokenizer.vocab_size == len(tokenizer.surfaces()) == 600
     assert not {0, 2, 3, 4, 5, 6, 7} & set(tokenizer.encode("[MASK] and [CLS] of <|startofpiece|>").tolist())
     tokenizer.save(str(tmp_path))
     assert Tokenizer.load(str(tmp_path)).to_json() == tokenizer.to_json()
@@ -45,7 +45,7 @@ def test_case_accents_and_cjk_are_kept():
     text = "The Straße of naïve cafés, 中文"
     wordpiece, bpe = trained("wordpiece"), trained("bpe")
     assert wordpiece.decode(wordpiece.encode(text)) == text
-    assert [wordpiece.piece(i) for i in wordpiece.encode("中文")] == ["中", "文"]
+    assert [wordpiece.surface(i) for i in wordpiece.encode("中文")] == ["中", "文"]
     assert bpe.decode(bpe.encode(text + "\n🙂")) == text + "\n🙂"
     lower = trained("wordpiece", lowercase=True)
     assert lower.decode(lower.encode(text)) == text.lower()
