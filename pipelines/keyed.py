@@ -1,7 +1,7 @@
-"""Keyed randomness: every draw is a hash of (key, counter), so it depends on what is drawn and never on where or when.
+"""Keyed randomness: every draw is a hash of (key, counter), so it depends on what is drawn, never on where or when.
 
 A `numpy` generator object per segment would cost more than all its draws together; hashing is vectorised over segments.
-The mixer is the splitmix64 finaliser (Steele, Lea and Flood, OOPSLA 2014).
+`scramble` is the splitmix64 finaliser (Steele, Lea and Flood, OOPSLA 2014).
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ _SECOND = np.uint64(0x94D049BB133111EB)
 MASK64 = (1 << 64) - 1
 
 
-def mix(x: np.ndarray) -> np.ndarray:
+def scramble(x: np.ndarray) -> np.ndarray:
     """A bijection of uint64 whose output bits all depend on all input bits. Any shape."""
     x = x ^ (x >> np.uint64(30))
     x *= _FIRST
@@ -27,20 +27,18 @@ def fold(*values: int | np.ndarray) -> np.ndarray:
     key: int | np.ndarray = 0
     for value in values:
         if isinstance(value, int | np.integer) and isinstance(key, int):  # ten times as fast as an array of one
-            key = _mix_int(_mix_int(key + int(_GOLDEN)) + int(value))
+            key = _scramble_int(_scramble_int(key + int(_GOLDEN)) + int(value))
             continue
         part = np.atleast_1d(np.asarray(value)).astype(np.uint64)
-        start = np.uint64(_mix_int(key + int(_GOLDEN))) if isinstance(key, int) else mix(key + _GOLDEN)
-        key = mix(start + part)
+        start = np.uint64(_scramble_int(key + int(_GOLDEN))) if isinstance(key, int) else scramble(key + _GOLDEN)
+        key = scramble(start + part)
     return np.array([key], np.uint64) if isinstance(key, int) else key
 
 
 def bits(keys: np.ndarray, count: int, *, stream: int) -> np.ndarray:
-    """Uniform uint64 [N, count]. Column j depends on (key, stream, j) alone, so asking for more columns changes
-    none.
-    """
+    """Uniform uint64 [N, count]. Column j depends on (key, stream, j) alone, whatever the count."""
     counters = (np.arange(count, dtype=np.uint64) + np.uint64((stream << 32) + 1)) * _GOLDEN
-    return mix(keys[:, None] + counters[None, :])
+    return scramble(keys[:, None] + counters[None, :])
 
 
 def below(random: np.ndarray, limit: np.ndarray | int) -> np.ndarray:
@@ -48,7 +46,7 @@ def below(random: np.ndarray, limit: np.ndarray | int) -> np.ndarray:
     return (((random >> np.uint64(32)) * np.asarray(limit).astype(np.uint64)) >> np.uint64(32)).astype(np.int64)
 
 
-def unit(random: np.ndarray) -> np.ndarray:
+def uniform(random: np.ndarray) -> np.ndarray:
     """float64 in [0, 1) from uint64 draws."""
     return (random >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
@@ -66,8 +64,8 @@ def order(random: np.ndarray) -> np.ndarray:
     return (packed & np.uint64(0xFFFF)).astype(np.int64)
 
 
-def _mix_int(x: int) -> int:
-    """`mix` of one integer, taken modulo 2**64."""
+def _scramble_int(x: int) -> int:
+    """`scramble` of one integer, taken modulo 2**64."""
     x &= MASK64
     x = ((x ^ (x >> 30)) * int(_FIRST)) & MASK64
     x = ((x ^ (x >> 27)) * int(_SECOND)) & MASK64

@@ -33,7 +33,7 @@ def noisy_inputs(
     """The blanked tokens [P] as the model reads them: each is `noise` with probability `share` (dBLOCK in the authors'
     code).
     """
-    drop = keyed.unit(_draws(ids, spans, span_offsets, _NOISE)) < share
+    drop = keyed.uniform(_draws(ids, spans, span_offsets, _NOISE)) < share
     return np.where(drop, noise, blanked)
 
 
@@ -49,7 +49,7 @@ def bert_replacements(
     kept_share: float,
 ) -> np.ndarray:
     """What stands in the place of each blanked token [P]: the mask, a random token, or the token itself."""
-    kind = keyed.unit(_draws(ids, spans, span_offsets, _KIND))
+    kind = keyed.uniform(_draws(ids, spans, span_offsets, _KIND))
     anything = keyed.below(_draws(ids, spans, span_offsets, _TOKEN), vocab_size)
     return np.where(kind < kept_share, blanked, np.where(kind < kept_share + random_share, anything, mask))
 
@@ -98,5 +98,5 @@ def _draws(ids: np.ndarray, spans: np.ndarray, span_offsets: np.ndarray, stream:
     # A segment's spans differ between epochs and the start of each is its own: no counter over tokens is needed.
     place = ranges(spans[:, 0], size).astype(np.uint64)
     whole = np.zeros(len(ids), np.uint64)
-    np.add.at(whole, segment, keyed.mix(key + spans[:, 0].astype(np.uint64)))
-    return keyed.mix(np.repeat(key + whole[segment], size) + keyed.mix(place))
+    np.add.at(whole, segment, keyed.scramble(key + spans[:, 0].astype(np.uint64)))
+    return keyed.scramble(np.repeat(key + whole[segment], size) + keyed.scramble(place))

@@ -41,9 +41,9 @@ def draw(
     """The blanks of every segment of `rows`. `attempt` (a number, or one per segment) selects an independent redraw."""
     base = keyed.fold(seed, epoch)[0]
     keys = keyed.fold(base, attempt, rows.ids)
-    choice = keyed.unit(keyed.bits(keys, 1, stream=_OBJECTIVE)[:, 0])
+    choice = keyed.uniform(keyed.bits(keys, 1, stream=_OBJECTIVE)[:, 0])
     objective = np.minimum(np.searchsorted(np.cumsum(mixture.shares), choice, side="right"), len(mixture.names) - 1)
-    keys = keyed.mix(keys + np.uint64(_KEY))
+    keys = keyed.scramble(keys + np.uint64(_KEY))
     parts = []
     for index, (module, config) in enumerate(zip(mixture.modules, mixture.configs, strict=True)):
         members = np.flatnonzero(objective == index)

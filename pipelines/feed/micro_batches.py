@@ -224,7 +224,7 @@ def fingerprint(rows: RowBatch, drawn: Blanks) -> int:
     counts = np.diff(drawn.span_offsets).astype(np.uint64)
     parts = (rows.ids, drawn.objective.astype(np.uint64), counts, drawn.spans.ravel().astype(np.uint64))
     flat = np.concatenate(parts)
-    return int(keyed.mix(flat + keyed.mix(np.arange(len(flat), dtype=np.uint64))).sum(dtype=np.uint64))
+    return int(keyed.scramble(flat + keyed.scramble(np.arange(len(flat), dtype=np.uint64))).sum(dtype=np.uint64))
 
 
 def _targets(drawn: Blanks, mixture: Mixture) -> np.ndarray:

@@ -38,7 +38,7 @@ def spans(batch: SegmentBatch, config: Config) -> tuple[np.ndarray, np.ndarray]:
     least = np.maximum(np.ceil(config.min_ratio * text - 1e-9).astype(np.int64), 1)
     size = least + keyed.below(keyed.bits(batch.keys, 1, stream=_SIZE)[:, 0], text - least + 1)
     inside = 1 + keyed.below(keyed.bits(batch.keys, 1, stream=_PLACE)[:, 0], text - size + 1)
-    suffix = keyed.unit(keyed.bits(batch.keys, 1, stream=_FORM)[:, 0]) < config.suffix_share
+    suffix = keyed.uniform(keyed.bits(batch.keys, 1, stream=_FORM)[:, 0]) < config.suffix_share
     start = np.where(suffix, batch.text_ends - size, inside)
     end = np.where(suffix, batch.lengths, start + size)
     return np.stack((start, end), axis=1), np.arange(len(batch) + 1)

@@ -42,7 +42,7 @@ def spans(batch: SegmentBatch, config: Config) -> tuple[np.ndarray, np.ndarray]:
     first = np.cumsum(room) - room
     segment = np.repeat(np.arange(len(batch)), room)
     place = np.arange(len(segment)) - first[segment]
-    random = keyed.mix(keyed.fold(_ORDER, batch.keys)[segment] + keyed.mix(place.astype(np.uint64)))
+    random = keyed.scramble(keyed.fold(_ORDER, batch.keys)[segment] + keyed.scramble(place.astype(np.uint64)))
     order = np.lexsort((place, random, segment))
     taken = np.zeros(len(segment), bool)
     taken[order[(np.arange(len(order)) - first[segment]) < count[segment]]] = True

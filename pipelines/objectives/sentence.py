@@ -31,7 +31,7 @@ def spans(batch: SegmentBatch, config: Config) -> tuple[np.ndarray, np.ndarray]:
     start, end, segment = _sentences(batch)
     first = np.searchsorted(segment, np.arange(len(batch) + 1))
     index = np.arange(len(segment)) - first[segment]
-    random = keyed.mix(batch.keys[segment] + keyed.fold(_ORDER) + keyed.mix(index.astype(np.uint64)))
+    random = keyed.scramble(batch.keys[segment] + keyed.fold(_ORDER) + keyed.scramble(index.astype(np.uint64)))
     order = np.lexsort((index, random, segment))  # sentences of each segment in random order
     start, end = start[order], end[order]
 

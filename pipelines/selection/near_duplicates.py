@@ -65,7 +65,7 @@ def band_hashes(found: np.ndarray) -> np.ndarray:
     joined = (pairs[..., 0] << np.uint64(32)) | pairs[..., 1]
     key = np.full(joined.shape[:2], keyed.fold(_BAND_SEED)[0])
     for column in range(joined.shape[2]):
-        key = keyed.mix(key + joined[:, :, column])
+        key = keyed.scramble(key + joined[:, :, column])
     key[(found == _EMPTY).all(axis=1)] = 0
     return key
 
@@ -144,7 +144,7 @@ def _densified(found: np.ndarray) -> np.ndarray:
         full = np.sort(found[rows], axis=1)
         full = full[:, (full != _EMPTY).any(axis=0)][which]
         salts = keyed.fold(_BAND_SEED, np.arange(BINS))[places & (BINS - 1), None]
-        hashed = keyed.mix(full + salts) >> np.uint64(33)
+        hashed = keyed.scramble(full + salts) >> np.uint64(33)
         dense.reshape(-1)[places] = np.where(full == _EMPTY, np.uint64(_EMPTY), hashed).min(axis=1)
     return dense
 

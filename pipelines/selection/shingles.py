@@ -47,13 +47,13 @@ def window_hashes(texts: list[bytes], width: int) -> Iterator[tuple[np.ndarray, 
         windows *= inverses[: len(windows)]
         its, ends = (owners[first + shift : first + shift + len(windows)] for shift in (0, width - 1))
         within = its == ends  # of one text
-        yield keyed.mix(windows[within]), its[within]
+        yield keyed.scramble(windows[within]), its[within]
 
 
 @lru_cache(maxsize=1)
 def _table() -> np.ndarray:
     """A random uint64 per byte value: without it texts of few letters would collide modulo 2**64."""
-    return keyed.mix(np.arange(1, 257, dtype=np.uint64) * np.uint64(_BASE))
+    return keyed.scramble(np.arange(1, 257, dtype=np.uint64) * np.uint64(_BASE))
 
 
 @lru_cache(maxsize=1)

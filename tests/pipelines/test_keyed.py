@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.keyed import below, bits, fold, mix, order, unit
+from pipelines.keyed import below, bits, fold, order, scramble, uniform
 
 keys = st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=20).map(lambda k: np.array(k, np.uint64))
 
 
-def test_mix_is_the_splitmix64_finaliser():
-    # Published output of splitmix64 seeded with 1234567: mix(seed + (i + 1) * golden).
+def test_scramble_is_the_splitmix64_finaliser():
+    # Published output of splitmix64 seeded with 1234567: scramble(seed + (i + 1) * golden).
     counters = np.uint64(1234567) + np.arange(1, 6, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    assert mix(counters).tolist() == [
+    assert scramble(counters).tolist() == [
         6457827717110365317,
         3203168211198807973,
         9817491932198370423,
@@ -24,14 +24,14 @@ def test_mix_is_the_splitmix64_finaliser():
     ]
 
 
-def test_mix_leaves_its_argument_alone():
+def test_scramble_leaves_its_argument_alone():
     x = np.arange(4, dtype=np.uint64)
-    mix(x)
+    scramble(x)
     assert x.tolist() == [0, 1, 2, 3]
 
 
-def test_mix_is_injective_on_a_sample():
-    assert len(set(mix(np.arange(1 << 16, dtype=np.uint64)).tolist())) == 1 << 16
+def test_scramble_is_injective_on_a_sample():
+    assert len(set(scramble(np.arange(1 << 16, dtype=np.uint64)).tolist())) == 1 << 16
 
 
 @given(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), keys)
@@ -74,7 +74,7 @@ def test_below_and_unit_stay_in_range(ids, limit):
         within = below(extreme, limit)
         assert within.dtype == np.int64
         assert ((within >= 0) & (within < limit)).all()
-        assert ((unit(extreme) >= 0) & (unit(extreme) < 1)).all()
+        assert ((uniform(extreme) >= 0) & (uniform(extreme) < 1)).all()
 
 
 def test_below_takes_a_limit_per_row():
@@ -103,7 +103,7 @@ def chi_square_is_likely(counts: np.ndarray) -> bool:
 
 def test_draws_are_uniform_and_uncorrelated():
     ids = np.arange(200_000, dtype=np.uint64)  # consecutive keys: the worst case of a weak hash
-    draws = unit(bits(fold(1, 0, ids), 2, stream=1))
+    draws = uniform(bits(fold(1, 0, ids), 2, stream=1))
     assert chi_square_is_likely(np.bincount((draws[:, 0] * 64).astype(int), minlength=64))
     assert chi_square_is_likely(np.bincount(below(bits(ids, 1, stream=9)[:, 0], 37), minlength=37))
     pairs = (draws * 16).astype(int)
