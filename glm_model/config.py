@@ -1,4 +1,4 @@
-"""Shapes of GLM models and settings of their optimizer, as plain values. Imports no torch."""
+"""Shapes of GLM models and settings of their training, as plain values. Imports no torch."""
 
 from __future__ import annotations
 
@@ -100,6 +100,39 @@ class OptimConfig:
                 raise ValueError(f"optim.{name}={getattr(self, name)} must not be negative")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"optim.betas={self.betas} must each be at least 0 and below 1")
+
+    def warmup(self, total_steps: int) -> int:
+        """Steps of warm-up in a training of this length. Raises ValueError when they are all of it."""
+        if self.warmup_steps is None:
+            return round(self.warmup_fraction * total_steps)
+        if 0 < self.warmup_steps >= total_steps:
+            raise ValueError(
+                f"optim.warmup_steps={self.warmup_steps} leaves nothing of {total_steps} steps. "
+                "Lower it, or raise train.tokens"
+            )
+        return self.warmup_steps
+
+
+@dataclass(frozen=True)
+class LossOptions:
+    """What is added to plain cross-entropy -log p_y, p = softmax(z), of a position with target y. Default: nothing."""
+
+    label_smoothing: float = 0.0
+    """e in (1 - e) * -log p_y + e / V * sum over v of -log p_v (Szegedy et al. 2016, section 7). The sum runs over all
+    V rows of the embedding, its padding included, as in torch.nn.functional.cross_entropy.
+    """
+    z_loss: float = 0.0
+    """c in + c * (log sum over v of exp z_v)^2, which keeps logits from drifting (Chowdhery et al. 2022, section 5:
+    c = 1e-4).
+    """
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(
+                f"train.label_smoothing={self.label_smoothing} must be at least 0 and below 1 (0.1 is usual)"
+            )
+        if self.z_loss < 0:
+            raise ValueError(f"train.z_loss={self.z_loss} must not be negative (1e-4 is usual)")
 
 
 def _size(layers: int, width: int, heads: int, vocab_size: int = 30_592, positions: int = 512) -> dict[str, int]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from glm_model.checks import check_fields
+from glm_model.config import LossOptions
 from glm_model.model import GLM
 
 # Logits worked on at a time. On a CPU 16 MiB in fp32, which the allocator reuses: larger blocks are mapped anew and
@@ -30,28 +30,6 @@ _CPU_TOGETHER = 1 << 26
 _FILL = 128
 # Logits kept for backward: 256 MiB in fp32 on a CPU, 1 GiB in bf16 on a GPU.
 _CPU_KEPT, _GPU_KEPT = 1 << 26, 1 << 29
-
-
-@dataclass(frozen=True)
-class LossOptions:
-    """What is added to plain cross-entropy -log p_y, p = softmax(z), of a position with target y. Default: nothing."""
-
-    label_smoothing: float = 0.0
-    """e in (1 - e) * -log p_y + e / V * sum over v of -log p_v (Szegedy et al. 2016, section 7). The sum runs over all
-    V rows of the embedding, its padding included, as in torch.nn.functional.cross_entropy.
-    """
-    z_loss: float = 0.0
-    """c in + c * (log sum over v of exp z_v)^2, which keeps logits from drifting (Chowdhery et al. 2022, section 5:
-    c = 1e-4).
-    """
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(
-                f"train.label_smoothing={self.label_smoothing} must be at least 0 and below 1 (0.1 is usual)"
-            )
-        if self.z_loss < 0:
-            raise ValueError(f"train.z_loss={self.z_loss} must not be negative (1e-4 is usual)")
 
 
 PLAIN = LossOptions()

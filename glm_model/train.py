@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from glm_model.attention import check_backend
 from glm_model.attention.backends import Backend
 from glm_model.checks import check_fields
-from glm_model.config import OptimConfig
-from glm_model.loss import PLAIN, LossOptions, blank_loss, blank_positions, filled
+from glm_model.config import LossOptions, OptimConfig
+from glm_model.loss import PLAIN, blank_loss, blank_positions, filled
 from glm_model.model import GLM
 
 Precision = Literal["auto", "fp32", "bf16"]
@@ -154,13 +154,7 @@ def learning_rate(step: int, total_steps: int, config: OptimConfig) -> float:
 
     The floor is reached by the last update and kept after it. Raises ValueError when warm-up takes all steps.
     """
-    warmup = config.warmup_steps
-    if warmup is None:
-        warmup = round(config.warmup_fraction * total_steps)
-    if warmup >= total_steps and config.warmup_steps:
-        raise ValueError(
-            f"optim.warmup_steps={warmup} leaves nothing of {total_steps} steps. Lower it, or raise train.tokens"
-        )
+    warmup = config.warmup(total_steps)
     if step < warmup:
         return config.lr * (step + 1) / warmup
     if config.schedule == "constant":

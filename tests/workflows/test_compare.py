@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from glm_model.train import OptimConfig
+from glm_model.config import OptimConfig
 from infra import config
 from infra.errors import run_main
 from workflows import compare

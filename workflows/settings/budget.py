@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from glm_model.config import GLMConfig, flops_per_token, num_parameters
-from glm_model.train import learning_rate
 from infra import storage, tracking
 from infra.errors import UserError
 from pipelines import ragged
@@ -188,7 +187,7 @@ def _check_workers(recipe: Recipe, row_tokens: float, *, least: float = 1.0) -> 
 
 def _check_warmup(recipe: Recipe, steps: int) -> None:
     try:
-        learning_rate(0, steps, recipe.optim)
+        recipe.optim.warmup(steps)
     except ValueError as error:
         raise UserError(str(error)) from error
 

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from glm_model.train import LossOptions, OptimConfig
+from glm_model.config import LossOptions, OptimConfig
 from infra.cluster.connect import ClusterConfig
 from infra.cluster.train_workers import WorkersConfig
 from infra.config import Count, config_digest, flatten

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from glm_model import GLMConfig, Tokenizer
-from glm_model.loss import LossOptions
+from glm_model.config import LossOptions
 from glm_model.train import TrainStep
 from pipelines.blanks.mixture import resolve
 from pipelines.config import cache_of

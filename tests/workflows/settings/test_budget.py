@@ -8,8 +8,7 @@ import pytest
 from helpers import small
 
 from glm_model.attention import make_mask
-from glm_model.config import GLMConfig
-from glm_model.train import OptimConfig
+from glm_model.config import GLMConfig, OptimConfig
 from infra.config import Count
 from infra.errors import Interrupted, UserError
 from pipelines.blanks.mixture import BlanksConfig
