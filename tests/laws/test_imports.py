@@ -1,6 +1,7 @@
 """Who may import whom, and what an import may cost."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,19 @@ ALLOWED = {
     "glm_model": (),
     "infra": (),
 }
+# Inside a package: what stands to the left may not import what stands to its right. It is the order of the data.
+# A folder is one entry, whatever it holds; so is a module beside the folders. New ones are put where they belong.
+ORDER = {
+    "pipelines": "keyed token_classes stages plugins document ragged readers corpus objectives blanks selection store "
+    "feed views config names estimate prepare",
+    "glm_model": "config decoding ids urls checks dropout layout device_layout tokenizer attention cache saved model "
+    "loss resize train generation",
+    "workflows": "settings training runs",  # and then the scripts
+    "infra": "errors console config storage checkpoint tracking cluster",
+}
+PLUGINS = ("pipelines.readers", "pipelines.objectives")
+FACES = ("infra.config", "infra.storage", "infra.tracking", "glm_model.tokenizer", "glm_model.attention")
+SCRIPTS = [path for path in sorted((ROOT / "workflows").glob("*.py")) if path.name != "__init__.py"]
 MODULES = sorted(path for package in OURS for path in (ROOT / package).rglob("*.py"))
 WITHOUT_TORCH = ("layout", "tokenizer")  # of glm_model: what data workers import
 
@@ -76,6 +90,92 @@ def test_import_directions(path):
     ours = {name for name in imported(ast.parse(path.read_text()), everywhere=True) if begins(name, OURS)}
     wrong = {name for name in ours if not begins(name, (package, *ALLOWED[package]))}
     assert wrong == set(), f"{package} may import {', '.join(ALLOWED[package]) or 'nothing of ours but itself'}"
+
+
+NAMES = {name_of(path) for path in MODULES}
+
+
+def modules_imported(tree: ast.AST) -> set[str]:
+    """Our modules that a module imports: at its top, in its functions, and for annotations alone."""
+    found = set()
+    for name in imported(tree, everywhere=True):
+        while name and name not in NAMES:
+            name = name.rpartition(".")[0]
+        found |= {name} - {""}
+    return found
+
+
+def place_of(module: str) -> tuple[str, str]:
+    """(package, the folder or module inside it): ("pipelines", "store") for pipelines.store.format."""
+    package, *inside = module.split(".")
+    return package, inside[0] if inside else ""
+
+
+def out_of_order(module: str, others: set[str]) -> set[str]:
+    """Those of its imports that stand to the right of it."""
+    package, own = place_of(module)
+    order = ORDER[package].split()
+    position = {name: index for index, name in enumerate(order)}
+    last = len(order)  # scripts, and the package itself
+    places = {other: place_of(other)[1] for other in others if place_of(other)[0] == package}
+    return {
+        other for other, name in places.items() if name != own and position.get(name, last) >= position.get(own, last)
+    }
+
+
+def test_the_order_is_told_from_left_to_right():
+    assert (
+        out_of_order("pipelines.corpus.units", {"pipelines.keyed", "pipelines.corpus.clean", "infra.errors"}) == set()
+    )
+    assert out_of_order("pipelines.corpus.units", {"pipelines.store.format", "pipelines.prepare"}) == {
+        "pipelines.store.format",
+        "pipelines.prepare",
+    }
+    assert out_of_order("workflows.pretrain", {"workflows.runs.run", "workflows.prepare"}) == {"workflows.prepare"}
+    hidden = "if TYPE_CHECKING:\n    from pipelines import prepare\ndef f():\n    import pipelines.views.render"
+    assert modules_imported(ast.parse(hidden)) == {"pipelines.prepare", "pipelines.views.render"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_go_down_the_order_of_the_package(path):
+    """Also those inside functions and for annotations: an import against the order tells of a thing that lies wrong."""
+    module = name_of(path)
+    package, own = place_of(module)
+    script = package == "workflows" and path in SCRIPTS
+    assert own in ORDER[package].split() or script or not own, "give it a place in ORDER"
+    assert out_of_order(module, modules_imported(ast.parse(path.read_text()))) == set()
+
+
+def test_no_module_imports_itself_by_a_circle():
+    graph = {name_of(path): modules_imported(ast.parse(path.read_text())) - {name_of(path)} for path in MODULES}
+    list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_plug_ins_are_found_by_their_name_alone(path):
+    for folder in PLUGINS:
+        others = {name for name in modules_imported(ast.parse(path.read_text())) if name.startswith(f"{folder}.")}
+        assert not others or begins(name_of(path), (folder,)), f"{folder} has find()"
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=name_of)
+def test_a_script_is_a_command_that_reads_like_its_story(path):
+    assert len(path.read_text().splitlines()) <= 120
+    assert "run_main(main)" in path.read_text()
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_faces_hand_on_names_and_define_nothing(face):
+    docstring, *rest = ast.parse((ROOT / face.replace(".", "/") / "__init__.py").read_text()).body
+    assert isinstance(docstring, ast.Expr)
+    listed = [node for node in rest if not isinstance(node, ast.ImportFrom)]
+    assert [ast.unparse(node).partition(" = ")[0] for node in listed] == ["__all__"]
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p.relative_to(ROOT).parts[0] == "pipelines"], ids=name_of)
+def test_pipelines_never_imports_torch(path):
+    names = imported(ast.parse(path.read_text()), everywhere=True)
+    assert {name for name in names if begins(name, ("torch",))} == set()
 
 
 def worker_code() -> list[Path]:
