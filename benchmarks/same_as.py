@@ -184,7 +184,7 @@ def _continue(earlier: Side, now: Side, case: Case) -> list[Row]:
     _begin(earlier, settings, folder)
     log, before = (folder / "metrics.jsonl").read_bytes(), file_times(earlier.root(case))
     code, output = _script(now, "pretrain", settings, "continue its run")
-    figures = {"weights": f"{_FAILED}: {_last_line(output)}"} if code else run_figures(folder, _STEPS)
+    figures = {"weights": f"{_FAILED}: {_error(output)}"} if code else run_figures(folder, _STEPS)
     rows = compare(run_figures(earlier.run(case), _STEPS), figures)
     begun = (folder / "metrics.jsonl").read_bytes()[: len(log)]  # with times: steps that are taken again have others
     rows.append(Row("steps before the stop kept", digest([log]), digest([begun])))
@@ -230,7 +230,7 @@ def _begin(side: Side, settings: dict[str, Any], folder: Path) -> None:
     text = output.read_text(errors="replace")
     if code != 130:
         sys.exit(f"error: expected a stopped run with exit code 130, got {code}\n{text[-4000:]}")
-    print(f"({_last_line(text, 'stopped')})", flush=True)
+    print(f"({_error(text)})", flush=True)
 
 
 def _answers(side: Side, model: Path) -> Figures:
@@ -239,7 +239,7 @@ def _answers(side: Side, model: Path) -> Figures:
         code = _end(process)
     text = output.read_text(errors="replace")
     if code:
-        return {"answers": f"{_FAILED}: {_last_line(text)}"}
+        return {"answers": f"{_FAILED}: {_error(text)}"}
     return {f"answers: {name}": digest(values) for name, values in json.loads(text.splitlines()[-1]).items()}
 
 
@@ -272,9 +272,10 @@ def rename(key: str, names: dict[str, str]) -> str:
     return key
 
 
-def _last_line(text: str, word: str = "") -> str:
-    """The last line that is not blank and has this word."""
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip() and word in line), "no output")
+def _error(text: str) -> str:
+    """What a script says of why it ended: its last line with an error, else its last one."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or ["no output"]
+    return next((line for line in reversed(lines) if "error:" in line.lower()), lines[-1]).removeprefix("error: ")
 
 
 def _options() -> argparse.Namespace:
