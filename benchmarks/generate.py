@@ -21,7 +21,7 @@ import torch
 
 from glm_model import GLM, Decoding, layout, sized
 from glm_model.generation.fill import fill_tokens
-from glm_model.generation.sampling import Written
+from glm_model.generation.sampling import Limits, Written
 
 CLS, MASK, SOP, VOCABULARY = 1, 2, 5, 30_592
 
@@ -37,7 +37,7 @@ def main() -> None:
     long, short = Decoding(max_tokens=options.new), Decoding(max_tokens=options.new // 8)
 
     def write(prompts: list[layout.Prompt], decoding: Decoding, *, use_cache: bool = True) -> list[list[list[Written]]]:
-        return fill_tokens(model, prompts, decoding, sop=SOP, stop=(), use_cache=use_cache)
+        return fill_tokens(model, prompts, decoding, Limits(sop=SOP, stop=()), use_cache=use_cache)
 
     contenders: dict[str, Callable[[], list[list[list[Written]]]]] = {
         "cached": lambda: write(one, long),

@@ -12,6 +12,7 @@ from glm_model import layout
 from glm_model.cache import Cache
 from glm_model.decoding import Decoding
 from glm_model.generation.fill import fill_tokens
+from glm_model.generation.sampling import Limits
 from glm_model.generation.scoring import Score, Scored, score_examples, score_text, score_tokens, text_windows
 from glm_model.generation.session import Session, piece_inputs
 from glm_model.model import GLM
@@ -145,7 +146,7 @@ def fillings(model: GLM, facts: Facts, name: str) -> Iterator[tuple[Pair, list[P
         written = sum(len(blank["generated_with_sop"]) for blank in run["blanks"])
         prompts.append(layout.prompt(np.array(run["final_tokens"][:-written]), masks=(MASK, SMASK, GMASK)))
     decoding = Decoding(max_tokens=int(name.split()[-1]), min_tokens=0)
-    filled = fill_tokens(model, prompts, decoding, sop=SOP, stop=(EOP, EOS))
+    filled = fill_tokens(model, prompts, decoding, Limits(sop=SOP, stop=(EOP, EOS)))
     for prompt, (blanks,), run in zip(prompts, filled, runs, strict=True):
         places = prompt.mask_positions.tolist()
         found = [(place, [SOP, *tokens]) for place, (tokens, _) in zip(places, blanks, strict=True)]

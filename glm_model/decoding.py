@@ -1,4 +1,4 @@
-"""How blanks are written: the options of generation, checked. Imports no torch, so that bad ones are told at once."""
+"""The options of generation, checked. Imports no torch, so that a bad option is reported at once."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from numbers import Integral, Real
 
 @dataclass(frozen=True)
 class Decoding:
-    """How blanks are written. Temperature 0 without beams: the most probable token each time.
+    """How blanks are written. By default, with temperature 0 and one beam, with the most probable token each time.
 
     Raises ValueError on values out of range, and on options that contradict each other.
     """
 
     max_tokens: int = 64
-    """Tokens that a blank may get, its end token not counted; a blank that has as many is cut."""
+    """Maximum number of tokens per blank, without its end token. A blank that reaches it is cut."""
     min_tokens: int = 1
-    """A blank may not end before it has as many tokens. Every blank of the training data has one; a young model still
-    ends some at once, [eop] being its most frequent target.
+    """Minimum number of tokens per blank. Every blank of the training data has at least one, but a model early in
+    training ends some at once, since [eop] is its most frequent target.
     """
     temperature: float = 0.0
-    """Above 0, from 1e-6 to 1e6: draw each token from softmax(logits / temperature)."""
+    """Above 0, each token is drawn from softmax(logits / temperature); from 1e-6 to 1e6."""
     top_k: int = 0
-    """Draw among the k most probable tokens only; 0: all."""
+    """Draw only among the k most probable tokens; 0 draws among all."""
     top_p: float = 1.0
-    """Draw among the most probable tokens that together reach this probability (after top_k)."""
+    """Draw only among the most probable tokens that together reach this probability (after top_k)."""
     samples: int = 1
-    """How often each text is filled, independently."""
+    """Number of versions of each text, drawn independently."""
     beams: int = 1
-    """Above 1: beam search for each blank in turn; its best beam is kept, and the next blank sees it."""
+    """Above 1, each blank in turn is written by beam search; its best beam is kept, and the next blank sees it."""
     length_penalty: float = 1.0
-    """Beams are ranked by logprob / targets ** length_penalty, where [eop] is a target too; 0: by logprob alone."""
+    """Beams are ranked by logprob / targets ** length_penalty, [eop] being a target too; 0 ranks by logprob alone."""
     no_repeat_ngram: int = 0
-    """No n tokens in a row twice in a blank; 0: no such rule. Where rules leave no token, they do not apply."""
+    """No n tokens in a row occur twice in a blank; 0 allows it. The rule does not apply where it leaves no token."""
     seed: int = 0
-    """Of the draws. A text's draws depend on it, the text and the number of the sample, not on the other texts."""
+    """Random seed. What is drawn for a text depends on it, the text and the sample's number, not on other texts."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -51,8 +51,8 @@ class Decoding:
             )
         if self.temperature and not 1e-6 <= self.temperature <= 1e6:  # beyond, float32 overflows
             raise ValueError(
-                f"temperature={self.temperature} must be 0, the most probable token each time, or lie between 1e-6 and "
-                "1e6. 0.9 is usual"
+                f"temperature={self.temperature} must be 0, for the most probable token each time, or lie between 1e-6 "
+                "and 1e6. Try 0.9"
             )
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p={self.top_p} must be above 0 and at most 1")
@@ -72,8 +72,11 @@ class Decoding:
             )
         if draws and not self.temperature:
             raise ValueError(
-                f"{', '.join(draws)} needs draws, and temperature=0 draws nothing: it takes the most probable token "
-                "each time. Set a temperature, 0.9 for example"
+                f"{', '.join(draws)} needs random draws, and temperature=0 always takes the most probable token. Set a "
+                "temperature, 0.9 for example"
             )
         if self.length_penalty != 1 and self.beams == 1:
-            raise ValueError(f"length_penalty={self.length_penalty} ranks beams, and there is one. Set beams to 4, say")
+            raise ValueError(
+                f"length_penalty={self.length_penalty} ranks beams, and beams=1 leaves nothing to rank. Set beams, for "
+                "example to 4"
+            )

@@ -1,6 +1,7 @@
 """Beam search, blank by blank: the best beam of a blank is kept, and the next blank sees it. Deterministic.
 
-Costs `beams` rows per text. Ranks finished beams as Du et al. do for summaries: logprob / targets ** length_penalty.
+It costs `beams` rows per text, and ranks finished beams as Du et al. do for summaries: logprob / targets **
+length_penalty.
 
 Shapes: N texts, W beams, V vocabulary.
 """
@@ -15,7 +16,7 @@ import torch
 from glm_model import layout
 from glm_model.checks import check_finite
 from glm_model.decoding import Decoding
-from glm_model.generation.sampling import Written, veto
+from glm_model.generation.sampling import Limits, Written, veto
 from glm_model.generation.session import Session, piece_inputs
 
 
@@ -24,79 +25,68 @@ def beam_search(
     prompts: Sequence[layout.Prompt],
     orders: Sequence[Sequence[int]],
     decoding: Decoding,
-    *,
-    sop: int,
-    stop: tuple[int, ...],
-    banned: Sequence[int],
-    vocab_size: int,
+    limits: Limits,
 ) -> list[list[Written]]:
-    """What is written into the masks of each prompt, in text order; the session holds a row per prompt.
+    """What is written into the masks of each prompt, in text order. The session holds one row per prompt.
 
     orders: the masks of each prompt in the order in which they are filled.
     """
     width = decoding.beams
     shared = min(session.lengths)  # the beams of a text have its context in common
     session.select(np.repeat(np.arange(len(prompts)), width).tolist())
-    every = [
-        _Search(prompt, order, length, decoding, sop=sop, stop=stop)
+    searches = [
+        _Search(prompt, order, length, decoding, limits)
         for prompt, order, length in zip(prompts, orders, session.lengths[::width], strict=True)
     ]
-    active = every
+    active = searches
     while active:
-        pieces = [inputs for search in active for inputs in search.pieces]
-        logprobs_RV = torch.log_softmax(session.feed(pieces)[:, :vocab_size], -1)
+        inputs = [beam_inputs for search in active for beam_inputs in search.inputs]
+        logprobs_RV = torch.log_softmax(session.feed(inputs)[:, : limits.vocab_size], -1)
         vocabulary = logprobs_RV.shape[1]
         beams = [beam for search in active for beam in search.beams]
-        logprobs_RV = veto(logprobs_RV, beams, decoding, stop=stop, banned=banned)
+        logprobs_RV = veto(logprobs_RV, beams, decoding, limits)
         scores_R = torch.tensor([score for search in active for score in search.scores]).to(logprobs_RV)
         total_NC = (logprobs_RV + scores_R[:, None]).view(len(active), width * vocabulary)
-        # Each beam has len(stop) ends, so as many candidates hold `width` that go on, where there are that many.
-        best = torch.topk(total_NC, min(width * (1 + len(stop)), total_NC.shape[1]), dim=1)
+        # A beam can end in len(stop) ways, so this many candidates include `width` that go on, if there are as many.
+        best = torch.topk(total_NC, min(width * (1 + len(limits.stop)), total_NC.shape[1]), dim=1)
         check_finite(session.model, best.values[:, 0].tolist())  # NaN counts as the greatest
         for search, scores, places in zip(active, best.values.tolist(), best.indices.tolist(), strict=True):
             ranked = zip(scores, places, strict=True)
             search.take([(score, place // vocabulary, place % vocabulary) for score, place in ranked])
-        going_on = [index for index, search in enumerate(active) if search.pieces]
+        going_on = [index for index, search in enumerate(active) if search.inputs]
         rows = [index * width + parent for index in going_on for parent in active[index].parents]
         active = [active[index] for index in going_on]
         if active:
             session.select(rows, since=shared)
             session.rewind([search.keep for search in active for _ in range(width)])
-    return [[search.written[blank] for blank in sorted(search.written)] for search in every]
+    return [[search.written[blank] for blank in sorted(search.written)] for search in searches]
 
 
 class _Search:
-    """The beams of one text and their scores. To go on, row i of the text becomes what row parents[i] was, cut to
-    `keep` positions, and reads pieces[i]; no pieces: the text is finished.
+    """The beams of one text and their scores.
+
+    To go on, row i of the text becomes what row parents[i] was, cut to `keep` positions, and reads inputs[i]. Without
+    inputs the text is finished.
     """
 
-    def __init__(
-        self,
-        prompt: layout.Prompt,
-        order: Sequence[int],
-        length: int,
-        decoding: Decoding,
-        *,
-        sop: int,
-        stop: tuple[int, ...],
-    ):
-        self.prompt, self.decoding, self.sop, self.stop = prompt, decoding, sop, stop
+    def __init__(self, prompt: layout.Prompt, order: Sequence[int], length: int, decoding: Decoding, limits: Limits):
+        self.prompt, self.decoding, self.limits = prompt, decoding, limits
         self.waiting = list(order)
         self.written: dict[int, Written] = {}
         self.length = length
-        """Positions of a row before the present blank."""
+        """Positions of a row before the current blank."""
         self._start(np.empty((3, 0), np.int64))
 
     def take(self, candidates: Sequence[tuple[float, int, int]]) -> None:
-        """Go on with the best (score, beam, token), sorted from best to worst.
+        """Go on with the best (score, beam, token) of candidates that are sorted from best to worst.
 
-        An end counts where it is among the best `beams` candidates.
+        A candidate that ends a beam counts only among the best `beams` candidates.
         """
         width, live = self.decoding.beams, []
         for rank, (score, parent, token) in enumerate(candidates):
             if score == -np.inf or len(live) == width:
                 break
-            if token not in self.stop:
+            if token not in self.limits.stop:
                 live.append((score, parent, (*self.beams[parent], token)))
             elif rank < width:
                 self._finish(self.beams[parent], score, targets=len(self.beams[parent]) + 1)
@@ -105,14 +95,14 @@ class _Search:
             for score, _, tokens in live:
                 self._finish(tokens, score, targets=longest)
             live = []
-        # No beam can end better than its score spread over as many targets as there may be.
+        # No beam can end better than with its present score, spread over the most targets that a blank may have.
         if not live or (self.best and self.best[0] >= live[0][0] / longest**self.decoding.length_penalty):
             self._end_blank()
             return
         place = int(self.prompt.mask_positions[self.blank])
         live += [(-np.inf, live[0][1], live[0][2])] * (width - len(live))
         self.scores, self.parents, self.beams = ([beam[i] for beam in live] for i in range(3))
-        self.pieces = [piece_inputs(tokens[-1:], place, first=len(tokens) + 1) for tokens in self.beams]
+        self.inputs = [piece_inputs(tokens[-1:], place, first=len(tokens) + 1) for tokens in self.beams]
         self.keep = self.length + len(self.beams[0])  # all that was read: [sop] and the beam without its last token
 
     def _finish(self, tokens: tuple[int, ...], logprob: float, *, targets: int) -> None:
@@ -124,20 +114,20 @@ class _Search:
         assert self.best is not None, "a beam that does not go on has ended"
         self.written[self.blank] = self.best[1]
         if not self.waiting:
-            self.pieces = []
+            self.inputs = []
             return
         place = int(self.prompt.mask_positions[self.blank])
-        self._start(piece_inputs((self.sop, *self.best[1].tokens), place))
+        self._start(piece_inputs((self.limits.sop, *self.best[1].tokens), place))
 
     def _start(self, before: np.ndarray) -> None:
-        """Begin the next blank behind inputs [3, n] that are still to be read."""
+        """Begin the next blank, behind inputs [3, n] that are still to be read."""
         width = self.decoding.beams
         self.blank = self.waiting.pop(0)
         self.beams: list[tuple[int, ...]] = [()] * width
         self.scores = [0.0, *[-np.inf] * (width - 1)]
         self.parents = list(range(width))
         self.best: tuple[float, Written] | None = None
-        start = piece_inputs([self.sop], int(self.prompt.mask_positions[self.blank]))
-        self.pieces = [np.concatenate((before, start), 1)] * width
+        start = piece_inputs([self.limits.sop], int(self.prompt.mask_positions[self.blank]))
+        self.inputs = [np.concatenate((before, start), 1)] * width
         self.keep = self.length
         self.length += before.shape[1]

@@ -1,4 +1,6 @@
-"""A user's text with masks -> the context that the model reads, with errors in the user's words. Imports no torch."""
+"""From a user's text with masks to the context that the model reads, with errors in the user's words. Imports no
+torch.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +23,12 @@ _ORDERS = "Use 'left_to_right', 'right_to_left', or the numbers of the masks, fr
 def read_prompt(tokenizer: Tokenizer, text: str, *, eos: bool | None = None) -> layout.Prompt:
     """The context of a text with [MASK], [sMASK] or [gMASK]: [CLS] + text + eos.
 
-    eos: None leaves it out where the text ends in [gMASK], as in the authors' generate_samples.py; their cloze scores
-    have it always. Raises ValueError when the text is empty or has no mask.
+    eos: whether it is there; None leaves it out where the text ends in [gMASK], as the authors' generate_samples.py
+    does (their cloze scores always have it). Raises ValueError when the text is empty or has no mask.
     """
     special = tokenizer.special
     if not isinstance(text, str):
-        raise ValueError(f"the text is a {type(text).__name__}, no string")
+        raise ValueError(f"text: expected a string, got {type(text).__name__}")
     if not text.strip():
         raise ValueError("the text is empty. Write a text with [MASK] where the model should write")
     if eos is None:
@@ -37,7 +39,7 @@ def read_prompt(tokenizer: Tokenizer, text: str, *, eos: bool | None = None) -> 
 
 
 def read_prompts(tokenizer: Tokenizer, texts: Sequence[str], *, eos: bool | None = None) -> list[layout.Prompt]:
-    """As `read_prompt`, for several texts; an error says which one (from 1)."""
+    """`read_prompt` of several texts; an error says which one, counting from 1."""
     prompts, texts = [], listed(texts, "texts", "strings")
     for index, text in enumerate(texts):
         with naming_text(index, len(texts)):
@@ -46,13 +48,14 @@ def read_prompts(tokenizer: Tokenizer, texts: Sequence[str], *, eos: bool | None
 
 
 def spliced(text: str, answers: Sequence[str]) -> tuple[str, ...]:
-    """(text, answer, text, ..., text): the text as it was given, cut at its masks, and an answer in place of each.
+    """(text, answer, text, ..., text): the text as it was given, cut at its masks, with an answer in place of each.
 
-    Only where the text has white space (or its border) beside a mask, the answer is without its own.
+    Where the text begins, ends or has white space beside a mask, the white space on that side of the answer is left
+    out.
     """
-    own = PROMPT_MASKS.split(text)[::2]
-    parts = own[:1]
-    for answer, after in zip(answers, own[1:], strict=True):
+    between = PROMPT_MASKS.split(text)[::2]
+    parts = between[:1]
+    for answer, after in zip(answers, between[1:], strict=True):
         before = "".join(parts)
         answer = answer.lstrip() if not before or before[-1].isspace() else answer
         parts += [answer.rstrip() if not after or after[0].isspace() else answer, after]
@@ -60,15 +63,15 @@ def spliced(text: str, answers: Sequence[str]) -> tuple[str, ...]:
 
 
 def listed(given: Any, name: str, of: str) -> list[Any]:
-    """What was given as a list; ValueError where it is a single string, or nothing to go through."""
+    """What was given, as a list. Raises ValueError where it is a single string, or nothing to iterate over."""
     if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
-        raise ValueError(f"{name}={given!r:.60} is a {type(given).__name__}; give a list of {of}")
+        raise ValueError(f"{name}: expected a list of {of}, got {given!r:.60}")
     return list(given)
 
 
 @contextmanager
 def naming_text(index: int, count: int) -> Iterator[None]:
-    """Say in a ValueError which text of several it is about, counting from 1."""
+    """Add to a ValueError which of several texts it is about, counting from 1."""
     try:
         yield
     except ValueError as error:
@@ -87,7 +90,7 @@ def check_context(config: GLMConfig, length: int) -> None:
 
 
 def check_order(order: Any) -> None:
-    """Raise ValueError when an order is one of no text, however many masks it has."""
+    """Raise ValueError when an order fits no text, however many masks that has."""
     if isinstance(order, str):
         if order not in ("left_to_right", "right_to_left"):
             raise ValueError(f"order={order!r} is unknown. {_ORDERS}")
@@ -99,11 +102,13 @@ def check_order(order: Any) -> None:
 
 
 def resolve_order(order: str | Sequence[int], count: int) -> list[int]:
-    """Which of `count` masks is filled first, second, ...; raises ValueError on an order that is none."""
+    """The indices of `count` masks in the order in which they are filled. Raises ValueError on an order that does not
+    fit them.
+    """
     check_order(order)
     if isinstance(order, str):
         return list(range(count))[:: 1 if order == "left_to_right" else -1]
     if len(order) != count:
         masks = "one mask" if count == 1 else f"{count} masks"
-        raise ValueError(f"order={list(order)} is of {len(order)} masks, and the text has {masks}. {_ORDERS}")
+        raise ValueError(f"order={list(order)} is for {len(order)} masks, and the text has {masks}. {_ORDERS}")
     return list(order)

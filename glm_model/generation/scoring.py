@@ -1,7 +1,7 @@
-"""How likely a model finds given answers or a whole text: log p, in nats, summed or per token.
+"""How likely a model finds given answers or a whole text: log p in nats, summed or per token.
 
-Candidates of one text share its context: the context goes through the model once, and each candidate costs its own
-tokens. The vocabulary projection runs on the scored positions only, some at a time.
+Candidates of one text share its context: it goes through the model once, and each candidate costs its own tokens. The
+vocabulary projection runs on the scored positions only, in chunks.
 
 Shapes: M scored positions, D width, V vocabulary.
 """
@@ -9,9 +9,8 @@ Shapes: M scored positions, D width, V vocabulary.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -35,22 +34,22 @@ _NOTHING = np.empty(0, np.int64)
 
 @dataclass(frozen=True)
 class Score:
-    """What the model makes of an answer."""
+    """How likely an answer is."""
 
     logprob: float
-    """Sum over the scored tokens, nats."""
+    """Sum over the scored tokens, in nats."""
     tokens: int
-    """How many were scored, [eop] included where it counts."""
+    """Number of scored tokens, with [eop] where it counts."""
     greedy: bool
-    """Whether each of them is the most probable one, given those before it."""
+    """Whether each of them is the most probable token, given those before it."""
 
     def normalised(self, power: float = 1.0) -> float:
-        """logprob / tokens ** power; 0: the sum, 1: the mean."""
+        """logprob / tokens ** power: the sum for power 0, the mean for 1."""
         return self.logprob / self.tokens**power
 
 
 class Scored(NamedTuple):
-    """A context and what is written for it, with the positions to score: an `Example` and a mask [T]."""
+    """An example and its scored positions: a context with what is written for it, and bool [T]."""
 
     example: layout.Example
     counted: np.ndarray
@@ -67,9 +66,9 @@ def score(
 ) -> list[Score]:
     """log p(candidate | text) for several ways to fill the masks of a text, in one pass.
 
-    candidates: the answer of the text's mask, or one per mask from left to right. Where spaces are tokens an answer
-    carries its own leading space (" yes"). count_end: whether each answer's [eop] counts, as in the authors' cloze
-    tasks; without it an answer never scores above one that it begins with.
+    candidates: each is the answer of the text's mask, or a list with one per mask from left to right. Where spaces are
+    tokens an answer begins with its space (" yes"). count_end: whether the answer's [eop] counts, as in the authors'
+    cloze tasks; without it an answer never scores above one that it begins with. order: as for `fill`.
     Raises ValueError when the text is empty, has no mask or is too long, on an empty candidate, and when the model's
     weights are not finite.
     """
@@ -113,12 +112,12 @@ def score_tokens(
     vocab_size: int | None = None,
     order: str | Sequence[int] = "left_to_right",
 ) -> list[list[Score]]:
-    """Scores of candidates[prompt][candidate][mask]: tokens without [eop], from left to right.
+    """Scores of candidates[prompt][candidate][mask]: tokens without [eop], masks from left to right.
 
-    given: per prompt, tokens that precede every candidate in the blank that is filled first and are not scored: a text
-    to be continued. vocab_size: ids from here on have no probability; None: all rows of the embedding.
-    Raises ValueError on a text or an answer that is too long or empty, on ids that the model has not, and when its
-    weights are not finite.
+    given: for each prompt, tokens that precede every candidate in the blank that is filled first, and are not scored: a
+    text to be continued. vocab_size: ids from here on have no probability; None: all rows of the embedding have one.
+    count_end, order: as for `score`. Raises ValueError on a text or an answer that is too long or empty, on ids that
+    the model does not have, and when its weights are not finite.
     """
     if not prompts and not candidates:
         return []
@@ -127,66 +126,84 @@ def score_tokens(
         raise ValueError(f"{len(prompts)} texts and {sizes} candidates: give each text at least one candidate")
     given = [_NOTHING] * len(prompts) if given is None else given
     limit = known_ids(model, vocab_size)
-    pieces = []
+    scored: list[list[Scored]] = []
     for index, (prompt, several, before) in enumerate(zip(prompts, candidates, given, strict=True)):
         with naming_text(index, len(prompts)):
-            laid_out = partial(_piece, model, prompt, before, marks=marks, count_end=count_end, order=order)
-            for part in (part for answers in several for part in answers):
-                check_known(as_ids(part, "an answer"), limit, "an answer")
-            pieces.append([laid_out(answers) for answers in several])
-    flat = [piece for several in pieces for piece in several]
-    # Read once per prompt: the context, and [sop] with what is given up to its last token.
-    shared = [[0, len(prompt.tokens)] for prompt in prompts]
-    for bounds, before in zip(shared, given, strict=True):
-        bounds += [bounds[1] + len(before)] if len(before) else [bounds[1]]
-    own = [end for (_, _, end), several in zip(shared, pieces, strict=True) for _ in several]
+            for answer in (answer for answers in several for answer in answers):
+                check_known(as_ids(answer, "an answer"), limit, "an answer")
+            places = resolve_order(order, len(prompt.mask_positions))
+            check_context(model.config, len(prompt.tokens))
+            scored.append([_scored(prompt, answers, before, places, marks, count_end) for answers in several])
+            for one in scored[-1]:
+                _check_answer(model, one.example)
+    shared = [len(prompt.tokens) + len(before) for prompt, before in zip(prompts, given, strict=True)]
+    starts = [start for start, several in zip(shared, scored, strict=True) for _ in several]
+    flat = [one for several in scored for one in several]
     with evaluating(model):
-        capacity = max(len(piece.example.tokens) for piece in flat)
-        session = Session(model, [prompt.tokens for prompt in prompts], capacity=capacity)
-        if any(map(len, given)):
-            first = [several[0].example for several in pieces]
-            session.append([_inputs(one, start, end) for one, (_, start, end) in zip(first, shared, strict=True)])
-        session.select([row for row, several in enumerate(pieces) for _ in several])
-        x_BLD = session.append([_inputs(p.example, start) for p, start in zip(flat, own, strict=True)])
-        scores = iter(_reduce(model, x_BLD, flat, own, vocab_size))
-    return [[next(scores) for _ in several] for several in pieces]
+        x_BLD = _read(model, prompts, scored, shared)
+        scores = iter(_reduce(model, x_BLD, flat, starts, vocab_size))
+    return [[next(scores) for _ in several] for several in scored]
+
+
+def _read(
+    model: GLM, prompts: Sequence[layout.Prompt], scored: Sequence[Sequence[Scored]], shared: Sequence[int]
+) -> Tensor:
+    """Hidden states of all candidates, one row each, from position shared[prompt] on. What lies before that, the
+    context and what is given, is the same for the candidates of a prompt and is read once.
+    """
+    contexts = [prompt.tokens for prompt in prompts]
+    capacity = max(len(one.example.tokens) for several in scored for one in several)
+    session = Session(model, contexts, capacity=capacity)
+    if any(end > len(context) for end, context in zip(shared, contexts, strict=True)):
+        first = [several[0].example for several in scored]
+        session.append([_inputs(one, len(c), end) for one, c, end in zip(first, contexts, shared, strict=True)])
+    session.select([row for row, several in enumerate(scored) for _ in several])
+    return session.append(
+        [_inputs(one.example, start) for start, several in zip(shared, scored, strict=True) for one in several]
+    )
 
 
 @torch.inference_mode()
 def score_examples(
-    model: GLM, pieces: Sequence[Scored], *, vocab_size: int | None = None, positions: int = 1 << 13
+    model: GLM, examples: Sequence[Scored], *, vocab_size: int | None = None, positions: int = 1 << 13
 ) -> list[Score]:
-    """Score of each piece by itself, some at a time: at most about `positions` positions in a batch.
+    """The score of each example by itself, in batches of at most about `positions` positions.
 
     vocab_size and errors as for `score_tokens`.
     """
-    device, scores, start = model.token_embedding.weight.device, [], 0
+    scores: list[Score] = []
     with evaluating(model):
-        while start < len(pieces):
-            longest, end = 0, start
-            while end < len(pieces):
-                longest = max(longest, len(pieces[end].example.tokens))
-                if end > start and longest * (end + 1 - start) > positions:
-                    break
-                end += 1
-            part = pieces[start:end]
-            width = max(len(piece.example.tokens) for piece in part)
+        for part in _batches(examples, positions):
+            width = max(len(one.example.tokens) for one in part)
             names = ("tokens", "position_ids", "block_position_ids", "segment_ids", "context_end")
             inputs = np.zeros((len(names), len(part), width), np.int64)
             inputs[names.index("segment_ids")] = -1
-            for row, piece in enumerate(part):
-                check_context(model.config, int(piece.example.context_end[0]))
-                _check_answer(model, piece.example)
-                inputs[:, row, : len(piece.example.tokens)] = [getattr(piece.example, name) for name in names]
-            x_BLD = model.hidden(*torch.from_numpy(inputs).to(device))
+            for row, one in enumerate(part):
+                check_context(model.config, int(one.example.context_end[0]))
+                _check_answer(model, one.example)
+                inputs[:, row, : len(one.example.tokens)] = [getattr(one.example, name) for name in names]
+            x_BLD = model.hidden(*torch.from_numpy(inputs).to(model.token_embedding.weight.device))
             scores += _reduce(model, x_BLD, part, [0] * len(part), vocab_size)
-            start = end
     return scores
 
 
+def _batches(examples: Sequence[Scored], positions: int) -> Iterator[list[Scored]]:
+    """Consecutive examples, as many at a time as fit into `positions` when padded to the longest; at least one."""
+    part: list[Scored] = []
+    longest = 0
+    for one in examples:
+        longest = max(longest, len(one.example.tokens))
+        if part and longest * (len(part) + 1) > positions:
+            yield part
+            part, longest = [], len(one.example.tokens)
+        part.append(one)
+    if part:
+        yield part
+
+
 def score_text(model: GLM, windows: Sequence[Scored], *, vocab_size: int | None = None) -> Score:
-    """log p of a whole text, token by token: its `text_windows`, scored and summed. Divide by -ln 2 and the text's
-    bytes for bits per byte. vocab_size and errors as for `score_tokens`.
+    """log p of a whole text, token by token: the sum over its `text_windows`. Divided by -ln 2 and the text's bytes it
+    gives bits per byte. vocab_size and errors as for `score_tokens`.
     """
     parts = score_examples(model, windows, vocab_size=vocab_size)
     return Score(
@@ -209,56 +226,59 @@ def text_windows(
     """A text of any length as windows of at most `window` tokens, each [CLS] + context + mask and the rest to predict.
 
     The first window predicts all but its first `given` tokens. Each later one scores the next `stride` tokens (default:
-    `window`, no overlap) and sees those before them: written in the blank, or bidirectional, in the context. In the
-    former a later window, too, has its first `given` tokens in its context; without overlap they are never scored (nor
-    are they by the authors, who give 1). count_end: [eop] counts at the end of the text.
-    Raises ValueError on a text that leaves nothing to score, and on sizes that make no windows.
+    `window`, no overlap) and sees those before them: in the blank, as tokens that are predicted but not scored, or with
+    bidirectional in the context. Without it the first `given` tokens of a later window, too, stand in its context; if
+    windows do not overlap they are never scored (nor do the authors score them, who give 1). count_end: whether [eop]
+    counts at the end of the text.
+
+    window 6, stride 2, given 1, text abcdefghij (capitals are scored, after | stands what is predicted):
+        first window            a|BCDEF
+        then                    c|defGH     bidirectional  cdef|GH
+        then                    e|fghIJ                    efgh|IJ
+
+    Raises ValueError on a text that leaves nothing to score, and on sizes that do not fit each other.
     """
     stride = window if stride is None else stride
     tokens = as_ids(tokens, "tokens")
     if not 0 < stride <= window or not 0 <= given < window:
-        given_values = f"window={window}, stride={stride}, given={given}"
-        raise ValueError(f"{given_values}: use 0 < stride <= window and given < window")
+        sizes = f"window={window}, stride={stride}, given={given}"
+        raise ValueError(f"{sizes}: use 0 < stride <= window and given < window")
     if len(tokens) <= given:
         raise ValueError(f"a text of {len(tokens)} tokens, of which the first {given} are given, leaves none to score")
-    pieces, done = [], 0
+    windows, done = [], 0  # done: tokens that need no more scoring
     while done < len(tokens):
         end = min(done + stride if done else window, len(tokens))
         start = done + stride - window if done else 0
-        first = done if bidirectional and done else min(start + given, end)
+        first = done if bidirectional and done else min(start + given, end)  # the first one predicted
         if first < end:
             context = np.concatenate(([cls], tokens[start:first], [mask]))
-            asked = layout.Prompt(context, np.array([len(context) - 1]))
-            example = layout.layout_answers(asked, [tokens[first:end]], marks=marks)
+            prompt = layout.Prompt(context, np.array([len(context) - 1]))
+            example = layout.layout_answers(prompt, [tokens[first:end]], marks=marks)
             counted = example.loss_mask.astype(bool)
             counted[: len(context) + max(done - first, 0)] = False
             counted[-1] = count_end and end == len(tokens)
-            pieces.append(Scored(example, counted))
+            windows.append(Scored(example, counted))
         done = end
-    return pieces
+    return windows
 
 
-def _piece(
-    model: GLM,
+def _scored(
     prompt: layout.Prompt,
-    given: np.ndarray,
     answers: Sequence[np.ndarray],
-    *,
+    given: np.ndarray,
+    places: Sequence[int],
     marks: layout.Marks,
     count_end: bool,
-    order: str | Sequence[int],
 ) -> Scored:
-    places = resolve_order(order, len(prompt.mask_positions))
+    """A candidate laid out. places: the masks in the order in which they are filled."""
     filled = [as_ids(answer, f"the answer of mask {index}") for index, answer in enumerate(answers)]
     if len(given) and len(filled) == len(places) and len(filled[places[0]]):
         filled[places[0]] = np.concatenate((given, filled[places[0]]))
     example = layout.layout_answers(prompt, filled, marks=marks, order=np.array(places))
-    check_context(model.config, len(prompt.tokens))
-    _check_answer(model, example)
     counted = example.loss_mask.astype(bool)
     counted[len(prompt.tokens) : len(prompt.tokens) + len(given)] = False
     if not count_end:
-        counted &= ~np.append(example.block_position_ids[1:] == 1, True)
+        counted &= ~np.append(example.block_position_ids[1:] == 1, True)  # [eop] stands before the next piece's [sop]
     return Scored(example, counted)
 
 
@@ -266,7 +286,7 @@ def _encoded(tokenizer: Tokenizer, answer: Any) -> list[np.ndarray]:
     parts = [answer] if isinstance(answer, str) else listed(answer, "a candidate", "strings, one for each mask")
     for part in parts:
         if not isinstance(part, str):
-            raise ValueError(f"a candidate holds {part!r:.60}, no string; give one string for each mask")
+            raise ValueError(f"a candidate: expected one string for each mask, got {part!r:.60}")
     return [tokenizer.encode(part) for part in parts]
 
 
@@ -280,23 +300,23 @@ def _check_answer(model: GLM, example: layout.Example) -> None:
 
 
 def _inputs(example: layout.Example, start: int, end: int | None = None) -> np.ndarray:
-    """What the model reads from `start` on, [3, n]."""
+    """What the model reads from position `start` on, [3, n]."""
     part = slice(start, end)
     return np.stack((example.tokens[part], example.position_ids[part], example.block_position_ids[part]))
 
 
 def _reduce(
-    model: GLM, x_BLD: Tensor, pieces: Sequence[Scored], starts: Sequence[int], vocab_size: int | None
+    model: GLM, x_BLD: Tensor, scored: Sequence[Scored], starts: Sequence[int], vocab_size: int | None
 ) -> list[Score]:
-    """Scores of pieces whose positions from starts[b] on are in row b of x."""
-    places = [np.flatnonzero(piece.counted) for piece in pieces]
-    row = torch.from_numpy(np.repeat(np.arange(len(pieces)), [len(place) for place in places]))
+    """The score of each example b, of whose positions row b of x holds those from starts[b] on."""
+    places = [np.flatnonzero(one.counted) for one in scored]
+    row = torch.from_numpy(np.repeat(np.arange(len(scored)), [len(place) for place in places]))
     column = torch.from_numpy(np.concatenate([place - start for place, start in zip(places, starts, strict=True)]))
-    targets = [piece.example.targets[place] for piece, place in zip(pieces, places, strict=True)]
-    targets_M = torch.from_numpy(np.concatenate(targets)).to(x_BLD.device)
+    targets = np.concatenate([one.example.targets[place] for one, place in zip(scored, places, strict=True)])
+    targets_M = torch.from_numpy(targets).to(x_BLD.device)
     x_MD = x_BLD[row.to(x_BLD.device), column.to(x_BLD.device)]
     known = known_ids(model, vocab_size)
-    check_known((row for target in targets for row in target.tolist()), known, "what is scored")
+    check_known(targets.tolist(), known, "what is scored")
     logprobs, greedy = [], []
     size = max(_CHUNK // model.config.vocab_size, 1)
     for x_D, target in zip(x_MD.split(size), targets_M.split(size), strict=True):

@@ -10,10 +10,11 @@ from helpers.letters import CLS, EOP, EOS, SOP, Letters, decided_model
 from glm_model import layout
 from glm_model.decoding import Decoding
 from glm_model.generation.fill import fill_batch, fill_tokens
-from glm_model.generation.sampling import Written
+from glm_model.generation.sampling import Limits, Written
 from glm_model.generation.session import piece_inputs
 
 WORDS = (1, 2, 3)  # a vocabulary of four ids: three words and, as id 0, the end
+LIMITS = Limits(SOP, stop=(0,), vocab_size=4)
 CONTEXT = np.array([CLS, 2, 3, 2, 1])
 Ending = tuple[tuple[int, ...], bool]  # tokens, and whether the end token follows
 
@@ -80,7 +81,7 @@ def enumerated(model, prompt: layout.Prompt, order: list[int], decoding: Decodin
 def test_a_beam_as_wide_as_everything_finds_the_best_of_all(model, settings, order):
     decoding = Decoding(beams=4 * 3 ** (settings["max_tokens"] - 1), **settings)  # all candidates of the last step
     prompt = layout.Prompt(CONTEXT, np.array([1, 3]))
-    found = fill_tokens(model, [prompt], decoding, sop=SOP, stop=(0,), vocab_size=4, order=order)[0][0]
+    found = fill_tokens(model, [prompt], decoding, LIMITS, order=order)[0][0]
     expected = enumerated(model, prompt, order, decoding)
     assert [tokens for tokens, _ in found] == [tokens for tokens, _ in expected]
     assert [logprob for _, logprob in found] == pytest.approx([logprob for _, logprob in expected], abs=1e-4)
@@ -112,7 +113,7 @@ def test_a_narrow_beam_equals_a_plain_one(model, width, length_penalty):
             model.token_embedding.weight[0] *= end_length
         for least in (0, 2):
             decoding = Decoding(max_tokens=4, min_tokens=least, beams=width, length_penalty=length_penalty)
-            found = fill_tokens(model, [prompt], decoding, sop=SOP, stop=(0,), vocab_size=4)[0][0][0]
+            found = fill_tokens(model, [prompt], decoding, LIMITS)[0][0][0]
             expected = searched(model, prompt, decoding)
             assert found.tokens == expected.tokens
             assert found.logprob == pytest.approx(expected.logprob, abs=1e-4)
@@ -121,7 +122,7 @@ def test_a_narrow_beam_equals_a_plain_one(model, width, length_penalty):
 def test_a_beam_finds_what_greedy_misses(model):
     def best(**settings) -> float:
         decoding = Decoding(max_tokens=4, **settings)
-        return fill_tokens(model, [prompt], decoding, sop=SOP, stop=(0,), vocab_size=4)[0][0][0].logprob
+        return fill_tokens(model, [prompt], decoding, LIMITS)[0][0][0].logprob
 
     prompt = layout.Prompt(CONTEXT, np.array([3]))
     greedy, *beams = (best(beams=width, **({"length_penalty": 0.0} if width > 1 else {})) for width in (1, 2, 64))
@@ -145,7 +146,7 @@ def test_law_5_beams_with_cache_equal_beams_without(model):
     prompts = [two_blanks, layout.Prompt(CONTEXT, np.array([3]))]
     decoding = Decoding(max_tokens=6, beams=4, length_penalty=0.5)
     cached, plain = (
-        fill_tokens(model, prompts, decoding, sop=SOP, stop=(EOP, EOS), vocab_size=36, use_cache=use_cache)
+        fill_tokens(model, prompts, decoding, Limits(SOP, (EOP, EOS), vocab_size=36), use_cache=use_cache)
         for use_cache in (True, False)
     )
     flat = [[blank for (blanks,) in found for blank in blanks] for found in (cached, plain)]

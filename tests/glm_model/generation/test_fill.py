@@ -19,7 +19,7 @@ from glm_model.config import GLMConfig
 from glm_model.decoding import Decoding
 from glm_model.generation.fill import fill, fill_batch, fill_tokens
 from glm_model.generation.prompts import spliced
-from glm_model.generation.sampling import Written
+from glm_model.generation.sampling import Limits, Written
 
 ONCE = "does not hold each number from 0 to 1 once. Use 'left_to_right'"  # a part of the error about an order
 RAGGED = ["ab[MASK]", "[MASK]cde[sMASK]fghijk[MASK]lm", "x[gMASK]", "abcdefghijklmnop[MASK]q[MASK]"]
@@ -38,7 +38,7 @@ def always(model, token: int) -> None:
 
 
 def written(model, prompts, decoding, **settings):
-    return fill_tokens(model, prompts, decoding, **{"sop": SOP, "stop": (EOP, EOS), "vocab_size": 36, **settings})
+    return fill_tokens(model, prompts, decoding, Limits(SOP, (EOP, EOS), vocab_size=36), **settings)
 
 
 @pytest.mark.parametrize("settings", [{}, {"temperature": 1.0, "samples": 3}, {"no_repeat_ngram": 2}], ids=str)
@@ -82,7 +82,7 @@ def test_what_was_written_is_what_training_would_have_asked(model, order, max_to
     prompt = layout.prompt(context, masks=(2,))
     decoding = Decoding(max_tokens=max_tokens, temperature=1.0, samples=16)
     ended = []
-    for blanks in fill_tokens(model, [prompt], decoding, sop=SOP, stop=(EOP,), order=order)[0]:
+    for blanks in fill_tokens(model, [prompt], decoding, Limits(SOP, (EOP,)), order=order)[0]:
         answers = [np.array(blank.tokens) for blank in blanks]
         example = layout.layout_answers(prompt, answers, marks=MARKS, order=np.array(order))
         names = ("tokens", "position_ids", "block_position_ids", "segment_ids", "context_end")
@@ -205,16 +205,20 @@ def test_training_mode_is_left_as_it_was(model):
         ("[MASK]" * 60, {}, "the text has 62 tokens"),
         ("a[MASK]", {"beams": 2, "temperature": 1.0}, "contradict each other"),
         ("a[MASK]", {"order": [1]}, r"order=\[1\] does not hold each number from 0 to 0 once. Use 'left_to_right'"),
-        ("a[MASK]", {"order": [0, 1]}, r"order=\[0, 1\] is of 2 masks, and the text has one mask"),
-        ("a[MASK]b[MASK]", {"order": []}, r"order=\[\] is of 0 masks, and the text has 2 masks"),
-        ("a[MASK]", {"order": None}, "order=None is a NoneType; give a list of the masks' numbers"),
+        ("a[MASK]", {"order": [0, 1]}, r"order=\[0, 1\] is for 2 masks, and the text has one mask"),
+        ("a[MASK]b[MASK]", {"order": []}, r"order=\[\] is for 0 masks, and the text has 2 masks"),
+        (
+            "a[MASK]",
+            {"order": None},
+            "order: expected a list of the masks' numbers from 0, or the name of .*, got None",
+        ),
         ("a[MASK]b[MASK]", {"order": [1.0, 0.0]}, rf"order=\[1\.0, 0\.0\] {ONCE}"),
         ("a[MASK]b[MASK]", {"order": [True, False]}, rf"order=\[True, False\] {ONCE}"),
         ("a[MASK]b[MASK]", {"order": [[0], [1]]}, rf"order=\[\[0\], \[1\]\] {ONCE}"),
         ("a[MASK]b[MASK]", {"order": [0, 0]}, rf"order=\[0, 0\] {ONCE}"),
-        (None, {}, "the text is a NoneType, no string. fill_batch takes a list of texts"),
-        (["a[MASK]"], {}, "the text is a list, no string"),
-        (b"a[MASK]", {}, "the text is a bytes, no string"),
+        (None, {}, "text: expected a string, got NoneType. fill_batch takes a list of texts"),
+        (["a[MASK]"], {}, "text: expected a string, got list"),
+        (b"a[MASK]", {}, "text: expected a string, got bytes"),
         ("a[MASK]", {"max_tokens": 1.5}, "max_tokens=1.5 must be a whole number"),
         ("a[MASK]", {"order": "right"}, "order='right'.*'right_to_left'"),
     ],
@@ -224,17 +228,27 @@ def test_bad_input_is_named(model, text, settings, message):
         fill(model, Letters(), text, **{"max_tokens": 8, **settings})
 
 
+def test_options_are_fields_of_a_decoding_and_override_a_given_one(model):
+    given = fill(model, Letters(), "ab[MASK]", Decoding(max_tokens=5, temperature=2.0, seed=3))
+    assert fill(model, Letters(), "ab[MASK]", max_tokens=5, temperature=2.0, seed=3) == given
+    assert fill(model, Letters(), "ab[MASK]", Decoding(max_tokens=9, temperature=2.0, seed=3), max_tokens=5) == given
+    with pytest.raises(TypeError, match="max_token"):
+        fill(model, Letters(), "ab[MASK]", max_token=5)
+    with pytest.raises(ValueError, match="fill gives one version of a text, not samples=2: use fill_batch"):
+        fill(model, Letters(), "ab[MASK]", temperature=1.0, samples=2)
+
+
 def test_a_bad_text_among_several_is_named(model):
     with pytest.raises(ValueError, match="text 2 of 3: the text has no mask"):
         fill_batch(model, Letters(), ["a[MASK]", "b", "c[MASK]"])
-    with pytest.raises(ValueError, match="text 2 of 2: the text is a int, no string"):
+    with pytest.raises(ValueError, match="text 2 of 2: text: expected a string, got int"):
         fill_batch(model, Letters(), ["a[MASK]", 3])  # type: ignore[list-item]
 
 
 def test_what_is_no_list_of_texts_and_no_decoding_is_refused(model):
-    with pytest.raises(ValueError, match=r"texts='a\[MASK\]' is a str; give a list of strings"):
+    with pytest.raises(ValueError, match=r"texts: expected a list of strings, got 'a\[MASK\]'"):
         fill_batch(model, Letters(), "a[MASK]")
-    with pytest.raises(ValueError, match=r"decoding is a dict; give a Decoding, such as Decoding\(max_tokens=8\)"):
+    with pytest.raises(ValueError, match=r"decoding: expected a Decoding, such as Decoding\(max_tokens=8\), got dict"):
         fill_batch(model, Letters(), ["a[MASK]"], {"max_tokens": 8})  # type: ignore[arg-type]
 
 

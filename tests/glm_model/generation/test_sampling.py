@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from glm_model.decoding import Decoding
-from glm_model.generation.sampling import choose, draws_for, veto
+from glm_model.generation.sampling import Limits, choose, draws_for, veto
 
 PROBS = [0.1, 0.5, 0.15, 0.25]
+ENDS = Limits(sop=9, stop=(0, 4))
 
 
 def drawn(**settings) -> list[int]:
@@ -56,11 +57,11 @@ def test_a_texts_draws_depend_on_the_seed_the_text_and_the_sample():
 def test_vetoes():
     scores = torch.zeros(4, 5)
     written = [[], [1, 2, 1], [3, 3], [1, 2, 3, 1]]
-    banned = torch.isinf(veto(scores, written, Decoding(min_tokens=2, no_repeat_ngram=2), stop=(0, 4)))
+    banned = torch.isinf(veto(scores, written, Decoding(min_tokens=2, no_repeat_ngram=2), ENDS))
     assert [torch.where(row)[0].tolist() for row in banned] == [[0, 4], [2], [3], [2]]
-    once = torch.isinf(veto(scores, written, Decoding(min_tokens=0, no_repeat_ngram=1), stop=(0, 4)))
+    once = torch.isinf(veto(scores, written, Decoding(min_tokens=0, no_repeat_ngram=1), ENDS))
     assert [torch.where(row)[0].tolist() for row in once] == [[], [1, 2], [3], [1, 2, 3]]
-    assert veto(scores, written, Decoding(min_tokens=0), stop=(0, 4)) is scores
+    assert veto(scores, written, Decoding(min_tokens=0), ENDS) is scores
 
 
 @pytest.mark.parametrize("temperature", [1e-6, 1e6])
@@ -73,7 +74,7 @@ def test_the_outermost_temperatures_choose_among_what_is_left(temperature):
 def test_banned_tokens_stay_banned_where_other_rules_do_not_apply():
     scores = torch.tensor([[0.1, 0.2, 0.3], [0.1, 0.2, 0.3]])
     rules = Decoding(min_tokens=0, no_repeat_ngram=1)
-    left = veto(scores, [[0, 1], [0]], rules, stop=(), banned=[2])
+    left = veto(scores, [[0, 1], [0]], rules, Limits(sop=9, stop=(), banned=(2,)))
     assert left.tolist() == [
         [pytest.approx(0.1), pytest.approx(0.2), -torch.inf],
         [-torch.inf, pytest.approx(0.2), -torch.inf],
@@ -82,7 +83,7 @@ def test_banned_tokens_stay_banned_where_other_rules_do_not_apply():
 
 def test_rules_that_leave_no_token_do_not_apply():
     scores = torch.tensor([[0.1, 0.2], [0.3, 0.4]])
-    left = veto(scores, [[0, 1], [0]], Decoding(min_tokens=0, no_repeat_ngram=1), stop=())
+    left = veto(scores, [[0, 1], [0]], Decoding(min_tokens=0, no_repeat_ngram=1), Limits(sop=9, stop=()))
     assert left.tolist() == [scores[0].tolist(), [-torch.inf, pytest.approx(0.4)]]
 
 
@@ -92,7 +93,7 @@ def test_rules_that_leave_no_token_do_not_apply():
         ({"max_tokens": 0}, "max_tokens=0 leaves nothing to write"),
         ({"min_tokens": 9, "max_tokens": 8}, "min_tokens=9 must lie between 0 and max_tokens=8"),
         ({"min_tokens": -1}, "min_tokens=-1"),
-        ({"temperature": -1.0}, "temperature=-1.0 must be 0, .* or lie between 1e-6 and 1e6. 0.9 is usual"),
+        ({"temperature": -1.0}, "temperature=-1.0 must be 0, .* or lie between 1e-6 and 1e6. Try 0.9"),
         ({"temperature": float("nan")}, "temperature=nan must be a finite number"),
         ({"temperature": float("inf")}, "temperature=inf must be a finite number"),
         ({"temperature": 1e39}, "temperature=1e[+]39 must be 0"),
@@ -111,9 +112,12 @@ def test_rules_that_leave_no_token_do_not_apply():
         ({"beams": 4, "temperature": 0.9}, "beams=4 and temperature=0.9 contradict each other.*Leave one of them out"),
         ({"beams": 4, "samples": 2}, "beams=4 and samples=2 contradict each other"),
         ({"beams": 4, "temperature": 1.0, "top_k": 5}, "beams=4 and temperature=1.0, top_k=5 contradict"),
-        ({"samples": 3}, "samples=3 needs draws, and temperature=0 draws nothing.*Set a temperature"),
-        ({"top_p": 0.9}, "top_p=0.9 needs draws"),
-        ({"length_penalty": 0.6}, "length_penalty=0.6 ranks beams, and there is one"),
+        (
+            {"samples": 3},
+            "samples=3 needs random draws, and temperature=0 always takes.*Set a temperature",
+        ),
+        ({"top_p": 0.9}, "top_p=0.9 needs random draws"),
+        ({"length_penalty": 0.6}, "length_penalty=0.6 ranks beams, and beams=1 leaves nothing to rank"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(settings, message):

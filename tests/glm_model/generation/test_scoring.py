@@ -119,11 +119,11 @@ def test_texts_and_candidates_as_text(model):
         ("a[MASK]", ["b", ""], "the answer of mask 0 is empty"),
         ("a[MASK]", [("b", "c")], r"one answer per mask, from left to right \(answers: 2, masks: 1\)"),
         ("a[MASK]" + "b" * 60, ["c"], "the text has 64 tokens .*extend_positions"),
-        ("a[MASK]", "yes", "candidates='yes' is a str; give a list of answers"),
-        ("a[MASK]", None, "candidates=None is a NoneType; give a list of answers"),
-        ("a[MASK]", 3, "candidates=3 is a int; give a list of answers"),
-        ("a[MASK]", [None], "a candidate=None is a NoneType; give a list of strings, one for each mask"),
-        ("a[MASK]", [["b", 3]], "a candidate holds 3, no string"),
+        ("a[MASK]", "yes", "candidates: expected a list of answers, got 'yes'"),
+        ("a[MASK]", None, "candidates: expected a list of answers, got None"),
+        ("a[MASK]", 3, "candidates: expected a list of answers, got 3"),
+        ("a[MASK]", [None], "a candidate: expected a list of strings, one for each mask, got None"),
+        ("a[MASK]", [["b", 3]], "a candidate: expected one string for each mask, got 3"),
         ("a[MASK]", ["c" * 48], "an answer of 48 tokens takes 49 places in its blank, and the model has 48"),
     ],
 )
@@ -200,10 +200,10 @@ def test_a_bad_text_among_several_is_named(model):
 
 def test_lists_are_asked_for_where_there_are_several_texts(model):
     with pytest.raises(
-        ValueError, match="candidates='ab' is a str; give a list of lists of answers, one for each text"
+        ValueError, match="candidates: expected a list of lists of answers, one for each text, got 'ab'"
     ):
         score_batch(model, Letters(), ["a[MASK]", "b[MASK]"], "ab")
-    with pytest.raises(ValueError, match="text 2 of 2: candidates='b' is a str; give a list of answers"):
+    with pytest.raises(ValueError, match="text 2 of 2: candidates: expected a list of answers, got 'b'"):
         score_batch(model, Letters(), ["a[MASK]", "b[MASK]"], [["a"], "b"])
 
 
