@@ -13,22 +13,19 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Ge
 
 from infra.errors import InfrastructureError
 
 
 @dataclass
 class ClusterConfig:
-    local_cpus: int | None = None
+    local_cpus: Annotated[int, Ge(1)] | None = None
     """CPUs of a Ray started on this machine; default: all, at least 2. A cluster that is joined has its own."""
-    wait_s: float = 600.0
+    wait_s: Annotated[float, Ge(0)] = 600.0
     """Longest wait for room for the workers, at the start and after a failure: an autoscaler may add nodes."""
-
-    def __post_init__(self) -> None:
-        if self.local_cpus is not None and self.local_cpus < 1:
-            raise ValueError(f"cluster.local_cpus={self.local_cpus} must be at least 1")
-        if not self.wait_s >= 0:  # nan is not either
-            raise ValueError(f"cluster.wait_s={self.wait_s:g} must be at least 0")
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ def test_dataclass_from_is_strict():
     for mapping, message in [
         ({"reader": "a", "ulr": 1}, "unknown key 'ulr' in source 1; did you mean 'url'?"),
         ({}, "reader is required in source 1"),
-        ({"reader": ["a"]}, "reader=['a'] in source 1: expected text"),
+        ({"reader": ["a"]}, "reader in source 1: expected text, got ['a']"),
     ]:
         with pytest.raises(UserError) as caught:
             dataclass_from(Source, mapping, where="in source 1")

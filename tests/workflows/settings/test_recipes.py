@@ -140,9 +140,9 @@ def test_an_unknown_key_of_a_recipe_is_refused_with_its_file(tmp_path, text, key
         ("train.resources_per_worker", "{CPU: -1}", "train.resources_per_worker.CPU=-1 must be at least 0"),
         ("model.positions", "0", "model.positions=0 must be at least 1"),
         ("model.dropout", "1", "model.dropout=1 must be at least 0 and below 1"),
-        ("cluster.local_cpus", "0", "cluster.local_cpus=0 must be at least 1"),
-        ("cluster.wait_s", "-1", "cluster.wait_s=-1 must be at least 0"),
-        ("cluster.wait_s", ".nan", "cluster.wait_s=nan must be at least 0"),
+        ("cluster.local_cpus", "0", "cluster.local_cpus must be at least 1, got 0 on the command line"),
+        ("cluster.wait_s", "-1", "cluster.wait_s must be at least 0, got -1 on the command line"),
+        ("cluster.wait_s", ".nan", "cluster.wait_s must be at least 0, got nan on the command line"),
     ],
 )
 def test_a_number_that_is_none_is_refused_with_its_key(key, value, told):

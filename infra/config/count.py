@@ -1,0 +1,39 @@
+"""Numbers of things, written as people write them: `20B`, `512k`."""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
+
+
+class Count(int):
+    """A number of things, also written `20B`, `512k`, `1.5M`, `1e9`, `100_000` (k 1e3, M 1e6, B 1e9, T 1e12)."""
+
+    def __new__(cls, value: int | float | str = 0) -> Count:
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise ValueError(f"expected a count, got {value!r}")
+        text = str(value).strip().lower().replace("_", "")
+        number, unit = (text[:-1], text[-1]) if text and text[-1] in _UNITS else (text, "")
+        try:
+            exact = Decimal(number) * _UNITS[unit]
+        except InvalidOperation:
+            exact = Decimal("nan")
+        if not exact.is_finite() or exact != exact.to_integral_value() or exact < 0:
+            raise ValueError(f"expected a whole number such as 20B, 512k, 1.5M or 100_000, got {value!r}")
+        return super().__new__(cls, int(exact))
+
+    @property
+    def short(self) -> str:
+        """The same number in few characters: 20B, 512k, 32768."""
+        units = [(size, unit) for unit, size in _UNITS.items() if self and self % size == 0]
+        size, unit = max(units, default=(1, ""))
+        return f"{self // size}{unit.upper() if unit != 'k' else unit}"
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        """How pydantic makes one: by calling the class."""
+        from pydantic import PlainValidator
+
+        return handler.generate_schema(Annotated[Any, PlainValidator(cls)])
