@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
 def main() -> None:
     options, _ = config.parse(
-        ExportConfig, description="Make a model folder of a checkpoint.", argv=_spelled(sys.argv[1:])
+        ExportConfig,
+        description="Make a model folder of a checkpoint.",
+        argv=_spelled(sys.argv[1:]),
+        common=("from_", "to", "form", "tokenizer"),
     )
     for flag, given in (("--from", options.from_), ("--to", options.to)):
         if not given:

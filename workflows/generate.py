@@ -62,7 +62,11 @@ class GenerateConfig:
 
 
 def main() -> None:
-    options, _ = config.parse(GenerateConfig, description="Fill the blanks of texts with a trained GLM.")
+    options, _ = config.parse(
+        GenerateConfig,
+        description="Fill the blanks of texts with a trained GLM.",
+        common=("model", "text", "file", "max_tokens", "temperature", "beams"),
+    )
     from glm_model.decoding import Decoding
 
     order = _order(options.order)

@@ -9,7 +9,7 @@ python workflows/inspect_data.py --run <id in MLflow> --document=<id>     # the 
 """
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
@@ -61,7 +61,9 @@ def main() -> None:
         history.main()
         return
     recipe, _ = config.parse(
-        InspectRecipe, description="Show what a model is asked on a recipe's store; for a run: --run RUN --help."
+        InspectRecipe,
+        description="Show what a model is asked on a recipe's store; for a run: --run RUN --help.",
+        common=tuple(f"inspect.{field.name}" for field in fields(InspectConfig)),
     )
     settle_paths(recipe, in_job=connect.inside_job())
     url = find_store(recipe.data, recipe.blanks)

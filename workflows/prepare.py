@@ -21,15 +21,27 @@ from workflows.runs.progress import Stages, preparation
 from workflows.settings.places import settle_paths
 from workflows.settings.recipe import Recipe, run_name
 
+_COMMON = (
+    "data.sources",
+    "data.root",
+    "data.tokenizer.url",
+    "data.clean.preset",
+    "data.select.duplicates",
+    "data.sequence_length",
+    "blanks.mixture",
+    "cluster.local_cpus",
+)
+
 
 def main() -> None:
     recipe, flags = config.parse(
         Recipe,
         description="Prepare the token store of a recipe with Ray Data.",
         flags={
-            "plan": "print what there is to do and what it would cost, and exit",
-            "verify": "read the finished store and compare its content with its digests",
+            "plan": "Print what there is to do and what it would cost, and exit.",
+            "verify": "Read the finished store and compare its content with its digests.",
         },
+        common=_COMMON,
     )
     settle_paths(recipe, in_job=connect.inside_job())
     screen = Console(recipe.console)

@@ -42,15 +42,30 @@ from workflows.settings.shape import model_config, told_growth
 from workflows.training.health import Patience
 from workflows.training.loop import train_worker
 
+_COMMON = (
+    "data.sources",
+    "data.tokenizer.url",
+    "model.size",
+    "train.tokens",
+    "train.steps",
+    "train.hours",
+    "train.num_workers",
+    "train.use_gpu",
+    "run.name",
+    "run.storage_path",
+    "optim.lr",
+)
+
 
 def main() -> None:
     recipe, flags = config.parse(
         Recipe,
         description="Pretrain a GLM with Ray Data, Ray Train and MLflow.",
         flags={
-            "plan": "print what the run would do and cost, and exit",
-            "calibrate": "with --plan: take a few steps on the workers, for a time that is measured",
+            "plan": "Print what the run would do and cost, and exit.",
+            "calibrate": "With --plan: take a few steps on the workers, for a time that is measured.",
         },
+        common=_COMMON,
     )
     settle_paths(recipe, in_job=connect.inside_job())
     name = run_name(recipe, runs.recipe_name(sys.argv))

@@ -16,9 +16,17 @@ from workflows.runs.progress import preparation
 from workflows.settings.places import settle_paths
 from workflows.settings.recipe import Recipe
 
+_COMMON = (
+    "data.sources",
+    "data.root",
+    "data.tokenizer.train.algorithm",
+    "data.tokenizer.train.vocab_size",
+    "data.tokenizer.train.sample_bytes",
+)
+
 
 def main() -> None:
-    recipe, _ = config.parse(Recipe, description="Train a tokenizer on the sources of a recipe.")
+    recipe, _ = config.parse(Recipe, description="Train a tokenizer on the sources of a recipe.", common=_COMMON)
     settle_paths(recipe, in_job=connect.inside_job())
     if not recipe.data.sources:
         raise UserError(
