@@ -31,13 +31,13 @@ def check(seed: int, folder: Path) -> None:
     (folder / name).write_bytes(data)
     reader, options = WAYS[seed % len(WAYS)]
     file = InputFile(0, "fuzz", reader, options, str(folder / name), name, len(data), "1")
-    out = f"memory://fuzz/{uuid.uuid4().hex}"
+    out = f"memory://fuzz-{uuid.uuid4().hex}"
     try:
         records = list(read_documents(file))
         assert records
         assert all(isinstance(record, Document | Rejected) and record.offset >= 0 for record in records)
         assert list(read_documents(file)) == records
-        unit = clean_unit([file], CleanConfig(), out)
+        unit = clean_unit([file], CleanConfig(), f"{out}/unit")
         assert unit["read"] == len(records)
         assert unit["read"] == unit["kept"] + sum(unit["dropped"].values())
         parts = [part for (part,) in group_inputs([file], 3000)]
