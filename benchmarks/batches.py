@@ -35,7 +35,7 @@ def make_batch(
 
 
 def useful_flops(config: GLMConfig) -> float:
-    """Of forward and backward, per position of a segment."""
+    """Useful operations of forward and backward, per position of a segment."""
     return flops_per_token(
         config,
         segment_length=POSITIONS,

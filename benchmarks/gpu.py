@@ -170,7 +170,7 @@ def measure_original(report: Report, size: str, device: torch.device, peak: floa
 def rates(
     model: GLM, loss: Callable[[], torch.Tensor], device: torch.device, peak: float, segments: int
 ) -> dict[str, float]:
-    """Of whole steps over a number of segments: padding counts as nothing."""
+    """Speed, MFU and memory of whole steps over a number of segments; padding counts as nothing."""
     optimizer = make_optimizer(model, OptimConfig(lr=1e-5))
 
     def step() -> None:

@@ -6,8 +6,9 @@
 all arrays of packed rows (`pipelines.feed.examples`), 8 rows of 14 segments at a time, and a row at a time; `layout
 alone` is `expand` with blanks that were drawn before. `per sample` builds the same arrays one sample at a time, as the
 authors' implementation does by its description; `t5` is the span corruption of the Hugging Face T5 collator, which has
-no order, no positions and no loss mask. Only `expand` is like for like: a plan is no training example yet. CPU seconds
-of one thread, interleaved; ratios use the smaller of the per-sample time and 555 us, which the authors' code took.
+no order, no positions and no loss mask. Only `expand` compares like with like: spans alone are not a training example.
+CPU seconds of one thread, interleaved; ratios use the smaller of the per-sample time and 555 us, which the authors' code
+took for one sample.
 """
 
 import argparse

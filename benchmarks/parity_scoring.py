@@ -43,8 +43,10 @@ def all_scores(model: GLM, arrays: Arrays, facts: Facts) -> Iterator[Pair]:
 
 
 def cloze_scores(model: GLM, arrays: Arrays) -> Iterator[Pair]:
-    """Of several tokens by several powers of their number, and so in the authors' fast form, which reads a context once
-    as ours does; of single tokens the log-probabilities, and the logits but for a constant of each text.
+    """Scores of candidates, normalised by several powers of their number of tokens.
+
+    Also those of the authors' fast form, which reads a context once as ours does; and for candidates of a single token
+    the log-probabilities, and the logits up to a constant of each text.
     """
     scores = score_tokens(model, *_questions(arrays, "cloze_multi", ends=True), marks=MARKS)
     powers = (0.0, 0.5, 1.0)
@@ -60,7 +62,7 @@ def cloze_scores(model: GLM, arrays: Arrays) -> Iterator[Pair]:
 
 @torch.inference_mode()
 def next_token_logits(model: GLM, arrays: Arrays) -> Pair:
-    """Of every token at the masks of `cloze_single`."""
+    """Logits of every token at the masks of `cloze_single`."""
     prompts = _short(arrays)
     session = Session(model, [prompt.tokens for prompt in prompts], capacity=22)
     logits = session.feed([piece_inputs([SOP], int(prompt.mask_positions[0])) for prompt in prompts])
@@ -68,7 +70,7 @@ def next_token_logits(model: GLM, arrays: Arrays) -> Pair:
 
 
 def choice_scores(model: GLM, arrays: Arrays, direction: str) -> Pair:
-    """Of the choices of a question, summed and by their mean; uni: the question stands in the blank, before each."""
+    """Scores of the choices of a question, as sums and means. uni: the question stands in the blank, before each."""
     case = f"multichoice_{direction}"
     prompts, candidates = _questions(arrays, case, ends=False)
     given = None

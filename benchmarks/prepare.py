@@ -1,7 +1,6 @@
 """CPU seconds of preparing a corpus against those of the bare tokenizer on the same text, interleaved.
 
-    python benchmarks/prepare.py --source /path/to/enwiki_wikiextractor --vocabulary vocab.txt [--repeats 3] [--json
-    FILE]
+    python benchmarks/prepare.py --source /path/to/enwiki --vocabulary vocab.txt [--repeats 3] [--json FILE]
 
 `prepare` counts the driver and all processes of a local Ray that has started its workers, less what that Ray needs for
 idling as long (printed too): reading, decompression, light cleaning, tokenising, packing, writing, blanks of the first

@@ -3,7 +3,7 @@
     python benchmarks/sentence_ends.py --vocabulary vocab.txt [--json FILE]
 
 The texts are chosen to be hard: numbers, abbreviations, initials, ordinals, quotation marks, several scripts; so the
-figures are no estimate for running text. The authors' rule ends a sentence at every token whose surface contains one of
+figures say nothing about running text. The authors' rule ends a sentence at every token whose surface contains one of
 . ? ! ; : or a line break, or 。？！；….
 """
 

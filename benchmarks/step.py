@@ -6,8 +6,8 @@ Segments of 560 positions (512 tokens, 24 blanks), dropout 0.1. `original style`
 fp32: a dense mask, activations computed anew in backward, logits of all positions. Ours packs the segments into one
 row. The maths are equal: without dropout the losses agree to 1e-5, which is checked first. CPU seconds of one thread,
 without the optimizer, interleaved, medians; bf16 only where the CPU multiplies it in hardware. --memory adds the peak
-memory of a whole step (with AdamW) of base and large, each in a process of its own, with and without activation
-checkpointing.
+memory of a whole step (with AdamW) of base and large, with and without activation checkpointing, each in a process of
+its own.
 """
 
 import argparse
@@ -92,7 +92,7 @@ def compare(size: str, segments: int, rounds: int) -> tuple[dict[str, float], di
 
 @torch.no_grad()
 def loss_difference(model: GLM, packed: dict[str, torch.Tensor], unpacked: dict[str, torch.Tensor]) -> float:
-    """Of both styles' mean losses in fp32 without dropout, as a share of the loss."""
+    """Difference of both styles' mean losses in fp32 without dropout, as a share of the loss."""
     sums, counts = TrainStep(model, precision="fp32").eval()(packed)
     theirs = float(OriginalStyle(model).eval()(unpacked))
     model.train()
@@ -119,7 +119,7 @@ def memory(segments: int) -> dict[str, float]:
 
 
 def peak_mib(size: str, segments: int, *, checkpointed: bool) -> float:
-    """Of this process after a whole step."""
+    """Peak memory of this process after a whole step."""
     model = GLM(sized(size))
     step = TrainStep(model, checkpoint_activations=checkpointed)
     optimizer = make_optimizer(model, OptimConfig())

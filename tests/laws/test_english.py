@@ -138,7 +138,7 @@ def template(node: ast.expr) -> str:
 
 
 def in_message(line: int, text: str) -> Iterator[Finding]:
-    if match := re.search(r"\b(is|are|was|were) no\b(?! longer| more\b).*", text):
+    if match := re.search(r"(\bis|(?<!there )\b(are|was|were)) no\b(?! longer| more\b).*", text):
         yield Finding(line, NO, match.group())
     if match := NOT_THAT_KIND.search(text):
         yield Finding(line, TYPES, match.group())
@@ -272,7 +272,7 @@ def f(x):
     """What is no document. These are no longer wanted."""
     if x:
         raise ValueError(f"{x} is no run")
-    return "there is no lock", "is no longer there", "they were no runs", "no such run"
+    return "there is no lock", "is no longer there", "they were no runs", "there are no runs", "no such run"
 '''
     assert findings(source) == [
         Finding(3, NO, "is no document."),
