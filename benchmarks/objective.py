@@ -7,8 +7,8 @@ all arrays of packed rows (`pipelines.feed.examples`), 8 rows of 14 segments at 
 alone` is `expand` with blanks that were drawn before. `per sample` builds the same arrays one sample at a time, as the
 authors' implementation does by its description; `t5` is the span corruption of the Hugging Face T5 collator, which has
 no order, no positions and no loss mask. Only `expand` compares like with like: spans alone are not a training example.
-CPU seconds of one thread, interleaved; ratios use the smaller of the per-sample time and 555 us, which the authors' code
-took for one sample.
+CPU seconds of one thread, interleaved; ratios use the smaller of the per-sample time and 555 us, which the authors
+measured for one sample.
 """
 
 import argparse
