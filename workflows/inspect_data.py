@@ -18,15 +18,13 @@ from infra import config, storage
 from infra.cluster import connect
 from infra.console import Console
 from infra.errors import DataError, UserError, nearest, run_main
-from pipelines import ragged
-from pipelines.blanks import draw
 from pipelines.blanks.mixture import resolve
+from pipelines.feed.examples import feed_settings
 from pipelines.prepare import find_store
 from pipelines.store.format import Split, TokenStore
-from pipelines.token_classes import TokenClasses
 from pipelines.views import render
 from pipelines.views.export import export
-from pipelines.views.statistics import Histogram, histograms
+from pipelines.views.statistics import Histogram, split_histograms
 from workflows.runs import history
 from workflows.settings.places import settle_paths
 from workflows.settings.recipe import Recipe
@@ -103,14 +101,8 @@ def _examples(recipe: InspectRecipe, opened: TokenStore, split: Split, tokenizer
 
 
 def _histograms(recipe: InspectRecipe, opened: TokenStore, split: Split, tokenizer: Tokenizer) -> list[Histogram]:
-    mixture, vocabulary = resolve(recipe.blanks), TokenClasses.of(tokenizer)
-    width = opened.manifest["settings"]["row_width"]
-    groups = [split.read_group(group) for group in range(min(recipe.inspect.groups, len(split.group_rows)))]
-    rows = ragged.concatenate_rows(groups)
-    drawn, _ = draw.draw_rows(
-        mixture, rows, vocabulary, seed=recipe.blanks.seed, epoch=recipe.inspect.epoch, width=width
-    )
-    return histograms(mixture, rows, drawn, vocabulary)
+    settings = feed_settings(opened, tokenizer, recipe.blanks)
+    return split_histograms(split, settings, groups=recipe.inspect.groups, epoch=recipe.inspect.epoch)
 
 
 if __name__ == "__main__":

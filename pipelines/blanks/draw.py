@@ -5,8 +5,6 @@ The draw depends neither on batch, worker and order nor on how many segments are
 advance by Ray Data and blanks drawn in the training worker are the same bytes.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 
 from glm_model.layout import expanded_lengths
@@ -14,19 +12,11 @@ from infra.errors import UserError
 from pipelines import keyed
 from pipelines.blanks.mixture import Mixture
 from pipelines.objectives import SegmentBatch
-from pipelines.ragged import RowBatch, take_ragged
+from pipelines.ragged import Blanks, RowBatch, Segments, merge_spans, take
 from pipelines.token_classes import TokenClasses
 
 _OBJECTIVE, _KEY = 101, 102  # streams of draws
 _MAX_DRAWS = 64
-
-
-class Blanks(NamedTuple):
-    """Blanks of N segments: objective index [N], spans [S, 2] in the order of prediction, span_offsets [N + 1]."""
-
-    objective: np.ndarray
-    spans: np.ndarray
-    span_offsets: np.ndarray
 
 
 def draw(
@@ -50,11 +40,11 @@ def draw(
         if len(members) == len(keys):
             batch = SegmentBatch(rows.tokens, rows.offsets, keys, token_classes)
         else:
-            tokens, offsets = take_ragged(rows.tokens, rows.offsets, members)
+            tokens, offsets = take(rows.tokens, rows.offsets, members)
             batch = SegmentBatch(tokens, offsets, keys[members], token_classes)
         if len(members):
             parts.append((members, *module.spans(batch, config)))
-    spans, span_offsets = _merge(parts, len(keys))
+    spans, span_offsets = merge_spans(parts, len(keys))
     if mixture.form.left_to_right:
         segment = np.repeat(np.arange(len(keys)), np.diff(span_offsets))
         spans = spans[np.lexsort((spans[:, 0], segment))]
@@ -94,9 +84,9 @@ def positions(rows: RowBatch, blanks: Blanks, mixture: Mixture) -> np.ndarray:
     return np.diff(rows.offsets) if mixture.form.in_place else expanded_lengths(rows.offsets, blanks.span_offsets)
 
 
-def moments(mixture: Mixture, rows: RowBatch, token_classes: TokenClasses) -> tuple[np.ndarray, np.ndarray]:
+def moments(mixture: Mixture, segments: Segments, token_classes: TokenClasses) -> tuple[np.ndarray, np.ndarray]:
     """(mean, variance) of the positions that each segment takes once laid out, [N], over the draws of the mixture."""
-    batch = SegmentBatch(rows.tokens, rows.offsets, rows.ids, token_classes)
+    batch = SegmentBatch(segments.tokens, segments.offsets, segments.ids, token_classes)
     if mixture.form.in_place:
         return batch.lengths.astype(np.float64), np.zeros(len(batch))
     mean, square = np.zeros(len(batch)), np.zeros(len(batch))
@@ -105,18 +95,3 @@ def moments(mixture: Mixture, rows: RowBatch, token_classes: TokenClasses) -> tu
         mean += share * first
         square += share * (variance + first**2)
     return batch.lengths + 2 * mean, 4 * np.maximum(square - mean**2, 0)
-
-
-def _merge(parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]], n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Spans and offsets in segment order out of (members, spans, offsets) of each objective."""
-    if len(parts) == 1:  # it has all segments
-        return parts[0][1:]
-    count = np.zeros(n, np.int64)
-    for members, _, offsets in parts:
-        count[members] = np.diff(offsets)
-    span_offsets = np.concatenate(([0], np.cumsum(count)))
-    spans = np.empty((int(span_offsets[-1]), 2), np.int64)
-    for members, values, offsets in parts:
-        sizes = np.diff(offsets)
-        spans[np.repeat(span_offsets[:-1][members] - offsets[:-1], sizes) + np.arange(len(values))] = values
-    return spans, span_offsets

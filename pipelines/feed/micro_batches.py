@@ -21,14 +21,13 @@ import pyarrow.parquet as pq
 from glm_model.layout import Example, Packed
 from infra import storage
 from infra.storage import parquet
-from pipelines import keyed, ragged
+from pipelines import keyed
 from pipelines.blanks import draw
-from pipelines.blanks.draw import Blanks
 from pipelines.blanks.mixture import Mixture
 from pipelines.feed import examples, stored_blanks
 from pipelines.feed.examples import FeedSettings
 from pipelines.feed.order import BatchPlan, RowPlaces
-from pipelines.ragged import RowBatch
+from pipelines.ragged import Blanks, RowBatch, concatenate_rows, slice_rows
 from pipelines.store.format import Split
 
 # Rows in one call of the layout: array operations pay by the batch, and more rows leave the processor's cache.
@@ -84,15 +83,15 @@ class RowReader:
     def micro_batches(self, places: list[RowPlaces]) -> list[MicroBatch]:
         """The rows at each of `places`, all laid out together, as a micro-batch each."""
         taken = [row for each in places for row in self._rows(each)]
-        return make_micro_batches(*concatenate(taken), [len(each.row) for each in places], self.settings)
+        return make_micro_batches(*concatenate_rows(taken), [len(each.row) for each in places], self.settings)
 
     def read(self, places: RowPlaces) -> tuple[RowBatch, Blanks]:
         """The rows at `places` and their blanks, in that order."""
-        return concatenate(list(self._rows(places)))
+        return concatenate_rows(list(self._rows(places)))
 
     def _rows(self, places: RowPlaces) -> Iterator[tuple[RowBatch, Blanks]]:
         for epoch, group, row in zip(*(array.tolist() for array in places), strict=True):
-            yield take_rows(*self._group(epoch, group), row, row + 1)
+            yield slice_rows(*self._group(epoch, group), row, row + 1)
 
     def _group(self, epoch: int, group: int) -> tuple[RowBatch, Blanks]:
         key = (epoch, group)
@@ -195,7 +194,7 @@ def _micro_batches(reader: RowReader, plan: BatchPlan, step: int, indices: range
 def make_micro_batches(rows: RowBatch, drawn: Blanks, sizes: list[int], settings: FeedSettings) -> list[MicroBatch]:
     """Rows and their blanks as consecutive micro-batches of so many rows each."""
     ends = list(itertools.accumulate(sizes, initial=0))
-    parts = [take_rows(rows, drawn, first, last) for first, last in itertools.pairwise(ends)]
+    parts = [slice_rows(rows, drawn, first, last) for first, last in itertools.pairwise(ends)]
     mixture, token_classes, marks = settings.mixture, settings.token_classes, settings.marks
     inputs: list[Example | Packed]
     if settings.expand_on_device and mixture.form.is_plain:
@@ -234,30 +233,3 @@ def _targets(drawn: Blanks, mixture: Mixture) -> np.ndarray:
     if not mixture.form.in_place:
         targets = targets + num_blanks
     return np.bincount(drawn.objective, weights=targets, minlength=len(mixture.names)).astype(np.int64)
-
-
-def take_rows(rows: RowBatch, drawn: Blanks, start: int, stop: int) -> tuple[RowBatch, Blanks]:
-    """The rows start .. stop - 1 of a batch and their blanks, as views."""
-    first, last = int(rows.row_offsets[start]), int(rows.row_offsets[stop])
-    begin, end = int(rows.offsets[first]), int(rows.offsets[last])
-    span_begin, span_end = int(drawn.span_offsets[first]), int(drawn.span_offsets[last])
-    taken = RowBatch(
-        rows.tokens[begin:end],
-        rows.offsets[first : last + 1] - begin,
-        rows.ids[first:last],
-        rows.num_bytes[first:last],
-        rows.row_offsets[start : stop + 1] - first,
-    )
-    spans = drawn.spans[span_begin:span_end]
-    return taken, Blanks(drawn.objective[first:last], spans, drawn.span_offsets[first : last + 1] - span_begin)
-
-
-def concatenate(parts: list[tuple[RowBatch, Blanks]]) -> tuple[RowBatch, Blanks]:
-    """Rows and their blanks, one part after the other."""
-    rows, drawn = [p[0] for p in parts], [p[1] for p in parts]
-    batch = ragged.concatenate_rows(rows)
-    return batch, Blanks(
-        np.concatenate([b.objective for b in drawn]),
-        np.concatenate([b.spans for b in drawn]),
-        ragged.join_offsets([b.span_offsets for b in drawn]),
-    )

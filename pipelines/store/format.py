@@ -32,7 +32,7 @@ from infra import storage
 from infra.errors import DataError
 from infra.storage import parquet
 from infra.storage.disk_cache import DiskCache
-from pipelines.ragged import RowBatch, Segments
+from pipelines.ragged import RowBatch, Segments, take
 
 FORMAT = 2
 SPLITS = ("train", "validation", "test")
@@ -89,14 +89,11 @@ def write_shard(
 ) -> Shard:
     """Write rows (arrays of segment indices) as one shard, atomically; returns its entry for the manifest."""
     tokens = segments.tokens.astype(dtype, copy=False)
-    sizes = np.diff(segments.offsets)
     columns: dict[str, list[bytes]] = {name: [] for name in _ROW_SCHEMA.names}
     for row in rows:
-        index = np.repeat(segments.offsets[row] - (np.cumsum(sizes[row]) - sizes[row]), sizes[row]) + np.arange(
-            sizes[row].sum()
-        )
-        starts = (np.cumsum(sizes[row]) - sizes[row]).astype("<i4")
-        values = (tokens[index], starts, segments.ids[row].astype("<u8"), segments.num_bytes[row].astype("<i4"))
+        of_row, offsets = take(tokens, segments.offsets, row)
+        starts, num_bytes = offsets[:-1].astype("<i4"), segments.num_bytes[row].astype("<i4")
+        values = (of_row, starts, segments.ids[row].astype("<u8"), num_bytes)
         for name, value in zip(columns, values, strict=True):
             columns[name].append(value.tobytes())
     table = pa.table(columns, schema=_ROW_SCHEMA)

@@ -6,12 +6,14 @@ offsets that would cost a sixth of the tokenizer's speed. Short texts, the most,
 """
 
 import re
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
+from glm_model.layout import ranges
 from pipelines.document import segment_ids
-from pipelines.ragged import Segments
+from pipelines.ragged import Segments, offsets_of
 
 CHUNK_CHARACTERS = 250
 # ASCII text has about four characters a token, other scripts down to one: it is cut half as often, which the tokenizer
@@ -30,6 +32,13 @@ class Chunks(NamedTuple):
     texts: list[str]
     offsets: np.ndarray
     num_bytes: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentSegments(Segments):
+    """The segments of some documents, one document after the other; document [N]: the number of each one's document."""
+
+    document: np.ndarray
 
 
 def chunk_documents(texts: list[str]) -> Chunks:
@@ -56,7 +65,7 @@ def segment_documents(
     length: int,
     cls: int,
     eos: int,
-) -> Segments:
+) -> DocumentSegments:
     """Segments of N documents from the tokens of their chunks.
 
     flat [T] and token_offsets [C+1] are the chunks' tokens; document_keys uint64 [N]. A segment takes as many whole
@@ -116,19 +125,19 @@ def _pieces(begin: int, sizes: list[int], num_bytes: list[int], length: int) -> 
     return pieces
 
 
-def _assemble(flat: np.ndarray, table: np.ndarray, document_keys: np.ndarray, *, cls: int, eos: int) -> Segments:
+def _assemble(
+    flat: np.ndarray, table: np.ndarray, document_keys: np.ndarray, *, cls: int, eos: int
+) -> DocumentSegments:
     """table int64 [S, 5]: document, number in it, first token, one past the last, bytes."""
     doc, number, head, tail, num_bytes = table.T
     last = np.append(doc[1:] != doc[:-1], True)[: len(doc)]
     sizes = tail - head + 1 + last
-    offsets = np.concatenate(([0], np.cumsum(sizes)))
+    offsets = offsets_of(sizes)
     tokens = np.empty(int(offsets[-1]), flat.dtype)
     body = np.ones(len(tokens), bool)
     body[offsets[:-1]] = False
     body[offsets[1:][last] - 1] = False
-    text = tail - head
-    source = np.repeat(head - (np.cumsum(text) - text), text) + np.arange(int(text.sum()))
-    tokens[body] = flat[source]
+    tokens[body] = flat[ranges(head, tail - head)]
     tokens[offsets[:-1]] = cls
     tokens[offsets[1:][last] - 1] = eos
-    return Segments(tokens, offsets, segment_ids(document_keys[doc], number), num_bytes.copy(), doc.copy())
+    return DocumentSegments(tokens, offsets, segment_ids(document_keys[doc], number), num_bytes.copy(), doc.copy())

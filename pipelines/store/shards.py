@@ -15,14 +15,14 @@ import pyarrow as pa
 from glm_model.tokenizer import Tokenizer
 from infra import storage
 from infra.storage import parquet
-from pipelines import keyed, ragged
-from pipelines.blanks import draw as blanks
+from pipelines import keyed
+from pipelines.blanks.draw import moments
 from pipelines.blanks.mixture import BlanksConfig, resolve
 from pipelines.document import document_keys
-from pipelines.ragged import RowBatch, Segments
+from pipelines.ragged import Segments, concatenate_segments, take_segments
 from pipelines.selection import dropped
 from pipelines.store import format, packing
-from pipelines.store.segments import chunk_documents, segment_documents
+from pipelines.store.segments import DocumentSegments, chunk_documents, segment_documents
 from pipelines.token_classes import TokenClasses
 
 _BATCH_BYTES = 4 << 20  # text tokenised at a time: bounds the memory of a task
@@ -100,7 +100,7 @@ def build_shard(
         first, last = ranges.get(batch.source, (1, 0))
         mine = [first <= key <= last for key in keys]  # a document that is cut is listed once, with training
         documents.append(table.filter(pa.array(mine)))
-    segments = _join(parts)
+    segments = concatenate_segments(parts)
     rows, fill = _pack(segments, vocabulary, settings)
     files = format.shard_files(split, name)
     shard = format.write_shard(
@@ -151,7 +151,7 @@ def _batches(
             yield _Batch(piece["source"], table.slice(first, last - first))
 
 
-def _tokenise(batch: _Batch, tokenizer: Tokenizer, length: int) -> tuple[Segments, pa.Table]:
+def _tokenise(batch: _Batch, tokenizer: Tokenizer, length: int) -> tuple[DocumentSegments, pa.Table]:
     texts = batch.table["text"].to_pylist()
     ids = batch.table["id"].to_pylist()
     chunks = chunk_documents(texts)
@@ -183,44 +183,26 @@ def _tokenise(batch: _Batch, tokenizer: Tokenizer, length: int) -> tuple[Segment
     return segments, table
 
 
-def _cut(segments: Segments, shares: np.ndarray, split: str) -> Segments:
+def _cut(segments: DocumentSegments, shares: np.ndarray, split: str) -> Segments:
     """The segments of this split where the last ones of some documents, by shares [N], are held out."""
     counts = np.bincount(segments.document, minlength=len(shares))
     held = np.where(shares > 0, np.minimum(np.maximum(np.rint(shares * counts), 1), counts - 1), 0).astype(np.int64)
     number = np.arange(len(segments.document)) - (np.cumsum(counts) - counts)[segments.document]
     at_end = number >= (counts - held)[segments.document]
     members = np.flatnonzero((at_end | (shares == 0)[segments.document]) if split == "validation" else ~at_end)
-    tokens, offsets = ragged.take_ragged(segments.tokens, segments.offsets, members)
-    return Segments(tokens, offsets, *(values[members] for values in segments[2:]))
+    return take_segments(segments, members)
 
 
 def _pack(segments: Segments, vocabulary: TokenClasses, settings: ShardSettings) -> tuple[list[np.ndarray], float]:
     """Rows of segment indices in a random order, and the expected share of their positions that is used."""
     mixture = resolve(BlanksConfig(**settings.blanks))
-    everything = RowBatch(
-        segments.tokens, segments.offsets, segments.ids, segments.num_bytes, np.array([0, len(segments.ids)])
-    )
-    mean, variance = blanks.moments(mixture, everything, vocabulary)
+    mean, variance = moments(mixture, segments, vocabulary)
     rows = packing.pack(mean, variance, segments.ids, width=settings.row_width)
     if not rows:
         return [], 0.0
     first = np.array([segments.ids[row[0]] for row in rows], np.uint64)
     order = np.argsort(keyed.fold(_ROW_ORDER, first), kind="stable")
     return [rows[i] for i in order], float(mean.sum() / (len(rows) * settings.row_width))
-
-
-def _join(parts: list[Segments]) -> Segments:
-    if not parts:
-        empty = np.empty(0, np.int64)
-        return Segments(np.empty(0, np.uint16), np.zeros(1, np.int64), empty.astype(np.uint64), empty, empty)
-    sizes = np.concatenate([np.diff(part.offsets) for part in parts])
-    return Segments(
-        np.concatenate([part.tokens for part in parts]),
-        np.concatenate(([0], np.cumsum(sizes))),
-        np.concatenate([part.ids for part in parts]),
-        np.concatenate([part.num_bytes for part in parts]),
-        np.empty(0, np.int64),
-    )
 
 
 def _runs(values: np.ndarray) -> tuple[list[int], list[int]]:

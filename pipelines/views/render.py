@@ -6,7 +6,7 @@ The page is one self-contained HTML file: no script, nothing to fetch, readable 
 
 import html as _html
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,10 +14,9 @@ import numpy as np
 from glm_model.layout import Example, Marks
 from glm_model.tokenizer import Tokenizer
 from pipelines.blanks import draw
-from pipelines.blanks.draw import Blanks
 from pipelines.blanks.mixture import BlanksConfig, Mixture, resolve
 from pipelines.feed.examples import lay_out
-from pipelines.ragged import RowBatch
+from pipelines.ragged import Blanks, RowBatch, slice_rows
 from pipelines.store.format import Split, TokenStore
 from pipelines.token_classes import TokenClasses
 from pipelines.views.statistics import Histogram
@@ -73,9 +72,10 @@ def segments(
     """Some segments of rows of a store, by their numbers, under the blanks that were drawn for them."""
     token_classes, special = TokenClasses.of(tokenizer), tokenizer.special
     marks, length = Marks(special.sop, special.eop, special.pad), opened.manifest["settings"]["sequence_length"]
+    apart = replace(rows, row_offsets=np.arange(len(rows) + 1))  # each segment a row
     shown: list[Shown] = []
     for segment in chosen:
-        one, its_blanks = _segment(rows, drawn, int(segment))
+        one, its_blanks = slice_rows(apart, drawn, int(segment), int(segment) + 1)
         size = int(draw.positions(one, its_blanks, mixture)[0])
         example = lay_out(one, its_blanks, mixture, token_classes, width=size, marks=marks, length=length)
         name = mixture.names[int(its_blanks.objective[0])]
@@ -145,19 +145,6 @@ def filled(parts: Sequence[str], *, around: tuple[str, str] = ("", "")) -> "Text
         else:
             shown.append(part)
     return shown
-
-
-def _segment(rows: RowBatch, drawn: Blanks, index: int) -> tuple[RowBatch, Blanks]:
-    begin, end = int(rows.offsets[index]), int(rows.offsets[index + 1])
-    first, last = int(drawn.span_offsets[index]), int(drawn.span_offsets[index + 1])
-    one = RowBatch(
-        rows.tokens[begin:end],
-        np.array([0, end - begin]),
-        rows.ids[index : index + 1],
-        rows.num_bytes[index : index + 1],
-        np.array([0, 1]),
-    )
-    return one, Blanks(drawn.objective[index : index + 1], drawn.spans[first:last], np.array([0, last - first]))
 
 
 def _shown(name: str, one: RowBatch, its_blanks: Blanks, example: Example, tokenizer: Tokenizer) -> Shown:

@@ -4,10 +4,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipelines.blanks.draw import Blanks
+from pipelines.blanks.draw import draw_rows
 from pipelines.blanks.mixture import Mixture
+from pipelines.feed.examples import FeedSettings
 from pipelines.objectives import SegmentBatch
-from pipelines.ragged import RowBatch
+from pipelines.ragged import Blanks, RowBatch, concatenate_rows
+from pipelines.store.format import Split
 from pipelines.token_classes import TokenClasses
 
 _SHARE_BINS = 20
@@ -22,6 +24,18 @@ class Histogram(NamedTuple):
     observed: np.ndarray
     theory: np.ndarray | None
     count: int
+
+
+def split_histograms(split: Split, settings: FeedSettings, *, groups: int, epoch: int) -> list[Histogram]:
+    """Histograms of the blanks of an epoch in the first row groups of a split, `groups` of them at most."""
+    parts = []
+    for group in range(min(groups, len(split.group_rows))):
+        rows = split.read_group(group)
+        blanks, _ = draw_rows(
+            settings.mixture, rows, settings.token_classes, seed=settings.seed, epoch=epoch, width=settings.width
+        )
+        parts.append((rows, blanks))
+    return histograms(settings.mixture, *concatenate_rows(parts), settings.token_classes)
 
 
 def histograms(mixture: Mixture, rows: RowBatch, drawn: Blanks, token_classes: TokenClasses) -> list[Histogram]:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,12 @@ def numbers(lengths, eos, *, seed: int = 0, ends: float = 0.08, rows=None) -> Ro
     num_bytes = 4 * np.asarray(lengths, np.int64)
     row_offsets = np.arange(len(parts) + 1) if rows is None else np.asarray(rows)
     return RowBatch(flat.astype(np.uint16), np.cumsum([0, *sizes]), ids, num_bytes, row_offsets)
+
+
+def contents(arrays) -> dict[str, tuple[str, list]]:
+    """Type and values of each array of a frozen dataclass, by its name: what two of them are compared by."""
+    named = {field.name: getattr(arrays, field.name) for field in fields(arrays)}
+    return {name: (array.dtype.str, array.tolist()) for name, array in named.items()}
 
 
 def tokenizer(folder: Path) -> Tokenizer:

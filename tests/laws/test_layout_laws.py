@@ -5,6 +5,8 @@ ends in [eop]. An objective that predicts in place declares itself: there the ta
 [eop] does.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers import small
@@ -15,10 +17,9 @@ from glm_model.layout import Example, check_spans, expand, restore
 from infra.errors import UserError
 from pipelines import objectives, plugins
 from pipelines.blanks import draw as blanks
-from pipelines.blanks.draw import Blanks
 from pipelines.blanks.mixture import BlanksConfig, Mixture, resolve
 from pipelines.feed import examples
-from pipelines.ragged import RowBatch, take_ragged
+from pipelines.ragged import Blanks, RowBatch, take_rows
 
 CLASSES = small.golden_classes()
 EXTREMES = {
@@ -75,7 +76,7 @@ def assert_laws(rows: RowBatch, drawn: Blanks, mixture: Mixture) -> None:
 def assert_laws_in_place(rows: RowBatch, drawn: Blanks, mixture: Mixture) -> None:
     sizes, each = np.diff(rows.offsets), np.arange(len(rows.offsets))
     shown = {"width": int(sizes.max()), "marks": small.GOLDEN_MARKS, "length": 512}
-    batch = examples.lay_out(rows._replace(row_offsets=each), drawn, mixture, CLASSES, **shown)
+    batch = examples.lay_out(replace(rows, row_offsets=each), drawn, mixture, CLASSES, **shown)
     for i, size in enumerate(sizes):
         tokens = rows.tokens[rows.offsets[i] : rows.offsets[i + 1]]
         spans = drawn.spans[drawn.span_offsets[i] : drawn.span_offsets[i + 1]]
@@ -135,8 +136,7 @@ def test_what_a_segment_gets_depends_on_itself_alone(name):
     rows = small.numbers([n for n in [1, 2, 7, 30, 100, 512] for _ in range(5)], [i % 3 == 0 for i in range(30)])
     whole, _ = draw(name, {}, rows, seed=5)
     for members in ([7], [29, 0, 13], list(range(29, -1, -1))):
-        tokens, offsets = take_ragged(rows.tokens, rows.offsets, np.array(members))
-        part = RowBatch(tokens, offsets, rows.ids[members], rows.num_bytes[members], np.arange(len(members) + 1))
+        part = take_rows(rows, [np.array([member]) for member in members])
         drawn, _ = draw(name, {}, part, seed=5)
         for place, member in enumerate(members):
             here = drawn.spans[drawn.span_offsets[place] : drawn.span_offsets[place + 1]]

@@ -19,13 +19,12 @@ from infra import config, storage
 from infra.console import Console
 from infra.errors import DataError, UserError
 from infra.tracking.metric_log import read_points
-from pipelines import ragged
-from pipelines.blanks import draw
 from pipelines.blanks.mixture import resolve
 from pipelines.feed.examples import feed_settings
-from pipelines.feed.micro_batches import RowReader, concatenate, fingerprint
+from pipelines.feed.micro_batches import RowReader, fingerprint
 from pipelines.feed.order import BatchPlan, RowPlaces
 from pipelines.keyed import MASK64
+from pipelines.ragged import Blanks, RowBatch, concatenate_rows
 from pipelines.store import lineage
 from pipelines.store.format import TokenStore
 from pipelines.token_classes import TokenClasses
@@ -69,8 +68,8 @@ class Batch(NamedTuple):
     """A global batch: the places of its rows by micro-batch, its rows with their blanks, and its fingerprint."""
 
     places: list[RowPlaces]
-    rows: ragged.RowBatch
-    drawn: draw.Blanks
+    rows: RowBatch
+    drawn: Blanks
     fingerprint: int
 
 
@@ -110,7 +109,7 @@ def batch_of(past: Past, step: int) -> Batch:
     reader = _reader(past)
     places = [past.plan.micro_batch(step - 1, index) for index in range(past.plan.micro_batches)]
     parts = [reader.read(place) for place in places]
-    return Batch(places, *concatenate(parts), sum(fingerprint(*part) for part in parts) & MASK64)
+    return Batch(places, *concatenate_rows(parts), sum(fingerprint(*part) for part in parts) & MASK64)
 
 
 def read_log(run_url: str) -> list[dict[str, Any]]:

@@ -8,11 +8,10 @@ import numpy as np
 from glm_model.config import GLMConfig, flops_per_token, num_parameters
 from infra import storage, tracking
 from infra.errors import UserError
-from pipelines import ragged
 from pipelines.blanks import draw
 from pipelines.blanks.mixture import resolve
 from pipelines.feed.order import BatchPlan
-from pipelines.ragged import RowBatch
+from pipelines.ragged import RowBatch, Segments, offsets_of, take_rows
 from pipelines.store.format import TokenStore
 from pipelines.store.packing import RESERVE_SIGMAS, pack
 from pipelines.token_classes import HARD_END, TokenClasses
@@ -248,15 +247,12 @@ def _made_up(recipe: Recipe, document_tokens: float) -> tuple[RowBatch, TokenCla
         sizes += of_document
         ends += [False] * (len(of_document) - 1) + [True]
         left -= sum(of_document)
-    offsets = np.concatenate(([0], np.cumsum(sizes)))
+    offsets = offsets_of(np.array(sizes))
     tokens = np.full(offsets[-1], word, np.uint16)
     tokens[::_SENTENCE] = end
     tokens[offsets[1:][ends] - 1] = eos
     tokens[offsets[:-1]] = cls
     ids = np.arange(len(sizes)).astype(np.uint64)
-    apart = RowBatch(tokens, offsets, ids, np.diff(offsets), np.arange(len(sizes) + 1))
-    packed = pack(*draw.moments(resolve(recipe.blanks), apart, vocabulary), ids, width=width)
-    order = np.concatenate(packed)
-    flat, offsets = ragged.take_ragged(tokens, offsets, order)
-    row_offsets = np.concatenate(([0], np.cumsum([len(row) for row in packed])))
-    return RowBatch(flat, offsets, ids[order], np.diff(offsets), row_offsets), vocabulary
+    segments = Segments(tokens, offsets, ids, np.diff(offsets))
+    rows = pack(*draw.moments(resolve(recipe.blanks), segments, vocabulary), ids, width=width)
+    return take_rows(segments, rows), vocabulary

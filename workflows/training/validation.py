@@ -13,12 +13,11 @@ import numpy as np
 import torch
 
 from glm_model.train import TrainStep
-from pipelines.blanks.draw import Blanks
 from pipelines.blanks.mixture import BlanksConfig, Mixture, resolve
 from pipelines.feed.examples import FeedSettings
 from pipelines.feed.micro_batches import RowReader
 from pipelines.feed.order import RowPlaces
-from pipelines.ragged import RowBatch
+from pipelines.ragged import Blanks, RowBatch
 from pipelines.store import lineage
 from pipelines.store.format import TokenStore
 from workflows.training.engine import Place

@@ -1,5 +1,7 @@
 """The paper's ablations: what they change, and that they change nothing else."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers import small
@@ -9,10 +11,9 @@ from hypothesis import strategies as st
 from glm_model.layout import Ragged, expand
 from infra.errors import UserError
 from pipelines.blanks import ablations, draw
-from pipelines.blanks.draw import Blanks
 from pipelines.blanks.mixture import BlanksConfig, Mixture, resolve
 from pipelines.feed import examples
-from pipelines.ragged import RowBatch
+from pipelines.ragged import Blanks, RowBatch
 
 CLASSES = small.golden_classes()
 MARKS = small.GOLDEN_MARKS
@@ -29,7 +30,7 @@ def drawn_with(rows: RowBatch, **config) -> tuple[Blanks, Mixture]:
 
 
 def shown(rows: RowBatch, drawn: Blanks, mixture: Mixture):
-    each = rows._replace(row_offsets=np.arange(len(rows.ids) + 1))
+    each = replace(rows, row_offsets=np.arange(len(rows.ids) + 1))
     return examples.lay_out(each, drawn, mixture, CLASSES, width=600, marks=MARKS, length=512)
 
 
@@ -116,7 +117,7 @@ def test_bert_s_shares_of_masks_random_and_kept_tokens():
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=6), st.integers(0, 2**32))
 def test_masked_rows_hold_their_segments_in_place(lengths, seed):
     few = small.numbers(lengths, [bool(n % 2) for n in lengths], seed=seed % 1000)
-    packed = few._replace(row_offsets=np.array([0, len(lengths)]))
+    packed = replace(few, row_offsets=np.array([0, len(lengths)]))
     mixture = resolve(BlanksConfig(mixture={"masked_lm": 1.0}))
     drawn = draw.draw(mixture, few, CLASSES, seed=seed, epoch=0)
     total = int(few.offsets[-1])

@@ -8,13 +8,12 @@ import pytest
 from helpers import small
 
 from glm_model.layout import Example, Marks, restore
-from pipelines.blanks.draw import Blanks
 from pipelines.blanks.mixture import BlanksConfig, resolve
 from pipelines.feed import stored_blanks
 from pipelines.feed.examples import FeedSettings
 from pipelines.feed.micro_batches import RowReader, Step, fingerprint, make_micro_batches, steps
 from pipelines.feed.order import BatchPlan
-from pipelines.ragged import RowBatch
+from pipelines.ragged import Blanks, RowBatch
 from pipelines.token_classes import TokenClasses
 
 
@@ -234,7 +233,7 @@ def test_a_fingerprint_is_of_segments_and_blanks_in_order():
         two_segments([[(1, 2), (3, 5)], [(2, 3)]], objective=(1, 0)),
     ]
     rows, drawn = two_segments([[(1, 2), (3, 5)], [(2, 3)]])
-    others.append((rows._replace(ids=rows.ids[::-1]), drawn))
+    others.append((replace(rows, ids=rows.ids[::-1]), drawn))
     assert len({base, *(fingerprint(*other) for other in others)}) == 6
     assert 0 <= base < 2**64
 

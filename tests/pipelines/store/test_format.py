@@ -5,6 +5,7 @@ covers.
 import itertools
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ def segments(*parts: list[int]) -> Segments:
     count = len(parts)
     ids = np.arange(1000, 1000 + count, dtype=np.uint64)
     tokens = np.array([t for part in parts for t in part], np.uint32)
-    return Segments(tokens, np.cumsum([0, *sizes]), ids, 10 * np.array(sizes, np.int64), np.zeros(count, np.int64))
+    return Segments(tokens, np.cumsum([0, *sizes]), ids, 10 * np.array(sizes, np.int64))
 
 
 def write(
@@ -115,8 +116,8 @@ def test_a_shards_digest_is_that_of_its_content(tmp_path):
     assert write(tmp_path, PARTS, ROWS, rows_per_group=1).digest == base, "how rows are grouped is no content"
     assert write(tmp_path / "elsewhere", PARTS, ROWS).digest == base
     other_token = segments([1, 5, 6], [1, 7], [1, 8, 9, 0], [1, 65_534], [1, 3])
-    other_id = PARTS._replace(ids=PARTS.ids + np.uint64(1))
-    other_bytes = PARTS._replace(num_bytes=PARTS.num_bytes + 1)
+    other_id = replace(PARTS, ids=PARTS.ids + np.uint64(1))
+    other_bytes = replace(PARTS, num_bytes=PARTS.num_bytes + 1)
     digests = {write(tmp_path, parts, ROWS).digest for parts in (other_token, other_id, other_bytes)}
     digests |= {write(tmp_path, PARTS, rows).digest for rows in ([[2, 0], [4, 3], [1]], [[0, 2], [1], [4, 3]])}
     digests |= {write(tmp_path, PARTS, [[2], [0, 1], [4, 3]]).digest}

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from glm_model.tokenizer import Tokenizer
 from pipelines.document import segment_ids
-from pipelines.ragged import Segments
 from pipelines.store.segments import (
     ASCII_CHUNK_CHARACTERS,
     CHUNK_CHARACTERS,
     Chunks,
+    DocumentSegments,
     chunk_documents,
     segment_documents,
 )
@@ -35,13 +35,13 @@ def chunks_of(
     return tokens, token_offsets, Chunks([""] * len(flat_sizes), offsets, np.array(flat_bytes, np.int64))
 
 
-def cut(sizes, *, length: int, num_bytes=None) -> Segments:
+def cut(sizes, *, length: int, num_bytes=None) -> DocumentSegments:
     flat, token_offsets, chunks = chunks_of(sizes, num_bytes)
     keys = np.arange(len(sizes), dtype=np.uint64)
     return segment_documents(flat, token_offsets, chunks, keys, length=length, cls=CLS, eos=EOS)
 
 
-def lists(segments: Segments) -> list[list[int]]:
+def lists(segments: DocumentSegments) -> list[list[int]]:
     return [segments.tokens[a:b].tolist() for a, b in zip(segments.offsets[:-1], segments.offsets[1:], strict=True)]
 
 
@@ -164,7 +164,7 @@ def test_segment_ids_are_those_of_document_and_piece():
     assert ids[37] == segment_ids(keys[37:38], pieces[37:38])[0], "unmoved by other documents"
 
 
-def segmented(tokenizer: Tokenizer, texts: list[str], length: int) -> Segments:
+def segmented(tokenizer: Tokenizer, texts: list[str], length: int) -> DocumentSegments:
     chunks = chunk_documents(texts)
     flat, token_offsets = tokenizer.encode_batch(chunks.texts)
     keys = np.arange(len(texts), dtype=np.uint64)

@@ -5,10 +5,9 @@ from html.parser import HTMLParser
 
 import numpy as np
 
-from pipelines.blanks.draw import Blanks
 from pipelines.blanks.mixture import BlanksConfig, resolve
 from pipelines.feed import examples
-from pipelines.ragged import RowBatch
+from pipelines.ragged import Blanks, RowBatch
 from pipelines.token_classes import TokenClasses
 from pipelines.views import render
 from pipelines.views.render import Shown

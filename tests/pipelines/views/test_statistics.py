@@ -4,8 +4,8 @@ import numpy as np
 from helpers import small
 
 from pipelines.blanks import draw
-from pipelines.blanks.draw import Blanks
 from pipelines.blanks.mixture import BlanksConfig, resolve
+from pipelines.ragged import Blanks
 from pipelines.views.statistics import histograms
 
 CLASSES = small.golden_classes()

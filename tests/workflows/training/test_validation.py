@@ -10,9 +10,8 @@ from helpers import small
 
 from glm_model import GLM, GLMConfig
 from glm_model.train import TrainStep
-from pipelines.blanks.draw import Blanks
 from pipelines.corpus.clean import CleanConfig
-from pipelines.ragged import RowBatch
+from pipelines.ragged import Blanks, RowBatch
 from pipelines.store import format
 from pipelines.store import shards as tokens
 from workflows.training.engine import Place
