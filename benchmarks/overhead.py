@@ -198,7 +198,8 @@ def _job(options: argparse.Namespace) -> tuple["Job", Any]:
         "train.precision": "fp32",
         "optim.warmup_fraction": 0.1,
     }
-    recipe, _ = config.parse(Recipe, description="", argv=[f"--{key}={value}" for key, value in settings.items()])
+    words = [f"--{key}={value}" for key, value in settings.items()]
+    recipe = config.parse(Recipe, description="", argv=words).config
     opened = TokenStore.open(options.store)
     recipe.blanks = type(recipe.blanks)(**opened.manifest["settings"]["blanks"])
     tokenizer = Tokenizer.load(opened.url)

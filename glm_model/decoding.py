@@ -38,7 +38,7 @@ class Decoding:
     """Random seed. What is drawn for a text depends on it, the text and the sample's number, not on other texts."""
 
     def __post_init__(self) -> None:
-        for field in fields(self):
+        for field in fields(Decoding):  # a subclass may have others
             value, kind = getattr(self, field.name), Integral if field.type == "int" else Real
             if not isinstance(value, kind) or isinstance(value, bool) or not math.isfinite(value):
                 what = "a whole number" if field.type == "int" else "a finite number"

@@ -4,8 +4,6 @@ python workflows/compare.py runs/one runs/two
 python workflows/compare.py <id in MLflow> <id in MLflow> --html=difference.html
 """
 
-import json
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,10 +24,7 @@ class CompareConfig:
 
 
 def main() -> None:
-    words = sys.argv[1:]
-    count = next((index for index, word in enumerate(words) if word.startswith("-")), len(words))
-    named = [f"--runs={json.dumps(words[:count])}"] if count else []
-    wanted, _ = config.parse(CompareConfig, description="Compare two runs.", argv=[*named, *words[count:]])
+    wanted = config.parse(CompareConfig, description="Compare two runs.", positional="runs").config
     if len(wanted.runs) != 2:
         raise UserError(f"two runs are compared, {len(wanted.runs)} were named", try_="compare.py runs/one runs/two")
     one, two = (read_run(run) for run in wanted.runs)

@@ -58,11 +58,11 @@ def main() -> None:
     if any(word.partition("=")[0] == "--run" for word in sys.argv[1:]):
         history.main()
         return
-    recipe, _ = config.parse(
+    recipe = config.parse(
         InspectRecipe,
         description="Show what a model is asked on a recipe's store; for a run: --run RUN --help.",
         common=tuple(f"inspect.{field.name}" for field in fields(InspectConfig)),
-    )
+    ).config
     settle_paths(recipe, in_job=connect.inside_job())
     url = find_store(recipe.data, recipe.blanks)
     if url is None:

@@ -6,15 +6,12 @@ python workflows/prepare.py --config ... --plan
 python workflows/prepare.py --config ... --verify
 """
 
-import sys
-
 from infra import config
 from infra.cluster import connect
 from infra.console import Console
 from infra.errors import run_main
 from pipelines.config import check
 from pipelines.prepare import find_store, verify
-from workflows.runs import run as runs
 from workflows.runs.plan import show_plan
 from workflows.runs.preparation import prepared, show_store, track
 from workflows.runs.progress import Stages, preparation
@@ -34,7 +31,7 @@ _COMMON = (
 
 
 def main() -> None:
-    recipe, flags = config.parse(
+    recipe, flags, recipe_name = config.parse(
         Recipe,
         description="Prepare the token store of a recipe with Ray Data.",
         flags={
@@ -46,7 +43,7 @@ def main() -> None:
     settle_paths(recipe, in_job=connect.inside_job())
     screen = Console(recipe.console)
     if flags["plan"]:
-        show_plan(recipe, run_name(recipe, runs.recipe_name(sys.argv)), screen)
+        show_plan(recipe, run_name(recipe, recipe_name or "pretrain"), screen)
         return
     check(recipe.data, recipe.blanks)
     find_store(recipe.data, recipe.blanks)  # what is wrong with sources is said before Ray starts

@@ -10,7 +10,6 @@ The same command continues an unfinished run from its last checkpoint.
 
 import contextlib
 import os
-import sys
 import threading
 from collections.abc import Iterator
 
@@ -58,7 +57,7 @@ _COMMON = (
 
 
 def main() -> None:
-    recipe, flags = config.parse(
+    recipe, flags, recipe_name = config.parse(
         Recipe,
         description="Pretrain a GLM with Ray Data, Ray Train and MLflow.",
         flags={
@@ -68,7 +67,7 @@ def main() -> None:
         common=_COMMON,
     )
     settle_paths(recipe, in_job=connect.inside_job())
-    name = run_name(recipe, runs.recipe_name(sys.argv))
+    name = run_name(recipe, recipe_name or "pretrain")
     check_recipe(recipe, begun=runs.has_begun(recipe, name) and not flags["plan"])
     screen = Console(recipe.console)
     if flags["calibrate"] and not flags["plan"]:

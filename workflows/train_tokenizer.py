@@ -26,7 +26,7 @@ _COMMON = (
 
 
 def main() -> None:
-    recipe, _ = config.parse(Recipe, description="Train a tokenizer on the sources of a recipe.", common=_COMMON)
+    recipe = config.parse(Recipe, description="Train a tokenizer on the sources of a recipe.", common=_COMMON).config
     settle_paths(recipe, in_job=connect.inside_job())
     if not recipe.data.sources:
         raise UserError(

@@ -12,6 +12,7 @@ import functools
 import inspect
 import itertools
 import json
+import keyword
 import sys
 import typing
 from collections.abc import Iterator
@@ -78,6 +79,7 @@ def _settings(section: type, key: str = "", instance: Any = None) -> Iterator[_S
 
 
 def _add(group: Any, name: str, setting: _Setting) -> None:
+    name = name.removesuffix("_") if keyword.iskeyword(name.removesuffix("_").lstrip("-")) else name
     default = "required" if setting.default is tree.MISSING else f"default:{_TIE}{_spelled(setting.default)}"
     metavar = "|".join(dict.fromkeys(_metavar(kind) for kind in tree.members(setting.kind) if kind is not type(None)))
     if not name.startswith("-"):

@@ -7,9 +7,11 @@ over recipes, wherever `--config` stands. Imports nothing heavy: data workers lo
 
 from __future__ import annotations
 
+import json
 import sys
 import typing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from infra.config import tree, yaml_text
@@ -23,6 +25,16 @@ COMMAND_LINE = "on the command line"
 PRINT_CONFIG = "print_config"
 
 
+class Parsed(NamedTuple, Generic[T]):
+    """What a command line says."""
+
+    config: T
+    flags: dict[str, bool]
+    """Switches by name."""
+    recipe_name: str
+    """Of the last recipe's file, without its ending; "": none was given."""
+
+
 def parse(
     root: type[T],
     *,
@@ -30,15 +42,19 @@ def parse(
     argv: list[str] | None = None,
     flags: dict[str, str] | None = None,
     common: tuple[str, ...] = (),
-) -> tuple[T, dict[str, bool]]:
-    """Read the command line into (config, switches); `--help` and `--print_config` print and exit 0.
+    positional: str | None = None,
+    moved: dict[str, str] | None = None,
+) -> Parsed[T]:
+    """Read the command line; `--help` and `--print_config` print and exit 0.
 
     Understands `--config FILE` (repeatable, later wins), `--a.b=c`, `--a.b c`, `--a.list+=item`, `--a.flag` for a
-    boolean, and the switches named in `flags` (name -> help). common: the settings that `--help` shows first. Raises
-    UserError for everything else.
+    boolean, and the switches named in `flags` (name -> help). Raises UserError for everything else.
+
+    common: the settings that `--help` shows first. positional: the field, a list, that takes words which stand alone.
+    moved: settings of another command (key -> that command).
     """
     flags = {**(flags or {}), PRINT_CONFIG: "Print the resolved configuration and exit."}
-    words = _scan(root, sys.argv[1:] if argv is None else argv, flags)
+    words = _scan(root, sys.argv[1:] if argv is None else argv, flags, positional, moved or {})
     if "help" in words.switches:
         from infra.config import help
 
@@ -53,7 +69,8 @@ def parse(
     if PRINT_CONFIG in words.switches:
         print(to_yaml(config), end="")
         sys.exit(0)
-    return config, {name: name in words.switches for name in flags if name != PRINT_CONFIG}
+    switches = {name: name in words.switches for name in flags if name != PRINT_CONFIG}
+    return Parsed(config, switches, Path(words.configs[-1]).stem if words.configs else "")
 
 
 def dataclass_from(cls: type[T], mapping: dict[str, Any], *, where: str) -> T:
@@ -81,7 +98,7 @@ class _Words(NamedTuple):
     switches: set[str]
 
 
-def _scan(root: type, argv: list[str], flags: dict[str, str]) -> _Words:
+def _scan(root: type, argv: list[str], flags: dict[str, str], positional: str | None, moved: dict[str, str]) -> _Words:
     """Sort the words of a command line into recipes, overrides and switches."""
     switches = {"--help": "help", "-h": "help", **{f"--{name}": name for name in flags}}
     words, rest = _Words([], [], set()), list(argv)
@@ -90,16 +107,21 @@ def _scan(root: type, argv: list[str], flags: dict[str, str]) -> _Words:
         if word in switches:
             words.switches.add(switches[word])
             continue
+        if positional and not word.startswith("-"):
+            words.overrides.append(_Override(positional, json.dumps([word]), append=True))
+            continue
         if not word.startswith("--") or word == "--":
             raise UserError(
                 f"unexpected {word!r} {COMMAND_LINE}", why="settings are given as --key value", try_="--help"
             )
         name, equals, value = word.removeprefix("--").partition("=")
-        key = name.removesuffix("+")
+        key = tree.field_key(name.removesuffix("+"))
+        if key in moved:
+            raise UserError(f"--{name} belongs to another command", try_=moved[key])
         kind = str if key == "config" else tree.kind_at(root, key, COMMAND_LINE)
         if not equals and rest and not rest[0].startswith("--"):
             value = rest.pop(0)
-        elif not equals and kind is bool:
+        elif not equals and tree.bare(kind) is bool:
             value = "true"
         elif not equals:
             raise UserError(f"--{name} needs a value {COMMAND_LINE}", why=f"expected {tree.type_name(kind)}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import keyword
 import types
 import typing
 from collections.abc import Iterator
@@ -26,6 +27,11 @@ _WORDS = {  # one, several
     Count: ("a count such as 20B, 512k or 100_000", "counts"),
     type(None): ("null", "null"),
 }
+
+
+def field_key(key: str) -> str:
+    """The key of a setting as its fields are called: `--from` means `from_`, as Python has no field `from`."""
+    return ".".join(f"{name}_" if keyword.iskeyword(name) else name for name in key.split("."))
 
 
 @functools.cache

@@ -13,6 +13,7 @@ from pipelines import prepare as preparation
 from pipelines.corpus.sources import Source, list_inputs
 from pipelines.store.format import TokenStore
 from workflows import generate, prepare, pretrain, train_tokenizer
+from workflows.settings.models import find_model
 from workflows.settings.places import check_shared, check_shared_data
 from workflows.settings.recipe import Recipe
 
@@ -293,5 +294,5 @@ def test_a_pattern_names_the_newest_run(run, tmp_path):
         (tmp_path / name / "model").mkdir(parents=True)
         (tmp_path / name / "model" / "config.json").write_text("{}")
         os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
-    assert generate._model_url(f"{tmp_path}/quickstart-*") == f"{tmp_path}/quickstart-b/model"
-    assert generate._model_url(f"{tmp_path}/quickstart-a") == f"{tmp_path}/quickstart-a/model"
+    assert find_model(f"{tmp_path}/quickstart-*") == f"{tmp_path}/quickstart-b/model"
+    assert find_model(f"{tmp_path}/quickstart-a") == f"{tmp_path}/quickstart-a/model"

@@ -197,7 +197,7 @@ def test_places_that_are_not_for_it_are_refused(run, ours, tmp_path):
     (tmp_path / "letters" / "a.txt").write_text("dear")
     code, _, error = run("--from", ours, "--to", tmp_path / "letters")
     assert code == 2
-    assert "is no model folder" in error
+    assert "is not a model folder" in error
     code, _, error = run("--from", ours)
     assert (code, "--to is missing" in error) == (2, True)
     code, _, error = run("--to", tmp_path / "x")

@@ -164,7 +164,7 @@ def test_a_bare_call_asks_for_the_model(monkeypatch, capsys):
         (["--text=a [MASK]", "--max_tokens=100"], 2, "max_tokens=100 is more than the 64 tokens"),
         (["--text=a [MASK]", "--beams=3", "--temperature=1"], 2, "contradict each other"),
         (["--text=a [MASK]", "--samples=3"], 2, "Set a temperature"),
-        (["--text=a [MASK]", "--order=up"], 2, "--order up is no order"),
+        (["--text=a [MASK]", "--order=up"], 2, "--order up is not an order"),
         (["--text=a [MASK]", "--order=up"], 2, "why: order='up' is unknown. Use 'left_to_right'"),
         (["--text=a [MASK]", "--order=0,2"], 2, r"why: order=\[0, 2\] does not hold each number from 0 to 1 once"),
         (["--text=a [MASK]", "--order=0,1"], 2, r"order=\[0, 1\] is for 2 masks, and the text has one mask"),

@@ -136,7 +136,7 @@ def test_a_plan_that_no_machine_could_run_is_refused(plan, tmp_path, more, told)
 
 def test_a_plan_looks_at_the_run_that_is_there(plan, tmp_path, monkeypatch):
     mine = settings(tmp_path, "--run.name=mine")
-    recipe, _ = config.parse(Recipe, description="", argv=mine)
+    recipe = config.parse(Recipe, description="", argv=mine).config
     run = runs.Run.of(recipe, "mine")
     run.write()
     lines = []

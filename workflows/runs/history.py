@@ -74,7 +74,7 @@ class Batch(NamedTuple):
 
 
 def main() -> None:
-    wanted, _ = config.parse(HistoryConfig, description="Rebuild what a run was shown at a step.")
+    wanted = config.parse(HistoryConfig, description="Rebuild what a run was shown at a step.").config
     if (wanted.step is None) == (wanted.document is None):
         raise UserError("say what to look up of the run: --step K, or --document ID")
     past, screen = open_past(wanted.run), Console()

@@ -80,15 +80,6 @@ class Run:
         storage.write_json(storage.join(self.url, "run.json"), self.record)
 
 
-def recipe_name(argv: list[str]) -> str:
-    """The last --config's file name, without its ending."""
-    for index in range(len(argv) - 1, 0, -1):
-        word, _, value = argv[index].partition("=")
-        if word == "--config":
-            return Path(value or argv[index + 1]).stem
-    return "pretrain"
-
-
 def find_run(run: str) -> str:
     """URL of the run of this folder (of several, `runs/a-*`, the newest), URL, name in ./runs or MLflow id. Raises
     DataError when there is none.

@@ -1,5 +1,6 @@
 """Recipes and overrides: what is accepted, what is refused and how the refusal reads."""
 
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, field, replace
@@ -255,10 +256,53 @@ def test_an_empty_section_or_recipe_states_nothing(write):
 
 def test_switches_are_returned():
     flags = {"plan": "Show the cost and exit.", "force": "Do it."}
-    assert parse(Root, description="", argv=["--plan", "--name", "x"], flags=flags) == (
-        Root(name="x"),
-        {"plan": True, "force": False},
-    )
+    parsed = parse(Root, description="", argv=["--plan", "--name", "x"], flags=flags)
+    assert parsed == (Root(name="x"), {"plan": True, "force": False}, "")
+
+
+def test_the_last_recipe_gives_its_name(write):
+    first, last = write("", "first.yaml"), write("", "last.one.yaml")
+    assert parse(Root, description="", argv=["--config", first, f"--config={last}"]).recipe_name == "last.one"
+
+
+@dataclass
+class Pair:
+    """Two things that may stand alone on a command line, and a field called as Python has no field."""
+
+    both: list[str] = field(default_factory=list)
+    from_: str = ""
+    sure: bool | None = None
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["a", "b"], Pair(["a", "b"])),
+        (["--from", "x", "a", "--sure", "--both+=b"], Pair(["a", "b"], "x", True)),
+        (["12", "[a]", "k: v", "null"], Pair(["12", "[a]", "k: v", "null"])),
+        (["--from=a=b", "--sure=false"], Pair([], "a=b", False)),
+    ],
+)
+def test_words_that_stand_alone_and_fields_called_as_keywords(words, expected):
+    assert parse(Pair, description="", argv=words, positional="both").config == expected
+
+
+def test_words_that_stand_alone_are_no_settings():
+    with pytest.raises(UserError, match=r"^unexpected '-x' on the command line"):
+        parse(Pair, description="", argv=["a", "-x"], positional="both")
+
+
+def test_help_spells_fields_as_they_are_given(capsys):
+    with pytest.raises(SystemExit):
+        parse(Pair, description="", argv=["--help"])
+    assert re.findall(r"--from\w*", capsys.readouterr().out) == ["--from"]
+
+
+def test_a_setting_of_another_command_is_refused_with_that_command():
+    with pytest.raises(UserError) as refused:
+        parse(Root, description="", argv=["--optim=x"], moved={"optim": "python optimize.py --optim ..."})
+    assert str(refused.value) == "--optim belongs to another command\n  try: python optimize.py --optim ..."
+    assert parse(Root, description="", argv=["--optim.lr=0.5"], moved={"optim": ""}).config.optim.lr == 0.5
 
 
 def test_print_config_prints_what_can_be_read_back(write, capsys):

@@ -37,8 +37,7 @@ ABLATIONS = {
 @functools.cache
 def read(*names: str, overrides: tuple[str, ...] = ()) -> Recipe:
     argv = [word for name in names for word in ("--config", str(FOLDER / f"{name}.yaml"))]
-    recipe, _ = parse(Recipe, description="", argv=[*argv, *overrides])
-    return recipe
+    return parse(Recipe, description="", argv=[*argv, *overrides]).config
 
 
 def test_the_recipes_that_the_documents_name_exist():
