@@ -78,8 +78,10 @@ def _explain(root: type, values: Any, errors: list[Any], places: dict[str, str])
     if section and problem in _RANGES:
         words, limit = _RANGES[problem]
         default = tree.default_of(section, path[-1])
-        spelled = getattr(default, "short", default)
-        try_ = f"use {spelled}, the default" if isinstance(default, int | float) else None
+        try_ = None
+        if isinstance(default, int | float):
+            is_item = any(isinstance(part, int) for part in path)
+            try_ = f"{'use ' if is_item else f'--{key}='}{getattr(default, 'short', default)} (the default)"
         return UserError(f"{key} must be {words} {error['ctx'][limit]:g}, got {error['input']!r} {where}", try_=try_)
     return wrong_value(kind, error["input"], key, where)
 

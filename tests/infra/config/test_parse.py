@@ -230,9 +230,14 @@ def test_a_renamed_key_of_a_recipe_is_refused_with_its_new_name(write):
     ("argv", "message"),
     [
         (["--feed.rows=0"], "feed.rows must be at least 1, got 0 on the command line"),
-        (["--feed.share=1"], "feed.share must be below 1, got 1 on the command line\n  try: use 0.5, the default"),
-        (["--feed.share=.nan"], "feed.share must be below 1, got nan on the command line\n  try: use 0.5, the default"),
-        (["--feeds=[{rows: -1}]"], "feeds.0.rows must be at least 1, got -1 on the command line"),
+        (
+            ["--feed.share=1"],
+            "feed.share must be below 1, got 1 on the command line\n  try: --feed.share=0.5 (the default)",
+        ),
+        (
+            ["--feeds=[{share: .nan}]"],
+            "feeds.0.share must be below 1, got nan on the command line\n  try: use 0.5 (the default)",
+        ),
     ],
 )
 def test_a_number_outside_its_range_is_refused(argv, message):
