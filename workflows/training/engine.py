@@ -124,7 +124,7 @@ class Taken(NamedTuple):
     sums: Tensor
     """This worker's summed losses, float32 [O]."""
     norm: Tensor
-    """Of the gradient, before clipping."""
+    """The gradient's norm, before clipping."""
     rate: float
     is_skipped: bool
     """The gradient was not finite: the weights are as before."""

@@ -15,8 +15,10 @@ _DEVIATIONS = 6.0
 
 @dataclass
 class GradientHealth:
-    """max_skipped: steps in a row without a finite gradient that are skipped; look_at: step -> the command that shows
-    its examples.
+    """Whether gradients are finite and losses stay near those before.
+
+    max_skipped: steps in a row without a finite gradient that are skipped; look_at: step -> the command that shows its
+    examples.
 
     All ranks see the same norms, so all of them skip and stop at the same step.
     """
@@ -29,7 +31,7 @@ class GradientHealth:
     losses: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
 
     def skips(self, step: int, norm: float) -> bool:
-        """Whether this step's update is left out. Raises DivergedError when too many in a row would be."""
+        """Whether to leave out this step's update. Raises DivergedError when too many in a row would be."""
         if math.isfinite(norm):
             self.in_a_row = 0
             return False
@@ -42,7 +44,7 @@ class GradientHealth:
         raise DivergedError(
             f"the gradient is not finite {place}",
             why="the learning rate is too high for this model, or a batch holds something degenerate",
-            try_=f"a lower --optim.lr (a new run), or more --optim.warmup_fraction; the first of these batches: "
+            try_=f"lower --optim.lr (a new run), or raise --optim.warmup_fraction; the first of these batches: "
             f"{self.look_at(first)}",
         )
 

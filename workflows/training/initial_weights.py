@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def weights_digest(url: str) -> str:
-    """Of the files of weights in a folder, by their content: about a second per GB."""
+    """Hex digest of the content of a folder's weights. Takes about a second per GB."""
     content = hashlib.blake2b(digest_size=16)
     for info in storage.list_files(url):
         if info.path.endswith(".safetensors"):

@@ -93,7 +93,7 @@ class Telemetry:
         self._since.saved_s += seconds
 
     def restart_clock(self) -> None:
-        """Begin a new point: what was done since the last one, a validation, is no training."""
+        """Begin a new point: the time since the last one went into a validation, not into training."""
         self._since = _Since(time.perf_counter())
 
     def log_step(self, engine: Engine, taken: Taken) -> None:
