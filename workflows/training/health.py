@@ -17,8 +17,8 @@ _DEVIATIONS = 6.0
 class GradientHealth:
     """Whether gradients are finite and losses stay near those before.
 
-    max_skipped: steps in a row without a finite gradient that are skipped; look_at: step -> the command that shows its
-    examples.
+    max_skipped: steps in a row without a finite gradient that are skipped.
+    look_at: step -> the command that shows its examples.
 
     All ranks see the same norms, so all of them skip and stop at the same step.
     """

@@ -101,7 +101,7 @@ def _totals(step: TrainStep, validation: Validation, reader: RowReader, place: P
 def blank_bytes(rows: RowBatch, drawn: Blanks, eos: int) -> np.ndarray:
     """UTF-8 bytes of each segment's blanks, float64 [N]: those of its text by the blanked share of its tokens.
 
-    rows, drawn: segments and their blanks; eos: its id, which is no text.
+    rows, drawn: segments and their blanks; eos: its id, which does not stand for text.
     """
     blanked = np.add.reduceat(drawn.spans[:, 1] - drawn.spans[:, 0], drawn.span_offsets[:-1])
     lengths, has_eos = np.diff(rows.offsets), rows.tokens[rows.offsets[1:] - 1] == eos
