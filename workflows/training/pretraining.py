@@ -40,7 +40,7 @@ class Pretraining:
         recipe, train = self.recipe, self.recipe.train
         store = TokenStore.open(self.store_url, cache=cache_of(recipe.data))
         tokenizer = Tokenizer.load(self.store_url)
-        settings = self._settings(store, tokenizer, place)
+        settings = self._feed_settings(store, tokenizer, place)
         mixture = resolve(recipe.blanks)
         model = initial_model(
             self.model, seed=train.seed, init_from=None if place.is_restored else recipe.model.init_from
@@ -55,7 +55,7 @@ class Pretraining:
         )
         held_out = validation_of(
             store,
-            self._settings(store, tokenizer, place, "validation"),
+            self._feed_settings(store, tokenizer, place, "validation"),
             recipe.blanks.mask_tokens,
             rows=train.eval_rows,
             micro_rows=train.micro_rows,
