@@ -1,7 +1,7 @@
 """What the user sees while a command runs: a header, one live line, warnings, tables, and the command to run next.
 
-On a terminal progress is one line that updates itself; elsewhere a plain line at most every `interval_s` seconds.
-Text is never read as markup (`[MASK]` stays) and never wrapped outside tables. rich respects NO_COLOR and TERM=dumb.
+On a terminal progress is one line that updates itself; elsewhere a plain line at most every `interval_s` seconds. Text
+is printed as it is (`[MASK]` is not markup) and wrapped in tables alone. rich respects NO_COLOR and TERM=dumb.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @dataclass
 class ConsoleConfig:
     interval_s: float = 10.0
-    """Seconds between progress lines where the output is not a terminal."""
+    """Seconds between progress lines when the output is not a terminal."""
     quiet: bool = False
     """Print warnings and errors only."""
 
@@ -43,11 +43,11 @@ class Console:
 
     @property
     def is_live(self) -> bool:
-        """Whether a line can be updated in place."""
+        """Whether the output is a terminal on which a line can be updated in place."""
         return self.rich.is_terminal and not self.rich.is_dumb_terminal
 
     def header(self, title: str, rows: Iterable[tuple[str, str]] = ()) -> None:
-        """A title and what it is about to work with, one aligned line each."""
+        """A title, and below it aligned lines of (name, value)."""
         if not self.config.quiet:
             self._print(title, "bold")
             self._rows(rows, "cyan")
@@ -57,11 +57,11 @@ class Console:
             self._print(text)
 
     def warn(self, text: str) -> None:
-        """Shown even when quiet."""
+        """Printed even when quiet."""
         self._print(f"warning: {text}", "yellow")
 
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """Columns whose cells are all numbers are set to the right."""
+        """A table with a title; columns of numbers are aligned to the right."""
         if self.config.quiet:
             return
         from rich import box
@@ -78,7 +78,7 @@ class Console:
         self.rich.print(table)
 
     def next_steps(self, steps: Iterable[tuple[str, str]]) -> None:
-        """(what for, command) lines; the last one printed is a command that can be pasted."""
+        """Lines of (purpose, command); the last one printed is a command that can be pasted."""
         if not self.config.quiet:
             self._print("next", "bold")
             self._rows(steps, "green")
@@ -87,9 +87,9 @@ class Console:
     def progress(
         self, label: str, total: float | None = None, *, start: float = 0, interval_s: float | None = None
     ) -> Iterator[Live]:
-        """Show how far a job is: `with console.progress("reading", 100) as live: live.update(1, "a.txt")`.
+        """Show the progress of a job: `with console.progress("reading", 100) as live: live.update(1, "a.txt")`.
 
-        `start` is what was done before this run. The time left is estimated from the rate since the first update.
+        start: how much an earlier run did. The time left is estimated from the rate since the first update.
         """
         seconds = self.config.interval_s if interval_s is None else interval_s
         live = Live(self, label, total, start, seconds, self.clock())
@@ -117,7 +117,7 @@ class Console:
 
 @dataclass
 class Live:
-    """One running job; made by `Console.progress`."""
+    """The progress of one job; made by `Console.progress`."""
 
     console: Console
     label: str
@@ -128,39 +128,40 @@ class Live:
     done: float = 0
     text: str = ""
     bar: Progress | None = None
-    shown_at: float | None = None
-    pending: bool = field(default=False)
+    printed_at: float | None = None
+    pending: bool = False
+    """Whether the last update is not printed yet."""
     first: tuple[float, float] | None = None
-    """(done, time) of the first update: the time before it, when processes start, says nothing of the rate."""
+    """(done, time) of the first update: the time before it, when processes start, says nothing about the rate."""
 
     @property
     def is_narrow(self) -> bool:
-        """Whether the line is shown on a terminal that has no room for details."""
+        """Whether the terminal has no room for details."""
         return self.console.is_live and self.console.rich.width < 110
 
     def update(self, done: float, text: str = "", *, total: float | None = None) -> None:
         self.done, self.text, self.total, self.pending = done, text, total or self.total, True
         self.first = self.first or (done, self.console.clock())
         if self.bar is not None:
-            self.bar.update(self.bar.task_ids[0], completed=done, total=self.total, text=text, left=self._left())
+            self.bar.update(self.bar.task_ids[0], completed=done, total=self.total, text=text, left=self._time_left())
             return
         now = self.console.clock()
-        if self.shown_at is None or now - self.shown_at >= self.interval_s:
-            self.shown_at = now
-            self._show()
+        if self.printed_at is None or now - self.printed_at >= self.interval_s:
+            self.printed_at = now
+            self._print()
 
     def finish(self) -> None:
-        """Show the last state if it was held back."""
+        """Print the last update if it is not printed yet."""
         if self.pending:
-            self._show()
+            self._print()
 
-    def _show(self) -> None:
+    def _print(self) -> None:
         self.pending = False
         share = f"/{human(self.total)}  {100 * self.done / self.total:.1f} %" if self.total else ""
-        parts = [f"{self.label} {human(self.done)}{share}", self.text, self._left()]
+        parts = [f"{self.label} {human(self.done)}{share}", self.text, self._time_left()]
         self.console.line("  ".join(part for part in parts if part))
 
-    def _left(self) -> str:
+    def _time_left(self) -> str:
         if not self.total:
             return ""
         if self.done >= self.total:
@@ -171,7 +172,7 @@ class Live:
 
 
 def human(number: float) -> str:
-    """1234567 -> "1.2M"; below a thousand as it is."""
+    """1234567 -> "1.2M"; 999 -> "999"."""
     return _scaled(number, 1000, ["", "k", "M", "B", "T"], "")
 
 
@@ -202,22 +203,22 @@ def _scaled(number: float, base: int, units: list[str], gap: str) -> str:
     return f"{digits}{gap}{units[index]}"
 
 
-_BAR_FROM = 140  # columns: a training's line with three losses takes up to 115 without a bar
+_MIN_BAR_WIDTH = 140  # columns of a terminal: a training's line with three losses takes up to 115 without a bar
 
 
 def _bar(console: Any, live: Live) -> Progress:
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
     from rich.table import Column
 
-    def words(template: str, style: str = "none", **column: Any) -> TextColumn:
+    def text_column(template: str, style: str = "none", **column: Any) -> TextColumn:
         return TextColumn(template, style=style, markup=False, table_column=Column(no_wrap=True, **column))
 
-    done = words("{task.completed:,.0f}/{task.total:,.0f}")
-    bars = [BarColumn(bar_width=24)] if console.width >= _BAR_FROM else []
+    done = text_column("{task.completed:,.0f}/{task.total:,.0f}")
+    bars = [BarColumn(bar_width=24)] if console.width >= _MIN_BAR_WIDTH else []
     shape = [*bars, done] if live.total else [SpinnerColumn("dots")]
-    # The bar gives way first where the terminal is narrow, then the text: step and time left stay readable.
-    text = words("{task.fields[text]}", ratio=1, overflow="ellipsis")
-    label, left = words("{task.description}", "bold"), words("{task.fields[left]}", "dim")
+    # On a narrow terminal the bar is left out first, then the text is shortened: step and time left stay readable.
+    text = text_column("{task.fields[text]}", ratio=1, overflow="ellipsis")
+    label, left = text_column("{task.description}", "bold"), text_column("{task.fields[left]}", "dim")
     bar = Progress(label, *shape, text, left, console=console, refresh_per_second=4, expand=True)
     bar.add_task(live.label, total=live.total, completed=int(live.start), text="", left="")
     return bar

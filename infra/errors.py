@@ -1,17 +1,15 @@
-"""What goes wrong, in the user's words: what, why, what to try; and the exit code that says which kind it was."""
+"""Errors for the user: what happened, why, what to try; and an exit code for each kind."""
 
 from __future__ import annotations
 
-import difflib
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn
 
 
 class UserError(Exception):
-    """Usage or configuration: something the user can put right. Shown without a stack trace; survives pickling."""
+    """Usage or configuration: something the user can put right. Printed without a stack trace; survives pickling."""
 
     exit_code = 2
     kind = "usage"
@@ -21,10 +19,9 @@ class UserError(Exception):
         self.message, self.why, self.try_ = message, why, try_
 
     def __str__(self) -> str:
-        told = [
-            (label, text.replace("\n", "\n       ")) for label, text in (("why", self.why), ("try", self.try_)) if text
-        ]
-        return "\n".join([self.message, *(f"  {label}: {text}" for label, text in told)])
+        parts = (("why", self.why), ("try", self.try_))
+        lines = [f"  {label}: {text}".replace("\n", "\n       ") for label, text in parts if text]
+        return "\n".join([self.message, *lines])
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Exception pickles its positional arguments only; the keyword ones would be lost between Ray's processes.
@@ -32,7 +29,7 @@ class UserError(Exception):
 
 
 class DataError(UserError):
-    """Input data is missing, unfinished, unreadable, or not what its manifest says."""
+    """Input data is missing, unfinished, unreadable, or differs from its manifest."""
 
     exit_code = 3
     kind = "data"
@@ -46,24 +43,24 @@ class DivergedError(UserError):
 
 
 class InfrastructureError(UserError):
-    """Storage, tracking server, driver package or cluster: not there, not writable, or too small."""
+    """A storage, tracking server, driver package or cluster is missing, not writable, or too small."""
 
     exit_code = 5
     kind = "infrastructure"
 
 
 class Interrupted(UserError):
-    """Stopped from outside after saving what there was."""
+    """A stop from outside, after the work so far was saved."""
 
     exit_code = 130
     kind = "interrupted"
 
 
 def run_main(main: Callable[[], None]) -> NoReturn:
-    """Run a command and exit: 0, or the code of its error, with the cause first and the code in the last line.
+    """Run a command and exit: with 0, or with the code of its error, the cause first and the code in the last line.
 
-    The code is printed because `ray job submit` turns every failure into 1. SIGTERM ends like Ctrl-C, wherever nothing
-    else is made of it.
+    The code is printed because `ray job submit` turns every failure into 1. SIGTERM ends the command as Ctrl-C does,
+    unless the command handles it.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -76,6 +73,8 @@ def run_main(main: Callable[[], None]) -> NoReturn:
         if isinstance(cause, UserError):
             print(f"error: {cause}", file=sys.stderr)
             _leave(cause.exit_code, cause.kind)
+        import traceback
+
         print(f"error: {type(cause).__name__}: {cause}{_place(cause)}\n", file=sys.stderr)
         traceback.print_exception(exc, file=sys.stderr)
         _leave(1, "unexpected")
@@ -85,12 +84,12 @@ def run_main(main: Callable[[], None]) -> NoReturn:
 def root_cause(exc: BaseException) -> BaseException:
     """The UserError inside `exc` if there is one, else the innermost cause.
 
-    Looks through what Ray wraps around errors of other processes: `cause` (RayTaskError), `worker_failures`
-    (Ray Train's WorkerGroupError), `controller_failure`, and Python's own `__cause__`.
+    Looks through the wrappers that Ray puts around errors of other processes: `cause` (RayTaskError),
+    `worker_failures` (Ray Train's WorkerGroupError), `controller_failure`, and Python's own `__cause__`.
     """
     chain = list(_walk(exc, set()))
     # A RayTaskError is made a subclass of the class of its cause: the wrapper is an instance of UserError too, but
-    # its text is a stack trace. Only an exception that wraps nothing speaks for itself.
+    # its text is a stack trace. Only the text of an exception that wraps nothing is meant for the user.
     own = [e for e in chain if isinstance(e, UserError) and not isinstance(vars(e).get("cause"), BaseException)]
     if own:
         return own[0]
@@ -99,7 +98,9 @@ def root_cause(exc: BaseException) -> BaseException:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Tail for a message about an unknown name: `; did you mean 'lr'? (have: betas, lr)`."""
+    """The end of a message about an unknown name: `; did you mean 'lr'? (have: betas, lr)`."""
+    import difflib
+
     have = sorted({str(k) for k in known})
     by_lowercase = {k.lower(): k for k in have}
     close = difflib.get_close_matches(str(name).lower(), by_lowercase, n=1)
@@ -117,16 +118,18 @@ def _walk(exc: BaseException, seen: set[int]) -> Iterator[BaseException]:
 
 
 def _inner(exc: BaseException) -> list[BaseException]:
-    """What `exc` wraps, nearest first."""
+    """The exceptions that `exc` wraps, nearest first."""
     # vars(), not getattr(): Ray's wrapper forwards unknown attributes to its cause, which would hide one level.
-    have = vars(exc)
-    failures = have.get("worker_failures")
+    attributes = vars(exc)
+    failures = attributes.get("worker_failures")
     ordered = [failures[rank] for rank in sorted(failures)] if isinstance(failures, dict) else []
-    found = [have.get("cause"), *ordered, have.get("controller_failure"), exc.__cause__]
+    found = [attributes.get("cause"), *ordered, attributes.get("controller_failure"), exc.__cause__]
     return [e for e in found if isinstance(e, BaseException)]
 
 
 def _place(exc: BaseException) -> str:
+    import traceback
+
     frames = traceback.extract_tb(exc.__traceback__)
     return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
 

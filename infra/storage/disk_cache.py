@@ -1,11 +1,11 @@
-"""Ranges of remote files kept on this machine's disk, so that the second epoch of a store on S3 reads nothing from S3.
+"""A cache of ranges of remote files on this machine's disk: the second epoch of a store on S3 reads nothing from S3.
 
-A range that a reader asks for becomes a file, named by the remote file's URL and version and by its place:
+Each range that a reader requests becomes a file, named by the remote file's URL and version and by its place:
 
     <folder>/<key of URL, version>/<first byte>-<bytes>
 
-That suits Parquet files, of which the same row groups are asked for again. fsspec's own caches do not: their blocks of
-one size fetch more than is asked for, they know no limit, and each worker of a node fetches the same bytes.
+That suits Parquet files, whose row groups are read again and again. fsspec's own caches do not: their blocks of one
+size fetch more than was requested, they have no limit, and each worker on a node fetches the same bytes.
 """
 
 import contextlib
@@ -19,50 +19,50 @@ from infra import storage
 from infra.errors import InfrastructureError, UserError
 from infra.storage import local, remote
 
-_LOOKS = 64  # at the folder's size, while a process writes as much as the limit allows
+_CHECKS = 64  # of the folder's size, while a process writes as many bytes as the limit allows
 
 
 class DiskCache:
-    """A folder of this machine for ranges of remote files; any number of processes may share it.
+    """A folder on this machine for ranges of remote files; any number of processes may share it.
 
-    Beyond max_bytes the ranges go that were used least recently. A process looks at the sum after each 64th of the
-    limit that it writes, so it may be passed by that much per process. Raises UserError for a folder that cannot be
-    used, InfrastructureError for one that cannot be written.
+    Beyond max_bytes the least recently used ranges are removed. A process checks the total whenever it has written a
+    64th of the limit, so each process may exceed the limit by that much. Raises UserError for a folder on another
+    machine, InfrastructureError for one that cannot be written.
     """
 
     def __init__(self, folder: str, *, max_bytes: int) -> None:
         if not storage.is_local(folder):
-            raise UserError(f"the disk cache {folder} is on another machine", try_="a folder on a disk of this one")
+            raise UserError(f"the disk cache {folder} is on another machine", try_="choose a local folder")
         self.folder, self.max_bytes = storage.absolute(folder), max_bytes
-        self._unseen: int | None = None  # bytes written since the last look
+        self._unchecked: int | None = None  # bytes written since the last check
         storage.ensure_writable(self.folder)
 
     def open_file(self, url: str) -> io.RawIOBase:
-        """A remote file, of which each range is fetched once on this machine. Raises as `storage.open_file`."""
+        """A remote file, each range of which is fetched once on this machine. Raises as `storage.open_file`."""
         fs, path = storage.filesystem(url)
-        with remote.told_as("read", url, absent_is_told=False):
+        with remote.translate_errors("read", url, keep_absent=True):
             version = fs.checksum(path)
         source = remote.open_ranges(fs, path, url)
         size = source.seek(0, io.SEEK_END)
-        return _KeptFile(source, size, self, self.folder_of(url, version, size))
+        return _CachedFile(source, size, self, self.folder_of(url, version, size))
 
     def folder_of(self, *identity: object) -> str:
-        """Where the ranges of a remote file lie. identity: its URL, and what changes with its content."""
+        """The folder with the ranges of a remote file. identity: its URL, and what changes with its content."""
         return os.path.join(self.folder, hashlib.sha256(repr(identity).encode()).hexdigest()[:32])
 
-    def keep(self, path: str, data: bytes) -> None:
-        """Publish a range. A disk that is full keeps no more of them, which is no reason to end a training."""
+    def put(self, path: str, data: bytes) -> None:
+        """Publish a range. A full disk is not an error: the cache stops growing, and training goes on."""
         if len(data) > self.max_bytes:
             return
         with contextlib.suppress(InfrastructureError, OSError):
-            if self._unseen is None or self._unseen + len(data) > self.max_bytes // _LOOKS:
+            if self._unchecked is None or self._unchecked + len(data) > self.max_bytes // _CHECKS:
                 self._make_room(len(data))
-                self._unseen = 0
+                self._unchecked = 0
             local.write(path, data)
-            self._unseen += len(data)
+            self._unchecked += len(data)
 
     def _make_room(self, wanted: int) -> None:
-        """Remove files, the oldest first, until `wanted` bytes have room; those that other processes removed too."""
+        """Remove the least recently used files until there is room for `wanted` bytes; others may remove some too."""
         found = [(status.st_mtime_ns, status.st_size, path) for path, status in self._files() if status]
         total = sum(size for _, size, _ in found)
         for _, size, path in sorted(found):
@@ -73,11 +73,11 @@ class DiskCache:
             total -= size
 
     def _files(self) -> Iterator[tuple[str, os.stat_result | None]]:
-        return local.walk(self.folder, hidden=True)  # what a killed process left is hidden
+        return local.walk(self.folder, hidden=True)  # a killed process leaves hidden files
 
 
-class _KeptFile(io.RawIOBase):
-    """A remote file of `size` bytes, of which each range is fetched once on this machine."""
+class _CachedFile(io.RawIOBase):
+    """A remote file of `size` bytes that reads its ranges through a cache."""
 
     def __init__(self, source: io.RawIOBase, size: int, cache: DiskCache, folder: str) -> None:
         self._source, self._size, self._cache, self._folder = source, size, cache, folder
@@ -110,24 +110,24 @@ class _KeptFile(io.RawIOBase):
 
     def _range(self, start: int, count: int) -> bytes:
         path = os.path.join(self._folder, f"{start}-{count}")
-        if (data := _kept(path, count)) is not None:
+        if (data := _read_range(path, count)) is not None:
             return data
-        with _alone(self._folder):  # workers of a node want the same range at the same time: one fetches it
-            if (data := _kept(path, count)) is None:
+        with _lock(self._folder):  # workers on a node want the same range at the same time: one of them fetches it
+            if (data := _read_range(path, count)) is None:
                 data = self._fetch(start, count)
-                self._cache.keep(path, data)
+                self._cache.put(path, data)
         return data
 
     def _fetch(self, start: int, count: int) -> bytes:
         self._source.seek(start)
         data = bytearray()
-        while len(data) < count:  # it raises when the file ends before
+        while len(data) < count:  # read() raises if the file ends early
             data += self._source.read(count - len(data)) or b""
         return bytes(data)
 
 
-def _kept(path: str, count: int) -> bytes | None:
-    """The range in this file, now the one used last; None where it is not there, not whole, or not readable."""
+def _read_range(path: str, count: int) -> bytes | None:
+    """The range in this file, which becomes the most recently used; None if it is missing, torn or unreadable."""
     with contextlib.suppress(OSError), open(path, "rb") as file:
         data = file.read()
         if len(data) == count:
@@ -137,9 +137,9 @@ def _kept(path: str, count: int) -> bytes | None:
 
 
 @contextlib.contextmanager
-def _alone(folder: str) -> Iterator[None]:
-    """One process (and thread) at a time; the lock of one that is killed is free. Where the disk is full there is no
-    lock, and each of them fetches.
+def _lock(folder: str) -> Iterator[None]:
+    """Admit one process (and thread) at a time. A killed process releases its lock; on a full disk no lock can be made,
+    and every process fetches.
     """
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):

@@ -13,8 +13,8 @@ from infra.errors import DataError
 
 
 class FileInfo(NamedTuple):
-    """A file that `list_files` found: `url` is as `absolute` gives it, `path` is below the listed root, `version`
-    changes when the content may have.
+    """A file in a listing: `url` is as `absolute` gives it, `path` is relative to the listed root, `version` changes
+    whenever the content may have changed.
     """
 
     url: str
@@ -29,7 +29,7 @@ def absolute(url: str) -> str:
 
 
 def write(path: str, data: bytes) -> None:
-    """The whole file or none of it, durable when this returns; folders are made as needed."""
+    """Write the whole file or nothing, durable when this returns; folders are made as needed."""
     folder = os.path.dirname(path)
     os.makedirs(folder, exist_ok=True)
     temporary = os.path.join(folder, f".tmp-{uuid.uuid4().hex}")
@@ -47,7 +47,7 @@ def write(path: str, data: bytes) -> None:
 
 
 def sync(path: str) -> None:
-    """Until a file's bytes, or a folder's names, survive a power cut."""
+    """Wait until a file's bytes, or a folder's names, would survive a power cut."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -56,7 +56,7 @@ def sync(path: str) -> None:
 
 
 def list_files(path: str) -> list[FileInfo] | None:
-    """A file, the files below a folder that are not hidden, or the matches of a glob; None when there is nothing."""
+    """The file itself, the visible files below a folder, or the matches of a glob; None if there is nothing."""
     if os.path.isdir(path):
         return [_info(file, os.path.relpath(file, path), status) for file, status in walk(path, hidden=False)]
     if os.path.lexists(path):
@@ -71,7 +71,7 @@ def list_files(path: str) -> list[FileInfo] | None:
 
 
 def walk(root: str, *, hidden: bool, inside: tuple[str, ...] = ()) -> Iterator[tuple[str, os.stat_result | None]]:
-    """Regular files below `root` with their status (None for dangling links); links back up are not entered."""
+    """Regular files below `root` with their status (None for dangling links); links to a parent are not followed."""
     real = os.path.realpath(root)
     if real in inside:
         return
@@ -101,7 +101,7 @@ def before_magic(path: str) -> str:
 
 
 def below(path: str, root: str) -> str:
-    """The path as seen from the root."""
+    """The path relative to the root."""
     return path.removeprefix(root.rstrip("/")).lstrip("/")
 
 

@@ -1,7 +1,7 @@
 """Parquet files, each written whole or not at all, and read by columns and row groups.
 
-What is written is put together in memory and published by one atomic write: a reader never sees half a file. For files
-of a size that a task makes; pyarrow is imported with this module, which is why `infra.storage` does not hand it on.
+A file is put together in memory and published by one atomic write, so a reader never sees half a file. For files of
+the size that one task makes. pyarrow is imported with this module, so `infra.storage` does not hand it on.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from infra.storage.disk_cache import DiskCache
 
 
 def open_file(url: str, cache: DiskCache | None = None) -> pq.ParquetFile:
-    """A Parquet file whose row groups are fetched in one request each, of their own bytes; `cache` keeps those of a
-    file that is not local. Raises as `storage.open_file`.
+    """A Parquet file; each row group of a remote one is fetched by one request for exactly its bytes, or taken from
+    `cache`. Raises as `storage.open_file`.
     """
     if storage.is_local(url):
         return pq.ParquetFile(storage.absolute(url))
@@ -35,8 +35,8 @@ def read_table(url: str, columns: list[str] | None = None) -> pa.Table:
 
 
 def write_table(url: str, table: pa.Table, *, rows_per_group: int | None = None, compression: str = "zstd") -> None:
-    """Write a table as one file; without `rows_per_group` as one row group. No dictionaries: for columns of bytes and
-    numbers.
+    """Write a table as one file; without `rows_per_group` as one row group. Dictionaries are off: they do not help
+    columns of bytes and numbers.
     """
     with writer(url, table.schema, compression=compression, use_dictionary=False) as out:
         out.write_table(table, row_group_size=rows_per_group or max(len(table), 1))
@@ -44,7 +44,7 @@ def write_table(url: str, table: pa.Table, *, rows_per_group: int | None = None,
 
 @contextlib.contextmanager
 def writer(url: str, schema: pa.Schema, *, compression: str, use_dictionary: bool = True) -> Iterator[pq.ParquetWriter]:
-    """A writer of one file, which is published at the end of the `with`; not at all when its body raises."""
+    """A writer for one file, which is published at the end of the `with`, or not at all if its body raises."""
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(sink, schema, compression=compression, use_dictionary=use_dictionary) as out:
         yield out
@@ -52,8 +52,8 @@ def writer(url: str, schema: pa.Schema, *, compression: str, use_dictionary: boo
 
 
 def decode_binary(column: pa.ChunkedArray, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-    """The arrays of `dtype` that the rows of a large_binary column hold: (their values one after the other, offsets
-    [R+1] of the rows in them), without a copy of the values.
+    """The arrays of `dtype` in the rows of a large_binary column: their values one after another, without a copy, and
+    the offsets [R+1] of the rows in these.
     """
     array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
     _, offsets_buffer, data = array.buffers()

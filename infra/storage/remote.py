@@ -1,7 +1,7 @@
-"""Files on other machines: which errors pass by themselves, how often to try again, and what to say at the end.
+"""Files on other machines: which errors are transient, how often to retry, and what to tell the user in the end.
 
-S3 and GCS drivers repeat requests themselves; https:// is repeated here. What still fails is an InfrastructureError
-(the command can be repeated), never a verdict on the data. Only FileNotFoundError is passed on, for callers to judge.
+S3 and GCS drivers retry by themselves; https:// is retried here. What still fails is an InfrastructureError (the same
+command may succeed later), never a verdict on the data. FileNotFoundError alone reaches callers who ask for it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from infra.errors import InfrastructureError, UserError
 
-# Waits of 1/4 s to 8 s between them: a restart of a server, or a bucket that asks for fewer requests.
+# With waits of 1/4 s to 8 s between them: enough for a server that restarts, or a bucket that limits requests.
 ATTEMPTS = 7
 _REFUSED_ATTEMPTS = 3  # nobody listens, no such host: more often a wrong address than a server that comes back
 _BUSY = {408, 429, 500, 502, 503, 504}
@@ -24,70 +24,70 @@ T = TypeVar("T")
 
 
 class Unreachable(Exception):
-    """A server that did not answer as often as it was asked. No OSError and no error of aiohttp: fsspec takes those
-    for "there is no such file".
+    """A server that failed at every attempt. Neither an OSError nor an error of aiohttp: fsspec would report those as a
+    missing file.
     """
 
 
 def driver_options(protocol: str) -> dict[str, Any]:
-    """Settings of fsspec's filesystem for this kind of URL."""
+    """Options of fsspec's filesystem for URLs of this protocol."""
     options: dict[str, Any] = {"use_listings_cache": False}  # a cached listing would hide what another process wrote
     if protocol in ("http", "https"):
         import aiohttp
 
-        # Its own limit is 5 minutes for a whole download, and none for a connection on which nothing comes.
+        # aiohttp's own limit is 5 minutes for a whole download, and none for a connection that has stalled.
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_STALLED_SECONDS, sock_read=_STALLED_SECONDS)
-        options["client_kwargs"] = {"middlewares": (_persistent,), "timeout": timeout}
+        options["client_kwargs"] = {"middlewares": (_retry_request,), "timeout": timeout}
     return options
 
 
-def again(call: Callable[[], T]) -> T:
-    """The result of `call`, which is repeated after errors that pass by themselves."""
+def retry(call: Callable[[], T]) -> T:
+    """The result of `call`, which is repeated after transient errors."""
     import tenacity
 
     return tenacity.Retrying(**_policy())(call)
 
 
 @contextlib.contextmanager
-def told_as(verb: str, url: str, *, absent_is_told: bool = True) -> Iterator[None]:
-    """Turn what a driver raises into an InfrastructureError that names the URL.
+def translate_errors(verb: str, url: str, *, keep_absent: bool = False) -> Iterator[None]:
+    """Turn what a driver raises into an InfrastructureError: "cannot read s3://..."; verb: read, write, remove.
 
-    absent_is_told=False lets FileNotFoundError through where nothing is there. (https:// raises it for any failure.)
+    keep_absent: a FileNotFoundError stays one if there is no such file. (https:// raises it for every failure.)
     """
     try:
         yield
     except UserError:
         raise
     except Exception as exc:
-        if not absent_is_told and _is_absent(exc):
+        if keep_absent and _is_absent(exc):
             raise
         cause = exc.__cause__ if isinstance(exc, FileNotFoundError) and isinstance(exc.__cause__, Unreachable) else exc
         why = str(cause) if isinstance(cause, Unreachable) else f"{type(cause).__name__}: {cause}"
         if isinstance(cause, OSError) and cause.strerror:
             why = cause.strerror
         if url.startswith(("http://", "https://")) and verb == "write":
-            why = "https:// is for reading"
+            why = "https:// is read-only"
         raise InfrastructureError(f"cannot {verb} {url}", why=why, try_=_remedy(cause, verb, url)) from exc
 
 
 def open_remote(fs: Any, path: str, url: str, *, block_bytes: int | None = None) -> io.BufferedReader:
-    """A seekable stream of a file, fetched block_bytes at a time (4 MiB); errors are told after trying again."""
-    with told_as("read", url, absent_is_told=False):
+    """A seekable stream of a file, fetched block_bytes at a time (4 MiB). Transient errors are retried."""
+    with translate_errors("read", url, keep_absent=True):
         return io.BufferedReader(_RemoteFile(fs, path, url, block_bytes or _BLOCK), buffer_size=1 << 18)
 
 
 def open_ranges(fs: Any, path: str, url: str) -> io.RawIOBase:
-    """The same, of which each read is one request for exactly its bytes: for readers that know their ranges."""
-    with told_as("read", url, absent_is_told=False):
+    """A file in which each read is one request for exactly its bytes: for readers that know their ranges."""
+    with translate_errors("read", url, keep_absent=True):
         return _RemoteFile(fs, path, url, _BLOCK, cache_type="none")
 
 
 class _RemoteFile(io.RawIOBase):
-    """A file of fsspec, read again where a connection broke, and from its beginning where a server has no ranges."""
+    """A file of fsspec that survives broken connections; from servers without ranges it is read from the start."""
 
-    def __init__(self, fs: Any, path: str, url: str, block_bytes: int, **how: Any):
+    def __init__(self, fs: Any, path: str, url: str, block_bytes: int, **options: Any):
         self._fs, self._path, self._url = fs, path, url
-        self._file = fs.open(path, "rb", block_size=block_bytes, **how)
+        self._file = fs.open(path, "rb", block_size=block_bytes, **options)
 
     def readable(self) -> bool:
         return True
@@ -107,10 +107,10 @@ class _RemoteFile(io.RawIOBase):
         return self._file.tell()
 
     def readinto(self, buffer: Any) -> int:
-        with told_as("read", self._url, absent_is_told=False):
+        with translate_errors("read", self._url, keep_absent=True):
             data = self._read(len(buffer))
             if not data and self._size is not None and self.tell() < self._size:
-                raise OSError(f"it ends at byte {self.tell():,} of {self._size:,}: it changed while it was read")
+                raise OSError(f"it ends at byte {self.tell():,} of {self._size:,}: it changed while it was being read")
         buffer[: len(data)] = data
         return len(data)
 
@@ -121,15 +121,15 @@ class _RemoteFile(io.RawIOBase):
 
     @property
     def _size(self) -> int | None:
-        """None of a stream that cannot go back: what it lost on the way cannot be asked for again."""
+        """None for a stream that cannot seek back: what is lost on the way cannot be requested again."""
         return getattr(self._file, "size", None)
 
     def _read(self, count: int) -> bytes:
         if self._size is None:
             return self._file.read(count)
         try:
-            return again(lambda: self._file.read(count))
-        except ValueError:  # of fsspec's HTTPFile, where the server answers a range with the whole file
+            return retry(lambda: self._file.read(count))
+        except ValueError:  # from fsspec's HTTPFile, when the server answers a range with the whole file
             if not self._url.startswith("http"):
                 raise
             offset = self.tell()
@@ -143,8 +143,8 @@ class _RemoteFile(io.RawIOBase):
             pass
 
 
-async def _persistent(request: Any, handler: Any) -> Any:
-    """A middleware of aiohttp: the answer to a request, asked again while the server is busy or away."""
+async def _retry_request(request: Any, handler: Any) -> Any:
+    """A middleware of aiohttp that repeats a request while the server is busy or away."""
     import tenacity
 
     try:
@@ -158,21 +158,21 @@ async def _persistent(request: Any, handler: Any) -> Any:
     except Exception as exc:
         if not _is_transient(exc):
             raise
-        raise Unreachable(f"{exc} (asked {ATTEMPTS} times)" if type(exc) is ConnectionError else f"{exc}") from exc
+        raise Unreachable(f"{exc} (after {ATTEMPTS} attempts)" if type(exc) is ConnectionError else f"{exc}") from exc
 
 
 def _policy() -> dict[str, Any]:
     import aiohttp
     import tenacity
 
-    def enough(state: tenacity.RetryCallState) -> bool:
+    def is_last(state: tenacity.RetryCallState) -> bool:
         error = state.outcome.exception() if state.outcome else None
         refused = isinstance(error, aiohttp.ClientConnectorError)
         return state.attempt_number >= (min(_REFUSED_ATTEMPTS, ATTEMPTS) if refused else ATTEMPTS)
 
     return {
         "retry": tenacity.retry_if_exception(_is_transient),
-        "stop": enough,
+        "stop": is_last,
         "wait": tenacity.wait_exponential_jitter(multiplier=0.25, max=20, jitter=0.25),
         "reraise": True,
     }
@@ -188,7 +188,9 @@ def _is_transient(error: BaseException) -> bool:
 
 
 def _is_absent(error: BaseException) -> bool:
-    """fsspec says FileNotFoundError over https:// for every failure of a first request, with its cause."""
+    """Whether there is no such file. Over https:// fsspec turns every failure of a first request into
+    FileNotFoundError, whose cause is the failure.
+    """
     if not isinstance(error, FileNotFoundError) or isinstance(error.__cause__, Unreachable):
         return False
     return getattr(error.__cause__, "status", 404) in (404, 410)
@@ -197,15 +199,15 @@ def _is_absent(error: BaseException) -> bool:
 def _remedy(error: BaseException, verb: str, url: str) -> str:
     over_http = url.startswith(("http://", "https://"))
     if over_http and verb == "write":
-        return "a local path, s3:// or gs://"
+        return "write to a local path, s3:// or gs://"
     if over_http:
-        return "the address, and that this machine reaches it"
+        return "check the address, and that this machine can reach it"
     if "://" not in url or url.startswith("file://"):
-        return "a folder that you own, with space left"
+        return "choose a folder that you own and that has space left"
     if "redentials" in type(error).__name__ and url.startswith("s3"):
         return "export AWS_ACCESS_KEY_ID=... AWS_SECRET_ACCESS_KEY=..., on every node of the cluster"
     if isinstance(error, PermissionError):
-        return "other credentials, or rights of these to the bucket"
+        return "use other credentials, or give these the right to use the bucket"
     if isinstance(error, FileNotFoundError):
-        return "the name of the bucket: it must exist"
-    return "the credentials, and that the bucket exists; then the same command again"
+        return "check the name of the bucket: it must exist"
+    return "check the credentials, and that the bucket exists; then run the same command again"

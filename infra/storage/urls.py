@@ -1,8 +1,8 @@
 """Files under one notion of URL: a local path, file://, s3://, gs://, https:// or memory://, by way of fsspec.
 
-Writes are atomic: a local file is replaced by rename after fsync, a remote one is a single put. Errors of reading local
-files are Python's own (FileNotFoundError, ...), for callers to judge; what fails on the way to others is repeated, then
-an InfrastructureError (`infra.storage.remote`).
+Writes are atomic: a local file is replaced by rename after fsync, a remote one is a single put. Reading a local file
+raises Python's own errors (FileNotFoundError, ...), for callers to judge; reading any other is retried, and then raises
+InfrastructureError (`infra.storage.remote`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _WITHOUT_FOLDERS = {"s3", "s3a", "gs", "gcs", "http", "https", "abfs", "az"}
 
 
 def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
-    """The fsspec filesystem of `url` and the path in it. Cheap to repeat: fsspec keeps one instance per kind."""
+    """The fsspec filesystem of `url` and the path in it. Cheap to repeat: fsspec keeps one instance per protocol."""
     import fsspec
 
     if is_local(url):
@@ -41,7 +41,7 @@ def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
     protocol = url.split("://")[0]
     inner, chain, outer = url.partition("::")
     if chain:
-        return _archive(protocol, outer, _age(outer)), inner.partition("://")[2]
+        return _archive(protocol, outer, _version_of(outer)), inner.partition("://")[2]
     try:
         return fsspec.url_to_fs(url, **remote.driver_options(protocol))
     except ImportError as exc:
@@ -49,14 +49,14 @@ def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
         try_ = (
             f"pip install -c constraints.txt -e '.[{extra}]'   # in the checkout"
             if extra
-            else "install the package that the message names"
+            else "install the package that the reason names"
         )
         raise InfrastructureError(f"no driver for {protocol}:// ({url})", why=str(exc), try_=try_) from None
     except ValueError as exc:
         if protocol in fsspec.available_protocols():
-            raise UserError(f"not a URL that {protocol}:// understands: {url}", why=str(exc)) from None
+            raise UserError(f"{url} is not a valid {protocol}:// URL", why=str(exc)) from None
         known = nearest(protocol, ["file", "s3", "gs", "https", "memory"])
-        raise UserError(f"unknown kind of URL {protocol!r} in {url}{known}") from None
+        raise UserError(f"unknown protocol {protocol!r} in the URL {url}{known}") from None
 
 
 def is_local(url: str) -> bool:
@@ -83,22 +83,22 @@ def exists(url: str) -> bool:
         return os.path.exists(local_files.absolute(url))
     fs, path = filesystem(url)
     try:
-        with remote.told_as("read", url, absent_is_told=False):
-            fs.info(path)  # fs.exists takes any error for a no
+        with remote.translate_errors("read", url, keep_absent=True):
+            fs.info(path)  # fs.exists takes every error to mean no
     except FileNotFoundError:
         return False
     return True
 
 
 def newest(url: str) -> str:
-    """Of the local paths that match a glob the one that changed last; `url` as it is where none does."""
+    """The local path matching a glob that changed last; `url` itself if there is no match."""
     return max(glob.glob(url), key=os.path.getmtime, default=url)
 
 
 def open_file(url: str, *, block_bytes: int | None = None) -> io.BufferedReader:
-    """The file as a seekable stream of bytes, fetched block_bytes at a time when it is not local.
+    """The file as a seekable stream of bytes; one that is not local is fetched block_bytes at a time.
 
-    Raises OSError for a local file; for others FileNotFoundError, and InfrastructureError for all else.
+    Raises OSError for a local file; for others FileNotFoundError, and InfrastructureError for everything else.
     """
     if is_local(url):
         return open(local_files.absolute(url), "rb")
@@ -111,8 +111,8 @@ def read_bytes(url: str) -> bytes:
         with open(local_files.absolute(url), "rb") as file:
             return file.read()
     fs, path = filesystem(url)
-    with remote.told_as("read", url, absent_is_told=False):
-        return remote.again(lambda: cast(bytes, fs.cat_file(path)))
+    with remote.translate_errors("read", url, keep_absent=True):
+        return remote.retry(lambda: cast(bytes, fs.cat_file(path)))
 
 
 def read_json(url: str) -> Any:
@@ -123,20 +123,20 @@ def read_json(url: str) -> Any:
 
 
 def read_jsons(urls: list[str]) -> list[Any]:
-    """The values of many small files, several at a time: each may take a round trip."""
+    """The values in many small files, read several at a time: each may take a round trip."""
     with ThreadPoolExecutor(_READERS) as pool:
         return list(pool.map(read_json, urls))
 
 
 def write_bytes(url: str, data: bytes) -> None:
     """Whole or not at all; folders are made as needed."""
-    with remote.told_as("write", url):
+    with remote.translate_errors("write", url):
         if is_local(url):
             local_files.write(local_files.absolute(url), data)
             return
         fs, path = filesystem(url)
         _make_parent(fs, url, path)
-        fs.pipe_file(path, bytes(data))  # pyarrow's buffers are no bytes to every driver
+        fs.pipe_file(path, bytes(data))  # some drivers do not take pyarrow's buffers
 
 
 def write_json(url: str, value: Any) -> None:
@@ -147,13 +147,13 @@ def list_files(url: str) -> list[FileInfo]:
     """Files at `url`, sorted by path: the file itself, all files below a directory, or the matches of a glob.
 
     Paths are relative to the directory, or to the part of a glob before its first wildcard. Hidden files and folders
-    are left out. Symbolic links are followed, loops are not; a dangling link is listed, with size 0, so that a reader
-    can say so. Raises DataError when there is nothing at `url`, InfrastructureError when that cannot be known.
+    are left out. Symbolic links are followed, but not in circles; a dangling link is listed with size 0, so that a
+    reader can report it. Raises DataError if there is nothing at `url`, InfrastructureError if that cannot be known.
     """
     if is_local(url):
         found = local_files.list_files(local_files.absolute(url))
     else:
-        with remote.told_as("read", url):
+        with remote.translate_errors("read", url):
             found = _list_remote(url)
     if found is None:
         is_glob = local_files.is_glob(url)
@@ -164,16 +164,16 @@ def list_files(url: str) -> list[FileInfo]:
 
 
 def remove_tree(url: str) -> None:
-    """Remove a file or a directory with all in it; nothing there is fine."""
+    """Remove a file, or a directory with everything in it; it may be missing."""
     fs, path = filesystem(url)
-    with remote.told_as("remove", url), contextlib.suppress(FileNotFoundError):
+    with remote.translate_errors("remove", url), contextlib.suppress(FileNotFoundError):
         fs.rm(path, recursive=True)
 
 
 def upload_dir(local: str, url: str) -> None:
-    """Copy the files below `local` to `url`, remote ones concurrently. Publish a manifest afterwards."""
+    """Copy the files below `local` to `url`, several at a time. Not atomic: publish a manifest afterwards."""
     names = [os.path.relpath(path, local) for path, _ in local_files.walk(local, hidden=True)]
-    with remote.told_as("write", url):
+    with remote.translate_errors("write", url):
         fs, root = filesystem(url)
         targets = [join(root, *name.split(os.sep)) for name in names]
         if is_local(url):
@@ -182,27 +182,27 @@ def upload_dir(local: str, url: str) -> None:
         else:
             for path in targets:
                 _make_parent(fs, url, path)
-        # Lists on both sides: fsspec then takes names as they are, wildcard characters included.
+        # With lists on both sides fsspec takes names literally, wildcard characters included.
         fs.put([os.path.join(local, name) for name in names], targets)
 
 
 def download_dir(url: str, local: str) -> None:
     """Copy the files below `url` to the directory `local`."""
     fs, root = filesystem(url)
-    with remote.told_as("read", url):
+    with remote.translate_errors("read", url):
         paths = [path for path, _ in local_files.walk(root, hidden=True)] if is_local(url) else sorted(fs.find(root))
     if not paths:
         raise DataError(f"{url} holds no files")
     targets = [os.path.join(local, *local_files.below(path, root).split("/")) for path in paths]
     for parent in {os.path.dirname(path) for path in targets}:
         os.makedirs(parent, exist_ok=True)
-    with remote.told_as("read", url):
-        remote.again(lambda: fs.get(paths, targets))
+    with remote.translate_errors("read", url):
+        remote.retry(lambda: fs.get(paths, targets))
 
 
 @contextlib.contextmanager
 def local_copy(url: str) -> Iterator[str]:
-    """A folder of this machine with the files below `url`: itself where it is local, else a copy for as long."""
+    """A folder on this machine with the files below `url`: the folder itself if it is local, else a temporary copy."""
     if is_local(url):
         yield local_files.absolute(url)
         return
@@ -212,15 +212,12 @@ def local_copy(url: str) -> Iterator[str]:
 
 
 def ensure_writable(url: str) -> None:
-    """Write and remove a small file below `url`; InfrastructureError says why that failed."""
+    """Write and remove a small file below `url`. Raises InfrastructureError if that fails."""
     probe = join(url, f".write-test-{uuid.uuid4().hex}")
     write_bytes(probe, b"")
-    with remote.told_as("write", url):
+    with remote.translate_errors("write", url):
         fs, path = filesystem(probe)
         fs.rm_file(path)
-
-
-# -- below: one level down ---------------------------------------------------------------------------------------------
 
 
 def _make_parent(fs: AbstractFileSystem, url: str, path: str) -> None:
@@ -239,15 +236,15 @@ def _list_remote(url: str) -> list[FileInfo] | None:
         entries, root = fs.glob(path, detail=True), local_files.before_magic(path)
     else:
         return [] if fs.isdir(path) else None
-    # fsspec's chained URLs: zip://*.txt::s3://bucket/texts.zip is as old as the archive.
+    # Files in fsspec's chained URLs (zip://*.txt::s3://bucket/texts.zip) have the version of the archive.
     _, chain, outer = url.partition("::")
-    age = _age(outer) if chain else ""
+    archive_version = _version_of(outer) if chain else ""
     infos = [
         FileInfo(
             fs.unstrip_protocol(name) + chain + outer,
             local_files.below(name, root),
             int(info.get("size") or 0),
-            _version(info) or age,
+            _version(info) or archive_version,
         )
         for name, info in entries.items()
         if info.get("type") != "directory"
@@ -255,14 +252,16 @@ def _list_remote(url: str) -> list[FileInfo] | None:
     return [i for i in infos if not any(part.startswith(".") for part in i.path.split("/"))] or None
 
 
-def _age(url: str) -> str:
+def _version_of(url: str) -> str:
     fs, path = filesystem(url)
     return _version(fs.info(path))
 
 
 @functools.lru_cache(maxsize=2)
-def _archive(protocol: str, outer: str, age: str) -> AbstractFileSystem:
-    """The files inside an archive. fsspec would read its directory again for each of them: 25 ms in one of 2,000."""
+def _archive(protocol: str, outer: str, version: str) -> AbstractFileSystem:
+    """The files in an archive. fsspec would read its directory again for each of them: 25 ms in one of 2,000 files.
+    version: part of the key, so that a changed archive is read anew.
+    """
     import fsspec
 
     return fsspec.url_to_fs(f"{protocol}://::{outer}")[0]

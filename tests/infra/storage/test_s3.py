@@ -296,7 +296,7 @@ def test_https_that_stays_busy_stops_the_run_and_a_missing_page_does_not(place, 
         assert list(read_documents(file)) == [Document("text", 0)]
         busy = True
         for action in (storage.list_files, storage.read_bytes, storage.exists, lambda _: list(read_documents(file))):
-            with pytest.raises(InfrastructureError, match=r"503 Service Unavailable \(asked 2 times\)") as caught:
+            with pytest.raises(InfrastructureError, match=r"503 Service Unavailable \(after 2 attempts\)") as caught:
                 action(url)
             assert caught.value.exit_code == 5
         busy = False

@@ -151,7 +151,7 @@ def test_an_unwritable_place_is_named(tmp_path):
         assert url in caught.value.message
         assert caught.value.why
         assert caught.value.try_
-    assert "https:// is for reading" in str(caught.value)
+    assert "https:// is read-only" in str(caught.value)
 
 
 def test_a_missing_driver_names_the_command_that_installs_it(monkeypatch):
@@ -166,7 +166,7 @@ def test_a_missing_driver_names_the_command_that_installs_it(monkeypatch):
 
 
 def test_an_unknown_kind_of_url_is_named():
-    with pytest.raises(UserError, match="unknown kind of URL 's33' in s33://b/k; did you mean 's3'"):
+    with pytest.raises(UserError, match="unknown protocol 's33' in the URL s33://b/k; did you mean 's3'"):
         storage.exists("s33://b/k")
 
 
@@ -200,7 +200,7 @@ def test_a_source_that_nobody_serves_is_named():
             storage.list_files(url)
         assert caught.value.message == f"cannot read {url}"
         assert "Connect call failed" in caught.value.why
-        assert caught.value.try_ == "the address, and that this machine reaches it"
+        assert caught.value.try_ == "check the address, and that this machine can reach it"
 
 
 @pytest.mark.integration
