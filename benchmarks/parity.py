@@ -30,7 +30,7 @@ from parity_scoring import EOP, Arrays, Facts, Pair, all_scores, fillings, gener
 from glm_model import from_pretrained, save_pretrained
 from glm_model.attention.backends import Backend
 from glm_model.cache import Cache
-from glm_model.model import GLM
+from glm_model.model import GLM, Execution
 from glm_model.saved.pretrained import save_authors
 
 GOLDEN = Path(__file__).resolve().parents[1] / ".." / "shared" / "reference" / "golden"
@@ -158,7 +158,7 @@ def _case_differences(model: GLM, golden: Arrays, case: str) -> dict[str, float]
 
 def whole_sequences(model: GLM, golden: Arrays, case: str, backend: Backend | None = None) -> Iterator[Pair]:
     """`logits`, and where the case has labels `loss` twice: of every position, and the mean over the masked ones."""
-    logits = model.logits(model.hidden(*case_inputs(golden, case), backend=backend)).detach()
+    logits = model.logits(model.hidden(*case_inputs(golden, case), execution=Execution(backend))).detach()
     compared = logits[..., torch.from_numpy(golden["out/long/logits_cols"])] if case == "long" else logits
     yield Pair("logits", compared, golden[f"out/{case}/logits"])
     if f"out/{case}/loss" in golden:
@@ -170,7 +170,7 @@ def whole_sequences(model: GLM, golden: Arrays, case: str, backend: Backend | No
 @torch.enable_grad()
 def gradients(model: GLM, golden: Arrays, backend: Backend | None = None) -> Iterator[Pair]:
     """Those of the mean loss that are stored, under our names."""
-    logits = model.logits(model.hidden(*case_inputs(golden, GRADIENTS_OF), backend=backend))
+    logits = model.logits(model.hidden(*case_inputs(golden, GRADIENTS_OF), execution=Execution(backend)))
     parameters = dict(model.named_parameters())
     loss = _losses(golden, GRADIENTS_OF, logits)[1]
     found = torch.autograd.grad(loss, [parameters[name] for name in GRADIENTS.values()])

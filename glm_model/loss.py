@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from glm_model.checks import check_fields
+from glm_model.checks import Range, check_fields, check_ranges
 from glm_model.config import LossOptions
 from glm_model.model import GLM
 
@@ -35,58 +35,75 @@ _CPU_KEPT, _GPU_KEPT = 1 << 26, 1 << 29
 PLAIN = LossOptions()
 
 
-def blank_loss(
-    model: GLM,
-    x: Tensor,
+class Blanks(NamedTuple):
+    """The positions of a batch that are predicted; made by `find_blanks`."""
+
+    at_M: Tensor
+    """Flat positions: row * L + column."""
+    targets_M: Tensor
+    objectives_M: Tensor
+    num_objectives: int
+
+
+def find_blanks(
     targets: Tensor,
     loss_mask: Tensor,
     objective_ids: Tensor | None = None,
-    num_objectives: int = 1,
     *,
-    at: Tensor | None = None,
+    vocab_size: int,
+    num_objectives: int = 1,
+) -> Blanks:
+    """The blanks of a batch, checked: where loss_mask is not 0.
+
+    targets, loss_mask, objective_ids: int64 [B, L] (loss_mask may be bool); without objective_ids all are objective 0.
+    Raises ValueError on wrong shapes and dtypes, and when a target or an objective is out of range. On a GPU this waits
+    for the work that was queued before: call it before the forward, not between that and `blank_loss`.
+    """
+    check_fields({"loss_mask": loss_mask, "targets": targets, "objective_ids": objective_ids}, like="loss_mask")
+    at_M = loss_mask.flatten().nonzero()[:, 0]
+    targets_M = targets.flatten()[at_M]
+    objectives_M = torch.zeros_like(at_M) if objective_ids is None else objective_ids.flatten()[at_M]
+    check_ranges(
+        {
+            "targets": Range(targets_M, vocab_size, "Use the tokenizer that the model was trained with"),
+            "objective_ids": Range(objectives_M, num_objectives, "Set num_objectives to the objectives that there are"),
+        }
+    )
+    return Blanks(at_M, targets_M, objectives_M, num_objectives)
+
+
+def blank_loss(
+    model: GLM,
+    x_MD: Tensor,
+    blanks: Blanks,
+    *,
     options: LossOptions = PLAIN,
     max_logits: int | None = None,
     compiled: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """(sums_O, counts_O): summed loss in nats (float32) and number of blank positions (int64), per objective.
 
-    x: hidden states [B, L, D]; or with at = `blank_positions(loss_mask)` theirs alone, [M or more, D].
-    targets, loss_mask, objective_ids: int64 [B, L]; objective_ids None: all are objective 0.
+    x_MD: the hidden states at the blanks; what follows the first M is left out.
     max_logits: most elements of a tensor of logits; None: 2^26 on a CPU, 2^29 elsewhere.
-    compiled: fuse what is done to logits, by code compiled on first use.
-    Without blanks the sums are zero and still carry (zero) gradients to every parameter, as DDP needs. Raises
-    ValueError on wrong shapes and dtypes (loss_mask may be bool), and when a target or an objective is out of range.
+    compiled: fuse what is done to logits, by code that is compiled on first use.
+    Without blanks the sums are zero and still carry (zero) gradients to every parameter, as DDP needs.
     """
-    asked = {"loss_mask": loss_mask, "targets": targets, "objective_ids": objective_ids}
-    if at is None:
-        check_fields(asked, like="x", shape=x.shape[:-1])
-    else:
-        check_fields(asked, like="loss_mask")
-    at_M = blank_positions(loss_mask) if at is None else at
-    x_MD = x.flatten(0, 1).index_select(0, at_M) if at is None else x[: len(at_M)]
-    targets_M = targets.flatten()[at_M]
-    objectives_M = torch.zeros_like(at_M) if objective_ids is None else objective_ids.flatten()[at_M]
-    if len(at_M):
-        limits = {"targets": model.config.vocab_size, "objective_ids": num_objectives}
-        _check_ranges(limits, (targets_M, objectives_M))
+    at_M, targets_M, objectives_M, num_objectives = blanks
+    if x_MD.ndim != 2 or len(x_MD) < len(at_M):
+        raise ValueError(f"x_MD has shape {list(x_MD.shape)}: expected [{len(at_M)} or more, width]")
     if max_logits is None:
-        max_logits = _CPU_KEPT if x.device.type == "cpu" else _GPU_KEPT
+        max_logits = _CPU_KEPT if x_MD.device.type == "cpu" else _GPU_KEPT
     # Asked here: within an autograd function gradients are always off, and inputs look as if they needed them.
     differentiable = torch.is_grad_enabled()
     weight = model.token_embedding.weight
-    loss_M = _CrossEntropy.apply(x_MD, weight, targets_M, options, max_logits, compiled, differentiable)
-    sums_O = torch.zeros(num_objectives, dtype=loss_M.dtype, device=x.device).index_add(0, objectives_M, loss_M)
-    counts_O = torch.zeros(num_objectives, dtype=torch.int64, device=x.device)
+    loss_M = _CrossEntropy.apply(x_MD[: len(at_M)], weight, targets_M, options, max_logits, compiled, differentiable)
+    sums_O = torch.zeros(num_objectives, dtype=loss_M.dtype, device=x_MD.device).index_add(0, objectives_M, loss_M)
+    counts_O = torch.zeros(num_objectives, dtype=torch.int64, device=x_MD.device)
     return sums_O, counts_O.index_add(0, objectives_M, torch.ones_like(at_M))
 
 
-def blank_positions(loss_mask: Tensor) -> Tensor:
-    """Flat positions of a batch's blanks, [M]."""
-    return loss_mask.flatten().nonzero()[:, 0]
-
-
 def filled(at_M: Tensor) -> Tensor:
-    """Positions and, up to a multiple of 128 of them, the first of all: few shapes, so little is compiled anew."""
+    """The positions, filled up with position 0 to a multiple of 128: few shapes, so little is compiled anew."""
     return torch.nn.functional.pad(at_M, (0, -len(at_M) % _FILL))
 
 
@@ -195,11 +212,3 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
 @functools.cache
 def _compiled(part: Callable) -> Callable:
     return torch.compile(part, dynamic=True)
-
-
-def _check_ranges(limits: dict[str, int], values: tuple[Tensor, ...]) -> None:
-    """On every device: an index out of range on a GPU would end the process without saying which."""
-    extremes = torch.stack([x for value in values for x in torch.aminmax(value)]).tolist()
-    for (name, limit), low, high in zip(limits.items(), extremes[::2], extremes[1::2], strict=True):
-        if low < 0 or high >= limit:
-            raise ValueError(f"{name} holds {low if low < 0 else high}; this model and mixture take 0 to {limit - 1}")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -22,13 +23,28 @@ from torch.utils.checkpoint import checkpoint
 from glm_model.attention import AttentionMask, Use, attention, make_mask
 from glm_model.attention.backends import Backend
 from glm_model.cache import Cache
-from glm_model.checks import check_fields
+from glm_model.checks import Range, check_fields, check_ranges
 from glm_model.config import MORE_POSITIONS, GLMConfig
 from glm_model.dropout import dropout
+from glm_model.logits import logits_of
 from glm_model.saved.pretrained import Saved
 
 NORM_EPS = 1e-5
 INIT_STD = 0.02
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How the layers are computed. It changes the time and the memory that they take, and their rounding."""
+
+    backend: Backend | None = None
+    """The attention backend; None chooses one. With a cache it is always `dense`."""
+    compiled: bool = False
+    """Run the layers, but for attention, as code that is compiled on first use. Its dropout draws other numbers."""
+    checkpoint_activations: bool = False
+    """Keep only each layer's input for backward, which computes the layer again: the same gradients, dropout included,
+    for a third more work.
+    """
 
 
 class Layer(nn.Module):
@@ -55,7 +71,7 @@ class Layer(nn.Module):
         at: Tensor | None = None,
         compiled: bool = False,
     ) -> Tensor:
-        """at: flat positions whose results are wanted, as [M, D]; all others stop at attention. compiled: run what
+        """at: flat positions whose results are wanted, as [M, D]; the others stop at attention. compiled: run what
         comes before and after attention as compiled code.
         """
         before, after = _before_attention, _after_attention if at is None else _after_attention_at
@@ -84,14 +100,15 @@ def _after_attention(layer: Layer, x_BLD: Tensor, mixed_BLHK: Tensor) -> Tensor:
 
 
 def _after_attention_at(layer: Layer, x_MD: Tensor, mixed_MHK: Tensor) -> Tensor:
-    """The same for some positions: compiled apart, for their number changes."""
+    """The same for some positions. A function of its own, to be compiled apart: their number changes."""
     return _after_attention(layer, x_MD, mixed_MHK)
 
 
 @functools.cache
 def _compiled(part: Callable) -> Callable:
-    """Compiled on first call, once for all layers. Attention stays out: its kernels are not fused with anything, and
-    the lengths of segments, which change with every batch, would have it compiled again and again.
+    """`part` as code that is compiled on its first call, once for all layers. Attention is never part of it: its
+    kernels are not fused with anything, and the lengths of segments, which change with every batch, would have it
+    compiled again and again.
     """
     return torch.compile(part)
 
@@ -143,119 +160,99 @@ class GLM(Saved):
         cache: Cache | None = None,
         counts: Sequence[int] | None = None,
         at: Tensor | None = None,
-        backend: Backend | None = None,
-        compiled: bool = False,
-        checkpoint_activations: bool = False,
+        execution: Execution = Execution(),
     ) -> Tensor:
-        """Final hidden states [B, L, D]; all arguments int64 [B, L].
+        """Final hidden states [B, L, D]. All arguments are int64 [B, L].
 
-        segment_ids: index of the segment in its row, -1 on padding; None: each row is one segment.
-        context_end: row index one past the context of the position's segment; None: all is context.
-        cache: see `Cache`; then a row is one segment, without segment_ids and context_end, and its first counts[b]
-        tokens are real (None: all), the rest padding.
-        at: flat positions [M]; the result is theirs, [M, D], and the last layer computes little else.
-        backend: attention backend; None chooses. With a cache it is always `dense`.
-        compiled: run the layers, but for attention, as code compiled on first use: other rounding, other dropout.
-        checkpoint_activations: keep each layer's input alone for backward, which computes the layer anew: the same
-        gradients, dropout included, for a third more work.
+        segment_ids: index of the segment in its row, -1 on padding. None: each row is one segment.
+        context_end: row index one past the context of the position's segment. None: everything is context.
+        cache: see `Cache`. A row is then one segment, without segment_ids and context_end, and its first counts[b]
+        tokens are real (None: all of them), the rest padding.
+        at: flat positions [M] (row * L + column). The result is theirs, [M, D]; the last layer computes little else.
         Raises ValueError on wrong shapes and dtypes, on ids and positions out of range, and on a context that ends
-        outside its segment. On a GPU the checks wait for what was queued on it before.
+        outside its segment. On a GPU the checks wait for the work that was queued before.
         """
         batch = {"tokens": tokens, "position_ids": position_ids, "block_position_ids": block_position_ids}
-        self._check(batch | {"segment_ids": segment_ids, "context_end": context_end}, cache, counts, at)
+        _check(self.config, batch | {"segment_ids": segment_ids, "context_end": context_end}, cache, counts, at)
         if cache is None:
             use = Use(self._compute_dtype(), self.config.head_width, self.config.attention_dropout * self.training)
             shape = (len(tokens), tokens.shape[1])
-            mask = make_mask(segment_ids, context_end, shape, tokens.device, backend=backend, use=use)
+            mask = make_mask(segment_ids, context_end, shape, tokens.device, backend=execution.backend, use=use)
         else:
-            if backend not in (None, "dense"):
-                raise ValueError(f"with a cache attention runs by 'dense', not {backend!r}: leave backend out")
+            if execution.backend not in (None, "dense"):
+                chosen = execution.backend
+                raise ValueError(f"with a cache attention runs by 'dense', not {chosen!r}: leave backend out")
             mask = AttentionMask("dense", cache.begin(tokens.shape[1], counts))
-        x_BLD = self.token_embedding(tokens) + self.position_embedding(position_ids)
-        if self.block_position_embedding is not None:
-            x_BLD = x_BLD + self.block_position_embedding(block_position_ids)
-        x_BLD = dropout(x_BLD, self.config.dropout if self.training else 0.0)
-        again = checkpoint_activations and torch.is_grad_enabled() and cache is None
+        x_BLD = self._embedded(tokens, position_ids, block_position_ids)
+        again = execution.checkpoint_activations and torch.is_grad_enabled() and cache is None
         for index, layer in enumerate(self.layers):
-            options = {"compiled": compiled, "at": at if index == len(self.layers) - 1 else None}
+            options = {"compiled": execution.compiled, "at": at if index == len(self.layers) - 1 else None}
             run = functools.partial(checkpoint, layer, use_reentrant=False) if again else layer
             x_BLD = run(x_BLD, mask, cache, index, **options)
         if cache is not None:
             cache.commit()
         return self.final_norm(x_BLD)
 
+    def logits(self, x_D: Tensor) -> Tensor:
+        """[..., D] hidden states -> [..., V], by the transposed token embedding."""
+        return logits_of(x_D, self.token_embedding.weight)
+
+    def _embedded(self, tokens: Tensor, position_ids: Tensor, block_position_ids: Tensor) -> Tensor:
+        x_BLD = self.token_embedding(tokens) + self.position_embedding(position_ids)
+        if self.block_position_embedding is not None:
+            x_BLD = x_BLD + self.block_position_embedding(block_position_ids)
+        return dropout(x_BLD, self.config.dropout if self.training else 0.0)
+
     def _compute_dtype(self) -> torch.dtype:
-        """Of matrix products, and so of queries, keys and values."""
+        """The dtype of matrix products, and so of queries, keys and values."""
         weight = self.token_embedding.weight
         kind = weight.device.type
         return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
-
-    def logits(self, x_D: Tensor) -> Tensor:
-        """[..., D] hidden states -> [..., V], by the transposed token embedding."""
-        weight = self.token_embedding.weight
-        if _few(x_D, weight):
-            # The weights in halves, times one position after the other: the same product, read by all cores. Columns
-            # are transposed rows, [D, 1] with strides (1, D): of strides (1, 1) torch makes products that take longer.
-            halves, rows = weight.unflatten(0, (2, -1)), x_D.reshape(-1, x_D.shape[-1])
-            logits = [torch.bmm(halves, row.T.expand(2, -1, -1)).flatten() for row in rows.split(1)]
-            return torch.stack(logits).reshape(*x_D.shape[:-1], -1)
-        return F.linear(x_D, weight)
 
     def num_parameters(self) -> int:
         """Parameters; the tied output layer counts once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
-    def _check(
-        self, batch: dict[str, Tensor | None], cache: Cache | None, counts: Sequence[int] | None, at: Tensor | None
-    ) -> None:
-        required = ("tokens", "position_ids", "block_position_ids")
-        if missing := [name for name in required if batch[name] is None]:
-            raise ValueError(
-                f"{', '.join(missing)} is None; the model takes {', '.join(required)}, each [rows, length]"
-            )
-        check_fields(batch, like="tokens")
-        tokens = batch["tokens"]
-        assert tokens is not None
-        if tokens.ndim != 2 or 0 in tokens.shape:
-            raise ValueError(f"tokens has shape {list(tokens.shape)}; the model takes [rows, length], both at least 1")
-        if at is not None:
-            check_fields(
-                {"at": at}, like="a list of flat positions", shape=[at.numel()] if isinstance(at, Tensor) else []
-            )
-        if cache is not None:
-            _check_cache(cache, batch)
-        elif counts is not None:
-            raise ValueError("counts go with a cache: without one, mark padding by segment_ids = -1")
-        if torch.compiler.is_compiling():
-            return
-        table = f"Shorten the segments, or use a model with more positions ({MORE_POSITIONS})"
-        limits = {
-            "tokens": (self.config.vocab_size, "Use the tokenizer that the model was trained with"),
-            "position_ids": (self.config.positions + 1, table),
-            "block_position_ids": (self.config.positions + 1, table),
-        }
-        values = [batch[name] for name in limits]
-        if at is not None and at.numel():
-            limits["at"] = (tokens.numel(), "They are flat: row * length + column")
-            values.append(at)
-        # Checked on every device: an index out of range on a GPU would end the process without saying which.
-        extremes = torch.stack([x for value in values if value is not None for x in torch.aminmax(value)]).tolist()
-        for (name, (limit, remedy)), low, high in zip(limits.items(), extremes[::2], extremes[1::2], strict=True):
-            if low < 0 or high >= limit:
-                bad = low if low < 0 else high
-                whose = "this batch has" if name == "at" else "this model takes"
-                raise ValueError(f"{name} holds {bad}; {whose} 0 to {limit - 1}. {remedy}")
-
 
 from_pretrained = GLM.from_pretrained
 
 
-def _few(x_D: Tensor, weight_VD: Tensor) -> bool:
-    """Whether these are the few positions of a step of generation, in fp32 on a CPU: torch's product of a few rows with
-    a large matrix runs on one core, at a fifth of what two can read (docs/lab.md).
-    """
-    few = 0 < x_D.numel() <= 3 * x_D.shape[-1] and len(weight_VD) % 2 == 0
-    return few and x_D.device.type == "cpu" and x_D.dtype == weight_VD.dtype == torch.float32
+def _check(
+    config: GLMConfig,
+    batch: dict[str, Tensor | None],
+    cache: Cache | None,
+    counts: Sequence[int] | None,
+    at: Tensor | None,
+) -> None:
+    required = ("tokens", "position_ids", "block_position_ids")
+    if missing := [name for name in required if batch[name] is None]:
+        raise ValueError(f"{', '.join(missing)} is None: expected {', '.join(required)}, each [rows, length]")
+    check_fields(batch, like="tokens")
+    tokens = batch["tokens"]
+    assert tokens is not None
+    if tokens.ndim != 2 or 0 in tokens.shape:
+        raise ValueError(f"tokens has shape {list(tokens.shape)}: expected [rows, length], both at least 1")
+    if at is not None:
+        shape = [at.numel()] if isinstance(at, Tensor) else []
+        check_fields({"at": at}, like="a list of flat positions", shape=shape)
+    if cache is not None:
+        _check_cache(cache, batch)
+    elif counts is not None:
+        raise ValueError("counts go with a cache: without one, mark padding by segment_ids = -1")
+    if torch.compiler.is_compiling():
+        return
+    shorter = f"Shorten the segments, or use a model with more positions ({MORE_POSITIONS})"
+    limits = {
+        "tokens": (config.vocab_size, "Use the tokenizer that the model was trained with"),
+        "position_ids": (config.positions + 1, shorter),
+        "block_position_ids": (config.positions + 1, shorter),
+    }
+    ranges = {
+        name: Range(values, *limits[name]) for name, values in batch.items() if name in limits and values is not None
+    }
+    if at is not None:
+        ranges["at"] = Range(at, tokens.numel(), "Positions are flat: row * length + column")
+    check_ranges(ranges)
 
 
 def _check_cache(cache: Cache, batch: dict[str, Tensor | None]) -> None:
@@ -265,6 +262,6 @@ def _check_cache(cache: Cache, batch: dict[str, Tensor | None]) -> None:
         raise ValueError("with a cache the row is one segment: leave out segment_ids and context_end")
     if tokens.shape[0] != cache.rows:
         raise ValueError(
-            f"tokens has shape {list(tokens.shape)}, and the cache has {cache.rows} rows: make it with the rows and "
-            "capacity that you need"
+            f"tokens has shape {list(tokens.shape)}, and the cache has {cache.rows} rows: make the cache with the rows "
+            "and the capacity that you need"
         )

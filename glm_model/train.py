@@ -24,8 +24,8 @@ from glm_model.attention import check_backend
 from glm_model.attention.backends import Backend
 from glm_model.checks import check_fields
 from glm_model.config import LossOptions, OptimConfig
-from glm_model.loss import PLAIN, blank_loss, blank_positions, filled
-from glm_model.model import GLM
+from glm_model.loss import PLAIN, blank_loss, filled, find_blanks
+from glm_model.model import GLM, Execution
 
 Precision = Literal["auto", "fp32", "bf16"]
 LossWeighting = Literal["objective", "token"]
@@ -48,14 +48,14 @@ __all__ = [
 
 
 class TrainStep(nn.Module):
-    """batch -> (sums_O float32, counts_O int64) of its blanks; see `blank_loss`. What DDP wraps.
+    """batch -> (sums_O float32, counts_O int64) of its blanks; see `blank_loss`. This is what DDP wraps.
 
     num_objectives: O. precision: see `resolve_precision`. max_logits: see `blank_loss`.
-    options: acts in training mode only, so that validation is plain cross-entropy.
-    compiled: run layers (but for attention) and the loss as compiled code; attention stays as it is. Worth it on GPUs;
-    on a CPU nothing was gained (docs/lab.md).
-    checkpoint_activations, backend: see `GLM.hidden`.
-    Raises ValueError on a precision, a backend or a number that there is not.
+    options: apply in training mode only, so that validation is plain cross-entropy.
+    compiled: run the layers (but for attention) and the loss as compiled code. Worth it on GPUs; on a CPU nothing was
+    gained (docs/lab.md).
+    checkpoint_activations, backend: see `model.Execution`.
+    Raises ValueError on a precision, a backend or a number that does not exist.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class TrainStep(nn.Module):
         backend: Backend | None = None,
     ):
         super().__init__()
-        resolve_precision(precision, "cpu")  # a wrong one is told here, not at the first step
+        resolve_precision(precision, "cpu")  # raises for an unknown one now, not at the first step
         check_backend(backend)
         for name, value in (("num_objectives", num_objectives), ("max_logits", max_logits)):
             if value is not None and value < 1:
@@ -81,45 +81,38 @@ class TrainStep(nn.Module):
         self.precision: Precision = precision
         self.options = options
         self.max_logits = max_logits
-        self.compiled = compiled
-        self.checkpoint_activations = checkpoint_activations
-        self.backend: Backend | None = backend
+        self.execution = Execution(backend, compiled, checkpoint_activations)
 
     def forward(self, batch: dict[str, Tensor], *, num_objectives: int | None = None) -> tuple[Tensor, Tensor]:
         """batch: int64 [B, L] under the names of `layout.Example` (`objective_ids` may be missing, `loss_mask` bool).
+        num_objectives: O of this batch, where it is not the step's.
 
-        num_objectives: O of this batch, where it is another than that of the module.
-
-        Raises ValueError on missing names, and on shapes, dtypes and ids that do not fit (`GLM.hidden`, `blank_loss`).
+        Raises ValueError on missing names, and on shapes, dtypes and ids that do not fit (`GLM.hidden`, `find_blanks`).
         """
         inputs = ("tokens", "position_ids", "block_position_ids", "segment_ids", "context_end")
         needed = (*inputs, "targets", "loss_mask")
         missing = [name for name in needed if batch.get(name) is None]
         if missing:
             raise ValueError(
-                f"the batch has no {', '.join(missing)}; a step takes {', '.join(needed)} (layout.Example)"
+                f"the batch has no {', '.join(missing)}: expected {', '.join(needed)}, as in layout.Example"
             )
         check_fields({name: batch.get(name) for name in (*needed, "objective_ids")}, like="tokens")
-        at = blank_positions(batch["loss_mask"])
+        blanks = find_blanks(
+            batch["targets"],
+            batch["loss_mask"],
+            batch.get("objective_ids"),
+            vocab_size=self.model.config.vocab_size,
+            num_objectives=num_objectives or self.num_objectives,
+        )
         with autocast(self.precision, batch["tokens"].device):
-            x = self.model.hidden(
-                *(batch[name] for name in inputs),
-                at=filled(at),
-                backend=self.backend,
-                compiled=self.compiled,
-                checkpoint_activations=self.checkpoint_activations,
-            )
+            x = self.model.hidden(*(batch[name] for name in inputs), at=filled(blanks.at_M), execution=self.execution)
             return blank_loss(
                 self.model,
                 x,
-                batch["targets"],
-                batch["loss_mask"],
-                batch.get("objective_ids"),
-                num_objectives or self.num_objectives,
-                at=at,
+                blanks,
                 options=self.options if self.training else PLAIN,
                 max_logits=self.max_logits,
-                compiled=self.compiled,
+                compiled=self.execution.compiled,
             )
 
 

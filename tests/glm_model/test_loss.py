@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from glm_model import loss
 from glm_model.config import GLMConfig
-from glm_model.loss import LossOptions, _CrossEntropy, blank_loss
+from glm_model.loss import LossOptions, _CrossEntropy, blank_loss, find_blanks
 from glm_model.model import GLM
 
 CONFIG = GLMConfig(layers=1, width=16, heads=2, vocab_size=40, positions=16, dropout=0.0, attention_dropout=0.0)
@@ -29,6 +29,18 @@ def batch(rows: int = 3, length: int = 12) -> tuple[torch.Tensor, ...]:
     loss_mask = torch.randint(0, 2, (rows, length), generator=generator)
     objective_ids = torch.randint(0, 3, (rows, length), generator=generator)
     return x_BLD, targets, loss_mask, objective_ids
+
+
+def loss_of(model, x_BLD, targets, loss_mask, objective_ids=None, num_objectives=1, **settings):
+    """`blank_loss` of the blanks among hidden states of all positions."""
+    blanks = find_blanks(
+        targets,
+        loss_mask,
+        objective_ids,
+        vocab_size=model.config.vocab_size,
+        num_objectives=num_objectives,
+    )
+    return blank_loss(model, x_BLD.flatten(0, 1).index_select(0, blanks.at_M), blanks, **settings)
 
 
 def reference(model, x_BLD, targets, loss_mask, objective_ids):
@@ -52,7 +64,7 @@ class Split(NamedTuple):
         if self.chunk and self.group:
             monkeypatch.setattr(loss, "_CPU_CHUNK", 40 * self.chunk)
             monkeypatch.setattr(loss, "_CPU_TOGETHER", 40 * self.group * element_size)
-        return blank_loss(*given, max_logits=40 * self.blanks, **settings)
+        return loss_of(*given, max_logits=40 * self.blanks, **settings)
 
 
 class Seen(TorchDispatchMode):
@@ -138,16 +150,16 @@ def test_impossible_options_are_refused(name, value):
 
 def test_law_sums_of_parts_are_the_sum_of_the_whole(model):
     x, *rest = batch(rows=4)
-    whole = blank_loss(model, x, *rest, num_objectives=3)
-    parts = [blank_loss(model, *(t[r : r + 1] for t in (x, *rest)), num_objectives=3) for r in range(4)]
+    whole = loss_of(model, x, *rest, num_objectives=3)
+    parts = [loss_of(model, *(t[r : r + 1] for t in (x, *rest)), num_objectives=3) for r in range(4)]
     torch.testing.assert_close(sum(p[0] for p in parts), whole[0], rtol=1e-6, atol=1e-5)
     assert torch.equal(sum(p[1] for p in parts), whole[1])
 
 
 def test_without_objectives_there_is_one_total(model):
     x, targets, loss_mask, objective_ids = batch()
-    sums, counts = blank_loss(model, x, targets, loss_mask)
-    total, count = blank_loss(model, x, targets, loss_mask, objective_ids, 3)
+    sums, counts = loss_of(model, x, targets, loss_mask)
+    total, count = loss_of(model, x, targets, loss_mask, objective_ids, 3)
     assert sums.shape == counts.shape == (1,)
     torch.testing.assert_close(sums[0], total.sum())
     assert counts[0] == count.sum() == loss_mask.sum()
@@ -156,7 +168,7 @@ def test_without_objectives_there_is_one_total(model):
 def test_no_blanks_give_zero_loss_and_zero_gradients_for_every_parameter(model):
     zeros = torch.zeros(2, 8, dtype=torch.int64)
     x_BLD = model.hidden(zeros, zeros, zeros, zeros - 1, zeros)
-    sums, counts = blank_loss(model, x_BLD, zeros, zeros)
+    sums, counts = loss_of(model, x_BLD, zeros, zeros)
     sums.sum().backward()
     assert (sums.tolist(), counts.tolist()) == ([0.0], [0])
     for name, parameter in model.named_parameters():
@@ -205,7 +217,7 @@ def test_no_tensor_of_logits_or_their_gradients_is_larger_than_max_logits(precis
     targets, ones = torch.randint(0, 999, (1, blanks)), torch.ones(1, blanks, dtype=torch.int64)
     with torch.autocast("cpu", dtype=precision, enabled=precision != torch.float32):
         with Seen() as forward:
-            sums, _ = blank_loss(model, x, targets, ones, options=options, max_logits=9990)
+            sums, _ = loss_of(model, x, targets, ones, options=options, max_logits=9990)
         with Seen() as backward:
             sums.sum().backward()
     for seen in (forward, backward):
@@ -214,10 +226,18 @@ def test_no_tensor_of_logits_or_their_gradients_is_larger_than_max_logits(precis
 
 def test_targets_and_objectives_out_of_range_are_named(model):
     x, targets, loss_mask, objective_ids = batch()
-    with pytest.raises(ValueError, match="targets holds 40; this model and mixture take 0 to 39"):
-        blank_loss(model, x, targets * 0 + 40, loss_mask)
-    with pytest.raises(ValueError, match="objective_ids holds 2"):
-        blank_loss(model, x, targets, loss_mask, objective_ids, 2)
+    with pytest.raises(ValueError, match=r"targets holds 40: expected 0 to 39. Use the tokenizer"):
+        loss_of(model, x, targets * 0 + 40, loss_mask)
+    with pytest.raises(ValueError, match=r"objective_ids holds 2: expected 0 to 1. Set num_objectives"):
+        loss_of(model, x, targets, loss_mask, objective_ids, 2)
+
+
+def test_states_of_other_positions_than_the_blanks_are_refused(model):
+    x, targets, loss_mask, _ = batch()
+    blanks = find_blanks(targets, loss_mask, vocab_size=40)
+    for wrong in (x, x.flatten(0, 1)[: len(blanks.at_M) - 1]):
+        with pytest.raises(ValueError, match=rf"x_MD has shape .*: expected \[{len(blanks.at_M)} or more, width\]"):
+            blank_loss(model, wrong, blanks)
 
 
 def test_validation_keeps_no_logits(small, packed, monkeypatch):
@@ -229,6 +249,6 @@ def test_validation_keeps_no_logits(small, packed, monkeypatch):
     model, batch = GLM(small), packed([[8]], width=20)
     x = torch.randn(1, 20, small.width)
     with torch.no_grad():
-        blank_loss(model, x, batch["targets"], batch["loss_mask"])
-    blank_loss(model, x, batch["targets"], batch["loss_mask"])
+        loss_of(model, x, batch["targets"], batch["loss_mask"])
+    loss_of(model, x, batch["targets"], batch["loss_mask"])
     assert kept == [4, 5]

@@ -15,7 +15,7 @@ from glm_model.config import (
     num_parameters,
     sized,
 )
-from glm_model.model import GLM
+from glm_model.model import GLM, Execution
 
 
 def inputs(batch: dict[str, torch.Tensor]) -> list[torch.Tensor]:
@@ -215,9 +215,9 @@ def test_with_a_cache_no_other_backend_is_taken(model, backend):
     zeros = torch.zeros(1, 4, dtype=torch.int64)
     cache = Cache(model.config, 1, 6)
     with pytest.raises(ValueError, match=f"with a cache attention runs by 'dense', not '{backend}': leave backend out"):
-        model.hidden(zeros, zeros, zeros, cache=cache, backend=backend)
+        model.hidden(zeros, zeros, zeros, cache=cache, execution=Execution(backend))
     assert cache.length == 0
-    named = model.hidden(zeros, zeros, zeros, cache=cache, backend="dense")
+    named = model.hidden(zeros, zeros, zeros, cache=cache, execution=Execution("dense"))
     assert cache.length == 4
     assert torch.equal(named, model.hidden(zeros, zeros, zeros, cache=Cache(model.config, 1, 6)))
 
@@ -225,9 +225,9 @@ def test_with_a_cache_no_other_backend_is_taken(model, backend):
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("tokens", 64, "tokens holds 64; this model takes 0 to 63. Use the tokenizer"),
+        ("tokens", 64, "tokens holds 64: expected 0 to 63. Use the tokenizer"),
         ("tokens", -1, "tokens holds -1"),
-        ("position_ids", 49, "position_ids holds 49; this model takes 0 to 48. Shorten"),
+        ("position_ids", 49, "position_ids holds 49: expected 0 to 48. Shorten"),
         ("block_position_ids", 49, "block_position_ids holds 49"),
         ("context_end", 20, "context_end=20 lies outside its segment, which spans 0 to 14 of row 0"),
     ],
@@ -244,7 +244,7 @@ def test_wrong_shapes_and_dtypes_are_named(model):
     zeros = torch.zeros(2, 4, dtype=torch.int64)
     with pytest.raises(ValueError, match=r"position_ids has shape \[2, 3\] where tokens has \[2, 4\]"):
         model(zeros, zeros[:, :3], zeros)
-    with pytest.raises(ValueError, match=r"tokens is torch.int32; the model takes torch.int64"):
+    with pytest.raises(ValueError, match=r"tokens: expected torch.int64, got torch.int32. Use .long"):
         model(zeros.int(), zeros, zeros)
     with pytest.raises(ValueError, match=r"tokens has shape \[4\]"):
         model(zeros[0], zeros[0], zeros[0])
@@ -256,7 +256,7 @@ def test_wrong_shapes_and_dtypes_are_named(model):
 def test_absent_fields_are_named(model, absent):
     names = ("tokens", "position_ids", "block_position_ids")
     given = {name: None if name in absent else torch.ones(2, 4, dtype=torch.int64) for name in names}
-    told = f"^{', '.join(absent)} is None; the model takes {', '.join(names)}, each "
+    told = f"^{', '.join(absent)} is None: expected {', '.join(names)}, each "
     for act in (model, model.hidden):
         with pytest.raises(ValueError, match=told):
             act(**given)
@@ -265,11 +265,11 @@ def test_absent_fields_are_named(model, absent):
 @pytest.mark.parametrize(
     ("at", "message"),
     [
-        (torch.tensor([0, 8]), r"at holds 8; this batch has 0 to 7. They are flat: row \* length \+ column"),
-        (torch.tensor([-1]), "at holds -1; this batch has 0 to 7"),
+        (torch.tensor([0, 8]), r"at holds 8: expected 0 to 7. Positions are flat: row \* length \+ column"),
+        (torch.tensor([-1]), "at holds -1: expected 0 to 7"),
         (torch.tensor([[0, 1]]), r"at has shape \[1, 2\] where a list of flat positions has \[2\]"),
-        (torch.tensor([0.0]), "at is torch.float32; the model takes torch.int64"),
-        ([0, 1], "at is a list; the model takes torch tensors: use torch.as_tensor"),
+        (torch.tensor([0.0]), "at: expected torch.int64, got torch.float32"),
+        ([0, 1], "at: expected a torch tensor, got list. Use torch.as_tensor"),
     ],
 )
 def test_positions_that_are_none_are_named(model, at, message):
@@ -281,9 +281,9 @@ def test_positions_that_are_none_are_named(model, at, message):
 def test_ids_that_are_no_tensors_are_named(model):
     ids = torch.ones(2, 4, dtype=torch.int64)
     for bad, kind in ((ids.tolist(), "list"), (ids.numpy(), "ndarray")):
-        with pytest.raises(ValueError, match=f"tokens is a {kind}; the model takes torch tensors"):
+        with pytest.raises(ValueError, match=f"tokens: expected a torch tensor, got {kind}"):
             model(bad, ids, ids)
-        with pytest.raises(ValueError, match=f"segment_ids is a {kind}; the model takes torch tensors"):
+        with pytest.raises(ValueError, match=f"segment_ids: expected a torch tensor, got {kind}"):
             model(ids, ids, ids, bad)
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from glm_model.config import GLMConfig, OptimConfig
-from glm_model.loss import blank_loss
-from glm_model.model import GLM
+from glm_model.loss import blank_loss, find_blanks
+from glm_model.model import GLM, Execution
 from glm_model.train import (
     LossOptions,
     TrainStep,
@@ -71,7 +71,9 @@ def test_the_step_leaves_out_nothing_that_its_loss_needs(step, batch):
     """It computes the last layer at the blanks alone: sums and gradients are those of the whole."""
     names = ("tokens", "position_ids", "block_position_ids", "segment_ids", "context_end")
     x_BLD = step.model.hidden(*(batch[name] for name in names))
-    whole, _ = blank_loss(step.model, x_BLD, batch["targets"], batch["loss_mask"], batch["objective_ids"], 2)
+    asked = (batch[name] for name in ("targets", "loss_mask", "objective_ids"))
+    blanks = find_blanks(*asked, vocab_size=64, num_objectives=2)
+    whole, _ = blank_loss(step.model, x_BLD.flatten(0, 1)[blanks.at_M], blanks)
     whole.sum().backward()
     expected = [p.grad.clone() for p in step.parameters()]
     step.zero_grad()
@@ -203,15 +205,15 @@ def test_precision_is_chosen_by_the_device_and_can_be_forced():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"targets": None}, "the batch has no targets; a step takes tokens, position_ids, .* loss_mask"),
+        ({"targets": None}, "the batch has no targets: expected tokens, position_ids, .* loss_mask"),
         ({"segment_ids": None, "context_end": None}, "the batch has no segment_ids, context_end"),
         ({"loss_mask": lambda x: x[:, :-1]}, r"loss_mask has shape \[8, 39\] where tokens has \[8, 40\]"),
         ({"targets": lambda x: x.T}, r"targets has shape \[40, 8\] where tokens has \[8, 40\]"),
         ({"objective_ids": lambda x: x[:1]}, r"objective_ids has shape \[1, 40\]"),
-        ({"loss_mask": lambda x: 0.5 * x}, "loss_mask is torch.float32; it takes integers or bool"),
-        ({"targets": lambda x: x.int()}, r"targets is torch.int32; the model takes torch.int64: use .long\(\)"),
-        ({"tokens": lambda x: x.tolist()}, "tokens is a list; the model takes torch tensors"),
-        ({"targets": lambda x: x.numpy()}, "targets is a ndarray; the model takes torch tensors"),
+        ({"loss_mask": lambda x: 0.5 * x}, "loss_mask: expected integers or bool, .* got torch.float32"),
+        ({"targets": lambda x: x.int()}, r"targets: expected torch.int64, got torch.int32. Use .long\(\)"),
+        ({"tokens": lambda x: x.tolist()}, "tokens: expected a torch tensor, got list"),
+        ({"targets": lambda x: x.numpy()}, "targets: expected a torch tensor, got ndarray"),
     ],
 )
 def test_a_batch_of_wrong_form_is_named(step, batch, change, message):
@@ -273,7 +275,7 @@ def test_checkpointed_layers_keep_less_for_backward(step, batch):
             held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
             return tensor
 
-        step.checkpoint_activations = again
+        step.execution = Execution(checkpoint_activations=again)
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             step(batch)
         weights = {p.untyped_storage().data_ptr() for p in step.parameters()}
