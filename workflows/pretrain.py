@@ -117,7 +117,7 @@ def _check_room(recipe: Recipe, shape: GLMConfig, screen: Console) -> None:
     workers = (train.min_workers, train.resources_per_worker, train.use_gpu)
     if connect.inside_job() or os.environ.get("RAY_ADDRESS", "local") not in ("", "local"):
         connect.connect(recipe.cluster, say=screen.line)
-        capacity.check_fit(*workers)
+        capacity.check_capacity(*workers)
         _check_memory(recipe, shape)
         return
     cores = os.cpu_count() or 1
@@ -137,7 +137,7 @@ def _workers_fit(recipe: Recipe, screen: Console) -> Iterator[None]:
                 f"{recipe.train.max_workers} workers share {os.cpu_count()} cores of this machine, and its memory"
             )
         workers = (recipe.train.min_workers, recipe.train.resources_per_worker, recipe.train.use_gpu)
-        capacity.wait_for_fit(*workers, wait_s=recipe.cluster.wait_s, say=screen.line)
+        capacity.wait_for_capacity(*workers, wait_s=recipe.cluster.wait_s, say=screen.line)
         if capacity.several_nodes(*workers[1:]):
             check_shared(recipe)
         yield
@@ -227,7 +227,7 @@ def _run_workers(
                 storage_path=storage.join(run.url, "ray"),
                 poll=poll,
                 stop=stop,
-                tell=lambda text: link.post({"failed": text}),
+                on_failure=lambda text: link.post({"failed": text}),
             )
         finally:
             view.show(link.poll())

@@ -1,1 +1,1 @@
-"""A Ray that is joined or started, what it has room for, and the workers of Ray Train."""
+"""A Ray cluster, joined or started here: what it has room for, and the workers of Ray Train on it."""

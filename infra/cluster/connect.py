@@ -1,6 +1,6 @@
 """Join the Ray cluster that the environment names, or start one on this machine.
 
-A cluster that we join is left as it is: no `num_cpus`, no shutdown. Starting a local one takes 3 to 5 s.
+A cluster that we join keeps its settings, and runs on after us. Starting a local one takes 3 to 5 s.
 """
 
 from __future__ import annotations
@@ -23,13 +23,17 @@ from infra.errors import InfrastructureError
 @dataclass
 class ClusterConfig:
     local_cpus: Annotated[int, Ge(1)] | None = None
-    """CPUs of a Ray started on this machine; default: all, at least 2. A cluster that is joined has its own."""
+    """CPUs of a Ray that is started on this machine. Default: all, and at least 2. A joined cluster has its own."""
     wait_s: Annotated[float, Ge(0)] = 600.0
-    """Longest wait for room for the workers, at the start and after a failure: an autoscaler may add nodes."""
+    """Longest wait, in seconds, for free resources for the workers, at the start and after a failure: an autoscaler may
+    add nodes.
+    """
 
 
 @dataclass(frozen=True)
 class Cluster:
+    """The Ray that this process is connected to. started_here: `shutdown` ends it; cpus, gpus: of all its nodes."""
+
     address: str
     started_here: bool
     dashboard_url: str | None
@@ -40,13 +44,14 @@ class Cluster:
 def connect(config: ClusterConfig, *, min_cpus: int = 2, say: Callable[[str], None] = lambda text: None) -> Cluster:
     """Join the Ray of RAY_ADDRESS or of the job we run in; else start one here with at least `min_cpus` CPUs.
 
-    `min_cpus` counts slots, not cores: two workers fit on a machine with one core, slowly.
+    min_cpus: Ray's slots, not cores; two workers run on a machine with one core, slowly. say: prints a line for the
+    user. Raises InfrastructureError.
     """
     import ray
 
     joins = ray.is_initialized() or inside_job() or os.environ.get("RAY_ADDRESS", "local") not in ("", "local")
     if not ray.is_initialized():
-        with _own_sigterm():
+        with _kept_sigterm_handler():
             _join() if joins else _start(config.local_cpus or max(min_cpus, os.cpu_count() or 1))
     resources, context = ray.cluster_resources(), ray.get_runtime_context()
     cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
@@ -59,7 +64,7 @@ def connect(config: ClusterConfig, *, min_cpus: int = 2, say: Callable[[str], No
 
 
 def shutdown(cluster: Cluster) -> None:
-    """Stop the Ray that `connect` started; leave one that it joined alone."""
+    """Stop the Ray if `connect` started it; one that it joined runs on."""
     if cluster.started_here:
         import ray
 
@@ -72,7 +77,7 @@ def inside_job() -> bool:
 
 
 def quiet_ray_data() -> None:
-    """No progress bars and no log lines from Ray Data in this process; errors are raised, and told once, by us."""
+    """Turn off Ray Data's progress bars and log lines in this process. Its errors are raised; we print them once."""
     from ray.data import DataContext
 
     context = DataContext.get_current()
@@ -82,8 +87,8 @@ def quiet_ray_data() -> None:
 
 
 @contextlib.contextmanager
-def _own_sigterm() -> Iterator[None]:
-    """Keep this process's handler of SIGTERM: Ray's, which it sets before it starts, leaves with exit code 15."""
+def _kept_sigterm_handler() -> Iterator[None]:
+    """Restore this process's handler of SIGTERM afterwards: Ray sets its own as it starts, which exits with code 15."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield
@@ -92,17 +97,17 @@ def _own_sigterm() -> Iterator[None]:
             raise
         raise KeyboardInterrupt from None
     finally:
-        # None: a handler that Python cannot put back. Only the main thread may set one.
+        # None: a handler that Python cannot restore. Only the main thread may set one.
         if before is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager
-def _addressed_locally() -> Iterator[None]:
-    """Processes that are started here look for no Ray of another name.
+def _local_address() -> Iterator[None]:
+    """Keep processes that are started here from looking for another Ray.
 
-    Ray Train's own do, in the file in which the last `ray start` on this machine left its address; where that Ray is
-    gone, the end of a training waits 12 s for it.
+    Ray Train's own processes would, in the file where the last `ray start` on this machine left its address; if that
+    Ray is gone, the end of a training waits 12 s for it.
     """
     before = os.environ.get("RAY_ADDRESS")
     os.environ["RAY_ADDRESS"] = "local"
@@ -119,17 +124,17 @@ def _join() -> None:
     import ray
 
     try:
-        _knock(os.environ.get("RAY_ADDRESS", ""))
+        _check_reachable(os.environ.get("RAY_ADDRESS", ""))
         ray.init()
     except Exception as exc:
         address = os.environ.get("RAY_ADDRESS", "the address of the job")
-        try_ = "unset RAY_ADDRESS to run here; if the words above speak of authentication: export RAY_AUTH_MODE=token"
+        try_ = "unset RAY_ADDRESS to run here; if the reason is authentication: export RAY_AUTH_MODE=token"
         why = f"{type(exc).__name__}: {(str(exc).strip().splitlines() or [''])[0]}"
         raise InfrastructureError(f"cannot join the Ray at {address}", why=why, try_=try_) from exc
 
 
-def _knock(address: str) -> None:
-    """Fail within seconds when nobody listens; Ray itself would try for minutes."""
+def _check_reachable(address: str) -> None:
+    """Raise OSError within seconds if nobody listens; Ray itself would try for minutes."""
     host, colon, port = address.rpartition(":")
     if colon and port.isdigit() and "://" not in address:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
@@ -145,7 +150,7 @@ def _start(num_cpus: int) -> None:
     # Ray's own default is 30 % of the memory; our blocks are small.
     store_bytes = int(min(2 << 30, max(256 << 20, 0.1 * psutil.virtual_memory().total)))
     try:
-        with _addressed_locally():
+        with _local_address():
             ray.init(
                 address="local",
                 num_cpus=num_cpus,
@@ -156,4 +161,6 @@ def _start(num_cpus: int) -> None:
             )
     except Exception as exc:
         why = f"{type(exc).__name__}: {exc}"
-        raise InfrastructureError("Ray does not start on this machine", why=why, try_="free memory and /tmp") from exc
+        raise InfrastructureError(
+            "Ray does not start on this machine", why=why, try_="free memory, and space in /tmp"
+        ) from exc

@@ -1,8 +1,8 @@
-"""Run a train function on workers with Ray Train, while the driver shows progress and answers signals.
+"""Run a train function on workers with Ray Train, while the driver shows progress and handles signals.
 
 Ray Train starts the processes, sets up the process group and restarts it after a failure; data order, checkpoints and
-metrics are ours (docs/decisions/checkpoints.md), so it needs neither datasets nor reports. `fit` runs in a thread: Ray
-Train would otherwise take SIGINT for itself and abort without a checkpoint.
+metrics are ours (docs/decisions/checkpoints.md), so it needs neither datasets nor reports. `fit` runs in a thread:
+otherwise Ray Train would handle SIGINT itself, and abort without a checkpoint.
 """
 
 import functools
@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from infra.errors import InfrastructureError, Interrupted, UserError, root_cause
@@ -22,34 +22,35 @@ from infra.errors import InfrastructureError, Interrupted, UserError, root_cause
 T = TypeVar("T")
 
 _POLL_S = 0.25
-_REPEATED_S = 5.0  # Ray reports workers of a node that is leaving again at each look, until all of them have ended
+_REPEATED_S = 5.0  # Ray reports the workers of a leaving node at every check, until all of them have ended
 
 
 @dataclass
 class WorkersConfig:
     num_workers: int | tuple[int, int] = 1
-    """Train workers (processes); one GPU each with use_gpu. [min, max]: as many of them as the cluster has room for,
-    begun anew from the last checkpoint with more or fewer when that changes.
+    """Train workers (processes). [min, max]: as many as the cluster has room for; when that changes, training restarts
+    from the last checkpoint with more or fewer.
     """
     use_gpu: bool = False
+    """Give each worker one GPU."""
     resources_per_worker: dict[str, float] | None = None
     """For example {CPU: 4}; fractions are allowed. Default: 1 CPU, or with use_gpu 1 GPU and no CPU."""
     max_failures: int = 3
-    """Restarts of the worker group, from the last checkpoint, before the run fails. (Nodes that are announced to leave
-    do not count.)
+    """Restarts of the worker group, from the last checkpoint, before the run fails; -1: no limit. (Nodes that announce
+    that they leave do not count.)
     """
     hang_s: float = 900.0
-    """Seconds without a finished micro-batch after which a worker counts as hung and is ended, to be restarted; the
-    start, with its reading of a checkpoint, and a first step that compiles must fit in too. 0: only processes that do
-    not even answer Ray, after 10 minutes.
+    """Seconds without a finished micro-batch after which a worker counts as hung and is restarted. Reading a checkpoint
+    at the start and compiling the first step must take less. 0: restart processes that do not answer Ray for 10
+    minutes, and no others.
     """
     resize_every_s: float = 60.0
-    """Seconds between looks for room for more workers, where their number is [min, max]."""
+    """Seconds between checks whether there is room for more workers, if num_workers is [min, max]."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_workers <= self.max_workers:
-            shown = self.num_workers if isinstance(self.num_workers, int) else list(self.num_workers)
-            raise ValueError(f"num_workers={shown} is neither a number from 1 on nor [min, max]: 2, or [1, 4]")
+            given = self.num_workers if isinstance(self.num_workers, int) else list(self.num_workers)
+            raise ValueError(f"num_workers={given}: expected a number of at least 1, or [min, max]: 2, or [1, 4]")
 
     @property
     def min_workers(self) -> int:
@@ -69,37 +70,18 @@ def run_workers(
     storage_path: str,
     poll: Callable[[], None],
     stop: Callable[[str], None],
-    tell: Callable[[str], None] | None = None,
+    on_failure: Callable[[str], None] | None = None,
 ) -> None:
-    """Run function(job) on every worker until all return; needs a connected Ray.
+    """Run function(job) on every worker until all have returned. Ray must be connected.
 
-    poll() is called several times a second in the main thread; stop(reason) once at SIGINT or SIGTERM, and the workers
-    are expected to write a checkpoint and return. A second SIGINT gives up waiting. tell(text) is called in a process
-    of Ray's when workers failed, with what ended them. Raises what the workers raised, and InfrastructureError where
-    they did not come to that because their processes ended.
+    name, storage_path: where Ray Train keeps its own state. poll: called several times a second in the main thread.
+    stop: called once at SIGINT or SIGTERM with the signal's name; the workers are expected to write a checkpoint and
+    return, and a second SIGINT ends the wait for that. on_failure: called when workers fail, in a process of Ray's,
+    with what ended them.
+
+    Raises what the workers raised, and InfrastructureError if their processes ended without an error.
     """
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # 2 s by default: adds seconds to start and end
-    os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
-    if config.hang_s > 0:  # a process that does not even answer; our watchdog ends one that answers and does no work
-        os.environ.setdefault("RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S", str(config.hang_s))
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
-
-    trainer = TorchTrainer(
-        functools.partial(function, job),  # its own `train_loop_config` is a dict of plain values
-        scaling_config=ScalingConfig(
-            num_workers=config.num_workers,
-            use_gpu=config.use_gpu,
-            resources_per_worker=config.resources_per_worker,
-            elastic_resize_monitor_interval_s=config.resize_every_s,
-        ),
-        run_config=RunConfig(
-            name=name,
-            storage_path=storage_path,
-            failure_config=FailureConfig(max_failures=config.max_failures),
-            callbacks=[_tells_failures(tell)] if tell else None,
-        ),
-    )
+    trainer = _trainer(functools.partial(function, job), config, name, storage_path, on_failure)
     outcome = _Outcome()
     thread = threading.Thread(target=outcome.run, args=(trainer.fit,), name="glm-fit", daemon=True)
     with _signals(stop):
@@ -108,12 +90,12 @@ def run_workers(
             thread.join(_POLL_S)
             poll()
     if outcome.error is not None:
-        raise explained(outcome.error, config.max_failures)
+        raise describe_failure(outcome.error, config.max_failures)
 
 
 def preemption_notice() -> str | None:
-    """That a node of the workers is about to be taken away, in words; None: none is. All workers call it, equally
-    often: they wait for each other, some milliseconds.
+    """A sentence that says which of the workers' nodes are about to be taken away, or None. All workers must call it
+    equally often: they wait for each other, some milliseconds.
     """
     import ray.train
 
@@ -125,36 +107,70 @@ def preemption_notice() -> str | None:
     return f"the node {nodes} with {len(info.preempted_ranks)} worker(s) is about to leave the cluster{until}"
 
 
-def explained(error: BaseException, max_failures: int) -> BaseException:
-    """What ended a training, in the user's words where worker processes died; any other error as it is."""
+def describe_failure(error: BaseException, max_failures: int) -> BaseException:
+    """An InfrastructureError if worker processes died, with the reason that Ray gives; any other error as it is."""
     failures = getattr(error, "worker_failures", {})
     dead = [(rank, one) for rank, one in sorted(failures.items()) if type(one).__name__.startswith("WorkerHealthCheck")]
     if not dead or isinstance(root_cause(error), UserError):
         return error
     rank, first = dead[0]
     used = f", and {max_failures} restarts are used up" if max_failures > 0 else ""
-    told = InfrastructureError(
+    failure = InfrastructureError(
         f"worker {rank} ended without an error of its own{used}",
         why=_reason(first),
-        try_="if it was memory, a smaller --train.micro_rows or --train.num_workers; the same command continues from "
-        "the last checkpoint",
+        try_="reduce --train.micro_rows or --train.num_workers if it ran out of memory; the same command continues "
+        "from the last checkpoint",
     )
-    told.__cause__ = error
-    return told
+    failure.__cause__ = error
+    return failure
 
 
-def _tells_failures(tell: Callable[[str], None]) -> Any:
+def _trainer(
+    function: Callable[[], None],
+    config: WorkersConfig,
+    name: str,
+    storage_path: str,
+    on_failure: Callable[[str], None] | None,
+) -> Any:
+    """Ray's TorchTrainer of these workers. The function takes no arguments: Ray's `train_loop_config` would have to be
+    a dict of plain values.
+    """
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # 2 s by default: adds seconds to start and end
+    os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
+    if config.hang_s > 0:  # a process that does not even answer; our watchdog ends one that answers and does no work
+        os.environ.setdefault("RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S", str(config.hang_s))
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    return TorchTrainer(
+        function,
+        scaling_config=ScalingConfig(
+            num_workers=config.num_workers,
+            use_gpu=config.use_gpu,
+            resources_per_worker=config.resources_per_worker,
+            elastic_resize_monitor_interval_s=config.resize_every_s,
+        ),
+        run_config=RunConfig(
+            name=name,
+            storage_path=storage_path,
+            failure_config=FailureConfig(max_failures=config.max_failures),
+            callbacks=[_failure_callback(on_failure)] if on_failure else None,
+        ),
+    )
+
+
+def _failure_callback(on_failure: Callable[[str], None]) -> Any:
     from ray.train import UserCallback
 
-    seen_at: dict[str, float] = {}
+    reported_at: dict[str, float] = {}
 
     class Failures(UserCallback):
         def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
             for rank, error in sorted(worker_exceptions.items()):
                 text = f"worker {rank} failed: {_reason(error)}"
-                before, seen_at[text] = seen_at.get(text, -math.inf), time.monotonic()
-                if seen_at[text] - before > _REPEATED_S:
-                    tell(text)
+                before, reported_at[text] = reported_at.get(text, -math.inf), time.monotonic()
+                if reported_at[text] - before > _REPEATED_S:
+                    on_failure(text)
 
     return Failures()
 
@@ -166,7 +182,9 @@ def _reason(error: Exception) -> str:
 
 @dataclass
 class _Outcome:
-    error: BaseException | None = field(default=None)
+    """How a function ended in its thread: error is None if it returned."""
+
+    error: BaseException | None = None
 
     def run(self, fit: Callable[[], Any]) -> None:
         try:
@@ -177,15 +195,15 @@ class _Outcome:
 
 @contextmanager
 def _signals(stop: Callable[[str], None]) -> Iterator[None]:
-    """SIGINT and SIGTERM ask the workers to stop; a second SIGINT raises Interrupted at once."""
-    asked = []
+    """Call `stop` at the first SIGINT or SIGTERM; raise Interrupted at a second SIGINT."""
+    received = []
 
     def handle(number: int, frame: Any) -> None:
-        if asked and number == signal.SIGINT:
+        if received and number == signal.SIGINT:
             raise Interrupted("interrupted twice: stopped without waiting for a checkpoint")
-        if not asked:
-            asked.append(number)
-            # Not here: a signal handler that talks to Ray could interrupt Ray's own call in this thread.
+        if not received:
+            received.append(number)
+            # In a thread: a signal handler that talks to Ray could interrupt Ray's own call in this thread.
             threading.Thread(target=stop, args=(signal.Signals(number).name,), daemon=True).start()
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}

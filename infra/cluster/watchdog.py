@@ -1,7 +1,7 @@
-"""A worker that hangs must end, or the others wait for it for ever: Ray restarts what has died, and only that.
+"""Ends a worker that hangs: the others would wait for it forever, and Ray restarts dead processes alone.
 
-Nothing in the hanging process can be relied on (it may hold the interpreter's lock), so the end is left to a thread of
-the C library that `faulthandler` runs: it writes where each thread stood to standard error and exits.
+No Python code in a hanging process can be relied on (another thread may hold the interpreter's lock), so a thread in C
+ends it, which `faulthandler` runs: it writes the stack of each thread to standard error and exits.
 """
 
 import faulthandler
@@ -9,7 +9,7 @@ import sys
 
 
 class Watchdog:
-    """Ends this process `limit_s` seconds after the last `beat`, unless it is closed; 0: never.
+    """Ends this process `limit_s` seconds after the last `beat` unless it was closed. limit_s=0: never.
 
     One watchdog per process. `benchmarks/overhead.py` times a beat.
     """

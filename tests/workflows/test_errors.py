@@ -178,11 +178,11 @@ def two_nodes(monkeypatch):
     hidden: list[str] = []
     monkeypatch.setattr(capacity, "several_nodes", lambda share, use_gpu: share == {"CPU": 1.0} and not use_gpu)
 
-    def nodes_blind_to(path, *, only):
+    def nodes_missing(path, *, only):
         assert only == {"CPU": 1.0}, "nodes that take no task of a preparation need not see it"
         return ["10.0.0.2"] if path.startswith(tuple(hidden)) else []
 
-    monkeypatch.setattr(capacity, "nodes_blind_to", nodes_blind_to)
+    monkeypatch.setattr(capacity, "nodes_missing", nodes_missing)
     return lambda *paths: hidden.extend(map(str, paths))
 
 

@@ -68,7 +68,7 @@ def check_shared(recipe: Recipe) -> None:
     for key, place in {**written, **read}.items():
         if not place or not storage.is_local(place):
             continue
-        if blind := (capacity.nodes_without if key in written else capacity.nodes_blind_to)(place):
+        if blind := (capacity.nodes_not_sharing if key in written else capacity.nodes_missing)(place):
             raise _not_shared(f"{key}={place}", blind, f"a folder that all nodes share, or a URL: --{key}=s3://...")
 
 
@@ -79,7 +79,7 @@ def check_shared_data(recipe: Recipe) -> None:
     data = recipe.data
     if data.store or data.mix or not capacity.several_nodes(_TASK, False):
         return
-    if storage.is_local(data.root) and (blind := capacity.nodes_without(data.root, only=_TASK)):
+    if storage.is_local(data.root) and (blind := capacity.nodes_not_sharing(data.root, only=_TASK)):
         try_ = "a folder that all nodes share, or a URL: --data.root=s3://..."
         raise _not_shared(f"data.root={data.root}", blind, try_)
     local = local_places(data.sources)
@@ -87,7 +87,7 @@ def check_shared_data(recipe: Recipe) -> None:
         return
     for index, files in local.items():
         for file in files:
-            if blind := capacity.nodes_blind_to(file, only=_TASK):
+            if blind := capacity.nodes_missing(file, only=_TASK):
                 source = data.sources[index]
                 told = f"data.sources[{index}].url={source.url}" if source.url else f"the source {source.reader!r}"
                 try_ = "a folder that all nodes have at the same path (a network file system does), or a URL: s3://..."

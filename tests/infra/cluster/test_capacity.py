@@ -9,13 +9,13 @@ from types import SimpleNamespace
 import pytest
 
 from infra.cluster.capacity import (
-    check_fit,
+    check_capacity,
     check_machine,
     check_memory,
-    nodes_blind_to,
-    nodes_without,
+    nodes_missing,
+    nodes_not_sharing,
     several_nodes,
-    wait_for_fit,
+    wait_for_capacity,
 )
 from infra.errors import InfrastructureError
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.ray
     [(4, None, False), (2, {"CPU": 2}, False), (12, {"CPU": 1 / 3}, False), (99, {}, False), (0, None, True)],
 )
 def test_workers_that_fit(local_ray, workers, share, use_gpu):
-    check_fit(workers, share, use_gpu)
+    check_capacity(workers, share, use_gpu)
 
 
 @pytest.mark.parametrize(
@@ -42,16 +42,16 @@ def test_workers_that_fit(local_ray, workers, share, use_gpu):
 )
 def test_workers_that_do_not_fit(local_ray, workers, share, use_gpu, message, remedy):
     with pytest.raises(InfrastructureError, match=message) as caught:
-        check_fit(workers, share, use_gpu)
+        check_capacity(workers, share, use_gpu)
     assert remedy in caught.value.try_
     assert "4 CPU" in caught.value.why
 
 
 def test_without_an_autoscaler_nobody_waits(local_ray):
     said = []
-    wait_for_fit(4, None, False, wait_s=0, say=said.append)
+    wait_for_capacity(4, None, False, wait_s=0, say=said.append)
     with pytest.raises(InfrastructureError, match="room for 4 of 5 workers") as caught:
-        wait_for_fit(5, None, False, wait_s=1e9, say=said.append)
+        wait_for_capacity(5, None, False, wait_s=1e9, say=said.append)
     assert "no autoscaler adds more" in caught.value.why
     assert said == []
 
@@ -59,16 +59,16 @@ def test_without_an_autoscaler_nobody_waits(local_ray):
 def test_one_machine_is_one_node_that_sees_its_own_folders(local_ray, tmp_path):
     assert not several_nodes(None, False)
     assert not several_nodes({"CPU": 99}, False)
-    assert nodes_without(str(tmp_path)) == nodes_without(f"file://{tmp_path}/new") == []
+    assert nodes_not_sharing(str(tmp_path)) == nodes_not_sharing(f"file://{tmp_path}/new") == []
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_a_place_that_a_node_does_not_see_is_named_with_the_node(local_ray, tmp_path):
     import ray
 
-    assert nodes_blind_to(str(tmp_path)) == []
-    assert nodes_blind_to(str(tmp_path / "absent")) == [node["NodeManagerAddress"] for node in ray.nodes()]
-    assert nodes_blind_to(str(tmp_path / "absent"), only={"CPU": 99}) == [], "no node takes such a task"
+    assert nodes_missing(str(tmp_path)) == []
+    assert nodes_missing(str(tmp_path / "absent")) == [node["NodeManagerAddress"] for node in ray.nodes()]
+    assert nodes_missing(str(tmp_path / "absent"), only={"CPU": 99}) == [], "no node takes such a task"
 
 
 def test_workers_that_the_memory_cannot_hold_are_refused(local_ray):
@@ -104,10 +104,18 @@ def test_workers_that_a_machine_would_hold(laptop, workers, share, use_gpu, giga
     ("workers", "share", "use_gpu", "gigabytes", "message", "why", "remedy"),
     [
         (5, None, False, 1, "room for 4 of 5", "each takes 1 CPU; it has 4 CPU and 0 GPU", "--train.num_workers=4"),
-        (2, {"CPU": 5}, False, 1, "room for 0 of 2", "each takes 5 CPU; it has 4 CPU", "a smaller --train.res"),
+        (2, {"CPU": 5}, False, 1, "room for 0 of 2", "each takes 5 CPU; it has 4 CPU", "reduce --train.res"),
         (8, None, True, 1, "room for 0 of 8", "each takes 1 GPU; it has 4 CPU and 0 GPU", "--train.use_gpu=false"),
         (3, None, False, 8, "memory for 2 of 3", "each needs 8.0 GB .* it has 16.0 GB", "--train.num_workers=2"),
-        (1, None, False, 160, "memory for 0 of 1", "each needs 160.0 GB .* it has 16.0 GB", "a smaller --model.size"),
+        (
+            1,
+            None,
+            False,
+            160,
+            "memory for 0 of 1",
+            "each needs 160.0 GB .* it has 16.0 GB",
+            "choose a smaller",
+        ),
     ],
 )
 def test_workers_that_a_machine_would_not_hold(laptop, workers, share, use_gpu, gigabytes, message, why, remedy):
@@ -123,9 +131,9 @@ import logging, os
 import ray
 from ray.cluster_utils import Cluster
 from ray.util import placement_group_table
-from infra import fit
+from infra.cluster import capacity
 from infra.errors import InfrastructureError
-from infra.cluster.capacity import check_fit, nodes_without, several_nodes, wait_for_fit
+from infra.cluster.capacity import check_capacity, nodes_not_sharing, several_nodes, wait_for_capacity
 
 def demands():
     return [group["state"] for group in placement_group_table().values()]
@@ -137,15 +145,15 @@ def grow(text):
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
 try:
     ray.init(cluster.address, log_to_driver=False, logging_level=logging.ERROR)
-    check_fit(3, None, False)
+    check_capacity(3, None, False)
     try:
-        wait_for_fit(3, None, False, wait_s=0.1, say=print)
+        wait_for_capacity(3, None, False, wait_s=0.1, say=print)
     except InfrastructureError as error:
         print(error.message, "|", error.why, "|", demands())
-    wait_for_fit(3, None, False, wait_s=30, say=grow)
-    wait_for_fit(3, None, False, wait_s=0, say=grow)
-    print(several_nodes(None, False), nodes_without(os.getcwd()), demands())
-    fit._can_grow = lambda: False
+    wait_for_capacity(3, None, False, wait_s=30, say=grow)
+    wait_for_capacity(3, None, False, wait_s=0, say=grow)
+    print(several_nodes(None, False), nodes_not_sharing(os.getcwd()), demands())
+    capacity._can_grow = lambda: False
     print([several_nodes({"CPU": cpus}, False) for cpus in (1, 2, 3)])
 finally:
     ray.shutdown()
@@ -165,7 +173,8 @@ def test_workers_wait_for_the_nodes_that_an_autoscaler_adds(tmp_path):
     room = "the cluster has room for 1 of 3 workers"
     assert done.stdout.splitlines() == [
         f"{room}; waiting up to 0.1 s for it to grow",
-        f"{room} | each takes 1 CPU; 1 node(s) have 1 CPU and 0 GPU together, and no more came in 0.1 s | ['REMOVED']",
+        f"{room} | each takes 1 CPU; 1 node(s) have 1 CPU and 0 GPU together, and none was added in 0.1 s"
+        " | ['REMOVED']",
         f"{room}; waiting up to 30 s for it to grow ['REMOVED']",
         "True [] ['REMOVED', 'REMOVED']",
         "[True, True, False]",
