@@ -32,7 +32,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pipelines.blanks import mixture
+from pipelines.blanks.mixture import BlanksConfig, resolve
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 _IDLE_S = 5.0
@@ -102,7 +102,6 @@ class _Opened:
         cache: Any = None,
     ) -> None:
         from glm_model.tokenizer import Tokenizer
-        from pipelines.blanks.mixture import BlanksConfig
         from pipelines.feed.examples import feed_settings
         from pipelines.feed.order import BatchPlan
         from pipelines.feed.stored_blanks import blanks_key
@@ -111,7 +110,7 @@ class _Opened:
         self.store, self.tokenizer = TokenStore.open(url, cache=cache), Tokenizer.load(url)
         settings = self.store.manifest["settings"]
         config, width = BlanksConfig(**settings["blanks"]), settings["row_width"]
-        key = blanks_key(config, mixture.resolve(config), seed=config.seed, width=width) if stored else None
+        key = blanks_key(resolve(config), seed=config.seed, width=width) if stored else None
         self.settings = feed_settings(
             self.store, self.tokenizer, config, blanks_key=key, expand_on_device=expand_on_device
         )
@@ -133,7 +132,7 @@ def _split(opened: _Opened, filesystem: Any = None) -> Iterator[list[Any]]:
     import pyarrow as pa
     import ray.data
 
-    from pipelines.blanks import draw
+    from pipelines.feed.examples import draw_epoch
     from pipelines.feed.micro_batches import make_micro_batches
     from pipelines.store.format import read_rows
 
@@ -145,10 +144,8 @@ def _split(opened: _Opened, filesystem: Any = None) -> Iterator[list[Any]]:
             batch_size=opened.plan.micro_batches, batch_format="pyarrow", prefetch_batches=4
         ):
             rows = read_rows(pa.table(table), train.dtype)
-            drawn, _ = draw.draw_rows(
-                settings.mixture, rows, settings.token_classes, seed=settings.seed, epoch=epoch, width=settings.width
-            )
-            yield make_micro_batches(rows, drawn, [1] * (len(rows.row_offsets) - 1), settings)
+            blanks = draw_epoch(rows, settings, epoch)
+            yield make_micro_batches(rows, blanks, [1] * (len(rows.row_offsets) - 1), settings)
 
 
 def _rate(

@@ -20,18 +20,16 @@ import statistics
 import time
 from collections.abc import Callable
 
-from pipelines.blanks.mixture import resolve
-
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
 from glm_model.layout import Marks
-from pipelines.blanks import draw
-from pipelines.blanks.mixture import BlanksConfig
-from pipelines.feed import examples
+from pipelines.blanks.draw import draw_blanks
+from pipelines.blanks.mixture import BlanksConfig, resolve
+from pipelines.feed.examples import FeedSettings, lay_out
 from pipelines.objectives.token import length_probabilities
-from pipelines.ragged import RowBatch
+from pipelines.ragged import RowBatch, Segments, take_rows
 from pipelines.token_classes import TokenClasses
 
 LENGTH, ROW_SEGMENTS, WIDTH = 512, 14, 8192
@@ -43,30 +41,30 @@ MARKS = Marks(sop=SOP, eop=EOP, pad=0)
 
 def main() -> None:
     options = _options()
-    rows, token_classes = _segments(options.segments)
+    segments, token_classes = _segments(options.segments)
     mixture = resolve(BlanksConfig(mixture="glm"))
-    packed = batches(rows, BATCH_ROWS)
-    single = batches(rows, 1)
-    samples = [rows.tokens[a:b].tolist() for a, b in zip(rows.offsets[:200], rows.offsets[1:201], strict=True)]
+    settings = FeedSettings("train", mixture, token_classes, MARKS, 1, WIDTH, LENGTH, None)
+    packed = batches(segments, BATCH_ROWS)
+    single = batches(segments, 1)
+    samples = [part.tolist() for part in np.split(segments.tokens, segments.offsets[1:-1])[:200]]
     arrays = [np.array(sample) for sample in samples]
     draw_from, generator = random.Random(1), np.random.default_rng(1)
 
     def expand(batches: list[RowBatch]) -> None:
         for batch in batches:
-            drawn = draw.draw(mixture, batch, token_classes, seed=1, epoch=0)
-            examples.lay_out(batch, drawn, mixture, token_classes, width=WIDTH, marks=MARKS, length=LENGTH)
+            lay_out(batch, draw_blanks(mixture, batch, token_classes, seed=1, epoch=0), settings)
 
-    drawn = [draw.draw(mixture, batch, token_classes, seed=1, epoch=0) for batch in packed]
+    blanks = [draw_blanks(mixture, batch, token_classes, seed=1, epoch=0) for batch in packed]
 
-    def lay_out() -> None:
-        for batch, its in zip(packed, drawn, strict=True):
-            examples.lay_out(batch, its, mixture, token_classes, width=WIDTH, marks=MARKS, length=LENGTH)
+    def layout() -> None:
+        for batch, own in zip(packed, blanks, strict=True):
+            lay_out(batch, own, settings)
 
     contenders: dict[str, tuple[Callable[[], object], int]] = {
-        "plan": (lambda: draw.draw(mixture, rows, token_classes, seed=1, epoch=0), options.segments),
+        "plan": (lambda: draw_blanks(mixture, segments, token_classes, seed=1, epoch=0), options.segments),
         "expand": (lambda: expand(packed), options.segments),
         "expand, 1 row": (lambda: expand(single), options.segments),
-        "layout alone": (lay_out, options.segments),
+        "layout alone": (layout, options.segments),
         "per sample": (lambda: [per_sample(tokens, draw_from) for tokens in samples], len(samples)),
         "t5": (lambda: [t5(tokens, generator) for tokens in arrays], len(arrays)),
     }
@@ -174,30 +172,22 @@ def _with_sentinels(tokens: np.ndarray, noise: np.ndarray) -> np.ndarray:
     return np.concatenate((merged[~noise | starts], [1]))
 
 
-def batches(rows: RowBatch, num_rows: int) -> list[RowBatch]:
+def batches(segments: Segments, num_rows: int) -> list[RowBatch]:
     """Consecutive segments as batches of packed rows."""
-    parts, step = [], ROW_SEGMENTS * num_rows
-    for first in range(0, len(rows.ids), step):
-        last = min(first + step, len(rows.ids))
-        begin, end = int(rows.offsets[first]), int(rows.offsets[last])
-        packed = np.append(np.arange(0, last - first, ROW_SEGMENTS), last - first)
-        offsets = rows.offsets[first : last + 1] - begin
-        parts.append(
-            RowBatch(rows.tokens[begin:end], offsets, rows.ids[first:last], rows.num_bytes[first:last], packed)
-        )
-    return parts
+    starts = range(0, len(segments), ROW_SEGMENTS)
+    packed = [np.arange(first, min(first + ROW_SEGMENTS, len(segments))) for first in starts]
+    return [take_rows(segments, packed[first : first + num_rows]) for first in range(0, len(packed), num_rows)]
 
 
-def _segments(count: int) -> tuple[RowBatch, TokenClasses]:
+def _segments(count: int) -> tuple[Segments, TokenClasses]:
     rng = np.random.default_rng(0)
     tokens = rng.integers(20, 990, count * LENGTH).astype(np.uint16)
     tokens[::LENGTH] = 1
     tokens[LENGTH - 1 :: LENGTH] = 0
     token_classes = TokenClasses(1, 0, {"mask": MASK, "smask": 993, "gmask": 992}, np.zeros(1000, np.uint8))
     offsets = np.arange(count + 1) * LENGTH
-    return RowBatch(tokens, offsets, rng.integers(0, 1 << 63, count).astype(np.uint64), offsets[1:] * 4, offsets), (
-        token_classes
-    )
+    ids = rng.integers(0, 1 << 63, count).astype(np.uint64)
+    return Segments(tokens, offsets, ids, offsets[1:] * 4), token_classes
 
 
 def _options() -> argparse.Namespace:

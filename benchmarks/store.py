@@ -40,7 +40,7 @@ from glm_model.tokenizer import Tokenizer
 from infra import storage
 from infra.errors import UserError
 from infra.storage import parquet
-from pipelines.blanks import draw
+from pipelines.blanks.draw import draw_rows
 from pipelines.blanks.mixture import BlanksConfig
 from pipelines.config import DataConfig
 from pipelines.corpus import units as text
@@ -192,8 +192,8 @@ def store_values(split: format.Split) -> dict[str, float]:
     used = redrawn = 0
     for group in range(len(split.group_rows)):
         rows = split.read_group(group)
-        drawn, redraws = draw.draw_rows(mixture, rows, vocabulary, seed=1234, epoch=0, width=width)
-        used += int(draw.positions(rows, drawn, mixture).sum())
+        blanks, redraws = draw_rows(mixture, rows, vocabulary, seed=1234, epoch=0, width=width)
+        used += int(mixture.form.positions(rows, blanks).sum())
         redrawn += int((redraws > 0).sum())
     size = sum(os.path.getsize(f"{split.url}/{shard.path}") for shard in split.shards)
     return {

@@ -25,6 +25,7 @@ from pipelines.corpus import ledger
 from pipelines.corpus import units as text
 from pipelines.corpus.sources import InputFile, Source, estimated_bytes, group_inputs, list_inputs
 from pipelines.feed import stored_blanks
+from pipelines.feed.examples import feed_settings
 from pipelines.names import content_settings, selection_url, store_url, text_url, trained_url, unit_key, unit_limit
 from pipelines.selection import dropped, select
 from pipelines.stages import Progress, run_stage
@@ -140,7 +141,7 @@ def prepare_plans(
     """
     mixture = resolve(blanks_config)
     width, seed, url = opened.manifest["settings"]["row_width"], blanks_config.seed, opened.url
-    key = stored_blanks.blanks_key(blanks_config, mixture, seed=seed, width=width)
+    key = stored_blanks.blanks_key(mixture, seed=seed, width=width)
     wanted = [("validation", 0), *(("train", epoch) for epoch in range(config.plan_epochs))]
     items = []
     for name, epoch in wanted:
@@ -152,18 +153,11 @@ def prepare_plans(
     def task(item: dict[str, Any]) -> dict[str, Any]:
         here = format.TokenStore.open(url)
         split = here.validation if item["split"] == "validation" else here.train
-        return stored_blanks.write_blanks(
-            url,
-            split,
-            item["shard"],
-            resolve(blanks_config),
-            tokens.tokenizer_of(url)[1],
-            key=key,
-            name=item["split"],
-            seed=seed,
-            epoch=item["epoch"],
-            width=width,
+        tokenizer, classes = tokens.tokenizer_of(url)
+        settings = feed_settings(
+            here, tokenizer, blanks_config, split=item["split"], blanks_key=key, token_classes=classes
         )
+        return asdict(stored_blanks.write_blanks(url, split, item["shard"], settings, epoch=item["epoch"]))
 
     run_stage("blanks", task, items, progress)
     summary = storage.join(url, "plans", key, "summary.json")

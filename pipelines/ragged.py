@@ -49,6 +49,21 @@ class Blanks:
     spans: np.ndarray
     span_offsets: np.ndarray
 
+    @property
+    def sizes(self) -> np.ndarray:
+        """Tokens of each blank, [S]."""
+        return self.spans[:, 1] - self.spans[:, 0]
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Blanks of each segment, [N]."""
+        return np.diff(self.span_offsets)
+
+    @property
+    def tokens(self) -> np.ndarray:
+        """Blanked tokens of each segment, [N]; each segment has a blank."""
+        return np.add.reduceat(self.sizes, self.span_offsets[:-1]) if len(self.objective) else np.zeros(0, np.int64)
+
 
 def offsets_of(sizes: np.ndarray) -> np.ndarray:
     """Offsets [N + 1] of members of these sizes [N]."""

@@ -11,11 +11,12 @@ from helpers import small
 
 from glm_model.layout import check_spans, expand, restore
 from infra.config import dataclass_from
-from pipelines.blanks import draw
+from pipelines.blanks.draw import draw_blanks
+from pipelines.blanks.form import blanked_batch
 from pipelines.blanks.mixture import BlanksConfig, resolve
 from pipelines.corpus.reading import read_documents
 from pipelines.corpus.sources import Source, list_inputs
-from pipelines.feed import examples
+from pipelines.feed.examples import mask_ids
 
 ROOT = Path(__file__).resolve().parents[1]
 GUIDE = ROOT / "docs" / "guide.md"
@@ -47,14 +48,14 @@ def test_the_objective_is_short_and_keeps_the_laws(printed):
     assert len(code.splitlines()) < 60
     mixture = resolve(BlanksConfig(mixture={"token": 0.5, "guide_package.one_token": 0.5}))
     rows = small.numbers([1, 2, 30, 200] * 20, [True, False] * 40)
-    drawn = draw.draw(mixture, rows, small.golden_classes(), seed=1, epoch=0)
+    drawn = draw_blanks(mixture, rows, small.golden_classes(), seed=1, epoch=0)
     mine = np.flatnonzero(drawn.objective == 1)
     assert len(mine) > 10
     assert (np.diff(drawn.span_offsets)[mine] == 1).all()
-    ragged = examples.ragged(rows, drawn, mixture, small.golden_classes(), sop=990, length=512)
-    check_spans(ragged)
-    sizes = draw.positions(rows, drawn, mixture)
-    laid_out = expand(ragged, np.arange(len(sizes) + 1), width=int(sizes.max()), marks=small.GOLDEN_MARKS)
+    batch = blanked_batch(rows, drawn, mask_ids(mixture, small.golden_classes()))
+    check_spans(batch)
+    sizes = mixture.form.positions(rows, drawn)
+    laid_out = expand(batch, np.arange(len(sizes) + 1), width=int(sizes.max()), marks=small.GOLDEN_MARKS)
     for i in mine:
         alone = type(laid_out)(**{name: array[i, : sizes[i]] for name, array in laid_out.arrays().items()})
         assert restore(alone).tolist() == rows.tokens[rows.offsets[i] : rows.offsets[i + 1]].tolist()

@@ -18,13 +18,12 @@ from infra import config, storage
 from infra.cluster import connect
 from infra.console import Console
 from infra.errors import DataError, UserError, nearest, run_main
-from pipelines.blanks.mixture import resolve
-from pipelines.feed.examples import feed_settings
+from pipelines.feed.examples import FeedSettings, feed_settings
 from pipelines.prepare import find_store
 from pipelines.store.format import Split, TokenStore
 from pipelines.views import render
 from pipelines.views.export import export
-from pipelines.views.statistics import Histogram, split_histograms
+from pipelines.views.statistics import split_histograms
 from workflows.runs import history
 from workflows.settings.places import settle_paths
 from workflows.settings.recipe import Recipe
@@ -72,37 +71,32 @@ def main() -> None:
     opened, wanted, screen = TokenStore.open(url), recipe.inspect, Console(recipe.console)
     split = opened.train if wanted.split == "train" else opened.validation
     tokenizer = Tokenizer.load(url)
+    settings = feed_settings(opened, tokenizer, recipe.blanks)
     if wanted.export:
-        settings = {"epoch": wanted.epoch, "rows": wanted.export_rows}
-        rows = export(opened, split, tokenizer, recipe.blanks, wanted.export, **settings)
+        rows = export(split, settings, wanted.export, epoch=wanted.epoch, rows=wanted.export_rows)
         screen.line(f"wrote {rows:,} rows to {wanted.export}")
         return
-    shown = _examples(recipe, opened, split, tokenizer)
-    charts = _histograms(recipe, opened, split, tokenizer)
+    examples = _examples(wanted, split, settings, tokenizer)
+    charts = split_histograms(split, settings, groups=wanted.groups, epoch=wanted.epoch)
     if wanted.html:
-        page = render.html(shown, title=f"What a model is asked on {storage.base_name(url)}", histograms=charts)
+        page = render.html(examples, title=f"What a model is asked on {storage.base_name(url)}", histograms=charts)
         Path(wanted.html).write_text(page, encoding="utf-8")
         screen.line(f"wrote {wanted.html}")
         return
-    for one in shown:
-        screen.rich.print(render.terminal(one), soft_wrap=True)
+    for example in examples:
+        screen.rich.print(render.terminal(example), soft_wrap=True)
     for chart in charts:
         screen.rich.print(render.bars(chart))
 
 
-def _examples(recipe: InspectRecipe, opened: TokenStore, split: Split, tokenizer: Tokenizer) -> list[render.Shown]:
-    wanted, names = recipe.inspect, resolve(recipe.blanks).names
+def _examples(
+    wanted: InspectConfig, split: Split, settings: FeedSettings, tokenizer: Tokenizer
+) -> list[render.ExampleView]:
+    names = settings.mixture.names
     if wanted.objective is not None and wanted.objective not in names:
         raise UserError(f"the mixture has no objective {wanted.objective!r}{nearest(wanted.objective, names)}")
     only = (wanted.objective,) if wanted.objective else names
-    return render.examples(
-        opened, split, tokenizer, recipe.blanks, count=wanted.count, epoch=wanted.epoch, objectives=only
-    )
-
-
-def _histograms(recipe: InspectRecipe, opened: TokenStore, split: Split, tokenizer: Tokenizer) -> list[Histogram]:
-    settings = feed_settings(opened, tokenizer, recipe.blanks)
-    return split_histograms(split, settings, groups=recipe.inspect.groups, epoch=recipe.inspect.epoch)
+    return render.view_examples(split, settings, tokenizer, count=wanted.count, epoch=wanted.epoch, objectives=only)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from infra.config import dataclass_from
 from infra.errors import UserError, nearest
 from pipelines import objectives
 from pipelines.blanks import ablations
+from pipelines.blanks.form import Form
 
 # Shares and settings by name. Token + document and token + sentence are the paper's multi-task models (section 3.3); it
 # does not state the shares: 1:1 is the early GLM-Doc configuration of the authors' repository, 5:3:2 that of GLM-10B.
@@ -45,28 +46,10 @@ class BlanksConfig:
     """Decides what is blanked."""
 
 
-class Form(NamedTuple):
-    """How the blanks of a mixture are shown to the model; the defaults are GLM's."""
-
-    left_to_right: bool = False
-    sentinels: bool = False
-    noise: float = 0.0
-    in_place: bool = False
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether blanks are laid out as GLM's; their order does not matter."""
-        return not (self.sentinels or self.noise or self.in_place)
-
-    @property
-    def extra_tokens(self) -> int:
-        """Ids behind the tokenizer's own that the model needs."""
-        return ablations.extra_tokens(sentinels=self.sentinels, noise=self.noise > 0)
-
-
 class Mixture(NamedTuple):
-    """A resolved mixture: parallel tuples of names, shares (they sum to 1), modules and their settings, and mask
-    kinds; and the form of its blanks.
+    """A resolved mixture: parallel tuples of names, shares (they sum to 1), modules, their settings and mask kinds.
+
+    left_to_right: blanks are predicted in the order of the text; form: what is made of a segment and its blanks.
     """
 
     names: tuple[str, ...]
@@ -74,12 +57,14 @@ class Mixture(NamedTuple):
     modules: tuple[ModuleType, ...]
     configs: tuple[Any, ...]
     masks: tuple[str, ...]
+    left_to_right: bool = False
     form: Form = Form()
 
 
 def resolve(config: BlanksConfig) -> Mixture:
-    """Find the objectives and check the shares. Raises UserError for unknown names and for shares that do not sum to
-    1.
+    """Find the objectives and check the shares.
+
+    Raises UserError for unknown names, for shares that do not sum to 1, and for what cannot be combined.
     """
     shares, settings = config.mixture, dict(config.settings)
     if isinstance(shares, str):
@@ -109,10 +94,11 @@ def resolve(config: BlanksConfig) -> Mixture:
         for name, module in zip(shares, modules, strict=True)
     )
     masks = tuple(module.MASK if config.mask_tokens == "task" else "mask" for module in modules)
-    return Mixture(tuple(shares), tuple(shares.values()), modules, configs, masks, _form(config, modules))
+    left_to_right, form = config.order == "left_to_right", _form(config, modules, configs)
+    return Mixture(tuple(shares), tuple(shares.values()), modules, configs, masks, left_to_right, form)
 
 
-def _form(config: BlanksConfig, modules: tuple[ModuleType, ...]) -> Form:
+def _form(config: BlanksConfig, modules: tuple[ModuleType, ...], configs: tuple[Any, ...]) -> Form:
     in_place = [module for module in modules if getattr(module, "IN_PLACE", False)]
     if in_place and len(modules) > 1:
         raise UserError(
@@ -122,4 +108,8 @@ def _form(config: BlanksConfig, modules: tuple[ModuleType, ...]) -> Form:
         )
     if not 0 <= config.noise < 1:
         raise UserError(f"blanks.noise={config.noise:g} is outside [0, 1)", try_="the authors use 0.1")
-    return Form(config.order == "left_to_right", config.mask_tokens == "sentinel", config.noise, bool(in_place))
+    sentinels, noise = config.mask_tokens == "sentinel", config.noise
+    extra = ablations.extra_tokens(sentinels=sentinels, noise=noise > 0)
+    if in_place:
+        return ablations.InPlace(extra, configs[0].random_share, configs[0].kept_share)
+    return ablations.AlteredInputs(extra, sentinels, noise) if extra else Form()

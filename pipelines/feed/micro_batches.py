@@ -1,6 +1,6 @@
-"""The training feed: a prefetching reader in each train worker that turns planned rows into micro-batches.
+"""The training feed: in each train worker the rows of the plan become micro-batches, ahead of training.
 
-Its whole state is the step: rows come from `BatchPlan`, blanks from stored plans or drawn online (the same bytes). A
+Its whole state is the step: rows come from `BatchPlan`, blanks are stored ones or drawn online (the same bytes). A
 background thread reads, draws and lays out ahead of training; numpy releases the interpreter lock for most of it. A row
 of 8,192 positions costs a third of a millisecond of one core where the host lays it out, and a quarter where a GPU does
 (docs/benchmarks.md).
@@ -19,14 +19,11 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from glm_model.layout import Example, Packed
-from infra import storage
-from infra.storage import parquet
 from pipelines import keyed
-from pipelines.blanks import draw
-from pipelines.blanks.mixture import Mixture
-from pipelines.feed import examples, stored_blanks
-from pipelines.feed.examples import FeedSettings
+from pipelines.blanks.form import blanked_batch
+from pipelines.feed.examples import FeedSettings, draw_epoch, lay_out
 from pipelines.feed.order import BatchPlan, RowPlaces
+from pipelines.feed.stored_blanks import open_blanks, read_blanks
 from pipelines.ragged import Blanks, RowBatch, concatenate_rows, slice_rows
 from pipelines.store.format import Split
 
@@ -73,7 +70,7 @@ class RowReader:
     def __init__(self, split: Split, settings: FeedSettings, *, cached_groups: int = 16) -> None:
         self.split, self.settings = split, settings
         self._cache: OrderedDict[tuple[int, int], tuple[RowBatch, Blanks]] = OrderedDict()
-        self._plan_files: dict[tuple[int, int], pq.ParquetFile | None] = {}
+        self._files: dict[tuple[int, int], pq.ParquetFile | None] = {}  # stored blanks, by epoch and shard
         self._cached_groups = cached_groups
 
     def micro_batch(self, places: RowPlaces) -> MicroBatch:
@@ -105,27 +102,14 @@ class RowReader:
 
     def _blanks(self, epoch: int, group: int, rows: RowBatch) -> Blanks:
         shard, index = self.split.group_places[group]
-        file = self._plan_file(epoch, shard)
-        if file is not None:
-            return stored_blanks.read_blanks(file, index, rows)
-        settings = self.settings
-        drawn, _ = draw.draw_rows(
-            settings.mixture, rows, settings.token_classes, seed=settings.seed, epoch=epoch, width=settings.width
-        )
-        return drawn
+        file = self._stored_blanks(epoch, shard)
+        return draw_epoch(rows, self.settings, epoch) if file is None else read_blanks(file, index, rows)
 
-    def _plan_file(self, epoch: int, shard: int) -> pq.ParquetFile | None:
+    def _stored_blanks(self, epoch: int, shard: int) -> pq.ParquetFile | None:
         key = (epoch, shard)
-        if key not in self._plan_files:
-            self._plan_files[key] = None
-            if self.settings.blanks_key:
-                path = stored_blanks.blanks_path(
-                    self.settings.blanks_key, self.settings.split_name, epoch, self.split.shards[shard].path
-                )
-                url = storage.join(self.split.base(shard), path)
-                if storage.exists(url):
-                    self._plan_files[key] = parquet.open_file(url, self.split.cache)
-        return self._plan_files[key]
+        if key not in self._files:
+            self._files[key] = open_blanks(self.split, shard, self.settings, epoch=epoch)
+        return self._files[key]
 
 
 def steps(
@@ -158,10 +142,10 @@ def steps(
     def work() -> None:
         try:
             for step in range(start, stop):
-                mine = range(rank, plan.micro_batches, world)
-                made = _micro_batches(reader, plan, step, mine)
+                indices = range(rank, plan.micro_batches, world)
+                made = _micro_batches(reader, plan, step, indices)
                 made = map(finish, made) if finish else made
-                if not put(Step(step, list(zip(mine, made, strict=True)))):
+                if not put(Step(step, list(zip(indices, made, strict=True)))):
                     return
             put(None)
         except BaseException as error:
@@ -171,13 +155,13 @@ def steps(
     thread.start()
     try:
         while True:
-            asked_at = time.perf_counter()
+            began_at = time.perf_counter()
             item = ready.get()
             if isinstance(item, BaseException):
                 raise item
             if item is None:
                 return
-            item.waited_s = time.perf_counter() - asked_at
+            item.waited_s = time.perf_counter() - began_at
             yield item
     finally:
         stopped.set()
@@ -191,45 +175,36 @@ def _micro_batches(reader: RowReader, plan: BatchPlan, step: int, indices: range
         yield from reader.micro_batches(places)
 
 
-def make_micro_batches(rows: RowBatch, drawn: Blanks, sizes: list[int], settings: FeedSettings) -> list[MicroBatch]:
+def make_micro_batches(rows: RowBatch, blanks: Blanks, sizes: list[int], settings: FeedSettings) -> list[MicroBatch]:
     """Rows and their blanks as consecutive micro-batches of so many rows each."""
-    ends = list(itertools.accumulate(sizes, initial=0))
-    parts = [slice_rows(rows, drawn, first, last) for first, last in itertools.pairwise(ends)]
-    mixture, token_classes, marks = settings.mixture, settings.token_classes, settings.marks
+    edges = list(itertools.pairwise(itertools.accumulate(sizes, initial=0)))
+    parts = [slice_rows(rows, blanks, first, last) for first, last in edges]
     inputs: list[Example | Packed]
-    if settings.expand_on_device and mixture.form.is_plain:
-        inputs = [
-            Packed(
-                examples.ragged(*part, mixture, token_classes, sop=marks.sop, length=settings.sequence_length),
-                part[0].row_offsets,
-                settings.width,
-                marks,
-            )
-            for part in parts
-        ]
+    if settings.expand_on_device and settings.mixture.form.on_device:
+        inputs = [_packed(*part, settings) for part in parts]
     else:
-        example = examples.lay_out(
-            rows, drawn, mixture, token_classes, width=settings.width, marks=marks, length=settings.sequence_length
-        )
-        inputs = [example.slice_rows(first, last) for first, last in itertools.pairwise(ends)]
+        example = lay_out(rows, blanks, settings)
+        inputs = [example.slice_rows(first, last) for first, last in edges]
     return [
-        MicroBatch(each, len(part[0].tokens), _targets(part[1], mixture), fingerprint(*part))
+        MicroBatch(each, len(part[0].tokens), _targets(part[1], settings), fingerprint(*part))
         for each, part in zip(inputs, parts, strict=True)
     ]
 
 
-def fingerprint(rows: RowBatch, drawn: Blanks) -> int:
+def _packed(rows: RowBatch, blanks: Blanks, settings: FeedSettings) -> Packed:
+    batch = blanked_batch(rows, blanks, settings.layout.mask_ids)
+    return Packed(batch, rows.row_offsets, settings.width, settings.marks)
+
+
+def fingerprint(rows: RowBatch, blanks: Blanks) -> int:
     """64-bit identity of what a micro-batch asks of the model: its segments and their blanks, in order."""
-    counts = np.diff(drawn.span_offsets).astype(np.uint64)
-    parts = (rows.ids, drawn.objective.astype(np.uint64), counts, drawn.spans.ravel().astype(np.uint64))
+    counts = blanks.counts.astype(np.uint64)
+    parts = (rows.ids, blanks.objective.astype(np.uint64), counts, blanks.spans.ravel().astype(np.uint64))
     flat = np.concatenate(parts)
     return int(keyed.scramble(flat + keyed.scramble(np.arange(len(flat), dtype=np.uint64))).sum(dtype=np.uint64))
 
 
-def _targets(drawn: Blanks, mixture: Mixture) -> np.ndarray:
-    """Targets per objective, int64 [O]: blanked tokens, and an [eop] for each blank that is appended."""
-    sizes, num_blanks = drawn.spans[:, 1] - drawn.spans[:, 0], np.diff(drawn.span_offsets)
-    targets = np.add.reduceat(sizes, drawn.span_offsets[:-1]) if len(num_blanks) else np.zeros(0, np.int64)
-    if not mixture.form.in_place:
-        targets = targets + num_blanks
-    return np.bincount(drawn.objective, weights=targets, minlength=len(mixture.names)).astype(np.int64)
+def _targets(blanks: Blanks, settings: FeedSettings) -> np.ndarray:
+    """Targets per objective, int64 [O]."""
+    targets, count = settings.mixture.form.targets(blanks), len(settings.mixture.names)
+    return np.bincount(blanks.objective, weights=targets, minlength=count).astype(np.int64)

@@ -1,5 +1,4 @@
-"""Show examples as people read them: the text with its blanks, the order in which they are predicted, both position
-rows.
+"""Show examples as people read them: the text with its blanks, the order of prediction, both position rows.
 
 The page is one self-contained HTML file: no script, nothing to fetch, readable in light and dark.
 """
@@ -11,14 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from glm_model.layout import Example, Marks
 from glm_model.tokenizer import Tokenizer
-from pipelines.blanks import draw
-from pipelines.blanks.mixture import BlanksConfig, Mixture, resolve
-from pipelines.feed.examples import lay_out
+from pipelines.feed.examples import FeedSettings, draw_epoch, lay_out
 from pipelines.ragged import Blanks, RowBatch, slice_rows
-from pipelines.store.format import Split, TokenStore
-from pipelines.token_classes import TokenClasses
+from pipelines.store.format import Split
 from pipelines.views.statistics import Histogram
 
 if TYPE_CHECKING:
@@ -28,64 +23,77 @@ _COLOURS = 8
 
 
 @dataclass(frozen=True)
-class Shown:
-    """One example to show: its objective, pieces of the context (text, blank number or None), the blanks in order,
-    rows.
-    """
+class ExampleView:
+    """One example as it is shown."""
 
     objective: str
     segment_id: str
     context: list[tuple[str, int | None]]
+    """Parts of the text, each with the number of its blank, or None between blanks."""
     pieces: list[str]
+    """The blanks, in the order of prediction."""
     tokens: list[str]
     position_ids: list[int]
     block_position_ids: list[int]
     context_end: int
 
 
-def examples(
-    opened: TokenStore,
+def view_examples(
     split: Split,
+    settings: FeedSettings,
     tokenizer: Tokenizer,
-    config: BlanksConfig,
     *,
     count: int,
     epoch: int = 0,
     objectives: Sequence[str] | None = None,
-) -> list[Shown]:
+) -> list[ExampleView]:
     """The first `count` segments of a split under their blanks of an epoch, as even over the objectives as can be."""
-    mixture, token_classes = resolve(config), TokenClasses.of(tokenizer)
     rows = split.read_group(0)
-    width = opened.manifest["settings"]["row_width"]
-    drawn, _ = draw.draw_rows(mixture, rows, token_classes, seed=config.seed, epoch=epoch, width=width)
-    wanted = [(index, name) for index, name in enumerate(mixture.names) if objectives is None or name in objectives]
+    blanks = draw_epoch(rows, settings, epoch)
+    names = settings.mixture.names
+    wanted = [(index, name) for index, name in enumerate(names) if objectives is None or name in objectives]
     chosen: list[int] = []
     for place, (index, _) in enumerate(wanted):
         share = count // len(wanted) + (place < count % len(wanted))
-        chosen += np.flatnonzero(drawn.objective == index)[:share].tolist()
-    return segments(rows, drawn, chosen, opened, tokenizer, mixture)
+        chosen += np.flatnonzero(blanks.objective == index)[:share].tolist()
+    return view_segments(rows, blanks, chosen, settings, tokenizer)
 
 
-def segments(
-    rows: RowBatch, drawn: Blanks, chosen: Sequence[int], opened: TokenStore, tokenizer: Tokenizer, mixture: Mixture
-) -> list[Shown]:
+def view_segments(
+    rows: RowBatch, blanks: Blanks, chosen: Sequence[int], settings: FeedSettings, tokenizer: Tokenizer
+) -> list[ExampleView]:
     """Some segments of rows of a store, by their numbers, under the blanks that were drawn for them."""
-    token_classes, special = TokenClasses.of(tokenizer), tokenizer.special
-    marks, length = Marks(special.sop, special.eop, special.pad), opened.manifest["settings"]["sequence_length"]
     apart = replace(rows, row_offsets=np.arange(len(rows) + 1))  # each segment a row
-    shown: list[Shown] = []
-    for segment in chosen:
-        one, its_blanks = slice_rows(apart, drawn, int(segment), int(segment) + 1)
-        size = int(draw.positions(one, its_blanks, mixture)[0])
-        example = lay_out(one, its_blanks, mixture, token_classes, width=size, marks=marks, length=length)
-        name = mixture.names[int(its_blanks.objective[0])]
-        shown.append(_shown(name, one, its_blanks, example, tokenizer))
-    return shown
+    return [_view(*slice_rows(apart, blanks, segment, segment + 1), settings, tokenizer) for segment in chosen]
 
 
-def html(shown: list[Shown], *, title: str, histograms: Sequence[Histogram] = ()) -> str:
+def _view(one: RowBatch, blanks: Blanks, settings: FeedSettings, tokenizer: Tokenizer) -> ExampleView:
+    """one: a row of one segment."""
+    positions = int(settings.mixture.form.positions(one, blanks)[0])
+    example = lay_out(one, blanks, replace(settings, width=positions))
+    context: list[tuple[str, int | None]] = []
+    at = 0
+    for number in np.argsort(blanks.spans[:, 0]).tolist():
+        start, end = blanks.spans[number].tolist()
+        context.append((tokenizer.decode(one.tokens[at:start]), None))
+        context.append((tokenizer.decode(one.tokens[start:end]), number + 1))
+        at = end
+    context.append((tokenizer.decode(one.tokens[at:]), None))
+    return ExampleView(
+        objective=settings.mixture.names[int(blanks.objective[0])],
+        segment_id=f"{int(one.ids[0]):016x}",
+        context=context,
+        pieces=[tokenizer.decode(one.tokens[start:end]) for start, end in blanks.spans],
+        tokens=[tokenizer.surface(int(i)) for i in example.tokens[0]],
+        position_ids=example.position_ids[0].tolist(),
+        block_position_ids=example.block_position_ids[0].tolist(),
+        context_end=int(example.context_end[0, 0]),
+    )
+
+
+def html(views: Sequence[ExampleView], *, title: str, histograms: Sequence[Histogram] = ()) -> str:
     """A self-contained page of examples, and of histograms below them."""
-    body = "\n".join(_card(index, example) for index, example in enumerate(shown, start=1))
+    body = "\n".join(_card(index, example) for index, example in enumerate(views, start=1))
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{_html.escape(title)}</title><style>{_STYLE}</style></head>
@@ -98,20 +106,20 @@ whole, then writes every blank from left to right, seeing the blanks before it.<
 """
 
 
-def terminal(shown: Shown) -> "Text":
+def terminal(view: ExampleView) -> "Text":
     """An example in colours: the context with its numbered blanks, then the blanks as they are predicted."""
     from rich.text import Text
 
-    predicted = len(shown.tokens) - shown.context_end
-    sizes = f"{len(shown.pieces)} blanks, {shown.context_end} context + {predicted} predicted positions"
-    text = Text(f"{shown.objective}", style="bold")
-    text.append(f"  segment {shown.segment_id}, {sizes}\n", style="dim")
-    for part, number in shown.context:
+    predicted = len(view.tokens) - view.context_end
+    sizes = f"{len(view.pieces)} blanks, {view.context_end} context + {predicted} predicted positions"
+    text = Text(f"{view.objective}", style="bold")
+    text.append(f"  segment {view.segment_id}, {sizes}\n", style="dim")
+    for part, number in view.context:
         style = _TERMINAL_COLOURS[number % _COLOURS] if number else ""
         text.append(f"[{number}:{part or '∅'}]" if number else part, style=style)
         text.append(" ")
     text.append("\n")
-    for number, piece in enumerate(shown.pieces, start=1):
+    for number, piece in enumerate(view.pieces, start=1):
         text.append(f"  {number} ", style=_TERMINAL_COLOURS[number % _COLOURS])
         text.append(f"{piece or '∅'}\n")
     return text
@@ -133,55 +141,31 @@ def bars(histogram: Histogram, *, width: int = 40) -> "Text":
 
 
 def filled(parts: Sequence[str], *, around: tuple[str, str] = ("", "")) -> "Text":
-    """Text and answers in turn (`spliced` in glm_model), the answers highlighted for a terminal and put between
-    two marks.
-    """
+    """Text and answers in turn, as `glm_model.Filled.parts` has them, the answers in bold and put between two marks."""
     from rich.text import Text
 
-    shown = Text()
+    text = Text()
     for place, part in enumerate(parts):
         if place % 2:
-            shown.append(f"{around[0]}{part or '∅'}{around[1]}", style="bold green")
+            text.append(f"{around[0]}{part or '∅'}{around[1]}", style="bold green")
         else:
-            shown.append(part)
-    return shown
+            text.append(part)
+    return text
 
 
-def _shown(name: str, one: RowBatch, its_blanks: Blanks, example: Example, tokenizer: Tokenizer) -> Shown:
-    order = np.argsort(its_blanks.spans[:, 0])
-    context: list[tuple[str, int | None]] = []
-    at = 0
-    for number in order:
-        start, end = (int(x) for x in its_blanks.spans[number])
-        context.append((tokenizer.decode(one.tokens[at:start]), None))
-        context.append((tokenizer.decode(one.tokens[start:end]), int(number) + 1))
-        at = end
-    context.append((tokenizer.decode(one.tokens[at:]), None))
-    return Shown(
-        objective=name,
-        segment_id=f"{int(one.ids[0]):016x}",
-        context=context,
-        pieces=[tokenizer.decode(one.tokens[a:b]) for a, b in its_blanks.spans],
-        tokens=[tokenizer.surface(int(i)) for i in example.tokens[0]],
-        position_ids=example.position_ids[0].tolist(),
-        block_position_ids=example.block_position_ids[0].tolist(),
-        context_end=int(example.context_end[0, 0]),
-    )
-
-
-def _card(index: int, shown: Shown) -> str:
+def _card(index: int, view: ExampleView) -> str:
     text = "".join(
         f"<span>{_html.escape(part)} </span>" if number is None else _blank(part, number)
-        for part, number in shown.context
+        for part, number in view.context
     )
-    pieces = "".join(f"<li>{_html.escape(piece) or '∅'}</li>" for piece in shown.pieces)
-    predicted = len(shown.tokens) - shown.context_end
-    sizes = f"{len(shown.pieces)} blanks · {shown.context_end} context + {predicted} predicted positions"
-    return f"""<section><h2>{index}. {_html.escape(shown.objective)}</h2>
-<p class="meta">segment {shown.segment_id} · {sizes}</p>
+    pieces = "".join(f"<li>{_html.escape(piece) or '∅'}</li>" for piece in view.pieces)
+    predicted = len(view.tokens) - view.context_end
+    sizes = f"{len(view.pieces)} blanks · {view.context_end} context + {predicted} predicted positions"
+    return f"""<section><h2>{index}. {_html.escape(view.objective)}</h2>
+<p class="meta">segment {view.segment_id} · {sizes}</p>
 <p class="text">{text}</p>
 <details><summary>blanks in the order of prediction</summary><ol>{pieces}</ol></details>
-<details><summary>tokens and positions</summary>{_positions(shown)}</details></section>"""
+<details><summary>tokens and positions</summary>{_positions(view)}</details></section>"""
 
 
 def _chart(histogram: Histogram) -> str:
@@ -202,16 +186,16 @@ def _blank(part: str, number: int) -> str:
     return f'<mark class="c{number % _COLOURS}" title="blank {number}"><sup>{number}</sup>{text}</mark> '
 
 
-def _positions(shown: Shown) -> str:
+def _positions(view: ExampleView) -> str:
     def cells(values: list, start: int, end: int) -> str:
         return "".join(f"<td>{_html.escape(str(v))}</td>" for v in values[start:end])
 
     tables = []
-    for label, start, end in (("context", 0, shown.context_end), ("predicted", shown.context_end, len(shown.tokens))):
+    for label, start, end in (("context", 0, view.context_end), ("predicted", view.context_end, len(view.tokens))):
         lines = (
-            ("token", shown.tokens),
-            ("position", shown.position_ids),
-            ("block position", shown.block_position_ids),
+            ("token", view.tokens),
+            ("position", view.position_ids),
+            ("block position", view.block_position_ids),
         )
         rows = "".join(f"<tr><th>{name}</th>{cells(values, start, end)}</tr>" for name, values in lines)
         tables.append(f'<div class="scroll"><table><caption>{label}</caption>{rows}</table></div>')

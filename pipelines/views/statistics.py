@@ -1,14 +1,17 @@
-"""Histograms of drawn blanks, beside what theory says where it says something."""
+"""Histograms of drawn blanks, beside what theory expects where it expects something.
+
+observed    share of the things that have the label, [K]        1    2    3    4+
+theory      share that is expected, [K]                         0.16 0.24 0.24 0.36
+"""
 
 from typing import NamedTuple
 
 import numpy as np
 
-from pipelines.blanks.draw import draw_rows
 from pipelines.blanks.mixture import Mixture
-from pipelines.feed.examples import FeedSettings
+from pipelines.feed.examples import FeedSettings, draw_epoch
 from pipelines.objectives import SegmentBatch
-from pipelines.ragged import Blanks, RowBatch, concatenate_rows
+from pipelines.ragged import Blanks, Segments, concatenate_rows, owners
 from pipelines.store.format import Split
 from pipelines.token_classes import TokenClasses
 
@@ -28,50 +31,44 @@ class Histogram(NamedTuple):
 
 def split_histograms(split: Split, settings: FeedSettings, *, groups: int, epoch: int) -> list[Histogram]:
     """Histograms of the blanks of an epoch in the first row groups of a split, `groups` of them at most."""
-    parts = []
-    for group in range(min(groups, len(split.group_rows))):
-        rows = split.read_group(group)
-        blanks, _ = draw_rows(
-            settings.mixture, rows, settings.token_classes, seed=settings.seed, epoch=epoch, width=settings.width
-        )
-        parts.append((rows, blanks))
-    return histograms(settings.mixture, *concatenate_rows(parts), settings.token_classes)
+    batches = [split.read_group(group) for group in range(min(groups, len(split.group_rows)))]
+    rows, blanks = concatenate_rows([(batch, draw_epoch(batch, settings, epoch)) for batch in batches])
+    return histograms(settings.mixture, rows, blanks, settings.token_classes)
 
 
-def histograms(mixture: Mixture, rows: RowBatch, drawn: Blanks, token_classes: TokenClasses) -> list[Histogram]:
+def histograms(mixture: Mixture, segments: Segments, blanks: Blanks, token_classes: TokenClasses) -> list[Histogram]:
     """For every objective that occurs: blank lengths, blanks of a segment, and the blanked share of the text."""
-    batch = SegmentBatch(rows.tokens, rows.offsets, rows.ids, token_classes)
-    sizes, counts = drawn.spans[:, 1] - drawn.spans[:, 0], np.diff(drawn.span_offsets)
-    of_segment = np.repeat(np.arange(len(counts)), counts)
-    blanked = np.bincount(of_segment, weights=sizes, minlength=len(counts))
-    share = blanked / np.maximum(batch.text_ends - 1, 1)
-    found = []
+    batch = SegmentBatch(segments.tokens, segments.offsets, segments.ids, token_classes)
+    share = blanks.tokens / np.maximum(batch.text_ends - 1, 1)
+    segment = owners(blanks.span_offsets)
+    result = []
     for index, (name, module, config) in enumerate(zip(mixture.names, mixture.modules, mixture.configs, strict=True)):
-        mine = drawn.objective == index
-        if not mine.any():
+        chosen = blanks.objective == index
+        if not chosen.any():
             continue
-        lengths, number = sizes[mine[of_segment]], counts[mine]
-        if len(lengths) > len(number):  # more than one blank: their lengths say more than the share does
+        lengths, numbers = blanks.sizes[chosen[segment]], blanks.counts[chosen]
+        if len(lengths) > len(numbers):  # more than one blank: their lengths say more than the share does
             theory = module.length_theory(config) if hasattr(module, "length_theory") else None
-            found.append(_by_value(f"{name}: length of a blank, in tokens", lengths, theory))
-            found.append(_by_value(f"{name}: blanks of a segment", number, None))
-        found.append(_by_share(f"{name}: blanked share of the text", share[mine]))
-    return found
+            result.append(_by_value(f"{name}: length of a blank, in tokens", lengths, theory))
+            result.append(_by_value(f"{name}: blanks of a segment", numbers, None))
+        result.append(_by_share(f"{name}: blanked share of the text", share[chosen]))
+    return result
 
 
 def _by_value(title: str, values: np.ndarray, theory: np.ndarray | None) -> Histogram:
     """One bar per value from 1 on, the last for all from there; theory[v] is the probability of v."""
-    shown = int(min(np.quantile(values, 0.999) + 1, _MOST_BARS))
-    observed = np.bincount(np.minimum(values, shown), minlength=shown + 1)[1:] / len(values)
+    most = int(min(np.quantile(values, 0.999) + 1, _MOST_BARS))
+    observed = np.bincount(np.minimum(values, most), minlength=most + 1)[1:] / len(values)
     expected = None
     if theory is not None:
-        padded = np.concatenate((theory, np.zeros(shown + 1)))
-        expected = np.append(padded[1:shown], padded[shown:].sum())
-    labels = [str(value) for value in range(1, shown)] + [f"{shown}+"]
+        padded = np.concatenate((theory, np.zeros(most + 1)))
+        expected = np.append(padded[1:most], padded[most:].sum())
+    labels = [str(value) for value in range(1, most)] + [f"{most}+"]
     return Histogram(title, labels, observed, expected, len(values))
 
 
 def _by_share(title: str, share: np.ndarray) -> Histogram:
+    """A bar per twentieth; a share of 1 is in the last."""
     bins = np.minimum((share * _SHARE_BINS).astype(np.int64), _SHARE_BINS - 1)
     observed = np.bincount(bins, minlength=_SHARE_BINS) / len(share)
     labels = [f"{100 * i // _SHARE_BINS} %" for i in range(_SHARE_BINS)]

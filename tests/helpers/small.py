@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from glm_model.layout import Marks
 from glm_model.tokenizer import Tokenizer
 from infra import storage
-from pipelines.blanks.mixture import BlanksConfig
+from pipelines.blanks.mixture import BlanksConfig, Mixture
 from pipelines.corpus import ledger
 from pipelines.corpus.clean import CleanConfig
 from pipelines.corpus.sources import InputFile, Source, list_inputs
 from pipelines.corpus.units import clean_files
+from pipelines.feed.examples import FeedSettings, feed_settings
+from pipelines.feed.stored_blanks import blanks_key, write_blanks
 from pipelines.ragged import RowBatch
 from pipelines.store import format as stores
 from pipelines.store import shards as tokens
@@ -68,6 +70,11 @@ def golden_classes() -> TokenClasses:
     classes = np.zeros(1000, np.uint8)
     classes[list(GOLDEN_ENDS)] = 1
     return TokenClasses(cls=1, eos=0, masks={"mask": 2, "smask": 993, "gmask": 992}, classes=classes)
+
+
+def golden_settings(mixture: Mixture, *, width: int) -> FeedSettings:
+    """For rows of `numbers`, without a store."""
+    return FeedSettings("train", mixture, golden_classes(), GOLDEN_MARKS, 0, width, 512, None)
 
 
 def numbers(lengths, eos, *, seed: int = 0, ends: float = 0.08, rows=None) -> RowBatch:
@@ -168,14 +175,19 @@ def store(folder: Path, tokenizer: Tokenizer, *, root: str | None = None, **chan
     return stores.TokenStore.open(url)
 
 
-def settings_of(
-    opened: stores.TokenStore, tokenizer: Tokenizer, *, split: str = "train", blanks_key: str | None = None, **config
-):
-    """How a run reads the store: (FeedSettings, BlanksConfig)."""
-    from pipelines.feed.examples import feed_settings
+def settings_of(opened: stores.TokenStore, tokenizer: Tokenizer, *, split: str = "train", **changes) -> FeedSettings:
+    """How a run with these blanks reads the store, drawing all of them."""
+    config = BlanksConfig(**{"mixture": "glm_multi", "seed": 7, **changes})
+    return feed_settings(opened, tokenizer, config, split=split)
 
-    blanks_config = BlanksConfig(**{"mixture": "glm_multi", "seed": 7, **config})
-    return feed_settings(opened, tokenizer, blanks_config, split=split, blanks_key=blanks_key), blanks_config
+
+def store_blanks(opened: stores.TokenStore, settings: FeedSettings, *, epoch: int = 0) -> FeedSettings:
+    """Store the blanks of an epoch of the training split; returns the settings of a run that uses them."""
+    key = blanks_key(settings.mixture, seed=settings.seed, width=settings.width)
+    settings = replace(settings, blanks_key=key)
+    for shard in range(len(opened.train.shards)):
+        write_blanks(opened.url, opened.train, shard, settings, epoch=epoch)
+    return settings
 
 
 def clean_unit(files: list[InputFile], config: CleanConfig, out_url: str) -> dict:

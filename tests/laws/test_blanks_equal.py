@@ -2,18 +2,16 @@
 
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 from helpers import small
 
 from pipelines import objectives, plugins
-from pipelines.blanks import draw
 from pipelines.blanks.mixture import MIXTURES
-from pipelines.feed import stored_blanks
+from pipelines.feed.examples import draw_epoch
 from pipelines.feed.micro_batches import RowReader
 from pipelines.feed.order import BatchPlan
+from pipelines.feed.stored_blanks import open_blanks, read_blanks, write_blanks
 from pipelines.store.format import TokenStore
 from workflows.training.to_device import to_device
 
@@ -22,50 +20,33 @@ ALL = [*MIXTURES, *({name: 1.0} for name in plugins.names(objectives))]
 
 @pytest.fixture
 def own_store(tmp_path, tiny_store) -> TokenStore:
-    """A copy, for plans that no other test shall find."""
+    """A copy, for stored blanks that no other test shall find."""
     shutil.copytree(tiny_store.url, tmp_path / "store")
     return TokenStore.open(str(tmp_path / "store"))
 
 
 @pytest.mark.parametrize("mixture", ALL, ids=str)
 def test_stored_and_online_blanks_are_equal(own_store, tiny_tokenizer, mixture):
-    settings, config = small.settings_of(own_store, tiny_tokenizer, mixture=mixture)
-    split, key = (
-        own_store.train,
-        stored_blanks.blanks_key(config, settings.mixture, seed=settings.seed, width=settings.width),
-    )
-    stored_at = replace(settings, blanks_key=key)
-    for shard in range(len(split.shards)):
-        stored_blanks.write_blanks(
-            own_store.url, split, shard, settings.mixture, settings.token_classes,
-            key=key, name="train", seed=settings.seed, epoch=0, width=settings.width,
-        )  # fmt: skip
-    group = 0
-    for entry in split.shards:
-        file = pq.ParquetFile(Path(own_store.url) / stored_blanks.blanks_path(key, "train", 0, entry.path))
-        for index in range(len(entry.groups)):
-            rows = split.read_group(group)
-            online, _ = draw.draw_rows(
-                settings.mixture, rows, settings.token_classes, seed=settings.seed, epoch=0, width=settings.width
-            )
-            assert small.contents(stored_blanks.read_blanks(file, index, rows)) == small.contents(online)
-            group += 1
+    settings = small.settings_of(own_store, tiny_tokenizer, mixture=mixture)
+    split, stored_at = own_store.train, small.store_blanks(own_store, settings)
+    for group, (shard, index) in enumerate(split.group_places):
+        file = open_blanks(split, shard, stored_at, epoch=0)
+        assert file is not None
+        rows = split.read_group(group)
+        assert small.contents(read_blanks(file, index, rows)) == small.contents(draw_epoch(rows, settings, 0))
     plan = BatchPlan(tuple(split.group_rows.tolist()), seed=1, micro_rows=3, micro_batches=1)
     stored, drawn = RowReader(split, stored_at), RowReader(split, settings)
-    for step in range(plan.epoch_rows // 3 + 1):  # into the second epoch, which has no plan
+    for step in range(plan.epoch_rows // 3 + 1):  # into the second epoch, of which none are stored
         places = plan.micro_batch(step, 0)
         assert stored.micro_batch(places).fingerprint == drawn.micro_batch(places).fingerprint
-    assert any(stored._plan_files.values())
 
 
-def test_the_fingerprint_tells_a_changed_plan(own_store, tiny_tokenizer):
-    """The proof is worth something: a plan drawn with another seed is seen."""
-    settings, _ = small.settings_of(own_store, tiny_tokenizer)
+def test_the_fingerprint_tells_changed_blanks(own_store, tiny_tokenizer):
+    """The proof is worth something: stored blanks of another seed are seen."""
+    settings = small.settings_of(own_store, tiny_tokenizer)
     for shard in range(len(own_store.train.shards)):
-        stored_blanks.write_blanks(
-            own_store.url, own_store.train, shard, settings.mixture, settings.token_classes,
-            key="other", name="train", seed=settings.seed + 1, epoch=0, width=settings.width,
-        )  # fmt: skip
+        others = replace(settings, blanks_key="other", seed=settings.seed + 1)
+        write_blanks(own_store.url, own_store.train, shard, others, epoch=0)
     plan = BatchPlan(tuple(own_store.train.group_rows.tolist()), seed=1, micro_rows=3, micro_batches=3)
     wrong = RowReader(own_store.train, replace(settings, blanks_key="other"))
     right = RowReader(own_store.train, settings)
@@ -81,17 +62,12 @@ def test_training_on_stored_and_on_online_blanks_gives_the_same_losses(own_store
     from glm_model.config import sized
     from glm_model.train import TrainStep
 
-    settings, config = small.settings_of(own_store, tiny_tokenizer)
-    key = stored_blanks.blanks_key(config, settings.mixture, seed=settings.seed, width=settings.width)
-    for shard in range(len(own_store.train.shards)):
-        stored_blanks.write_blanks(
-            own_store.url, own_store.train, shard, settings.mixture, settings.token_classes,
-            key=key, name="train", seed=settings.seed, epoch=0, width=settings.width,
-        )  # fmt: skip
+    settings = small.settings_of(own_store, tiny_tokenizer)
+    stored_at = small.store_blanks(own_store, settings)
     plan = BatchPlan(tuple(own_store.train.group_rows.tolist()), seed=1, micro_rows=3, micro_batches=1)
     losses = []
     for reader in (
-        RowReader(own_store.train, replace(settings, blanks_key=key)),
+        RowReader(own_store.train, stored_at),
         RowReader(own_store.train, settings),
     ):
         torch.manual_seed(0)

@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from glm_model.layout import Example, check_spans, expand, restore
 from infra.errors import UserError
 from pipelines import objectives, plugins
-from pipelines.blanks import draw as blanks
+from pipelines.blanks.ablations import InPlace
+from pipelines.blanks.draw import draw_blanks
+from pipelines.blanks.form import blanked_batch
 from pipelines.blanks.mixture import BlanksConfig, Mixture, resolve
-from pipelines.feed import examples
+from pipelines.feed.examples import lay_out, mask_ids
 from pipelines.ragged import Blanks, RowBatch, take_rows
 
 CLASSES = small.golden_classes()
@@ -33,26 +35,26 @@ CASES = [(name, extreme) for name in plugins.names(objectives) for extreme in [{
 
 def draw(name: str, settings: dict, rows: RowBatch, *, seed: int) -> tuple[Blanks, Mixture]:
     mixture = resolve(BlanksConfig(mixture={name: 1.0}, settings={name: settings}))
-    return blanks.draw(mixture, rows, CLASSES, seed=seed, epoch=0), mixture
+    return draw_blanks(mixture, rows, CLASSES, seed=seed, epoch=0), mixture
 
 
 def laid_out(rows: RowBatch, drawn: Blanks, mixture: Mixture) -> list[Example]:
     """One example per segment, without padding."""
-    ragged = examples.ragged(rows, drawn, mixture, CLASSES, sop=small.GOLDEN_MARKS.sop, length=512)
-    check_spans(ragged)
+    batch = blanked_batch(rows, drawn, mask_ids(mixture, CLASSES))
+    check_spans(batch)
     sizes = np.diff(rows.offsets) + 2 * np.diff(drawn.span_offsets)
     each = np.arange(len(sizes) + 1)
-    batch = expand(ragged, each, width=int(sizes.max()), marks=small.GOLDEN_MARKS)
+    batch = expand(batch, each, width=int(sizes.max()), marks=small.GOLDEN_MARKS)
     return [
         Example(**{name: array[i, : sizes[i]] for name, array in batch.arrays().items()}) for i in range(len(sizes))
     ]
 
 
 def assert_laws(rows: RowBatch, drawn: Blanks, mixture: Mixture) -> None:
-    if mixture.form.in_place:
+    if isinstance(mixture.form, InPlace):
         assert_laws_in_place(rows, drawn, mixture)
         return
-    mask = examples.mask_ids(mixture, CLASSES)[0]
+    mask = mask_ids(mixture, CLASSES)[0]
     for i, example in enumerate(laid_out(rows, drawn, mixture)):
         tokens = rows.tokens[rows.offsets[i] : rows.offsets[i + 1]]
         spans = drawn.spans[drawn.span_offsets[i] : drawn.span_offsets[i + 1]]
@@ -75,8 +77,8 @@ def assert_laws(rows: RowBatch, drawn: Blanks, mixture: Mixture) -> None:
 
 def assert_laws_in_place(rows: RowBatch, drawn: Blanks, mixture: Mixture) -> None:
     sizes, each = np.diff(rows.offsets), np.arange(len(rows.offsets))
-    shown = {"width": int(sizes.max()), "marks": small.GOLDEN_MARKS, "length": 512}
-    batch = examples.lay_out(replace(rows, row_offsets=each), drawn, mixture, CLASSES, **shown)
+    settings = small.golden_settings(mixture, width=int(sizes.max()))
+    batch = lay_out(replace(rows, row_offsets=each), drawn, settings)
     for i, size in enumerate(sizes):
         tokens = rows.tokens[rows.offsets[i] : rows.offsets[i + 1]]
         spans = drawn.spans[drawn.span_offsets[i] : drawn.span_offsets[i + 1]]

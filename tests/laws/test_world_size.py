@@ -11,7 +11,7 @@ STEPS, MICRO_BATCHES = 8, 4
 
 def fingerprints(opened, tokenizer, *, world: int) -> list[dict[int, int]]:
     """Per step, index of the micro-batch -> its fingerprint, from `world` readers that share nothing."""
-    settings, _ = small.settings_of(opened, tokenizer)
+    settings = small.settings_of(opened, tokenizer)
     plan = BatchPlan(
         tuple(opened.train.group_rows.tolist()), seed=5, micro_rows=2, micro_batches=MICRO_BATCHES, window=2
     )

@@ -69,7 +69,7 @@ class Batch(NamedTuple):
 
     places: list[RowPlaces]
     rows: RowBatch
-    drawn: Blanks
+    blanks: Blanks
     fingerprint: int
 
 
@@ -156,7 +156,7 @@ def _show_step(past: Past, wanted: HistoryConfig, step: int, screen: Console) ->
     points = read_log(past.url)
     logged, is_reached = fingerprints(points).get(step), step <= last_step(points)
     verdict = _verdict(batch.fingerprint, logged, is_reached=is_reached, every=past.recipe.train.log_every)
-    segments = Counter(mixture.names[index] for index in batch.drawn.objective.tolist())
+    segments = Counter(mixture.names[index] for index in batch.blanks.objective.tolist())
     screen.header(
         f"{storage.base_name(past.url)} · step {step:,} of {past.budget.steps:,}",
         [
@@ -172,7 +172,8 @@ def _show_step(past: Past, wanted: HistoryConfig, step: int, screen: Console) ->
     if len(listed) < len(named):
         screen.line(f"and {len(named) - len(listed):,} more: --documents=0 lists all")
     chosen = range(min(wanted.count, len(batch.rows.ids)))
-    examples = render.segments(batch.rows, batch.drawn, chosen, past.store, past.tokenizer, mixture)
+    settings = feed_settings(past.store, past.tokenizer, past.recipe.blanks)
+    examples = render.view_segments(batch.rows, batch.blanks, chosen, settings, past.tokenizer)
     if wanted.html:
         title = f"{storage.base_name(past.url)}, step {step:,}"
         Path(wanted.html).write_text(render.html(examples, title=title), encoding="utf-8")
@@ -228,5 +229,5 @@ def _origins(past: Past, batch: Batch) -> list[lineage.Origin]:
 
 
 def _reader(past: Past) -> RowReader:
-    # No stored plans: blanks are drawn anew, so that the fingerprint checks the plans too.
+    # No stored blanks: all are drawn anew, so that the fingerprint checks the stored ones too.
     return RowReader(past.store.train, feed_settings(past.store, past.tokenizer, past.recipe.blanks))

@@ -8,9 +8,10 @@ from pathlib import Path
 from glm_model.tokenizer import Tokenizer
 from infra import config, storage, tracking
 from infra.console import Console, duration, human, human_bytes
+from pipelines.feed.examples import feed_settings
 from pipelines.prepare import prepare
 from pipelines.store.format import Split, TokenStore
-from pipelines.views import render
+from pipelines.views.render import terminal, view_examples
 from workflows.runs.progress import Stages, preparation
 from workflows.settings.places import check_shared_data
 from workflows.settings.recipe import Recipe
@@ -109,8 +110,9 @@ def _show_examples(opened: TokenStore, recipe: Recipe, screen: Console) -> None:
     split = opened.train if opened.train.rows else opened.validation
     if split.rows and not screen.config.quiet:
         tokenizer = Tokenizer.load(opened.url)
-        for shown in render.examples(opened, split, tokenizer, recipe.blanks, count=_EXAMPLES):
-            screen.rich.print(render.terminal(shown), soft_wrap=True)
+        settings = feed_settings(opened, tokenizer, recipe.blanks)
+        for example in view_examples(split, settings, tokenizer, count=_EXAMPLES):
+            screen.rich.print(terminal(example), soft_wrap=True)
 
 
 def prepared(recipe: Recipe, stages: Stages, screen: Console) -> TokenStore:

@@ -8,8 +8,9 @@ from pathlib import Path
 from glm_model.tokenizer import Tokenizer
 from infra import checkpoint, storage, tracking
 from infra.console import Console, human
+from pipelines.feed.examples import feed_settings
 from pipelines.store.format import TokenStore
-from pipelines.views import render
+from pipelines.views.render import html, view_examples
 from workflows.runs import run as runs
 from workflows.runs.run import Run
 from workflows.settings.budget import Budget, epochs_text
@@ -90,8 +91,7 @@ def show_examples(
 ) -> None:
     """Write `examples.html`: a few validation segments as the model is asked them; an artifact of the run."""
     split = opened.validation if opened.validation.rows else opened.train
-    page = render.html(
-        render.examples(opened, split, tokenizer, recipe.blanks, count=_EXAMPLES), title=f"What {run.name} is asked"
-    )
+    examples = view_examples(split, feed_settings(opened, tokenizer, recipe.blanks), tokenizer, count=_EXAMPLES)
+    page = html(examples, title=f"What {run.name} is asked")
     storage.write_bytes(storage.join(run.url, "examples.html"), page.encode())
     tracking.log_text(handle, page, "examples.html")

@@ -227,7 +227,7 @@ def worker_job(
     """All that a worker needs."""
     width = opened.manifest["settings"]["row_width"]
     mixture = resolve(recipe.blanks)
-    blanks_key = stored_blanks.blanks_key(recipe.blanks, mixture, seed=recipe.blanks.seed, width=width)
+    blanks_key = stored_blanks.blanks_key(mixture, seed=recipe.blanks.seed, width=width)
     record = {"identity": run.identity, "store_digest": opened.digest, "mlflow_run_id": handle.run_id}
     return Job(
         Pretraining(recipe, budget, shape, opened.url, blanks_key, run.url),

@@ -8,7 +8,7 @@ import numpy as np
 from glm_model.config import GLMConfig, flops_per_token, num_parameters
 from infra import storage, tracking
 from infra.errors import UserError
-from pipelines.blanks import draw
+from pipelines.blanks.draw import draw_rows, moments
 from pipelines.blanks.mixture import resolve
 from pipelines.feed.order import BatchPlan
 from pipelines.ragged import RowBatch, Segments, offsets_of, take_rows
@@ -196,18 +196,12 @@ def _useful_work(
 ) -> tuple[float, float]:
     """(positions, useful operations) per source token, with the blanks of these rows in the first epoch."""
     mixture = resolve(recipe.blanks)
-    drawn, _ = draw.draw_rows(mixture, rows, vocabulary, seed=recipe.blanks.seed, epoch=0, width=width)
-    blanked = np.add.reduceat(drawn.spans[:, 1] - drawn.spans[:, 0], drawn.span_offsets[:-1])
-    count, length = np.diff(drawn.span_offsets), np.diff(rows.offsets)
-    predicted, context = blanked + count, length - blanked + count
-    if mixture.form.in_place:
-        predicted, context = blanked, length
-    positions = length if mixture.form.in_place else predicted + context
-    back = 0 if mixture.form.in_place else predicted * (predicted + 1) / 2
-    pairs = context * positions + back
+    blanks, _ = draw_rows(mixture, rows, vocabulary, seed=recipe.blanks.seed, epoch=0, width=width)
+    form = mixture.form
+    positions, predicted = form.positions(rows, blanks), form.targets(blanks)
     per_position = flops_per_token(
         config,
-        segment_length=pairs.sum() / positions.sum(),
+        segment_length=form.visible_pairs(rows, blanks).sum() / positions.sum(),
         density=1.0,  # the length is that of the visible pairs already
         blank_share=predicted.sum() / positions.sum(),
     )
@@ -218,7 +212,7 @@ def _useful_work(
 def _check_expansion(recipe: Recipe, opened: TokenStore, rows: RowBatch, vocabulary: TokenClasses) -> None:
     """Refuse a mixture that expands more than the store's rows have room for."""
     width = opened.manifest["settings"]["row_width"]
-    mean, variance = draw.moments(resolve(recipe.blanks), rows, vocabulary)
+    mean, variance = moments(resolve(recipe.blanks), rows, vocabulary)
     need = np.add.reduceat(mean, rows.row_offsets[:-1]) + RESERVE_SIGMAS * np.sqrt(
         np.add.reduceat(variance, rows.row_offsets[:-1])
     )
@@ -254,5 +248,5 @@ def _made_up(recipe: Recipe, document_tokens: float) -> tuple[RowBatch, TokenCla
     tokens[offsets[:-1]] = cls
     ids = np.arange(len(sizes)).astype(np.uint64)
     segments = Segments(tokens, offsets, ids, np.diff(offsets))
-    rows = pack(*draw.moments(resolve(recipe.blanks), segments, vocabulary), ids, width=width)
+    rows = pack(*moments(resolve(recipe.blanks), segments, vocabulary), ids, width=width)
     return take_rows(segments, rows), vocabulary

@@ -82,7 +82,7 @@ def _totals(step: TrainStep, validation: Validation, reader: RowReader, place: P
     totals = torch.zeros(3, pairs, dtype=torch.float64)
     for index, places in enumerate(validation.places):
         if index % ranks.world == ranks.rank:
-            rows, drawn = reader.read(places)
+            rows, blanks = reader.read(places)
             source = validation.sources.of(rows.ids)
             tensors = to_device(reader.micro_batch(places), ranks.device)
             of_segment = tensors["segment_ids"].cpu() + torch.from_numpy(rows.row_offsets[:-1])[:, None]
@@ -91,22 +91,21 @@ def _totals(step: TrainStep, validation: Validation, reader: RowReader, place: P
             sums, counts = step({**tensors, "objective_ids": pair}, num_objectives=pairs)
             totals[0] += sums.cpu()
             totals[1] += counts.cpu()
-            own = drawn.objective.astype(np.int64) * num_sources + source
-            num_bytes = blank_bytes(rows, drawn, reader.settings.token_classes.eos)
+            own = blanks.objective.astype(np.int64) * num_sources + source
+            num_bytes = blank_bytes(rows, blanks, reader.settings.token_classes.eos)
             totals[2] += torch.from_numpy(np.bincount(own, weights=num_bytes, minlength=pairs))
             place.beat()
     return ranks.sum(totals).numpy().reshape(3, step.num_objectives, num_sources)
 
 
-def blank_bytes(rows: RowBatch, drawn: Blanks, eos: int) -> np.ndarray:
+def blank_bytes(rows: RowBatch, blanks: Blanks, eos: int) -> np.ndarray:
     """UTF-8 bytes of each segment's blanks, float64 [N]: those of its text by the blanked share of its tokens.
 
-    rows, drawn: segments and their blanks; eos: its id, which does not stand for text.
+    rows, blanks: segments and their blanks; eos: its id, which does not stand for text.
     """
-    blanked = np.add.reduceat(drawn.spans[:, 1] - drawn.spans[:, 0], drawn.span_offsets[:-1])
     lengths, has_eos = np.diff(rows.offsets), rows.tokens[rows.offsets[1:] - 1] == eos
-    reaches_end = np.maximum.reduceat(drawn.spans[:, 1], drawn.span_offsets[:-1]) == lengths
-    return rows.num_bytes * (blanked - (has_eos & reaches_end)) / np.maximum(lengths - 1 - has_eos, 1)
+    reaches_end = np.maximum.reduceat(blanks.spans[:, 1], blanks.span_offsets[:-1]) == lengths
+    return rows.num_bytes * (blanks.tokens - (has_eos & reaches_end)) / np.maximum(lengths - 1 - has_eos, 1)
 
 
 def _places(opened: TokenStore, rows: int, micro_rows: int) -> list[RowPlaces]:

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import uuid
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,6 @@ from infra import storage
 from infra.errors import InfrastructureError, UserError
 from infra.storage import parquet
 from infra.storage.disk_cache import DiskCache
-from pipelines.feed import stored_blanks
 from pipelines.feed.micro_batches import RowReader, steps
 from pipelines.feed.order import BatchPlan
 from pipelines.store.format import TokenStore
@@ -173,14 +171,8 @@ def watched_s3(s3, monkeypatch):
 def test_the_second_epoch_of_a_store_on_s3_reads_nothing_from_s3(watched_s3, tmp_path, tiny_tokenizer):
     place, read = watched_s3
     made = small.store(tmp_path, tiny_tokenizer, root=place)
-    settings, config = small.settings_of(made, tiny_tokenizer)
-    key = stored_blanks.blanks_key(config, settings.mixture, seed=settings.seed, width=settings.width)
-    for shard in range(len(made.train.shards)):
-        stored_blanks.write_blanks(
-            made.url, made.train, shard, settings.mixture, settings.token_classes,
-            key=key, name="train", seed=settings.seed, epoch=0, width=settings.width,
-        )  # fmt: skip
-    settings = replace(settings, blanks_key=key)
+    settings = small.settings_of(made, tiny_tokenizer)
+    settings = small.store_blanks(made, settings)
     cache = DiskCache(str(tmp_path / "cache"), max_bytes=1 << 30)
     opened = TokenStore.open(made.url, cache=cache)
     plan = BatchPlan(tuple(opened.train.group_rows.tolist()), seed=5, micro_rows=1, micro_batches=1, window=3)

@@ -8,11 +8,13 @@ from helpers import small
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glm_model.layout import Ragged, expand
+from glm_model.layout import Marks, Ragged, expand
 from infra.errors import UserError
-from pipelines.blanks import ablations, draw
+from pipelines.blanks import ablations
+from pipelines.blanks.draw import draw_blanks
+from pipelines.blanks.form import RowLayout
 from pipelines.blanks.mixture import BlanksConfig, Mixture, resolve
-from pipelines.feed import examples
+from pipelines.feed.examples import lay_out
 from pipelines.ragged import Blanks, RowBatch
 
 CLASSES = small.golden_classes()
@@ -26,18 +28,18 @@ def rows() -> RowBatch:
 
 def drawn_with(rows: RowBatch, **config) -> tuple[Blanks, Mixture]:
     mixture = resolve(BlanksConfig(**{"mixture": "glm", **config}))
-    return draw.draw(mixture, rows, CLASSES, seed=3, epoch=0), mixture
+    return draw_blanks(mixture, rows, CLASSES, seed=3, epoch=0), mixture
 
 
 def shown(rows: RowBatch, drawn: Blanks, mixture: Mixture):
     each = replace(rows, row_offsets=np.arange(len(rows.ids) + 1))
-    return examples.lay_out(each, drawn, mixture, CLASSES, width=600, marks=MARKS, length=512)
+    return lay_out(each, drawn, small.golden_settings(mixture, width=600))
 
 
 def test_left_to_right_sorts_the_blanks_and_keeps_them(rows):
     mixture = resolve(BlanksConfig(mixture="glm", order="left_to_right"))
     free, _ = drawn_with(rows)
-    ordered = draw.draw(mixture, rows, CLASSES, seed=3, epoch=0)
+    ordered = draw_blanks(mixture, rows, CLASSES, seed=3, epoch=0)
     assert ordered.span_offsets.tolist() == free.span_offsets.tolist()
     for first, last in zip(free.span_offsets[:-1], free.span_offsets[1:], strict=True):
         assert ordered.spans[first:last].tolist() == sorted(free.spans[first:last].tolist())
@@ -48,7 +50,8 @@ def test_sentinels_are_the_authors():
     """Their worked example `sentinel_token, no shuffle`: the first blank plain, the others numbered."""
     tokens = np.array([1, 100, 101, 102, 103, 104, 10, 106, 107, 108, 109, 110, 111, 112, 10, 114])
     spans = np.array([[2, 4], [6, 7], [10, 13]])
-    numbered = ablations.sentinels(np.array([0, 3]), mask=2, sop=990, vocab_size=995, position=32)
+    layout = RowLayout(np.array([2]), MARKS, vocab_size=995, width=22, sequence_length=32)
+    numbered = ablations.number_blanks(np.array([0, 3]), layout)
     assert numbered.mask_ids.tolist() == [2, 995, 997]
     assert numbered.sop_ids.tolist() == [990, 996, 998]
     one = Ragged(tokens, np.array([0, 16]), spans, np.array([0, 3]), np.array([2]), np.array([0]), numbered)
@@ -60,7 +63,8 @@ def test_sentinels_are_the_authors():
 
 
 def test_more_blanks_than_sentinels_share_the_last():
-    numbered = ablations.sentinels(np.array([0, 130, 131]), mask=2, sop=3, vocab_size=1000, position=9)
+    layout = RowLayout(np.array([2]), Marks(3, 4, 0), vocab_size=1000, width=600, sequence_length=9)
+    numbered = ablations.number_blanks(np.array([0, 130, 131]), layout)
     last = 1000 + 2 * (ablations.NUM_SENTINELS - 1)
     assert numbered.mask_ids[[0, 1, 127, 128, 129, 130]].tolist() == [2, 1000, last, last, last, 2]
     assert numbered.sop_ids.max() == last + 1 == 1000 + ablations.extra_tokens(sentinels=True, noise=False) - 1
@@ -92,12 +96,12 @@ def test_noise_hides_its_share_of_what_is_read_and_nothing_that_is_predicted():
 
 def test_noise_is_other_noise_in_another_epoch_and_the_same_in_any_company(rows):
     mixture = resolve(BlanksConfig(mixture={"document": 1.0}, settings={"document": {"min_ratio": 1.0}}, noise=0.5))
-    same = draw.draw(mixture, rows, CLASSES, seed=3, epoch=0)
+    same = draw_blanks(mixture, rows, CLASSES, seed=3, epoch=0)
     alone = RowBatch(rows.tokens[: rows.offsets[1]], rows.offsets[:2], rows.ids[:1], rows.num_bytes[:1], np.arange(2))
-    its = draw.draw(mixture, alone, CLASSES, seed=3, epoch=0)
+    its = draw_blanks(mixture, alone, CLASSES, seed=3, epoch=0)
     assert np.array_equal(shown(rows, same, mixture).tokens[0], shown(alone, its, mixture).tokens[0])
     token = resolve(BlanksConfig(mixture="glm", noise=0.5))
-    first, second = (shown(rows, draw.draw(token, rows, CLASSES, seed=3, epoch=e), token) for e in (0, 1))
+    first, second = (shown(rows, draw_blanks(token, rows, CLASSES, seed=3, epoch=e), token) for e in (0, 1))
     assert not np.array_equal(first.tokens, second.tokens)
 
 
@@ -119,15 +123,15 @@ def test_masked_rows_hold_their_segments_in_place(lengths, seed):
     few = small.numbers(lengths, [bool(n % 2) for n in lengths], seed=seed % 1000)
     packed = replace(few, row_offsets=np.array([0, len(lengths)]))
     mixture = resolve(BlanksConfig(mixture={"masked_lm": 1.0}))
-    drawn = draw.draw(mixture, few, CLASSES, seed=seed, epoch=0)
+    drawn = draw_blanks(mixture, few, CLASSES, seed=seed, epoch=0)
     total = int(few.offsets[-1])
-    row = examples.lay_out(packed, drawn, mixture, CLASSES, width=total + 2, marks=MARKS, length=512)
+    row = lay_out(packed, drawn, small.golden_settings(mixture, width=total + 2))
     restored = np.where(row.loss_mask[0] == 1, row.targets[0], row.tokens[0])[:total]
     assert restored.tolist() == few.tokens.tolist()
     assert row.context_end[0, :total].tolist() == np.repeat(few.offsets[1:], np.diff(few.offsets)).tolist()
     assert row.tokens[0, total:].tolist() == [MARKS.pad] * 2
     with pytest.raises(ValueError, match="use a wider row"):
-        examples.lay_out(packed, drawn, mixture, CLASSES, width=total - 1, marks=MARKS, length=512)
+        lay_out(packed, drawn, small.golden_settings(mixture, width=total - 1))
 
 
 def test_what_cannot_be_combined_is_refused():

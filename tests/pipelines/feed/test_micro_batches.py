@@ -9,10 +9,10 @@ from helpers import small
 
 from glm_model.layout import Example, Marks, restore
 from pipelines.blanks.mixture import BlanksConfig, resolve
-from pipelines.feed import stored_blanks
 from pipelines.feed.examples import FeedSettings
 from pipelines.feed.micro_batches import RowReader, Step, fingerprint, make_micro_batches, steps
 from pipelines.feed.order import BatchPlan
+from pipelines.feed.stored_blanks import open_blanks
 from pipelines.ragged import Blanks, RowBatch
 from pipelines.token_classes import TokenClasses
 
@@ -24,7 +24,7 @@ def plan(tiny_store) -> BatchPlan:
 
 @pytest.fixture
 def reader(tiny_store, tiny_tokenizer) -> RowReader:
-    settings, _ = small.settings_of(tiny_store, tiny_tokenizer)
+    settings = small.settings_of(tiny_store, tiny_tokenizer)
     return RowReader(tiny_store.train, settings)
 
 
@@ -79,7 +79,7 @@ def test_a_steps_counts_are_those_of_its_micro_batches(reader, plan):
 
 
 def test_micro_batches_hold_the_planned_rows(tiny_store, reader, plan, tiny_tokenizer):
-    """Undone piece by piece: the tokens of the rows that the plan names, in the order of the plan."""
+    """Undone segment by segment: the tokens of the rows that the plan names, in the order of the plan."""
     places = plan.micro_batch(1, 2)
     micro = reader.micro_batch(places)
     assert micro.example.tokens.shape == (2, 160)
@@ -115,20 +115,17 @@ def test_padding_of_micro_batches(reader, plan):
 
 
 @pytest.mark.parametrize("mixture", ["glm", "glm_multi", "gpt"])
-def test_stored_plans_give_the_bytes_of_online_blanks(tmp_path, tiny_tokenizer, mixture):
+def test_stored_blanks_give_the_bytes_of_online_blanks(tmp_path, tiny_tokenizer, mixture):
     opened = small.store(tmp_path, tiny_tokenizer)
-    online, config = small.settings_of(opened, tiny_tokenizer, mixture=mixture)
-    key = stored_blanks.blanks_key(config, online.mixture, seed=online.seed, width=online.width)
-    for shard in range(2):
-        stored_blanks.write_blanks(
-            opened.url, opened.train, shard, online.mixture, online.token_classes,
-            key=key, name="train", seed=online.seed, epoch=0, width=online.width,
-        )  # fmt: skip
+    online = small.settings_of(opened, tiny_tokenizer, mixture=mixture)
+    settings = small.store_blanks(opened, online)
     plan = BatchPlan(tuple(opened.train.group_rows.tolist()), seed=1, micro_rows=4, micro_batches=2)
-    stored = RowReader(opened.train, replace(online, blanks_key=key))
-    # Two epochs: the first from plans, the second drawn; the same as drawing both.
+    stored = RowReader(opened.train, settings)
+    # Two epochs: the first from the files, the second drawn; the same as drawing both.
     assert run(stored, plan, 0, 8) == run(RowReader(opened.train, online), plan, 0, 8)
-    assert [epoch for (epoch, _), file in stored._plan_files.items() if file] == [0, 0]
+    for shard in range(2):
+        there = [open_blanks(opened.train, shard, settings, epoch=epoch) is not None for epoch in (0, 1)]
+        assert there == [True, False]
 
 
 def test_an_error_in_the_reader_surfaces_in_the_consumer(reader, plan):

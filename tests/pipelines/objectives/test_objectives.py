@@ -148,22 +148,29 @@ def test_the_number_of_token_blanks_has_the_moments_that_packing_reserves_for(ra
     assert abs(count.var() - variance[0]) < LEVEL * variance[0] * math.sqrt(3 / SEGMENTS)
 
 
-def test_count_moments_are_the_renewal_moments():
+def moments_of(targets: list[int], **settings) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance of the blanks of segments of which so many tokens are to be blanked: all of their text."""
+    rows = small.numbers(targets, [False] * len(targets))
+    batch = SegmentBatch(rows.tokens, rows.offsets, rows.ids, CLASSES)
+    return token.blank_moments(batch, token.Config(ratio=1.0, **settings))
+
+
+def test_blank_moments_are_the_renewal_moments():
     """Against a plain simulation of lengths, and against the exact values of a tiny case."""
     p = token.length_probabilities(2.0, 3)
-    mean, variance = token._count_moments(3, 2.0, 3)
+    mean, variance = moments_of([1, 2, 3], mean_length=2.0, max_length=3)
     # Sum reaches 1 with the first length; it reaches 2 with the first unless that is 1; 3 by hand likewise.
     two, three = 1 + p[1], 1 + p[1] * (1 + p[1]) + p[2]
-    assert mean.tolist() == pytest.approx([0, 1, two, three])
-    assert variance[1] == pytest.approx(0)
-    assert variance[2] == pytest.approx(p[1] * (1 - p[1]))
+    assert mean.tolist() == pytest.approx([1, two, three])
+    assert variance[0] == pytest.approx(0)
+    assert variance[1] == pytest.approx(p[1] * (1 - p[1]))
     rng = np.random.default_rng(5)
     lengths = rng.choice(40, (20_000, 60), p=token.length_probabilities(3.0, 39))
-    mean, variance = token._count_moments(76, 3.0, 39)
-    for target in (1, 5, 20, 76):
+    targets = [1, 5, 20, 76]
+    for target, mean, variance in zip(targets, *moments_of(targets), strict=True):
         count = (np.cumsum(lengths, axis=1) < target).sum(axis=1) + 1
-        assert abs(count.mean() - mean[target]) <= LEVEL * math.sqrt(variance[target] / 20_000)
-        assert abs(count.var() - variance[target]) <= LEVEL * variance[target] * math.sqrt(3 / 20_000)
+        assert abs(count.mean() - mean) <= LEVEL * math.sqrt(variance / 20_000)
+        assert abs(count.var() - variance) <= LEVEL * variance * math.sqrt(3 / 20_000)
 
 
 def test_token_blanks_leave_something_to_read_in_short_segments():

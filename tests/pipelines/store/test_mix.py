@@ -64,7 +64,7 @@ def test_a_mix_is_a_store_that_reads_its_members_rows(stores, tmp_path, tiny_tok
     assert both.row_tokens == pytest.approx(
         sum(w * one.train.tokens / one.train.rows for w, one in zip((0.75, 0.25), stores, strict=True))
     )
-    settings, _ = small.settings_of(both, tiny_tokenizer)
+    settings = small.settings_of(both, tiny_tokenizer)
     plan = BatchPlan(
         tuple(both.train.group_rows.tolist()), seed=5, micro_rows=2, micro_batches=2, window=2, parts=both.parts
     )
@@ -87,7 +87,7 @@ def test_validation_takes_rows_of_each_member_in_turn(stores, tmp_path, tiny_tok
     from workflows.training.validation import validation_of
 
     both = mixed(stores, tmp_path, 3, 1)
-    settings, _ = small.settings_of(both, tiny_tokenizer, split="validation")
+    settings = small.settings_of(both, tiny_tokenizer, split="validation")
     (places,) = validation_of(both, settings, "one", rows=4, micro_rows=4).places
     of = [both.validation.base(both.validation.group_places[group][0]) for group in places.group]
     assert of == [stores[0].url, stores[1].url] * 2

@@ -12,9 +12,9 @@ from pipelines.views.export import export
 
 @pytest.mark.parametrize("rows", [None, 3])
 def test_exported_rows_are_those_of_training(tiny_store, tiny_tokenizer, tmp_path, rows):
-    settings, config = small.settings_of(tiny_store, tiny_tokenizer)
+    settings = small.settings_of(tiny_store, tiny_tokenizer)
     place = str(tmp_path / "examples.parquet")
-    written = export(tiny_store, tiny_store.train, tiny_tokenizer, config, place, epoch=2, rows=rows)
+    written = export(tiny_store.train, settings, place, epoch=2, rows=rows)
     assert written == (rows or tiny_store.train.rows)
     table = pq.read_table(place)
     reader = RowReader(tiny_store.train, settings)

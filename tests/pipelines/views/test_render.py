@@ -4,32 +4,33 @@ import re
 from html.parser import HTMLParser
 
 import numpy as np
+from helpers import small
 
+from glm_model.layout import Marks
+from glm_model.tokenizer import Tokenizer
 from pipelines.blanks.mixture import BlanksConfig, resolve
-from pipelines.feed import examples
+from pipelines.feed.examples import FeedSettings
 from pipelines.ragged import Blanks, RowBatch
 from pipelines.token_classes import TokenClasses
 from pipelines.views import render
-from pipelines.views.render import Shown
+from pipelines.views.render import ExampleView
 
 
-def shown_by_hand(tokenizer, text: str, spans: list[list[int]]) -> Shown:
-    """One segment under blanks given by hand, through the same code as `examples`."""
-    from glm_model.layout import Marks, expand
-
+def view_by_hand(tokenizer: Tokenizer, text: str, spans: list[list[int]]) -> ExampleView:
+    """One segment under blanks given by hand."""
     special = tokenizer.special
     tokens = np.array([special.cls, *tokenizer.encode(text), special.eos])
     rows = RowBatch(tokens, np.array([0, len(tokens)]), np.array([255], np.uint64), np.array([1]), np.array([0, 1]))
-    drawn = Blanks(np.zeros(1, np.uint8), np.array(spans), np.array([0, len(spans)]))
-    mixture = resolve(BlanksConfig(mixture="glm"))
-    ragged = examples.ragged(rows, drawn, mixture, TokenClasses.of(tokenizer), sop=tokenizer.special.sop, length=512)
+    blanks = Blanks(np.zeros(1, np.uint8), np.array(spans), np.array([0, len(spans)]))
     marks = Marks(special.sop, special.eop, special.pad)
-    example = expand(ragged, np.array([0, 1]), width=len(tokens) + 2 * len(spans), marks=marks)
-    return render._shown("token", rows, drawn, example, tokenizer)
+    mixture = resolve(BlanksConfig(mixture="glm"))
+    settings = FeedSettings("train", mixture, TokenClasses.of(tokenizer), marks, 0, 100, 512, None)
+    (view,) = render.view_segments(rows, blanks, [0], settings, tokenizer)
+    return view
 
 
 def test_an_example_is_shown_whole(tiny_tokenizer):
-    assert shown_by_hand(tiny_tokenizer, "the cat sat on a mat.", [[5, 7], [2, 3]]) == Shown(
+    assert view_by_hand(tiny_tokenizer, "the cat sat on a mat.", [[5, 7], [2, 3]]) == ExampleView(
         objective="token",
         segment_id="00000000000000ff",
         context=[("the", None), ("cat", 2), ("sat on", None), ("a mat", 1), (".", None)],
@@ -45,15 +46,21 @@ def test_an_example_is_shown_whole(tiny_tokenizer):
 
 
 def test_examples_come_from_the_store_and_from_every_objective(tiny_store, tiny_tokenizer):
-    config = BlanksConfig(seed=3)
-    shown = render.examples(tiny_store, tiny_store.train, tiny_tokenizer, config, count=6)
-    assert [s.objective for s in shown] == ["token", "token", "sentence", "sentence", "document"]  # the group holds one
+    settings = small.settings_of(tiny_store, tiny_tokenizer, seed=3)
+    views = render.view_examples(tiny_store.train, settings, tiny_tokenizer, count=6)
+    assert [view.objective for view in views] == [
+        "token",
+        "token",
+        "sentence",
+        "sentence",
+        "document",
+    ]  # the group holds one
     rows = tiny_store.train.read_group(0)
     by_id = {
         f"{int(i):016x}": tiny_tokenizer.decode(rows.tokens[a:b])
         for i, a, b in zip(rows.ids, rows.offsets[:-1], rows.offsets[1:], strict=True)
     }
-    for example in shown:
+    for example in views:
         # Put together again the parts are the text (WordPiece forgets where spaces were).
         text = "".join(part for part, _ in example.context)
         assert re.sub(r"\s", "", text) == re.sub(r"\s", "", by_id[example.segment_id])
@@ -61,8 +68,8 @@ def test_examples_come_from_the_store_and_from_every_objective(tiny_store, tiny_
         assert sorted(numbers) == list(range(1, len(example.pieces) + 1))
         assert {number: part for part, number in example.context if number} == dict(enumerate(example.pieces, start=1))
         assert len(example.tokens) == len(example.position_ids) == len(example.block_position_ids)
-    assert render.examples(tiny_store, tiny_store.train, tiny_tokenizer, config, count=6) == shown
-    assert len(render.examples(tiny_store, tiny_store.train, tiny_tokenizer, config, count=2)) == 2
+    assert render.view_examples(tiny_store.train, settings, tiny_tokenizer, count=6) == views
+    assert len(render.view_examples(tiny_store.train, settings, tiny_tokenizer, count=2)) == 2
 
 
 class Page(HTMLParser):
@@ -102,11 +109,12 @@ def parsed(page: str) -> Page:
 
 
 def test_a_page_stands_alone(tiny_store, tiny_tokenizer):
-    shown = render.examples(tiny_store, tiny_store.train, tiny_tokenizer, BlanksConfig(), count=6)
-    page = render.html(shown, title="What a run is asked")
+    settings = small.settings_of(tiny_store, tiny_tokenizer)
+    views = render.view_examples(tiny_store.train, settings, tiny_tokenizer, count=6)
+    page = render.html(views, title="What a run is asked")
     reader = parsed(page)
     assert reader.tags.count("section") == 6
-    assert reader.tags.count("mark") == sum(len(s.pieces) for s in shown)
+    assert reader.tags.count("mark") == sum(len(view.pieces) for view in views)
     assert not {"script", "link", "img"} & set(reader.tags)
     assert not {"src", "href", "onclick"} & reader.attributes
     assert "url(" not in page
@@ -117,8 +125,8 @@ def test_a_page_stands_alone(tiny_store, tiny_tokenizer):
 
 def test_text_cannot_break_the_page():
     evil = "<script>alert('x')</script> & </section>"
-    shown = Shown(evil, "0", [(evil, None), (evil, 1), ("", 2)], [evil, ""], [evil], [0], [0], 1)
-    page = render.html([shown], title=evil)
+    view = ExampleView(evil, "0", [(evil, None), (evil, 1), ("", 2)], [evil, ""], [evil], [0], [0], 1)
+    page = render.html([view], title=evil)
     reader = parsed(page)
     assert "script" not in reader.tags
     assert reader.tags.count("section") == 1

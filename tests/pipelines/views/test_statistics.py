@@ -3,7 +3,7 @@
 import numpy as np
 from helpers import small
 
-from pipelines.blanks import draw
+from pipelines.blanks.draw import draw_blanks
 from pipelines.blanks.mixture import BlanksConfig, resolve
 from pipelines.ragged import Blanks
 from pipelines.views.statistics import histograms
@@ -13,9 +13,9 @@ CLASSES = small.golden_classes()
 
 def test_counted_by_hand():
     rows = small.numbers([10, 20], [False, True])
-    drawn = Blanks(np.array([0, 0], np.uint8), np.array([[1, 3], [5, 6], [2, 4]]), np.array([0, 2, 3]))
+    blanks = Blanks(np.array([0, 0], np.uint8), np.array([[1, 3], [5, 6], [2, 4]]), np.array([0, 2, 3]))
     mixture = resolve(BlanksConfig(mixture="glm"))
-    lengths, numbers, share = histograms(mixture, rows, drawn, CLASSES)
+    lengths, numbers, share = histograms(mixture, rows, blanks, CLASSES)
     assert (lengths.title, lengths.labels, lengths.count) == (
         "token: length of a blank, in tokens",
         ["1", "2", "3+"],
@@ -32,8 +32,8 @@ def test_counted_by_hand():
 def test_observed_is_near_theory_in_long_segments():
     rows = small.numbers([500] * 400, [False] * 400)
     mixture = resolve(BlanksConfig(mixture="glm"))
-    drawn = draw.draw(mixture, rows, CLASSES, seed=1, epoch=0)
-    lengths = histograms(mixture, rows, drawn, CLASSES)[0]
+    blanks = draw_blanks(mixture, rows, CLASSES, seed=1, epoch=0)
+    lengths = histograms(mixture, rows, blanks, CLASSES)[0]
     assert lengths.theory is not None
     assert abs(lengths.theory.sum() - 1) < 1e-12
     assert np.abs(lengths.observed - lengths.theory).max() < 5 * np.sqrt(0.25 / lengths.count)
@@ -42,7 +42,7 @@ def test_observed_is_near_theory_in_long_segments():
 def test_one_blank_a_segment_is_shown_by_its_share_alone():
     rows = small.numbers([100] * 50, [False] * 50)
     mixture = resolve(BlanksConfig(mixture="gpt"))
-    drawn = draw.draw(mixture, rows, CLASSES, seed=1, epoch=0)
-    (share,) = histograms(mixture, rows, drawn, CLASSES)
+    blanks = draw_blanks(mixture, rows, CLASSES, seed=1, epoch=0)
+    (share,) = histograms(mixture, rows, blanks, CLASSES)
     assert share.title == "document: blanked share of the text"
     assert share.observed.tolist() == [0.0] * 19 + [1.0]

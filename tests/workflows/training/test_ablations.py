@@ -28,7 +28,7 @@ ABLATIONS = {
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_an_ablation_trains_on_the_store_that_is_there(tiny_store, tiny_tokenizer, name):
     blanks, block_positions = ABLATIONS[name]
-    settings, _ = small.settings_of(tiny_store, tiny_tokenizer, **{"mixture": "glm", **blanks})
+    settings = small.settings_of(tiny_store, tiny_tokenizer, **{"mixture": "glm", **blanks})
     recipe = Recipe(
         blanks=BlanksConfig(**{"mixture": "glm", **blanks}),
         model=ModelConfig(size="tiny", dropout=0.0, block_positions=block_positions),

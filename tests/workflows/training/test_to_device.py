@@ -23,7 +23,7 @@ def plan(tiny_store) -> BatchPlan:
 
 @pytest.fixture
 def reader(tiny_store, tiny_tokenizer) -> RowReader:
-    settings, _ = small.settings_of(tiny_store, tiny_tokenizer)
+    settings = small.settings_of(tiny_store, tiny_tokenizer)
     return RowReader(tiny_store.train, settings)
 
 

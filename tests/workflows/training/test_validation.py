@@ -11,6 +11,7 @@ from helpers import small
 from glm_model import GLM, GLMConfig
 from glm_model.train import TrainStep
 from pipelines.corpus.clean import CleanConfig
+from pipelines.feed.examples import draw_epoch
 from pipelines.ragged import Blanks, RowBatch
 from pipelines.store import format
 from pipelines.store import shards as tokens
@@ -75,7 +76,7 @@ def unigram(probabilities: dict[int, float], *, num_objectives: int = 1) -> Trai
 
 
 def asked(opened: format.TokenStore, tokenizer, *, rows: int = 99, micro_rows: int = 2, **config) -> Validation:
-    settings, _ = small.settings_of(opened, tokenizer, split="validation", **config)
+    settings = small.settings_of(opened, tokenizer, split="validation", **config)
     return validation_of(opened, settings, config.get("mask_tokens", "task"), rows=rows, micro_rows=micro_rows)
 
 
@@ -114,8 +115,8 @@ def test_a_part_of_a_text_has_its_share_of_the_bytes(two_texts, tiny_tokenizer):
     half = {"document": {"min_ratio": 0.5, "suffix_share": 0.0}}
     given = asked(two_texts, tiny_tokenizer, mixture={"document": 1.0}, settings=half)
     rows = two_texts.validation.read_group(0)
-    drawn = given.blanks._group(0, 0)[1]
-    sizes = {int(n): int(end - start) for n, (start, end) in zip(np.diff(rows.offsets), drawn.spans, strict=True)}
+    blanks = draw_epoch(rows, given.blanks.settings, 0)
+    sizes = {int(n): int(end - start) for n, (start, end) in zip(np.diff(rows.offsets), blanks.spans, strict=True)}
     long, short = sizes[9], sizes[5]
     metrics = measure(unigram({}), given)
     expected = (long + 1 + short + 1) * 6 / (23 * long / 7 + 7 * short / 3)
@@ -160,13 +161,14 @@ def test_a_mixture_is_told_per_objective_and_by_its_shares(tiny_store, tiny_toke
     mixture = given.blanks.settings.mixture
     targets, num_bytes, text_targets, text_bytes = dict.fromkeys(mixture.names, 0), {}, 0, 0
     for group in range(len(tiny_store.validation.group_rows)):
-        rows, drawn = given.blanks._group(0, group)
+        rows = tiny_store.validation.read_group(group)
+        blanks = draw_epoch(rows, given.blanks.settings, 0)
         for i in range(len(rows.ids)):
             segment = rows.tokens[rows.offsets[i] : rows.offsets[i + 1]]
             has_eos = segment[-1] == tiny_tokenizer.special.eos
             length = len(segment) - 1 - has_eos
-            name = mixture.names[drawn.objective[i]]
-            spans = drawn.spans[drawn.span_offsets[i] : drawn.span_offsets[i + 1]]
+            name = mixture.names[blanks.objective[i]]
+            spans = blanks.spans[blanks.span_offsets[i] : blanks.span_offsets[i + 1]]
             blanked = sum(min(end, length + 1) - start for start, end in spans)
             targets[name] += sum(end - start + 1 for start, end in spans)
             num_bytes[name] = num_bytes.get(name, 0) + rows.num_bytes[i] * blanked / length
