@@ -35,7 +35,12 @@ def main() -> None:
     from pipelines.config import DataConfig, TokenizerConfig
     from pipelines.corpus.reading import read_documents
     from pipelines.corpus.sources import Source, list_inputs
-    from pipelines.prepare import prepare
+    from pipelines.prepare import preparation_of, prepare
+    from pipelines.stages import Runner
+    from pipelines.store.format import TokenStore
+
+    def make(config: DataConfig) -> TokenStore:
+        return prepare(preparation_of(config, BlanksConfig("glm")), Runner())
 
     source = Source(options.reader, options.source)
     texts = [item.text for file in list_inputs([source]) for item in read_documents(file) if hasattr(item, "text")]
@@ -48,7 +53,7 @@ def main() -> None:
     idle_rate = (_tree_cpu_s(here) - before) / _IDLE_S
     runs: dict[str, list[float]] = {"bare": [], "tokenizer": [], "prepare": [], "wall": []}
     with tempfile.TemporaryDirectory(prefix="glm-benchmark-") as folder:  # workers load their libraries
-        prepare(_one_file(folder, options.vocabulary), BlanksConfig("glm"), progress=lambda *stage: stage[1])
+        make(_one_file(folder, options.vocabulary))
     store = config = None
     for _ in range(options.repeats):
         tokenizer = Tokenizer.load(options.vocabulary)
@@ -60,13 +65,13 @@ def main() -> None:
         root = tempfile.mkdtemp(prefix="glm-benchmark-")
         config = DataConfig(sources=[source], root=root, tokenizer=TokenizerConfig(url=options.vocabulary))
         before, started_at = _tree_cpu_s(here), time.perf_counter()
-        store = prepare(config, BlanksConfig("glm"), progress=lambda *stage: stage[1])
+        store = make(config)
         runs["wall"].append(time.perf_counter() - started_at)
         runs["prepare"].append(_tree_cpu_s(here) - before - idle_rate * runs["wall"][-1])
         shutil.rmtree(root)
     assert store is not None
     assert config is not None
-    worker_uss = _peak_worker_mib(here, lambda: prepare(config, BlanksConfig("glm"), progress=lambda *stage: stage[1]))
+    worker_uss = _peak_worker_mib(here, lambda: make(config))
     shutil.rmtree(config.root)
     connect.shutdown(joined)
     medians = {name: statistics.median(values) for name, values in runs.items()}

@@ -25,8 +25,9 @@ from infra.config import Count
 from pipelines.blanks.mixture import BlanksConfig
 from pipelines.config import DataConfig, TokenizerConfig
 from pipelines.corpus.sources import Source
-from pipelines.prepare import prepare
+from pipelines.prepare import preparation_of, prepare
 from pipelines.selection.select import SelectConfig
+from pipelines.stages import Runner
 
 _WORDS, _FILE_BYTES = 100, 20_000_000  # words of a document: about 500 bytes
 
@@ -48,7 +49,7 @@ def main() -> None:
             unit_bytes=Count(16_000_000),
         )
         with _Watch() as watch:
-            store = prepare(config, BlanksConfig("glm"), progress=lambda *stage: stage[1])
+            store = prepare(preparation_of(config, BlanksConfig("glm")), Runner())
         figures = (size / 1e6, watch.seconds, size / 1e6 / watch.seconds, watch.driver_mib, watch.worker_mib)
         dropped = {reason: n for source in store.manifest["sources"] for reason, n in source["dropped"].items()}
         print("{:>10,} {:>7.1f} {:>7.1f} {:>6.2f} {:>11.0f} {:>11.0f}".format(count, *figures), dropped, flush=True)

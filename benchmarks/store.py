@@ -27,8 +27,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipelines.blanks.mixture import resolve
-
 os.environ["RAYON_NUM_THREADS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
@@ -41,25 +39,26 @@ from infra import storage
 from infra.errors import UserError
 from infra.storage import parquet
 from pipelines.blanks.draw import draw_rows
-from pipelines.blanks.mixture import BlanksConfig
+from pipelines.blanks.mixture import BlanksConfig, resolve
 from pipelines.config import DataConfig
-from pipelines.corpus import units as text
 from pipelines.corpus.clean import CleanConfig, clean
+from pipelines.corpus.records import Unit, buckets_of
 from pipelines.corpus.sources import Source, group_inputs, list_inputs
+from pipelines.corpus.units import clean_files, documents_url
 from pipelines.document import content_key
-from pipelines.selection import contamination, near_duplicates
+from pipelines.selection import near_duplicates
+from pipelines.selection.contamination import EvaluationSet, read_entries
+from pipelines.selection.dropped import SelectedText
+from pipelines.selection.window_index import WindowIndex, find_shared
 from pipelines.store import format
-from pipelines.store import shards as tokens
+from pipelines.store.held_out import Cuts
+from pipelines.store.shards import ShardJob, ShardSettings, assign_buckets, build_shard, tokenizer_of
 
 TEXT_CHARACTERS = 200  # fewer are no text but a title, of which a wiki has many
 ENTRY_EVERY, ENTRY_CHARACTERS = 50, 500  # evaluation entries made of the texts
 PEERS = Path(__file__).with_name("peers.py")
-READS = (
-    "read",
-    "read, all columns",
-    "mds",
-    "mds by index",
-)  # measured in Mtok per CPU second, the others in CPU seconds
+# Measured in Mtok per CPU second, the others in CPU seconds.
+READS = ("read", "read, all columns", "mds", "mds by index")
 
 Runs = dict[str, list[float]]  # what was measured, by contender
 
@@ -67,8 +66,8 @@ Runs = dict[str, list[float]]  # what was measured, by contender
 class Corpus(NamedTuple):
     """Cleaned text in Parquet, and the same texts in memory."""
 
-    url: str
-    pieces: list[dict[str, Any]]
+    text: SelectedText
+    units: list[Unit]
     texts: list[str]
     num_bytes: int
 
@@ -124,38 +123,29 @@ def main() -> None:
 
 def read_corpus(source: Source, url: str) -> Corpus:
     """Read raw files once, without cleaning."""
-    units = group_inputs(list_inputs([source]), int(DataConfig().unit_bytes))
-    records = [
-        record
-        for number, files in enumerate(units)
-        for record in text.clean_files(files, CleanConfig(preset="off"), storage.join(url, f"unit-{number:05d}"))
+    tasks = group_inputs(list_inputs([source]), int(DataConfig().unit_bytes))
+    units = [
+        unit
+        for number, files in enumerate(tasks)
+        for unit in clean_files(files, CleanConfig(preset="off"), storage.join(url, f"unit-{number:05d}"))
     ]
-    pieces = [
-        {"unit": record["path"], "digest": record["digest"], "source": record["source"], **piece}
-        for record in records
-        for piece in record["pieces"]
-    ]
-    tables = [pq.read_table(f"{url}/{record['path']}.parquet", columns=["text"]) for record in records]
+    tables = [pq.read_table(documents_url(url, unit.path), columns=["text"]) for unit in units]
     texts = pa.concat_tables(tables)["text"].to_pylist()
-    return Corpus(url, pieces, texts, sum(record["num_bytes"] for record in records))
+    return Corpus(SelectedText(url, None), units, texts, sum(unit.num_bytes for unit in units))
 
 
 def write_store(corpus: Corpus, url: str) -> format.Split:
     """All texts as training shards of the default shape, packed for the token objective."""
     config = DataConfig()
-    settings = tokens.ShardSettings(
+    settings = ShardSettings(
         config.sequence_length, config.row_width, config.rows_per_group, {"mixture": "glm", "settings": {}}
     )
-    tokens.tokenizer_of.cache_clear()
-    assigned = tokens.assign_pieces(corpus.pieces, shard_bytes=int(config.shard_bytes), seed=config.seed)
-    places = {"tails": {}, "text_url": corpus.url, "store_url": url, "settings": settings}
-    everything = {piece["source"]: (0, (1 << 64) - 1) for piece in corpus.pieces}
-    records = [
-        tokens.build_shard(f"shard-{number:05d}", "train", pieces, everything, **places)
-        for number, pieces in enumerate(assigned)
-    ]
-    shards = [format.shard_of(record["shard"]) for record in records]
-    return format.Split(url, shards, format.token_dtype(tokens.tokenizer_of(url)[0].vocab_size))
+    tokenizer_of.cache_clear()
+    cuts = Cuts({"train": {unit.source: (0, (1 << 64) - 1) for unit in corpus.units}}, tails={})
+    assigned = assign_buckets(buckets_of(corpus.units), shard_bytes=int(config.shard_bytes), seed=config.seed)
+    jobs = [ShardJob("train", f"shard-{number:05d}", buckets) for number, buckets in enumerate(assigned)]
+    shards = [build_shard(job, cuts, settings, text=corpus.text, store_url=url).shard for job in jobs]
+    return format.Split(url, shards, format.token_dtype(tokenizer_of(url)[0].vocab_size))
 
 
 def bare(texts: list[str], vocabulary: str) -> float:
@@ -188,7 +178,7 @@ def store_values(split: format.Split) -> dict[str, float]:
     """Size, and how full the rows are once the blanks of the token objective are laid out (epoch 0)."""
     mixture = resolve(BlanksConfig(mixture="glm"))
     width, length = DataConfig().row_width, DataConfig().sequence_length
-    vocabulary = tokens.tokenizer_of(split.url)[1]
+    vocabulary = tokenizer_of(split.url)[1]
     used = redrawn = 0
     for group in range(len(split.group_rows)):
         rows = split.read_group(group)
@@ -226,7 +216,7 @@ def peers(python: str, corpus: Corpus, split: format.Split, copies: int, folder:
 
         def tokenise() -> float:
             with tempfile.TemporaryDirectory(dir=folder) as out:
-                done = _peer(python, "datatrove", corpus.url, f"{split.url}/tokenizer.json", out)
+                done = _peer(python, "datatrove", corpus.text.url, f"{split.url}/tokenizer.json", out)
             assert done["tokens"] > 0.9 * split.tokens, "datatrove has the same texts"
             return done["cpu_s"]
 
@@ -268,7 +258,7 @@ def stage_contenders(corpus: Corpus, folder: str) -> dict[str, Callable[[], floa
     index = _evaluation_index(corpus, f"{folder}/entries.jsonl")
     found["exact duplicates"] = lambda: _cpu_s(exact)
     found["near duplicates"] = batched(near_duplicates.signatures)
-    found["decontamination"] = batched(lambda documents: contamination.contaminated(documents, index))
+    found["decontamination"] = batched(lambda documents: find_shared(documents, index))
     return found
 
 
@@ -304,12 +294,12 @@ def _peer(python: str, *arguments: str) -> dict[str, Any]:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def _evaluation_index(corpus: Corpus, path: str) -> contamination.Index:
+def _evaluation_index(corpus: Corpus, path: str) -> WindowIndex:
     """Entries made of some texts written backwards: ordinary in size and letters, found nowhere."""
     with open(path, "w") as file:
         for document in corpus.texts[::ENTRY_EVERY]:
             file.write(json.dumps({"text": document[:ENTRY_CHARACTERS][::-1]}) + "\n")
-    return contamination.read_entries([contamination.EvaluationSet("jsonl", path)]).index
+    return read_entries([EvaluationSet("jsonl", path)]).index
 
 
 def _print(runs: Runs, stages: Runs, values: dict[str, float], ratios: dict[str, float], num_bytes: int) -> None:

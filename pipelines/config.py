@@ -1,6 +1,4 @@
-"""What decides a token store: its configuration, and the names (keys of inputs and settings) of what is made from
-it.
-"""
+"""The settings that decide a token store, and their checks."""
 
 from dataclasses import dataclass, field
 
@@ -16,21 +14,21 @@ from pipelines.selection.select import SelectConfig
 from pipelines.store.mix import Member
 from pipelines.store.tokenizer_training import TokenizerTraining
 
+_SIZES = (("M", 10**6), ("k", 10**3))  # as counts are written in recipes
+
 
 @dataclass
 class TokenizerConfig:
     url: str | None = None
-    """A tokenizer.json, a BERT vocab.txt, or GPT-2's vocab.json + merges.txt: a local path or a URL. None: train
-    one.
-    """
+    """A tokenizer.json, a BERT vocab.txt, or GPT-2's vocab.json + merges.txt: path or URL. Default: one is trained."""
     train: TokenizerTraining = field(default_factory=TokenizerTraining)
-    """How to train one on the corpus when no url is given."""
+    """How to train a tokenizer on the corpus when no url is given."""
 
 
 @dataclass
 class DataConfig:
     sources: list[Source] = field(default_factory=list)
-    """Where raw text comes from: a list of {reader, url}, with optional name and options."""
+    """Where raw text comes from: a list of {reader, url}, with an optional name and options."""
     root: str = "./runs/data"
     """Folder or URL for everything that preparation makes: cleaned text, tokenizers, stores."""
     store: str | None = None
@@ -40,34 +38,34 @@ class DataConfig:
     clean: CleanConfig = field(default_factory=CleanConfig)
     """Which documents are repaired or dropped."""
     select: SelectConfig = field(default_factory=SelectConfig)
-    """Which documents are left out: duplicates, evaluation sets, your list."""
+    """Which documents are left out: duplicates, texts of evaluation sets, those on your list."""
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     sequence_length: int = 512
-    """Longest segment in tokens, [CLS] and eos included. It needs position tables of at least this size."""
+    """Maximum number of tokens of a segment, [CLS] and eos included. The model's position tables must be as large."""
     row_width: int = 8192
-    """Positions of a packed row."""
+    """Number of positions in a packed row."""
     rows_per_group: int = 64
-    """Rows of a Parquet row group: what is read and decoded at once."""
+    """Number of rows in a Parquet row group: what is read and decoded at once."""
     validation_fraction: float = 0.005
-    """Share of the documents that is held out to watch training, chosen by a hash of their content."""
+    """Share of the documents that is held out for validation, chosen by a hash of their content."""
     test_fraction: float = 0.005
-    """Share of the documents that is held out for good; of sources of 64 documents and more."""
+    """Share of the documents that is held out as a test set, from sources of at least 64 documents."""
     validation_tokens: Count = Count(50_000)
-    """Held out at least, by estimate, where the corpus allows."""
+    """Minimum number of tokens in the validation split, by estimate, where the corpus allows."""
     unit_bytes: Count = Count(16_000_000)
-    """Raw text that one task reads and cleans."""
+    """Bytes of raw text that one task reads and cleans."""
     max_malformed: float = 0.01
-    """Share of a source's records that may be malformed (broken lines, not text); more end the preparation."""
+    """Share of a source's records that may be malformed (broken lines, not text); if more are, preparation stops."""
     shard_bytes: Count = Count(64_000_000)
-    """Cleaned text that one shard holds."""
+    """Bytes of cleaned text in one shard."""
     plan_epochs: int = 1
-    """Epochs whose blanks are drawn in advance; the others are drawn while training, with the same result."""
+    """Number of epochs whose blanks are drawn in advance; others are drawn while training, with the same result."""
     seed: int = 1234
-    """Decides how documents are shuffled into shards."""
+    """Random seed for shuffling documents into shards."""
     cache: str | None = None
-    """Folder of each training machine that keeps what is read of a store on S3 and the like; default: nothing is."""
+    """Folder on each training machine that keeps what is read of a remote store. Default: nothing is kept."""
     cache_bytes: Count = Count(100_000_000_000)
-    """Most that the folder holds; less than the store is of little use."""
+    """Maximum size of that folder; a cache smaller than the store is of little use."""
 
 
 def check(config: DataConfig, blanks_config: BlanksConfig) -> None:
@@ -86,33 +84,51 @@ def check(config: DataConfig, blanks_config: BlanksConfig) -> None:
             raise UserError(
                 f"data.root={config.root} lies inside the source {source.url}",
                 why="what preparation writes there would be read as text the next time",
-                try_="a data.root beside the source",
+                try_="choose a data.root beside the source",
             )
     if config.cache and not storage.is_local(config.cache):
-        raise UserError(f"data.cache={config.cache} is on another machine", try_="a folder on a disk of each worker's")
+        raise UserError(
+            f"data.cache={config.cache} is on another machine",
+            try_="name a folder on a disk that every training machine has",
+        )
     for name, least in (("unit_bytes", 1), ("shard_bytes", 1), ("rows_per_group", 1), ("plan_epochs", 0)):
-        if getattr(config, name) < least:
-            raise UserError(f"data.{name}={getattr(config, name)} is below {least}")
-    if config.tokenizer.train.sample_bytes < 1:
-        raise UserError("data.tokenizer.train.sample_bytes=0 is below 1", try_="30M, the default")
+        _check_least(f"data.{name}", getattr(config, name), least, default=getattr(DataConfig, name))
+    training = config.tokenizer.train
+    _check_least("data.tokenizer.train.sample_bytes", training.sample_bytes, 1, default=TokenizerTraining.sample_bytes)
     if not 0 <= config.max_malformed <= 1:
-        raise UserError(f"data.max_malformed={config.max_malformed:g} is outside [0, 1]")
+        raise UserError(
+            f"data.max_malformed must be from 0 to 1, got {config.max_malformed:g}",
+            try_=f"--data.max_malformed={DataConfig.max_malformed} (the default)",
+        )
     if config.sequence_length < 8:
         raise UserError(
-            f"data.sequence_length={config.sequence_length} leaves no room for text",
-            try_="at least 8; the paper uses 512",
+            f"data.sequence_length must be at least 8, got {config.sequence_length}",
+            why="a shorter segment leaves no room for text",
+            try_="--data.sequence_length=512, as in the paper",
         )
     if config.row_width < config.sequence_length + 2:
         raise UserError(
             f"data.row_width={config.row_width} cannot hold a segment of data.sequence_length={config.sequence_length}",
-            try_=f"data.row_width={4 * config.sequence_length}",
+            try_=f"--data.row_width={4 * config.sequence_length}",
         )
     for name in ("validation_fraction", "test_fraction"):
         if not 0 <= getattr(config, name) < 1:
-            raise UserError(f"data.{name}={getattr(config, name)} is outside [0, 1)")
+            raise UserError(
+                f"data.{name} must be at least 0 and below 1, got {getattr(config, name)}",
+                try_=f"--data.{name}={getattr(DataConfig, name)} (the default)",
+            )
     if config.validation_fraction + config.test_fraction >= 1:
-        raise UserError("data.validation_fraction and data.test_fraction leave nothing to train on")
+        raise UserError(
+            "data.validation_fraction and data.test_fraction leave nothing to train on",
+            try_="lower them: by default each is 0.005",
+        )
     mixture.resolve(blanks_config)
+
+
+def _check_least(key: str, value: int, least: int, *, default: int) -> None:
+    if value < least:
+        written = next((f"{default // size}{letter}" for letter, size in _SIZES if default % size == 0), default)
+        raise UserError(f"{key} must be at least {least}, got {value}", try_=f"--{key}={written} (the default)")
 
 
 def cache_of(config: DataConfig) -> DiskCache | None:

@@ -5,6 +5,7 @@ files. Compressed ones are probed for how much text their bytes hold. Seconds, w
 """
 
 import time
+from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
 from glm_model.tokenizer import Tokenizer
@@ -14,7 +15,7 @@ from pipelines.config import DataConfig
 from pipelines.corpus.clean import clean
 from pipelines.corpus.decompress import TextStream, codec_of, decompressed
 from pipelines.corpus.reading import read_documents
-from pipelines.corpus.sources import InputFile, list_inputs
+from pipelines.corpus.sources import InputFile
 from pipelines.document import Document, without_surrogates
 from pipelines.store.segments import chunk_documents
 from pipelines.store.tokenizer import load_tokenizer
@@ -26,31 +27,35 @@ _CHUNK = 1 << 20
 _PROBE_BYTES = 1 << 23  # bzip2 gives a block of 900 kB at a time
 _USUAL_TOKEN_BYTES = 4.1  # of English text and a vocabulary of 30,000, where there is no tokenizer yet
 _USUAL_TOKENISER_BYTES_PER_S = 4e6
-# Bytes of the store per token: uint16, which lz4 hardly shortens, with plans and document table beside it.
+# Bytes of the store per token: uint16, which lz4 hardly shortens, with blanks and the table of documents beside it.
 _STORE_TOKEN_BYTES = 2.3
 _TASK_UNITS = 6  # units of text that a task holds at its peak: documents, columns, Parquet buffers
 _TASK_BYTES = 150_000_000  # and what a worker process takes by itself
 
 
-class Estimate(NamedTuple):
-    """What there is (files, bytes as stored), what it would become, and what that takes: CPU seconds of one core as
-    measured here, bytes on disk, bytes of memory of a task. `measured`: with the tokenizer itself.
-    """
+@dataclass(frozen=True)
+class Estimate:
+    """What there is, what it would become, and what that takes."""
 
     files: int
     stored_bytes: int
     documents: float
+    """Read, kept or not."""
     kept_share: float
+    """Share of the documents that cleaning keeps."""
     text_bytes: float
     tokens: float
     core_seconds: float
+    """CPU seconds of one core, as measured here."""
     disk_bytes: float
     task_bytes: float
+    """Memory of a task."""
     measured: bool
+    """Whether tokens were counted by the tokenizer itself."""
 
 
 class _Sample(NamedTuple):
-    """Of one source: raw bytes behind it, documents read and kept, bytes kept, tokens, CPU seconds."""
+    """What was read of some files: raw bytes behind it, documents read and kept, bytes kept, tokens, CPU seconds."""
 
     raw_bytes: float
     read: float
@@ -60,43 +65,46 @@ class _Sample(NamedTuple):
     seconds: float
 
 
-def estimate(config: DataConfig) -> Estimate:
-    """Read a sample of every source and extend it to all files. Raises as listing and reading do."""
-    files = list_inputs(config.sources)
+_NOTHING = _Sample(0, 0, 0, 0, 0, 0)
+
+
+def estimate(config: DataConfig, files: list[InputFile]) -> Estimate:
+    """Read a sample of every source and extend it to all its files, which `list_inputs` lists. Raises as reading."""
     tokenizer = load_tokenizer(config.tokenizer.url) if config.tokenizer.url else None
-    documents = kept = text_bytes = tokens = seconds = 0.0
+    total = _NOTHING
     for source in dict.fromkeys(file.source for file in files):
-        mine = [file for file in files if file.source == source]
-        sample = _sampled(mine, config, tokenizer)
-        ratio = sum(file.size for file in mine) / max(sample.raw_bytes, 1)
-        documents += sample.read * ratio
-        kept += sample.kept * ratio
-        text_bytes += sample.text_bytes * ratio
-        tokens += sample.tokens * ratio
-        seconds += sample.seconds * ratio
+        own = [file for file in files if file.source == source]
+        sample = _read_some(own, config, tokenizer)
+        ratio = sum(file.size for file in own) / max(sample.raw_bytes, 1)
+        total = _add(total, _Sample(*(value * ratio for value in sample)))
     return Estimate(
         files=len(files),
         stored_bytes=sum(file.size for file in files),
-        documents=documents,
-        kept_share=kept / max(documents, 1),
-        text_bytes=text_bytes,
-        tokens=tokens,
-        core_seconds=seconds,
-        disk_bytes=0.6 * text_bytes + _STORE_TOKEN_BYTES * tokens,  # the cleaned text under lz4, and the store
+        documents=total.read,
+        kept_share=total.kept / max(total.read, 1),
+        text_bytes=total.text_bytes,
+        tokens=total.tokens,
+        core_seconds=total.seconds,
+        disk_bytes=0.6 * total.text_bytes + _STORE_TOKEN_BYTES * total.tokens,  # cleaned text under lz4, and the store
         task_bytes=_TASK_BYTES + _TASK_UNITS * float(config.unit_bytes),
         measured=tokenizer is not None,
     )
 
 
-def _sampled(files: list[InputFile], config: DataConfig, tokenizer: Tokenizer | None) -> _Sample:
-    chosen = [files[i * len(files) // min(_FILES, len(files))] for i in range(min(_FILES, len(files)))]
-    total = _Sample(0, 0, 0, 0, 0, 0)
-    for file in chosen:
-        total = _Sample(*(a + b for a, b in zip(total, _of_file(file, config, tokenizer), strict=True)))
+def _read_some(files: list[InputFile], config: DataConfig, tokenizer: Tokenizer | None) -> _Sample:
+    """A sample of the files of one source."""
+    count = min(_FILES, len(files))
+    total = _NOTHING
+    for number in range(count):
+        total = _add(total, _read_file(files[number * len(files) // count], config, tokenizer))
     return total
 
 
-def _of_file(file: InputFile, config: DataConfig, tokenizer: Tokenizer | None) -> _Sample:
+def _add(one: _Sample, other: _Sample) -> _Sample:
+    return _Sample(*(a + b for a, b in zip(one, other, strict=True)))
+
+
+def _read_file(file: InputFile, config: DataConfig, tokenizer: Tokenizer | None) -> _Sample:
     clean("The first text loads what cleaning needs, once per process.", config.clean)
     started = time.process_time()
     texts: list[str] = []
@@ -125,14 +133,14 @@ def _raw_bytes(file: InputFile, read: int, end: int) -> float:
     """Stored bytes behind the first `read` records, which end at decompressed byte `end`, or are rows of a table."""
     count = getattr(readers.find(file.reader), "count", None)
     with storage.open_file(file.url) as raw:
-        return file.size * read / max(count(raw), 1) if count else end / _swelling(raw, codec_of(file.path))
+        return file.size * read / max(count(raw), 1) if count else end / _expansion(raw, codec_of(file.path))
 
 
-def _swelling(raw: BinaryIO, codec: str | None) -> float:
+def _expansion(raw: BinaryIO, codec: str | None) -> float:
     """Decompressed bytes per stored byte at the beginning of a file."""
     if codec is None:
         return 1.0
-    found, stream = 0, TextStream(decompressed(raw, codec), raw.close)  # ends where a damaged file breaks off
-    while found < _PROBE_BYTES and (chunk := stream.read(_CHUNK)):
-        found += len(chunk)
-    return found / max(raw.tell(), 1) or 1.0
+    size, stream = 0, TextStream(decompressed(raw, codec), raw.close)  # ends where a damaged file breaks off
+    while size < _PROBE_BYTES and (chunk := stream.read(_CHUNK)):
+        size += len(chunk)
+    return size / max(raw.tell(), 1) or 1.0

@@ -2,55 +2,88 @@
 
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from glm_model.tokenizer import Tokenizer
 from infra import storage
 from pipelines.blanks.mixture import BlanksConfig
 from pipelines.config import DataConfig
-from pipelines.corpus import units as text
+from pipelines.corpus.records import Unit
 from pipelines.corpus.sources import InputFile
-from pipelines.selection import select as selection
-from pipelines.store import format as store
+from pipelines.corpus.units import VERSION as TEXT_VERSION
+from pipelines.selection.select import VERSION as SELECTION_VERSION
+from pipelines.selection.select import Selection
+from pipelines.store.format import FORMAT
+from pipelines.store.shards import ShardSettings
 
 
-def content_settings(config: DataConfig, blanks_config: BlanksConfig, selected: dict[str, Any]) -> dict[str, Any]:
-    """The settings that decide what a store holds; selected: those of the selection."""
-    # Packing reserves room for any draw, and what blanks look like takes no room: one store serves all ablations.
-    packed_for = {"mixture": blanks_config.mixture, "settings": blanks_config.settings}
-    names = (
-        "sequence_length",
-        "row_width",
-        "rows_per_group",
-        "validation_fraction",
-        "test_fraction",
-        "validation_tokens",
-        "shard_bytes",
-        "seed",
+@dataclass(frozen=True)
+class StoreSettings:
+    """The settings that decide what a store holds, as they stand in its manifest."""
+
+    sequence_length: int
+    row_width: int
+    rows_per_group: int
+    validation_fraction: float
+    test_fraction: float
+    validation_tokens: int
+    shard_bytes: int
+    seed: int
+    blanks: dict[str, Any]
+    """Mixture and settings of the objectives that rows are packed for."""
+    text: int
+    """Version of the cleaned text."""
+    select: dict[str, Any]
+    """Version and settings of the selection."""
+
+    @property
+    def of_shards(self) -> ShardSettings:
+        """Those that decide a shard."""
+        return ShardSettings(self.sequence_length, self.row_width, self.rows_per_group, self.blanks)
+
+
+def content_settings(config: DataConfig, blanks: BlanksConfig, selection: Selection) -> StoreSettings:
+    """The settings of a recipe's store."""
+    return StoreSettings(
+        sequence_length=config.sequence_length,
+        row_width=config.row_width,
+        rows_per_group=config.rows_per_group,
+        validation_fraction=config.validation_fraction,
+        test_fraction=config.test_fraction,
+        validation_tokens=config.validation_tokens,
+        shard_bytes=config.shard_bytes,
+        seed=config.seed,
+        # Packing reserves room for any draw, and what blanks look like takes no room: one store serves all ablations.
+        blanks={"mixture": blanks.mixture, "settings": blanks.settings},
+        text=TEXT_VERSION,
+        select={"version": SELECTION_VERSION, **selection.settings},
     )
-    values = {name: getattr(config, name) for name in names}
-    return values | {"blanks": packed_for, "text": text.VERSION, "select": {"version": selection.VERSION, **selected}}
 
 
 def text_url(config: DataConfig) -> str:
-    return storage.join(storage.absolute(config.root), "text", _key("text", text.VERSION, asdict(config.clean)))
+    """Folder of the cleaned text."""
+    return storage.join(storage.absolute(config.root), "text", _key("text", TEXT_VERSION, asdict(config.clean)))
 
 
-def selection_url(config: DataConfig, units: list[dict[str, Any]], selected: dict[str, Any]) -> str:
-    digests = [[unit["source"], unit["path"], unit["digest"]] for unit in units]
-    return storage.join(storage.absolute(config.root), "selections", _key(selection.VERSION, selected, digests))
+def selection_url(config: DataConfig, units: list[Unit], selection: Selection) -> str:
+    """Folder of what a selection from these units leaves out."""
+    digests = [[unit.source, unit.path, unit.digest] for unit in units]
+    key = _key(SELECTION_VERSION, selection.settings, digests)
+    return storage.join(storage.absolute(config.root), "selections", key)
 
 
-def store_url(config: DataConfig, units: list[dict[str, Any]], tokenizer: Tokenizer, settings: dict[str, Any]) -> str:
-    special = asdict(tokenizer.special)
-    key = _key(store.FORMAT, tokenizer.digest, special, settings, [[unit["source"], unit["digest"]] for unit in units])
+def store_url(config: DataConfig, units: list[Unit], tokenizer: Tokenizer, settings: StoreSettings) -> str:
+    """Folder of the store that is made of these units."""
+    special, digests = asdict(tokenizer.special), [[unit.source, unit.digest] for unit in units]
+    key = _key(FORMAT, tokenizer.digest, special, asdict(settings), digests)
     return storage.join(storage.absolute(config.root), "stores", key)
 
 
-def trained_url(config: DataConfig, units: list[dict[str, Any]]) -> str:
-    digests = [unit["digest"] for unit in units]
-    key = _key("tokenizer", text.VERSION, asdict(config.tokenizer.train), config.seed, digests)
+def trained_url(config: DataConfig, units: list[Unit]) -> str:
+    """Folder of the tokenizer that is trained on these units."""
+    digests = [unit.digest for unit in units]
+    key = _key("tokenizer", TEXT_VERSION, asdict(config.tokenizer.train), config.seed, digests)
     return storage.join(storage.absolute(config.root), "tokenizers", key)
 
 

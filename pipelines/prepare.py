@@ -3,302 +3,205 @@
     text       units of raw files -> cleaned text, ledger             <root>/text/<settings>/<unit>.*
     selection  duplicates, evaluation sets, exclusions                <root>/selections/<key>/
     tokenizer  loaded, or trained on a sample of the cleaned text     <root>/tokenizers/<key>/
-    shards     pieces of text -> tokens -> segments -> packed rows    <root>/stores/<key>/train, validation, documents
-    blanks     plans of the validation split and the first epochs     <root>/stores/<key>/plans
+    shards     buckets of text -> tokens -> segments -> packed rows   <root>/stores/<key>/train, validation, documents
+    blanks     those of the validation split and the first epochs     <root>/stores/<key>/plans
     manifest   published last
 
 Names are keys of inputs and settings, so changed inputs make another store and equal ones are never made twice.
 """
 
 import functools
-from dataclasses import asdict
-from typing import Any, NamedTuple
+from dataclasses import asdict, dataclass, replace
 
 from glm_model.tokenizer import Tokenizer
 from infra import storage
 from infra.console import Console, human_bytes
-from infra.errors import DataError, UserError
+from infra.errors import UserError
 from pipelines import readers
-from pipelines.blanks.mixture import BlanksConfig, resolve
+from pipelines.blanks import mixture
+from pipelines.blanks.mixture import BlanksConfig
 from pipelines.config import DataConfig, check
 from pipelines.corpus import ledger
-from pipelines.corpus import units as text
-from pipelines.corpus.sources import InputFile, Source, estimated_bytes, group_inputs, list_inputs
+from pipelines.corpus.records import Unit
+from pipelines.corpus.sources import InputFile, Inputs, Source, estimated_bytes, group_inputs, list_sources
+from pipelines.corpus.units import around_path, clean_files, read_units
 from pipelines.feed import stored_blanks
 from pipelines.feed.examples import feed_settings
-from pipelines.names import content_settings, selection_url, store_url, text_url, trained_url, unit_key, unit_limit
-from pipelines.selection import dropped, select
-from pipelines.stages import Progress, run_stage
-from pipelines.store import format, held_out, mix
-from pipelines.store import shards as tokens
-from pipelines.store.tokenizer import load_tokenizer, prepare_tokenizer, save_tokenizer
+from pipelines.names import (
+    StoreSettings,
+    content_settings,
+    selection_url,
+    store_url,
+    text_url,
+    trained_url,
+    unit_key,
+    unit_limit,
+)
+from pipelines.selection import select
+from pipelines.selection.dropped import documents_by_key, drop_files
+from pipelines.selection.select import Selected, Selection
+from pipelines.stages import Runner, run_stage
+from pipelines.store import format, held_out
+from pipelines.store.format import TokenStore
+from pipelines.store.held_out import Cuts
+from pipelines.store.mix import mix
+from pipelines.store.shards import BuiltShard, ShardJob, assign_buckets, build_shard, read_built, tokenizer_of
+from pipelines.store.tokenizer import load_tokenizer, save_tokenizer, train_once
 
 _LARGE_UNITS = 8  # units' worth of text in one file, from which on a user is warned
 
 
-def prepare(config: DataConfig, blanks_config: BlanksConfig, *, progress: Progress) -> format.TokenStore:
-    """The finished store of this configuration: opened when it exists, completed or made when it does not."""
-    check(config, blanks_config)
-    if config.store or config.mix:
-        return _open_given(config)
-    plan = select.resolve(config.select, preset=config.clean.preset)
-    read = prepare_text(config, progress=progress)
-    tokenizer = prepare_tokenizer(config, read)
-    settings = content_settings(config, blanks_config, plan.settings)
-    url = store_url(config, read, tokenizer, settings)
-    if not format.is_whole(url):
-        selected = selection_url(config, read, plan.settings)
-        units = select.select(plan, read, text_url(config), selected, progress=progress)
-        if unknown := select.unmatched(plan, units):
-            Console().warn(f"data.select.exclude names no document: {', '.join(unknown)}")
-        save_tokenizer(tokenizer, url)
-        cuts = _held_out(config, units)
-        shards = _build_shards(config, units, cuts, url, settings, progress)
-        _publish(config, units, cuts, tokenizer, settings, url, shards)
-    opened = format.TokenStore.open(url)
-    prepare_plans(opened, config, blanks_config, progress=progress)
-    return opened
+@dataclass(frozen=True)
+class Preparation:
+    """What a store is made of: the settings, checked, and the sources, listed."""
+
+    config: DataConfig
+    blanks: BlanksConfig
+    inputs: Inputs
+    """Empty where data.store or data.mix is given."""
+
+    @property
+    def given(self) -> bool:
+        """Whether a finished store is named: there is nothing to make."""
+        return bool(self.config.store or self.config.mix)
+
+    @functools.cached_property
+    def selection(self) -> Selection:
+        """Reads the evaluation sets when it is first asked for."""
+        return select.resolve(self.config.select, preset=self.config.clean.preset)
 
 
-def verify(opened: format.TokenStore, *, progress: Progress) -> None:
-    """Compare the content of every shard with its digest. Raises DataError naming those that differ."""
-    items = [
-        {"url": storage.join(split.base(number), shard.path), "digest": shard.digest}
-        for split in opened.splits
-        for number, shard in enumerate(split.shards)
-    ]
-
-    def task(item: dict[str, Any]) -> dict[str, Any]:
-        return {**item, "wrong": format.verify_shard(item["url"], item["digest"])}
-
-    wrong = [record for record in run_stage("verify", task, items, progress) if record["wrong"]]
-    if wrong:
-        raise DataError(
-            f"{len(wrong)} of {len(items)} shards of {opened.url} are damaged",
-            why="\n".join(f"{record['url']}: {record['wrong']}" for record in wrong[:5]),
-            try_="remove these files and run workflows/prepare.py again: it makes missing shards again; or copy them "
-            "again where the store is a copy",
-        )
-
-
-def find_store(config: DataConfig, blanks_config: BlanksConfig) -> str | None:
-    """URL of the finished store of this configuration, or None when it has to be made. Reads only listings and
-    records.
+def preparation_of(config: DataConfig, blanks: BlanksConfig) -> Preparation:
+    """Check the settings and list the sources, once for all that follows. Raises UserError for settings that cannot
+    work, DataError for sources that hold nothing to read.
     """
-    check(config, blanks_config)
-    if config.store or config.mix:
+    check(config, blanks)
+    given = config.store or config.mix
+    return Preparation(config, blanks, Inputs([], []) if given else list_sources(config.sources))
+
+
+def find_store(preparation: Preparation) -> str | None:
+    """URL of the finished store of this preparation, or None when it has to be made. Reads listings, records, the
+    tokenizer and the evaluation sets; no text.
+    """
+    config = preparation.config
+    if preparation.given:
         return _open_given(config).url
     url = text_url(config)
-    keys = [unit_key(files, most=unit_limit(config)) for files in _units(config)]
+    keys = [unit_key(files, most=unit_limit(config)) for files in _tasks(config, preparation.inputs)]
     if not {f"{key}.json" for key in keys} <= _names_in(url):
         return None
-    records = _records(url, keys)
-    units = [unit for key in keys for unit in records[key]]
+    units = [unit for of_task in read_units([storage.join(url, key) for key in keys]) for unit in of_task]
     if not config.tokenizer.url and not storage.exists(storage.join(trained_url(config, units), "tokenizer.json")):
         return None
-    plan = select.resolve(config.select, preset=config.clean.preset)
-    settings = content_settings(config, blanks_config, plan.settings)
+    settings = content_settings(config, preparation.blanks, preparation.selection)
     place = store_url(config, units, prepare_tokenizer(config, units), settings)
     return place if format.is_whole(place) else None
 
 
-def prepare_text(config: DataConfig, *, progress: Progress) -> list[dict[str, Any]]:
-    """Records of all units of cleaned text, in order; units that exist are not made again. Raises DataError when
-    nothing is kept of a source, or too much of it is malformed.
-    """
-    units = _units(config, ignored=_warn_of_ignored_files)
-    url = text_url(config)
-    storage.ensure_writable(url)
-    clean_config, most = config.clean, unit_limit(config)
-    keys = [unit_key(files, most=most) for files in units]
-    done = _names_in(url)
-    todo = [index for index, key in enumerate(keys) if f"{key}.json" not in done]
-    _warn_of_large_files([file for i in todo for file in units[i]], config)
-
-    def task(item: dict[str, Any]) -> dict[str, Any]:
-        files = [InputFile(**file) for file in item["files"]]
-        return {"key": item["key"], "units": text.clean_files(files, clean_config, item["out"], unit_bytes=most)}
-
-    items = [
-        {"key": keys[i], "files": [_file_fields(f) for f in units[i]], "out": storage.join(url, keys[i])} for i in todo
-    ]
-    made = {record["key"]: record["units"] for record in run_stage("clean", task, items, progress)}
-    made |= _records(url, [key for key in keys if key not in made])
-    records = [made[key] for key in keys]
-    # The files may have moved since a unit was made, which is no reason to make it again.
-    places = [text.around_path(files[0]) for files in units]
-    found = [unit | {"around": around} for around, of_task in zip(places, records, strict=True) for unit in of_task]
-    ledger.check_kept(found, url)
-    ledger.check_malformed(found, url, limit=config.max_malformed)
-    return found
+def prepare(preparation: Preparation, runner: Runner) -> TokenStore:
+    """The finished store: opened when it exists, completed or made when it does not."""
+    config, selection = preparation.config, preparation.selection
+    if preparation.given:
+        return _open_given(config)
+    units = prepare_text(config, preparation.inputs, runner)
+    tokenizer = prepare_tokenizer(config, units)
+    settings = content_settings(config, preparation.blanks, selection)
+    url = store_url(config, units, tokenizer, settings)
+    if not format.is_whole(url):
+        selected = select.select(selection, units, text_url(config), selection_url(config, units, selection), runner)
+        if selected.unmatched:
+            Console().warn(f"data.select.exclude names no document: {', '.join(selected.unmatched)}")
+        save_tokenizer(tokenizer, url)
+        new = NewStore(url, settings, tokenizer, selected, _cuts(config, selected))
+        _publish(new, _build_shards(new, runner))
+    store = TokenStore.open(url)
+    prepare_blanks(store, preparation.blanks, epochs=config.plan_epochs, runner=runner)
+    return store
 
 
-def prepare_plans(
-    opened: format.TokenStore, config: DataConfig, blanks_config: BlanksConfig, *, progress: Progress
-) -> str:
-    """Draw and store the blanks of the validation split and of the first epochs where they are missing; returns the
-    plan key.
-    """
-    mixture = resolve(blanks_config)
-    width, seed, url = opened.manifest["settings"]["row_width"], blanks_config.seed, opened.url
-    key = stored_blanks.blanks_key(mixture, seed=seed, width=width)
-    wanted = [("validation", 0), *(("train", epoch) for epoch in range(config.plan_epochs))]
-    items = []
-    for name, epoch in wanted:
-        split = opened.validation if name == "validation" else opened.train
-        for shard, entry in enumerate(split.shards):
-            if not storage.exists(storage.join(url, stored_blanks.blanks_path(key, name, epoch, entry.path))):
-                items.append({"split": name, "shard": shard, "epoch": epoch})
-
-    def task(item: dict[str, Any]) -> dict[str, Any]:
-        here = format.TokenStore.open(url)
-        split = here.validation if item["split"] == "validation" else here.train
-        tokenizer, classes = tokens.tokenizer_of(url)
-        settings = feed_settings(
-            here, tokenizer, blanks_config, split=item["split"], blanks_key=key, token_classes=classes
+def _open_given(config: DataConfig) -> TokenStore:
+    """data.store or data.mix as it is. Raises UserError when data.tokenizer.url is another tokenizer than its own."""
+    store = mix(config.mix, config.root) if config.mix else TokenStore.open(str(config.store))
+    if config.tokenizer.url and load_tokenizer(config.tokenizer.url).digest != store.manifest["tokenizer_digest"]:
+        raise UserError(
+            f"data.tokenizer.url={config.tokenizer.url} is not the tokenizer of "
+            f"{'data.mix' if config.mix else f'data.store={config.store}'}",
+            why="the store holds ids of its own tokenizer, which stand for other text in this one",
+            try_="leave out data.tokenizer.url: a store brings its tokenizer; or prepare a store with this one",
         )
-        return asdict(stored_blanks.write_blanks(url, split, item["shard"], settings, epoch=item["epoch"]))
+    return store
 
-    run_stage("blanks", task, items, progress)
-    summary = storage.join(url, "plans", key, "summary.json")
-    if items or not storage.exists(summary):
-        redrawn = stored_blanks.redrawn_rows(storage.join(url, "plans", key))
-        storage.write_json(summary, {"blanks": asdict(blanks_config), "redrawn_rows": redrawn, "width": width})
-    return key
+
+# --- cleaned text, and the tokenizer ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CleanJob:
+    """Read and clean some files. out: URL that what it writes is named by, and `key` its last part."""
+
+    key: str
+    files: list[InputFile]
+    out: str
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """What came of a CleanJob: the units that the files make."""
+
+    key: str
+    units: list[Unit]
+
+
+def prepare_text(config: DataConfig, inputs: Inputs, runner: Runner) -> list[Unit]:
+    """All units of cleaned text, in order; units that exist are not made again. Raises DataError when nothing is kept
+    of a source, or too much of it is malformed.
+    """
+    for source, paths in inputs.ignored:
+        _warn_of_ignored_files(source, paths)
+    tasks, url, most = _tasks(config, inputs), text_url(config), unit_limit(config)
+    storage.ensure_writable(url)
+    clean_config = config.clean
+    jobs = [CleanJob(key, files, storage.join(url, key)) for files in tasks for key in [unit_key(files, most=most)]]
+    there = _names_in(url)
+    todo = [job for job in jobs if f"{job.key}.json" not in there]
+    _warn_of_large_files([file for job in todo for file in job.files], config)
+
+    def task(job: CleanJob) -> Cleaned:
+        return Cleaned(job.key, clean_files(job.files, clean_config, job.out, unit_bytes=most))
+
+    made = {cleaned.key: cleaned.units for cleaned in run_stage(runner, "clean", task, todo)}
+    old = [job for job in jobs if job.key not in made]
+    made |= zip([job.key for job in old], read_units([job.out for job in old]), strict=True)
+    # The files may have moved since a unit was made, which is no reason to make it again.
+    units = [replace(unit, around=around_path(job.files[0])) for job in jobs for unit in made[job.key]]
+    ledger.check_kept(units, url)
+    ledger.check_malformed(units, url, limit=config.max_malformed)
+    return units
+
+
+def prepare_tokenizer(config: DataConfig, units: list[Unit]) -> Tokenizer:
+    """The tokenizer that is given, or one trained on a sample of the cleaned text, once per text and settings."""
+    if config.tokenizer.url:
+        return load_tokenizer(config.tokenizer.url)
+    url = trained_url(config, units)
+    return train_once(url, units, config.tokenizer.train, text_url=text_url(config), seed=config.seed)
+
+
+def _tasks(config: DataConfig, inputs: Inputs) -> list[list[InputFile]]:
+    return group_inputs(inputs.files, int(config.unit_bytes))
 
 
 def _names_in(url: str) -> set[str]:
     return {info.path for info in storage.list_files(url)} if storage.exists(url) else set()
 
 
-def _records(text: str, keys: list[str]) -> dict[str, list[dict[str, Any]]]:
-    """Key of a task -> records of the units that it made."""
-    read = storage.read_jsons([storage.join(text, f"{key}.json") for key in keys])
-    return dict(zip(keys, read, strict=True))
-
-
-def _units(config: DataConfig, **listing: Any) -> list[list[InputFile]]:
-    return group_inputs(list_inputs(config.sources, **listing), int(config.unit_bytes))
-
-
-class Cuts(NamedTuple):
-    """How documents are split: content keys per split and source, and the documents of which a part is held out."""
-
-    ranges: dict[str, dict[str, tuple[int, int]]]
-    tails: dict[int, float]
-
-
-def _held_out(config: DataConfig, units: list[dict[str, Any]]) -> Cuts:
-    min_bytes = 4 * int(config.validation_tokens)
-    documents = functools.partial(dropped.documents_by_key, text_url(config))
-    limits = held_out.validation_limits(
-        units, fraction=config.validation_fraction, min_bytes=min_bytes, documents=documents
-    )
-    tails = held_out.tails(units, limits, min_bytes=min_bytes, documents=documents)
-    return Cuts(held_out.key_ranges(units, limits, test_fraction=config.test_fraction), tails)
-
-
-def _build_shards(
-    config: DataConfig,
-    units: list[dict[str, Any]],
-    cuts: Cuts,
-    url: str,
-    settings: dict[str, Any],
-    progress: Progress,
-) -> list[dict[str, Any]]:
-    sources, shard_settings, place = text_url(config), _shard_settings(settings), storage.absolute(url)
-    pieces = {split: held_out.pieces_within(text.pieces(units), cuts.ranges[split]) for split in format.SPLITS}
-    pieces["validation"] += held_out.pieces_of(text.pieces(units), cuts.tails, but=pieces["validation"])
-    items = [
-        {"name": f"shard-{number:05d}", "split": split, "pieces": assigned}
-        for split in format.SPLITS
-        for number, assigned in enumerate(
-            tokens.assign_pieces(pieces[split], shard_bytes=int(config.shard_bytes), seed=config.seed)
-        )
-    ]
-
-    def task(item: dict[str, Any]) -> dict[str, Any]:
-        return tokens.build_shard(
-            item["name"],
-            item["split"],
-            item["pieces"],
-            cuts.ranges[item["split"]],
-            tails=cuts.tails,
-            text_url=sources,
-            store_url=place,
-            settings=shard_settings,
-        )
-
-    files = [format.shard_files(item["split"], item["name"]) for item in items]
-    there = {info.path for info in storage.list_files(url)}
-    todo = [item for item, paths in zip(items, files, strict=True) if not set(paths) <= there]
-    run_stage("tokens", task, todo, progress)
-    return storage.read_jsons([storage.join(url, paths.record) for paths in files])
-
-
-def _publish(
-    config: DataConfig,
-    units: list[dict[str, Any]],
-    cuts: Cuts,
-    tokenizer: Tokenizer,
-    settings: dict[str, Any],
-    url: str,
-    shards: list[dict[str, Any]],
-) -> None:
-    """Write the ledger and the manifest, after checking that every document that was read is accounted for (law 11)."""
-    balance = ledger.balance(units)
-    kept, num_dropped = balance["documents"]["kept"], balance["documents"]["dropped"]
-    in_store = sum(shard["documents"] for shard in shards)
-    assert kept == in_store, f"{kept} documents kept and {in_store} in the shards"
-    ledgers = [storage.join(text_url(config), f"{unit['path']}.ledger.parquet") for unit in units]
-    chosen = units[0].get("selection") if units else None
-    ledgers += dropped.drop_files(chosen) if chosen else []
-    contamination = storage.read_json(storage.join(chosen, "record.json"))["contamination"] if chosen else []
-    if contamination:
-        report = storage.read_bytes(storage.join(str(chosen), "contamination.parquet"))
-        storage.write_bytes(storage.join(url, "contamination.parquet"), report)
-    listed = ledger.join_ledgers(ledgers, storage.join(url, "ledger.parquet"))
-    assert listed == num_dropped, f"{num_dropped} documents dropped and {listed} in the ledger"
-    format.publish(
-        url,
-        {
-            "tokenizer_digest": tokenizer.digest,
-            "vocab_size": tokenizer.vocab_size,
-            "dtype": format.token_dtype(tokenizer.vocab_size).str,
-            "settings": settings,
-            **balance,
-            "without_tokens": sum(shard["without_tokens"] for shard in shards),
-            "text_digests": [unit["digest"] for unit in units],
-            "contamination": contamination,
-            "held_out_ends": len(cuts.tails),
-        },
-        {name: [format.shard_of(s["shard"]) for s in shards if s["split"] == name] for name in format.SPLITS},
-    )
-
-
-def _shard_settings(settings: dict[str, Any]) -> tokens.ShardSettings:
-    return tokens.ShardSettings(**{name: settings[name] for name in tokens.ShardSettings._fields})
-
-
-def _open_given(config: DataConfig) -> format.TokenStore:
-    """data.store or data.mix as it is. Raises UserError when data.tokenizer.url is another tokenizer than its own."""
-    opened = mix.mix(config.mix, config.root) if config.mix else format.TokenStore.open(str(config.store))
-    if config.tokenizer.url and load_tokenizer(config.tokenizer.url).digest != opened.manifest["tokenizer_digest"]:
-        raise UserError(
-            f"data.tokenizer.url={config.tokenizer.url} is not the tokenizer of "
-            f"{'data.mix' if config.mix else f'data.store={config.store}'}",
-            why="the store holds ids of its own tokenizer, which mean other text to this one",
-            try_="leave out data.tokenizer.url: a store brings its tokenizer; or prepare a store with this one",
-        )
-    return opened
-
-
 def _warn_of_ignored_files(source: Source, paths: list[str]) -> None:
-    shown = ", ".join(paths[:3]) + (", ..." if len(paths) > 3 else "")
+    some = ", ".join(paths[:3]) + (", ..." if len(paths) > 3 else "")
     takes = ", ".join(readers.find(source.reader).SUFFIXES)
     Console().warn(
-        f"{len(paths):,} files of {source.url} are not read, by their names: {shown}. The reader {source.reader!r} "
-        f"takes {takes}; a file that is named itself is read whatever its name"
+        f"{len(paths):,} files of {source.url} are not read because of their names: {some}. The reader "
+        f"{source.reader!r} takes {takes}; a file that is given by its own URL is read whatever its name"
     )
 
 
@@ -314,5 +217,111 @@ def _warn_of_large_files(files: list[InputFile], config: DataConfig) -> None:
     )
 
 
-def _file_fields(file: InputFile) -> dict[str, Any]:
-    return {name: getattr(file, name) for name in InputFile.__dataclass_fields__}
+# --- shards and manifest ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class NewStore:
+    """A store that is being made."""
+
+    url: str
+    settings: StoreSettings
+    tokenizer: Tokenizer
+    selected: Selected
+    cuts: Cuts
+
+
+def _cuts(config: DataConfig, selected: Selected) -> Cuts:
+    return held_out.cut(
+        selected.units,
+        validation_fraction=config.validation_fraction,
+        test_fraction=config.test_fraction,
+        min_bytes=4 * int(config.validation_tokens),
+        documents=functools.partial(documents_by_key, selected.text),
+    )
+
+
+def _build_shards(new: NewStore, runner: Runner) -> list[BuiltShard]:
+    """Build the shards that are missing; returns all of them."""
+    cuts, settings, text, url = new.cuts, new.settings.of_shards, new.selected.text, storage.absolute(new.url)
+    buckets = held_out.buckets_of_splits(new.selected.units, cuts)
+    assigned = functools.partial(assign_buckets, shard_bytes=int(new.settings.shard_bytes), seed=new.settings.seed)
+    jobs = [
+        ShardJob(split, f"shard-{number:05d}", own)
+        for split in format.SPLITS
+        for number, own in enumerate(assigned(buckets[split]))
+    ]
+
+    def task(job: ShardJob) -> BuiltShard:
+        return build_shard(job, cuts, settings, text=text, store_url=url)
+
+    there = _names_in(new.url)
+    run_stage(runner, "tokens", task, [job for job in jobs if not set(job.files) <= there])
+    return read_built(new.url, jobs)
+
+
+def _publish(new: NewStore, shards: list[BuiltShard]) -> None:
+    """Write the ledger and the manifest, after checking that every document that was read is accounted for."""
+    selected, tokenizer = new.selected, new.tokenizer
+    balance = ledger.balance(selected.units)
+    in_store = sum(shard.documents for shard in shards)
+    assert balance.documents.kept == in_store, f"{balance.documents.kept} documents kept and {in_store} in the shards"
+    ledgers = [ledger.ledger_url(selected.text.url, unit) for unit in selected.units]
+    if selected.text.selection:
+        ledgers += drop_files(selected.text.selection)
+        if selected.contamination:
+            report = storage.read_bytes(storage.join(selected.text.selection, "contamination.parquet"))
+            storage.write_bytes(storage.join(new.url, "contamination.parquet"), report)
+    listed, dropped = ledger.join_ledgers(ledgers, storage.join(new.url, "ledger.parquet")), balance.documents.dropped
+    assert listed == dropped, f"{dropped} documents dropped and {listed} in the ledger"
+    manifest = {
+        "tokenizer_digest": tokenizer.digest,
+        "vocab_size": tokenizer.vocab_size,
+        "dtype": format.token_dtype(tokenizer.vocab_size).str,
+        "settings": asdict(new.settings),
+        **asdict(balance),
+        "without_tokens": sum(shard.without_tokens for shard in shards),
+        "text_digests": [unit.digest for unit in selected.units],
+        "contamination": [asdict(report) for report in selected.contamination],
+        "held_out_ends": len(new.cuts.tails),
+    }
+    splits = {name: [built.shard for built in shards if built.split == name] for name in format.SPLITS}
+    format.publish(new.url, manifest, splits)
+
+
+# --- blanks -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class BlanksJob:
+    """Draw the blanks of one shard of a split for one epoch."""
+
+    split: str
+    shard: int
+    epoch: int
+
+
+def prepare_blanks(store: TokenStore, blanks: BlanksConfig, *, epochs: int, runner: Runner) -> str:
+    """Draw and store the blanks of the validation split and of the first epochs where they are missing; returns the
+    key that names them.
+    """
+    width, url = store.manifest["settings"]["row_width"], store.url
+    key = stored_blanks.blanks_key(mixture.resolve(blanks), seed=blanks.seed, width=width)
+    jobs = []
+    for name, epoch in [("validation", 0), *(("train", epoch) for epoch in range(epochs))]:
+        for shard, entry in enumerate(getattr(store, name).shards):
+            if not storage.exists(storage.join(url, stored_blanks.blanks_path(key, name, epoch, entry.path))):
+                jobs.append(BlanksJob(name, shard, epoch))
+
+    def task(job: BlanksJob) -> stored_blanks.StoredBlanks:
+        here = TokenStore.open(url)
+        tokenizer, classes = tokenizer_of(url)
+        settings = feed_settings(here, tokenizer, blanks, split=job.split, blanks_key=key, token_classes=classes)
+        return stored_blanks.write_blanks(url, getattr(here, job.split), job.shard, settings, epoch=job.epoch)
+
+    run_stage(runner, "blanks", task, jobs)
+    summary = storage.join(url, "plans", key, "summary.json")
+    if jobs or not storage.exists(summary):
+        redrawn = stored_blanks.redrawn_rows(storage.join(url, "plans", key))
+        storage.write_json(summary, {"blanks": asdict(blanks), "redrawn_rows": redrawn, "width": width})
+    return key

@@ -1,35 +1,29 @@
 """Run independent tasks with Ray Data and stream their results: one task, one block, one atomic output.
 
-Ray Data schedules, retries and spreads the tasks; each writes its own files under names that follow from its input, and
-returns a small JSON record. That makes every stage resumable per task and its output independent of parallelism, which
-Ray Data's own writers do not promise (decisions/prepare.md).
+Ray Data schedules, retries and spreads the tasks; each writes its own files under names that follow from its item, and
+returns a small value. That makes every stage resumable per task and its output independent of parallelism, which Ray
+Data's own writers do not promise (decisions/prepare.md).
 """
 
 import gc
-import json
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+import pickle
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from infra import errors
 from infra.errors import UserError
 
-Progress = Callable[[str, Iterable[dict[str, Any]], int], Iterable[dict[str, Any]]]
-"""progress(stage, records, total) yields the records while it shows them."""
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
-def run_stage(
-    stage: str, task: Callable[[dict[str, Any]], dict[str, Any]], items: list[dict[str, Any]], progress: Progress
-) -> list[dict[str, Any]]:
-    """The records of all items, as they finished."""
-    return list(progress(stage, run_tasks(task, items), len(items)))
+def run_tasks(task: Callable[[Item], Result], items: Sequence[Item], *, cpus: float = 1.0) -> Iterator[Result]:
+    """Yield task(item) of every item, as they finish. Raises the UserError of a task. Needs a connected Ray.
 
-
-def run_tasks(
-    task: Callable[[dict[str, Any]], dict[str, Any]], items: list[dict[str, Any]], *, cpus: float = 1.0
-) -> Iterator[dict[str, Any]]:
-    """Yield task(item) of every item, as they finish. Items and results are JSON values. Needs a connected Ray."""
+    Items and results cross processes as pickled values, through the object store: keep them small.
+    """
     if not items:
         return
     import ray.data
@@ -45,24 +39,53 @@ def run_tasks(
     def run(batch: pa.Table) -> pa.Table:
         gc.disable()  # tasks make many small values and no cycles: collections cost 15 % of cleaning
         try:
-            results = [json.dumps(_outcome(task, json.loads(item))) for item in batch["item"].to_pylist()]
+            return _table("outcome", [_outcome(task, item) for item in _values(batch, "item")])
         finally:
             gc.enable()
             pa.default_memory_pool().release_unused()  # or a worker keeps 60 MB of what its largest task used
-        return pa.table({"result": pa.array(results, pa.large_string())})
 
-    blocks = [pa.table({"item": pa.array([json.dumps(item)], pa.large_string())}) for item in items]
+    blocks = [_table("item", [item]) for item in items]
     dataset = ray.data.from_arrow(blocks).map_batches(run, batch_format="pyarrow", batch_size=None, num_cpus=cpus)
     for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-        for result in map(json.loads, batch["result"].to_pylist()):
-            if "error" in result:
-                raise getattr(errors, result["error"])(result["message"], why=result["why"], try_=result["try"])
-            yield result["record"]
+        for outcome in _values(batch, "outcome"):
+            if isinstance(outcome, UserError):
+                raise outcome
+            yield outcome
 
 
-def _outcome(task: Callable[[dict[str, Any]], dict[str, Any]], item: dict[str, Any]) -> dict[str, Any]:
-    """The task's record, or what the user has to know: Ray Data would wrap a UserError and lose it."""
+Progress = Callable[[str, Iterable[Any], int], Iterable[Any]]
+"""progress(stage, results, total) yields the results while it shows them."""
+
+
+def _unseen(stage: str, results: Iterable[Any], total: int) -> Iterable[Any]:
+    return results
+
+
+@dataclass(frozen=True)
+class Runner:
+    """How the tasks of a preparation run, and who watches."""
+
+    progress: Progress = _unseen
+    run: Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]] = run_tasks
+    """run(task, items) yields the results; tests take another one, which needs no Ray."""
+
+
+def run_stage(runner: Runner, stage: str, task: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """The results of all items, as they finished."""
+    return list(runner.progress(stage, runner.run(task, items), len(items)))
+
+
+def _outcome(task: Callable[[Item], Result], item: Item) -> Result | UserError:
+    """The task's result, or what the user has to know: Ray Data would wrap a UserError that is raised, and lose it."""
     try:
-        return {"record": task(item)}
+        return task(item)
     except UserError as error:
-        return {"error": type(error).__name__, "message": error.message, "why": error.why, "try": error.try_}
+        return error
+
+
+def _table(name: str, values: list[Any]) -> pa.Table:
+    return pa.table({name: pa.array([pickle.dumps(value) for value in values], pa.large_binary())})
+
+
+def _values(table: pa.Table, name: str) -> list[Any]:
+    return [pickle.loads(value) for value in table[name].to_pylist()]

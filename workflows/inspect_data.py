@@ -19,7 +19,7 @@ from infra.cluster import connect
 from infra.console import Console
 from infra.errors import DataError, UserError, nearest, run_main
 from pipelines.feed.examples import FeedSettings, feed_settings
-from pipelines.prepare import find_store
+from pipelines.prepare import find_store, preparation_of
 from pipelines.store.format import Split, TokenStore
 from pipelines.views import render
 from pipelines.views.export import export
@@ -63,7 +63,7 @@ def main() -> None:
         common=tuple(f"inspect.{field.name}" for field in fields(InspectConfig)),
     ).config
     settle_paths(recipe, in_job=connect.inside_job())
-    url = find_store(recipe.data, recipe.blanks)
+    url = find_store(preparation_of(recipe.data, recipe.blanks))
     if url is None:
         raise DataError(
             "the store of this recipe is not prepared yet", try_="python workflows/prepare.py --config <recipe>"

@@ -10,8 +10,9 @@ from infra import config
 from infra.cluster import connect
 from infra.console import Console
 from infra.errors import run_main
-from pipelines.config import check
-from pipelines.prepare import find_store, verify
+from pipelines.prepare import find_store, preparation_of
+from pipelines.stages import Runner
+from pipelines.store.verify import verify
 from workflows.runs.plan import show_plan
 from workflows.runs.preparation import prepared, show_store, track
 from workflows.runs.progress import Stages, preparation
@@ -45,14 +46,14 @@ def main() -> None:
     if flags["plan"]:
         show_plan(recipe, run_name(recipe, recipe_name or "pretrain"), screen)
         return
-    check(recipe.data, recipe.blanks)
-    find_store(recipe.data, recipe.blanks)  # what is wrong with sources is said before Ray starts
+    work = preparation_of(recipe.data, recipe.blanks)
+    find_store(work)  # what is wrong with sources is said before Ray starts
     ray = connect.connect(recipe.cluster, say=screen.line)
     stages: Stages = {}
     try:
-        opened = prepared(recipe, stages, screen)
+        opened = prepared(work, stages, screen)
         if flags["verify"]:
-            verify(opened, progress=preparation(screen))
+            verify(opened, Runner(preparation(screen)))
     finally:
         connect.shutdown(ray)
     if stages:

@@ -21,7 +21,7 @@ from infra.cluster.link import Link
 from infra.cluster.train_workers import run_workers
 from infra.console import Console
 from infra.errors import Interrupted, UserError, run_main
-from pipelines.prepare import find_store
+from pipelines.prepare import find_store, preparation_of
 from pipelines.store.format import TokenStore
 from pipelines.token_classes import TokenClasses
 from workflows.runs import report
@@ -97,7 +97,7 @@ def _plan(recipe: Recipe, name: str, screen: Console, *, calibrate: bool) -> Non
         if shape:
             _check_room(recipe, shape, screen)
         return
-    if find_store(recipe.data, recipe.blanks) is None:
+    if find_store(preparation_of(recipe.data, recipe.blanks)) is None:
         raise UserError("--calibrate needs the token store", try_="python workflows/prepare.py --config <recipe>")
 
     def pace(opened: TokenStore, shape: GLMConfig, vocabulary: TokenClasses) -> Pace:

@@ -9,9 +9,10 @@ from infra import config, storage
 from infra.cluster import connect
 from infra.console import Console
 from infra.errors import UserError, run_main
+from pipelines.corpus.sources import list_sources
 from pipelines.names import trained_url
-from pipelines.prepare import prepare_text
-from pipelines.store.tokenizer import prepare_tokenizer
+from pipelines.prepare import prepare_text, prepare_tokenizer
+from pipelines.stages import Runner
 from workflows.runs.progress import preparation
 from workflows.settings.places import settle_paths
 from workflows.settings.recipe import Recipe
@@ -40,7 +41,7 @@ def main() -> None:
     screen = Console(recipe.console)
     ray = connect.connect(recipe.cluster, say=screen.line)
     try:
-        units = prepare_text(recipe.data, progress=preparation(screen))
+        units = prepare_text(recipe.data, list_sources(recipe.data.sources), Runner(preparation(screen)))
     finally:
         connect.shutdown(ray)
     tokenizer = prepare_tokenizer(recipe.data, units)

@@ -1,14 +1,16 @@
-"""What became of every document: the ledger of those that were dropped, and sums over the records of units (law 11)."""
+"""What became of every document: the ledger of those that were dropped, and sums over units that leave none out."""
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import pyarrow as pa
 
 from infra import storage
 from infra.errors import DataError
 from infra.storage import parquet
+from pipelines.corpus.records import Unit
 
 SCHEMA = pa.schema(
     [
@@ -22,15 +24,63 @@ SCHEMA = pa.schema(
 )
 
 
-def write_ledger(url: str, rows: list[tuple[bytes, str, str, int, str, str]]) -> None:
-    columns = list(zip(*sorted(rows), strict=True)) if rows else [[] for _ in SCHEMA]
+class Entry(NamedTuple):
+    """A document that was dropped: its id, where it stood, and why it was dropped. The fields are the columns."""
+
+    id: bytes
+    source: str
+    uri: str
+    offset: int
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class SourceBalance:
+    """What became of the documents of one source; num_bytes: of the kept texts, in UTF-8."""
+
+    name: str
+    read: int
+    kept: int
+    num_bytes: int
+    dropped: dict[str, int]
+    """Reason -> documents, by name."""
+    repaired: dict[str, int]
+    """Repair -> kept documents, by name."""
+
+
+@dataclass(frozen=True)
+class DocumentCounts:
+    """read = kept + dropped."""
+
+    read: int
+    kept: int
+    dropped: int
+
+
+@dataclass(frozen=True)
+class Balance:
+    """What the manifest says of documents: by source, and in all."""
+
+    sources: tuple[SourceBalance, ...]
+    documents: DocumentCounts
+
+
+def write_ledger(url: str, entries: list[Entry]) -> None:
+    """Write the ledger of one unit, in the order of ids."""
+    columns = list(zip(*sorted(entries), strict=True)) if entries else [[] for _ in SCHEMA]
     arrays = [pa.array(column, type=field.type) for column, field in zip(columns, SCHEMA, strict=True)]
     with parquet.writer(url, SCHEMA, compression="zstd") as writer:
         writer.write_table(pa.table(arrays, schema=SCHEMA))
 
 
+def ledger_url(text_url: str, unit: Unit) -> str:
+    """Where the ledger of a unit lies; text_url: the folder of the cleaned text."""
+    return storage.join(text_url, f"{unit.path}.ledger.parquet")
+
+
 def join_ledgers(urls: list[str], out_url: str) -> int:
-    """One ledger out of those of many units, in their order; returns its rows. Holds one unit's at a time."""
+    """Write one ledger out of those of many units, in their order; returns its rows. Holds one unit's at a time."""
     rows = 0
     with parquet.writer(out_url, SCHEMA, compression="zstd") as writer:
         for url in urls:
@@ -40,39 +90,45 @@ def join_ledgers(urls: list[str], out_url: str) -> int:
     return rows
 
 
-def balance(units: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the manifest says of the documents of these units: in all, and by source with reasons and repairs."""
-    sources = [_of_source(units, name) for name in dict.fromkeys(unit["source"] for unit in units)]
-    read, kept = sum(s["read"] for s in sources), sum(s["kept"] for s in sources)
-    dropped = sum(sum(s["dropped"].values()) for s in sources)
+def balance(units: list[Unit]) -> Balance:
+    """Sums over units, by source in their order. Asserts that every document was either kept or dropped."""
+    sources = tuple(_balance_of(own) for own in by_source(units).values())
+    read, kept = sum(source.read for source in sources), sum(source.kept for source in sources)
+    dropped = sum(sum(source.dropped.values()) for source in sources)
     assert read == kept + dropped, f"{read} documents read, {kept} kept and {dropped} dropped"
-    return {"sources": sources, "documents": {"read": read, "kept": kept, "dropped": dropped}}
+    return Balance(sources, DocumentCounts(read, kept, dropped))
 
 
-def check_malformed(units: list[dict[str, Any]], text_url: str, *, limit: float) -> None:
+def by_source(units: list[Unit]) -> dict[str, list[Unit]]:
+    """The units of each source, sources in the order in which they first appear."""
+    found: dict[str, list[Unit]] = {}
+    for unit in units:
+        found.setdefault(unit.source, []).append(unit)
+    return found
+
+
+def check_malformed(units: list[Unit], text_url: str, *, limit: float) -> None:
     """Raises DataError for a source of which more than this share of the records is malformed, with examples."""
-    for name in dict.fromkeys(unit["source"] for unit in units):
-        mine = [unit for unit in units if unit["source"] == name]
-        malformed, read = sum(sum(unit["malformed"].values()) for unit in mine), sum(unit["read"] for unit in mine)
+    for name, own in by_source(units).items():
+        malformed, read = sum(sum(unit.malformed.values()) for unit in own), sum(unit.read for unit in own)
         if malformed > limit * read:
-            shown = []
-            for unit in mine:
-                if unit["malformed"] and len(shown) < 3:
-                    shown += _examples(storage.join(text_url, f"{unit['path']}.ledger.parquet"), unit["malformed"])
+            examples: list[str] = []
+            for unit in own:
+                if unit.malformed and len(examples) < 3:
+                    examples += _examples(ledger_url(text_url, unit), unit.malformed)
             raise DataError(
                 f"the source {name!r} is damaged: {malformed:,} of {read:,} records are malformed, more than "
-                f"data.max_malformed={limit:g}",
-                why="\n".join(shown[:3]),
+                f"data.max_malformed={limit:g} allows",
+                why="\n".join(examples[:3]),
                 try_="mend or remove these files, or accept the loss: --data.max_malformed=1 (what was read is kept)",
             )
 
 
-def check_kept(units: list[dict[str, Any]], text_url: str) -> None:
+def check_kept(units: list[Unit], text_url: str) -> None:
     """Raises DataError for a source of which no document was kept, with the reasons and the first ledger entry."""
-    for source in balance(units)["sources"]:
-        if not source["kept"]:
-            mine = [unit for unit in units if unit["source"] == source["name"]]
-            raise _nothing_kept(source, mine, text_url)
+    for own in by_source(units).values():
+        if not any(unit.kept for unit in own):
+            raise _nothing_kept(_balance_of(own), own, text_url)
 
 
 def _examples(url: str, reasons: Iterable[str]) -> list[str]:
@@ -80,29 +136,35 @@ def _examples(url: str, reasons: Iterable[str]) -> list[str]:
     return [f"{e['uri']} at byte {e['offset']}: {e['reason']}, {e['detail'][:100]}" for e in entries[:3]]
 
 
-def _of_source(units: list[dict[str, Any]], name: str) -> dict[str, Any]:
-    mine = [unit for unit in units if unit["source"] == name]
-    sums = {count: sum(unit[count] for unit in mine) for count in ("read", "kept", "num_bytes")}
+def _balance_of(units: list[Unit]) -> SourceBalance:
+    """Sums over the units of one source."""
     dropped, repaired = Counter[str](), Counter[str]()
-    for unit in mine:
-        dropped.update(unit["dropped"])
-        repaired.update(unit["repaired"])
-    return {"name": name, **sums, "dropped": dict(sorted(dropped.items())), "repaired": dict(sorted(repaired.items()))}
+    for unit in units:
+        dropped.update(unit.dropped)
+        repaired.update(unit.repaired)
+    return SourceBalance(
+        name=units[0].source,
+        read=sum(unit.read for unit in units),
+        kept=sum(unit.kept for unit in units),
+        num_bytes=sum(unit.num_bytes for unit in units),
+        dropped=dict(sorted(dropped.items())),
+        repaired=dict(sorted(repaired.items())),
+    )
 
 
-def _nothing_kept(source: dict[str, Any], units: list[dict[str, Any]], text_url: str) -> DataError:
-    reasons = sorted(source["dropped"].items(), key=lambda item: -item[1])
-    told = ", ".join(f"{reason} {count:,}" for reason, count in reasons)
+def _nothing_kept(source: SourceBalance, units: list[Unit], text_url: str) -> DataError:
+    reasons = sorted(source.dropped.items(), key=lambda item: -item[1])
     most = reasons[0][0]
-    unit = next(unit for unit in units if most in unit["dropped"])
-    entries = _read(storage.join(text_url, f"{unit['path']}.ledger.parquet")).to_pylist()
-    first = min((e for e in entries if e["reason"] == most), key=lambda e: (e["uri"], e["offset"]))
+    unit = next(unit for unit in units if most in unit.dropped)
+    entries = [entry for entry in _read(ledger_url(text_url, unit)).to_pylist() if entry["reason"] == most]
+    first = min(entries, key=lambda entry: (entry["uri"], entry["offset"]))
     detail = f": {first['detail']}" if first["detail"] else ""
     remedies = {"missing_field": "name the field that holds the text, as options: {field: ...} of the source"}
     return DataError(
-        f"the source {source['name']!r} is empty: of {source['read']:,} documents none was kept",
-        why=f"dropped: {told}\nthe first {most}: {first['uri']} at byte {first['offset']}{detail}",
-        try_=remedies.get(most, "another reader for these files, or data.clean.preset=off to keep every document"),
+        f"the source {source.name!r} is empty: of {source.read:,} documents none was kept",
+        why=f"dropped: {', '.join(f'{reason} {count:,}' for reason, count in reasons)}\n"
+        f"the first {most}: {first['uri']} at byte {first['offset']}{detail}",
+        try_=remedies.get(most, "choose another reader for these files, or keep every document: data.clean.preset=off"),
     )
 
 

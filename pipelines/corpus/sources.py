@@ -1,11 +1,10 @@
-"""From the sources of a recipe to the list of files, and to the units that one task reads.
+"""From the sources of a recipe to the list of files, and to the groups of them that one task reads.
 
 Listing asks the file system once per source.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
@@ -31,34 +30,48 @@ class Source:
     name: str | None = None
     """Part of every document's identity. Default: the last component of the URL, else the reader's name."""
     options: dict[str, Any] = field(default_factory=dict)
-    """Settings of the reader."""
+    """Settings of the reader, such as {field: body}."""
 
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """One file of a source, or a range of a large one: the lines that begin at a byte in [start, stop).
-
-    `path` is below the source's root and part of document ids; `size` in bytes as stored; stop None: to the end.
-    """
+    """One file of a source, or a range of a large one: the lines that begin at a byte in [start, stop)."""
 
     source_index: int
     source: str
+    """The source's name."""
     reader: str
     options: dict[str, Any]
     url: str
     path: str
+    """Below the source's root; part of document ids."""
     size: int
+    """Bytes as stored."""
     version: str
+    """Changes when the file does; empty for a link that leads nowhere."""
     start: int = 0
     stop: int | None = None
+    """None: to the end."""
 
 
-def list_inputs(
-    sources: list[Source], *, ignored: Callable[[Source, list[str]], None] = lambda source, paths: None
-) -> list[InputFile]:
-    """All files of all sources, in the order of the sources, then of paths.
+@dataclass(frozen=True)
+class Inputs:
+    """What the sources of a recipe hold, listed once for all that follows."""
 
-    ignored(source, paths) hears of the files of a folder whose names its reader does not read.
+    files: list[InputFile]
+    """In the order of the sources, then of paths."""
+    ignored: list[tuple[Source, list[str]]]
+    """Of a source that is a folder: paths that its reader does not read, by their names."""
+
+
+def list_inputs(sources: list[Source]) -> list[InputFile]:
+    """The files of all sources, in the order of the sources, then of paths. Raises as `list_sources`."""
+    return list_sources(sources).files
+
+
+def list_sources(sources: list[Source]) -> Inputs:
+    """List all sources. Raises UserError for names, readers and options that are wrong, DataError for a source without
+    a file to read.
     """
     names = [source_name(source) for source in sources]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -68,29 +81,30 @@ def list_inputs(
             why="the name is part of every document's identity, so their documents could not be told apart",
             try_="give one of them another `name`",
         )
-    files: list[InputFile] = []
+    inputs = Inputs([], [])
     for index, (name, source) in enumerate(zip(names, sources, strict=True)):
         reader = readers.find(source.reader)
         readers.options(source.reader, source.options)  # wrong options are refused before anything runs
         own_listing = getattr(reader, "list_inputs", None)
-        for found in own_listing(source) if own_listing else _list_files(source, reader, ignored):
-            place = (found.url, found.path, found.size or 0, found.version)
-            files.append(InputFile(index, name, source.reader, source.options, *place))
-    return files
+        found, ignored = (own_listing(source), []) if own_listing else _list_files(source, reader)
+        if ignored:
+            inputs.ignored.append((source, ignored))
+        for info in found:
+            place = (info.url, info.path, info.size or 0, info.version)
+            inputs.files.append(InputFile(index, name, source.reader, source.options, *place))
+    return inputs
 
 
-def local_places(sources: list[Source]) -> dict[int, list[str]]:
+def local_places(files: list[InputFile]) -> dict[int, list[str]]:
     """Index of a source -> a few of the files of this machine that it is read from: the first, the last, one between.
 
-    Nothing of a source on another machine, which is not listed either. Raises as `list_inputs`.
+    Nothing of a source on another machine.
     """
-    found: dict[int, list[str]] = {}
-    for index, source in enumerate(sources):
-        if not source.url or local_place(source.url):
-            places = [local_place(file.url) for file in list_inputs([source]) if file.version]
-            if there := [place for place in places if place]:
-                found[index] = sorted({there[0], there[len(there) // 2], there[-1]})
-    return found
+    by_source: dict[int, list[str]] = {}
+    for file in files:
+        if file.version and (place := local_place(file.url)):  # a link that leads nowhere has no version
+            by_source.setdefault(file.source_index, []).append(place)
+    return {index: sorted({places[0], places[len(places) // 2], places[-1]}) for index, places in by_source.items()}
 
 
 def local_place(url: str) -> str | None:
@@ -105,25 +119,25 @@ def source_name(source: Source) -> str:
 
 
 def group_inputs(files: list[InputFile], unit_bytes: int) -> list[list[InputFile]]:
-    """Cut the list into units of about `unit_bytes` of text, in order, never across sources; a function of the list.
+    """Cut the list into groups of about `unit_bytes` of text, in order, never across sources; a function of the list.
 
-    A large file of lines becomes several units, a range of it each, if its reader is `splittable`.
+    A large file of lines becomes several groups, a range of it each, if its reader is `splittable`.
     """
-    units: list[list[InputFile]] = []
+    groups: list[list[InputFile]] = []
     filled = 0
     for file in files:
         cut = _cut(file, unit_bytes)
         if len(cut) > 1:
-            units += [[part] for part in cut]
+            groups += [[part] for part in cut]
             filled = unit_bytes
             continue
         estimate = estimated_bytes(file)
-        if not units or units[-1][0].source_index != file.source_index or filled + estimate > unit_bytes:
-            units.append([])
+        if not groups or groups[-1][0].source_index != file.source_index or filled + estimate > unit_bytes:
+            groups.append([])
             filled = 0
-        units[-1].append(file)
+        groups[-1].append(file)
         filled += estimate
-    return units
+    return groups
 
 
 def estimated_bytes(file: InputFile) -> int:
@@ -135,9 +149,8 @@ def estimated_bytes(file: InputFile) -> int:
 # --- listing ----------------------------------------------------------------------------------------------------------
 
 
-def _list_files(
-    source: Source, reader: ModuleType, ignored: Callable[[Source, list[str]], None]
-) -> list[storage.FileInfo]:
+def _list_files(source: Source, reader: ModuleType) -> tuple[list[storage.FileInfo], list[str]]:
+    """The files of a source that its reader reads, and the paths of the others."""
     if not source.url:
         raise UserError(
             f"the source with reader {source.reader!r} has no url", try_="set url to a file, folder or glob"
@@ -156,14 +169,12 @@ def _list_files(
             why=f"the reader {source.reader!r} reads {kinds}, also compressed ({', '.join(CODECS)}); "
             f"{len(found)} other files are there",
         )
-    if len(readable) < len(found):
-        read = {info.path for info in readable}
-        ignored(source, [info.path for info in found if info.path not in read])
-    return readable
+    read = {info.path for info in readable}
+    return readable, [info.path for info in found if info.path not in read]
 
 
 def _cut(file: InputFile, unit_bytes: int) -> list[InputFile]:
-    """A large file of lines as ranges of about unit_bytes, any other as it is."""
+    """A large file of lines as ranges of about unit_bytes, any other file as it is."""
     parts = line_ranges.bounds(file.size, unit_bytes)
     splittable = getattr(readers.find(file.reader), "splittable", None) if len(parts) > 1 else None
     if codec_of(file.path) or splittable is None or not splittable(readers.options(file.reader, file.options)):

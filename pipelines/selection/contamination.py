@@ -1,17 +1,15 @@
 """Find training documents that hold text of evaluation sets.
 
-A document is contaminated when it shares a run of 50 bytes with an entry, case, punctuation and white space aside:
-about ten English words, seventeen Chinese characters. (GPT-4's report takes 50 characters, GPT-3's 13 words.) Every
-eighth window of 43 bytes of the entries is indexed, so each run of 50 is found, and some of 43 to 49. An index takes at
-most 2.5 bytes of memory per byte of evaluation text. Looking through text costs a tenth of tokenising
-it (`benchmarks/store.py --stages`).
+A document is contaminated when it shares a run of 50 bytes with an entry (`window_index`): about ten English words,
+seventeen Chinese characters. (GPT-4's report takes 50 characters, GPT-3's 13 words.) Looking through text costs a tenth
+of tokenising it (`benchmarks/store.py --stages`), once per unit and sets.
 """
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,17 +20,25 @@ from infra.errors import DataError, UserError
 from infra.storage import parquet
 from pipelines.corpus.clean import repair
 from pipelines.corpus.reading import read_documents
+from pipelines.corpus.records import Unit
 from pipelines.corpus.sources import Source, list_inputs, source_name
 from pipelines.corpus.units import read_texts
 from pipelines.document import Document, without_surrogates
-from pipelines.selection.shingles import normalise, window_hashes
+from pipelines.selection.dropped import NumberedBucket, documents_at
+from pipelines.selection.per_unit import UnitJob, file_of, missing
+from pipelines.selection.window_index import (
+    WindowIndex,
+    find_shared,
+    load_index,
+    make_index,
+    save_index,
+    windows_of,
+)
+from pipelines.stages import Runner, run_stage
 
-RUN_BYTES = 50
-_STRIDE = 8
-_WIDTH = RUN_BYTES - _STRIDE + 1
-_FILTER_BITS = 32  # per window: so few windows of ordinary text pass that looking them up costs little
-_MOST_ENTRIES = 32  # that a window names: a phrase of all entries of a set would name all of them in each document
-_INDEX_SCHEMA = pa.schema([("hash", pa.uint64()), ("entry", pa.int32())])
+_REPORT_SCHEMA = pa.schema(
+    [("set", pa.string()), ("path", pa.string()), ("offset", pa.int64()), ("document", pa.binary(16))]
+)
 
 
 @dataclass
@@ -51,127 +57,144 @@ class EvaluationSet:
     """Settings of the reader."""
 
 
-class Index(NamedTuple):
-    """Windows of all entries: ascending hashes [W], the entry of each [W], and a bitmap of their highest bits."""
+class EntryName(NamedTuple):
+    """Where an entry stands: the name of its set, the path of its file, its byte offset."""
 
-    hashes: np.ndarray
-    entries: np.ndarray
-    bitmap: np.ndarray
+    set: str
+    path: str
+    offset: int
 
 
 class Entries(NamedTuple):
-    """Names of the entries (set, path, offset), how many of each set are too short to be found, their index, and a
-    digest of all that.
-    """
+    """The entries of all evaluation sets; an entry's number is its place in `names`."""
 
-    names: list[tuple[str, str, int]]
+    names: list[EntryName]
     too_short: dict[str, int]
-    index: Index
+    """Set -> how many of its entries are too short to be found."""
+    index: WindowIndex
     digest: str
+    """Covers all of the above."""
+
+
+class Matches(NamedTuple):
+    """Documents [N] and the entries [N] that they share text with, by their numbers, ascending."""
+
+    documents: np.ndarray
+    entries: np.ndarray
+
+
+@dataclass(frozen=True)
+class Matched:
+    """What came of looking through a unit: its documents, and how many pairs of document and entry share text."""
+
+    documents: int
+    matches: int
+
+
+@dataclass(frozen=True)
+class SetReport:
+    """What came of one evaluation set, as the manifest says it."""
+
+    name: str
+    entries: int
+    too_short: int
+    """Entries that are too short to be found."""
+    found: int
+    """Entries that some document shares text with."""
+    documents: int
+    """Documents that share text with some entry."""
 
 
 def read_entries(sets: list[EvaluationSet]) -> Entries:
     """Read and index evaluation sets. Raises DataError for one without text, or without text in one of its fields."""
-    names: list[tuple[str, str, int]] = []
+    names: list[EntryName] = []
     too_short: dict[str, int] = {}
     hashes, owners = [np.empty(0, np.uint64)], [np.empty(0, np.int32)]
     for one in sets:
-        name, known, short = _name(one, too_short), {}, set()
-        for key, text in _texts(one):
-            number = known.setdefault(key, len(names))
+        name, numbers, short = _name(one, too_short), dict[tuple[str, int], int](), set[int]()
+        for place, text in _texts(one):
+            number = numbers.setdefault(place, len(names))
             if number == len(names):
-                names.append((name, *key))
+                names.append(EntryName(name, *place))
                 short.add(number)
-            windows = _indexed(text)
+            windows = windows_of(text)
             if len(windows):
                 short.discard(number)
                 hashes.append(windows)
                 owners.append(np.full(len(windows), number, np.int32))
         too_short[name] = len(short)
-    index = _index(np.concatenate(hashes), np.concatenate(owners))
+    index = make_index(np.concatenate(hashes), np.concatenate(owners))
     digest = hashlib.blake2b(json.dumps([names, too_short]).encode(), digest_size=16)
     digest.update(index.hashes.tobytes() + index.entries.tobytes())
     return Entries(names, too_short, index, digest.hexdigest())
 
 
-def contaminated(documents: list[str], index: Index) -> tuple[np.ndarray, np.ndarray]:
-    """(document, entry) of every pair that shares a run, by their numbers, ascending."""
-    found = [np.empty(0, np.int64)]
-    for windows, owners in window_hashes([normalise(document) for document in documents], _WIDTH):
-        likely = np.flatnonzero(_in_bitmap(windows, index.bitmap))
-        likely = likely[_is_in(windows[likely], index.hashes)]
-        first, last = (np.searchsorted(index.hashes, windows[likely], side) for side in ("left", "right"))
-        counts = last - first
-        places = np.repeat(last - np.cumsum(counts), counts) + np.arange(counts.sum())
-        found.append(np.unique(np.repeat(owners[likely].astype(np.int64), counts) << 32 | index.entries[places]))
-    pairs = np.unique(np.concatenate(found))
-    return pairs >> 32, pairs & 0xFFFFFFFF
+def match(entries: Entries, units: list[Unit], text_url: str, runner: Runner) -> Matches:
+    """Which documents of these units share text with which entries. A task per unit that was not looked through yet:
+    what it finds is kept in <text_url>/contaminated-<sets>.
+    """
+    folder = storage.join(text_url, f"contaminated-{entries.digest}")
+    index_url = storage.join(folder, "index.parquet")
+    if not storage.exists(index_url):
+        save_index(entries.index, index_url)
+
+    def task(job: UnitJob) -> Matched:
+        return check_unit(text_url, job, index_url)
+
+    run_stage(runner, "decontaminate", task, missing(units, folder))
+    parts = [(np.empty(0, np.int64), np.empty(0, np.int64))]
+    first = 0
+    for unit in units:
+        table = parquet.read_table(file_of(folder, unit.path))
+        parts.append((table["row"].to_numpy() + first, table["entry"].to_numpy()))
+        first += unit.kept
+    return Matches(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
-def check_unit(text_url: str, unit: dict[str, Any], index_url: str, out_url: str) -> dict[str, Any]:
+def check_unit(text_url: str, job: UnitJob, index_url: str) -> Matched:
     """Write (row in the unit, entry) of every match, ascending."""
     index = load_index(index_url)
     rows, entries = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     documents = 0
-    for some in read_texts(storage.join(text_url, f"{unit['path']}.parquet")):
-        its, of = contaminated(some, index)
-        rows.append(its + documents)
-        entries.append(of)
-        documents += len(some)
+    for texts in read_texts(text_url, job.unit):
+        row, entry = find_shared(texts, index)
+        rows.append(row + documents)
+        entries.append(entry)
+        documents += len(texts)
     table = pa.table({"row": np.concatenate(rows), "entry": np.concatenate(entries)})
-    parquet.write_table(out_url, table)
-    return {"documents": documents, "matches": len(table)}
+    parquet.write_table(job.out, table)
+    return Matched(documents, len(table))
 
 
-def save_index(index: Index, url: str) -> None:
-    parquet.write_table(url, pa.table([index.hashes, index.entries], schema=_INDEX_SCHEMA))
+def contaminated(entries: Entries, matches: Matches, places: list[NumberedBucket]) -> dict[int, str]:
+    """Number of each contaminated document of these buckets -> the first entry that it shares text with, in words."""
+    found = {}
+    for place in places:
+        own = slice(*np.searchsorted(matches.documents, (place.first, place.first + place.bucket.documents)))
+        numbers, firsts = np.unique(matches.documents[own], return_index=True)
+        for number, entry in zip(numbers.tolist(), matches.entries[own][firsts].tolist(), strict=True):
+            name = entries.names[entry]
+            found[number] = f"{name.set}: {name.path} at {name.offset}"
+    return found
 
 
-@lru_cache(maxsize=1)
-def load_index(url: str) -> Index:
-    """An index that `save_index` wrote, once per process: its name follows from its content."""
-    table = parquet.read_table(url)
-    return _index(table["hash"].to_numpy(), table["entry"].to_numpy())
-
-
-def _indexed(text: str) -> np.ndarray:
-    """Hashes of the windows of an entry that are indexed: every eighth, and the last."""
-    data = normalise(text)
-    if len(data) < _WIDTH:
-        return np.empty(0, np.uint64)
-    windows = np.concatenate([hashes for hashes, _ in window_hashes([data], _WIDTH)])
-    return np.append(windows[::_STRIDE], windows[-1:])
-
-
-def _index(hashes: np.ndarray, entries: np.ndarray) -> Index:
-    order = np.lexsort((entries, hashes))
-    hashes, entries = hashes[order], entries[order]
-    new = np.append(True, (hashes[1:] != hashes[:-1]) | (entries[1:] != entries[:-1]))[: len(hashes)]
-    hashes, entries = hashes[new], entries[new]
-    few = np.arange(len(hashes)) - np.searchsorted(hashes, hashes) < _MOST_ENTRIES
-    hashes, entries = hashes[few], entries[few]
-    bits = min(max((len(hashes) * _FILTER_BITS).bit_length(), 10), 30)
-    places = hashes >> np.uint64(64 - bits)
-    bitmap = np.zeros(1 << (bits - 3), np.uint8)
-    np.bitwise_or.at(bitmap, (places >> np.uint64(3)).astype(np.int64), _bit(places))
-    return Index(hashes, entries, bitmap)
-
-
-def _is_in(values: np.ndarray, ascending: np.ndarray) -> np.ndarray:
-    """Whether each value [N] is among some others; np.isin would sort those again each time."""
-    if len(ascending) == 0:
-        return np.zeros(len(values), bool)
-    return ascending[np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)] == values
-
-
-def _in_bitmap(windows: np.ndarray, bitmap: np.ndarray) -> np.ndarray:
-    bits = (len(bitmap) * 8).bit_length() - 1
-    places = windows >> np.uint64(64 - bits)
-    return (bitmap[(places >> np.uint64(3)).astype(np.int64)] & _bit(places)) != 0
-
-
-def _bit(places: np.ndarray) -> np.ndarray:
-    return np.left_shift(np.uint8(1), (places & np.uint64(7)).astype(np.uint8))
+def write_report(entries: Entries, matches: Matches, units: list[Unit], text_url: str, out_url: str) -> list[SetReport]:
+    """Write which documents match which entries, also those that are dropped for another reason: a row per pair in
+    <out_url>/contamination.parquet. Returns the sums of each set.
+    """
+    numbers, places = np.unique(matches.documents, return_inverse=True)
+    ids = documents_at(units, text_url, numbers)["id"].to_pylist() if len(numbers) else []
+    names = [entries.names[entry] for entry in matches.entries.tolist()]
+    columns = [*zip(*names, strict=True)] or [[], [], []]
+    table = pa.table([*columns, [ids[place] for place in places.tolist()]], schema=_REPORT_SCHEMA)
+    parquet.write_table(storage.join(out_url, "contamination.parquet"), table)
+    counts = Counter(name.set for name in entries.names)
+    found = Counter(entries.names[entry].set for entry in np.unique(matches.entries).tolist())
+    pairs = {(name.set, place) for name, place in zip(names, places.tolist(), strict=True)}
+    documents = Counter(name for name, _ in pairs)
+    return [
+        SetReport(name, counts[name], short, found[name], documents[name]) for name, short in entries.too_short.items()
+    ]
 
 
 def _name(one: EvaluationSet, others: Iterable[str]) -> str:
@@ -193,15 +216,13 @@ def _texts(one: EvaluationSet) -> Iterator[tuple[tuple[str, int], str]]:
             for item in read_documents(file):
                 if isinstance(item, Document) and item.text.strip():
                     found = True
-                    yield (
-                        (without_surrogates(file.path), item.offset),
-                        repair(without_surrogates(item.text))[0],
-                    )  # as documents are
+                    text, _ = repair(without_surrogates(item.text))  # as documents are
+                    yield (without_surrogates(file.path), item.offset), text
         if not found:
             where = f" in the field {name!r}" if name else ""
             raise DataError(
                 f"the evaluation set {one.url} has no entries with text{where}",
-                try_="another reader for it, or other names of its fields, in data.select.decontaminate",
+                try_="name another reader for it, or other fields, in data.select.decontaminate",
             )
 
 

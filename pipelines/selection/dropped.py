@@ -1,8 +1,8 @@
-"""Documents left out of a store after cleaning: how they are written, and how the others are read."""
+"""Documents left out of a store after cleaning: how they are listed, and how the others are read."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,61 +10,95 @@ import pyarrow.compute as pc
 
 from infra import storage
 from infra.storage import parquet
-from pipelines.corpus import units as text
 from pipelines.corpus.ledger import SCHEMA as LEDGER_SCHEMA
+from pipelines.corpus.records import BUCKETS, Bucket, Unit
+from pipelines.corpus.units import read_bucket
 
 SCHEMA = pa.schema(
     [*LEDGER_SCHEMA, ("unit", pa.string()), ("row", pa.int64()), ("num_bytes", pa.int64()), ("number", pa.int64())]
 )
-"""The ledger's columns, and which document it is: its unit, its row in the unit's piece, its number in all units."""
+"""The ledger's columns, and which document it is: its unit, its row in the unit's bucket, its number in all units."""
 
 
-def groups_of(units: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Where the documents are, in the order of their numbers: unit, its source and what stands around the paths in its
-    URLs, piece, row group, number of the first document of the group and of the unit, documents.
-    """
-    groups, number = [], 0
+@dataclass(frozen=True)
+class SelectedText:
+    """Cleaned text, less what a selection leaves out."""
+
+    url: str
+    """Folder of the cleaned text."""
+    selection: str | None
+    """Folder of the lists of what is left out; None: nothing is."""
+
+
+@dataclass(frozen=True)
+class NumberedBucket:
+    """A bucket of a unit, whose documents have consecutive numbers. They count the documents of all units in order."""
+
+    unit: str
+    """The unit's path."""
+    source: str
+    around: tuple[str, str]
+    """What stands before and after a file's path in its URL."""
+    bucket: Bucket
+    first: int
+    """Number of its first document."""
+
+
+@dataclass(frozen=True)
+class DropCount:
+    """How many documents of one bucket of one unit are dropped for one reason, and the bytes of their texts."""
+
+    unit: str
+    bucket: int
+    reason: str
+    documents: int
+    num_bytes: int
+
+
+def numbered(units: list[Unit]) -> list[NumberedBucket]:
+    """All buckets of these units, in the order of their documents' numbers."""
+    found, number = [], 0
     for unit in units:
-        of_unit = {"unit": unit["path"], "source": unit["source"], "around": unit["around"], "unit_first": number}
-        for piece in unit["pieces"]:
-            groups.append(of_unit | {name: piece[name] for name in ("piece", "group", "documents")} | {"first": number})
-            number += piece["documents"]
-    return groups
+        for bucket in unit.buckets:
+            found.append(NumberedBucket(unit.path, unit.source, unit.around, bucket, number))
+            number += bucket.documents
+    return found
 
 
-def read_group(text_url: str, group: dict[str, Any]) -> pa.Table:
-    """All documents of a unit's piece, without their text: key, path, piece, and the columns of SCHEMA that are known
-    before they are judged.
+def read_numbered(text_url: str, place: NumberedBucket) -> pa.Table:
+    """All documents of a bucket without their text: key, path, the number of the bucket as `bucket`, and the columns of
+    SCHEMA that are known before they are judged.
     """
-    url, size = storage.join(text_url, f"{group['unit']}.parquet"), group["documents"]
-    found = text.read_pieces(url, [group["group"]], ["id", "key", "path", "offset", "num_bytes"])
-    path = found["path"].cast(pa.string())
-    before, after = map(pa.scalar, group["around"])
+    size = place.bucket.documents
+    table = read_bucket(text_url, place.unit, place.bucket, ["id", "key", "path", "offset", "num_bytes"])
+    path = table["path"].cast(pa.string())
+    before, after = map(pa.scalar, place.around)
     columns = {
-        **{name: found[name] for name in ("id", "key", "offset", "num_bytes")},
+        **{name: table[name] for name in ("id", "key", "offset", "num_bytes")},
         "path": path,
         "uri": pc.binary_join_element_wise(before, path, after, ""),
-        **{name: pa.array([group[name]] * size, pa.string()) for name in ("source", "unit")},
+        "source": pa.array([place.source] * size, pa.string()),
+        "unit": pa.array([place.unit] * size, pa.string()),
         "row": np.arange(size),
-        "number": np.arange(size) + group["first"],
-        "piece": pa.array([group["piece"]] * size, pa.int64()),
+        "number": np.arange(size) + place.first,
+        "bucket": pa.array([place.bucket.number] * size, pa.int64()),
     }
     return pa.table(columns)
 
 
-def documents_at(units: list[dict[str, Any]], text_url: str, numbers: np.ndarray) -> pa.Table:
-    """The documents with these ascending numbers, as `read_group` gives them. Holds one group at a time besides."""
-    groups = groups_of(units)
-    edges = np.searchsorted(numbers, [*(group["first"] for group in groups), np.iinfo(np.int64).max])
+def documents_at(units: list[Unit], text_url: str, numbers: np.ndarray) -> pa.Table:
+    """The documents with these ascending numbers, as `read_numbered` gives them. Holds one bucket besides."""
+    places = numbered(units)
+    edges = np.searchsorted(numbers, [*(place.first for place in places), np.iinfo(np.int64).max])
     parts = []
-    for group, first, last in zip(groups, edges[:-1], edges[1:], strict=True):
+    for place, first, last in zip(places, edges[:-1], edges[1:], strict=True):
         if last > first:
-            parts.append(read_group(text_url, group).take(pa.array(numbers[first:last] - group["first"])))
+            parts.append(read_numbered(text_url, place).take(pa.array(numbers[first:last] - place.first)))
     return pa.concat_tables(parts)
 
 
 def write_drops(table: pa.Table, reasons: list[str | None], details: list[str], url: str) -> int:
-    """Write the documents that have a reason; returns their number."""
+    """Write the documents that have a reason; returns their number. table: as `read_numbered` gives them."""
     dropped = [row for row, reason in enumerate(reasons) if reason is not None]
     taken = table.take(pa.array(dropped, pa.int64()))
     columns = {name: taken[name] for name in SCHEMA.names if name in taken.column_names}
@@ -74,26 +108,27 @@ def write_drops(table: pa.Table, reasons: list[str | None], details: list[str], 
     return len(dropped)
 
 
-def sums(selection_url: str) -> list[dict[str, Any]]:
-    """{unit, piece, reason, documents, num_bytes} of each sort of documents that a selection drops."""
-    found = []
+def count_drops(selection_url: str) -> list[DropCount]:
+    """What a selection drops, in the order of units, buckets and reasons."""
+    counts = []
     for url in drop_files(selection_url):
         table = parquet.read_table(url, ["unit", "reason", "num_bytes"])
-        counted = table.group_by(["unit", "reason"]).aggregate([("num_bytes", "sum"), ([], "count_all")])
-        for row in counted.to_pylist():
-            sizes = {"documents": row["count_all"], "num_bytes": row["num_bytes_sum"]}
-            found.append({"unit": row["unit"], "piece": _piece_of(url), "reason": row["reason"], **sizes})
-    return sorted(found, key=lambda row: (row["unit"], row["piece"], row["reason"]))
+        sums = table.group_by(["unit", "reason"]).aggregate([("num_bytes", "sum"), ([], "count_all")])
+        for row in sums.to_pylist():
+            counts.append(
+                DropCount(row["unit"], _bucket_of(url), row["reason"], row["count_all"], row["num_bytes_sum"])
+            )
+    return sorted(counts, key=lambda count: (count.unit, count.bucket, count.reason))
 
 
 def drop_files(selection_url: str, *kinds: str) -> list[str]:
-    """URLs of the files of a selection that name what it drops; kinds: of these names only."""
+    """URLs of the files of a selection that list what it drops. kinds: only those whose names begin so."""
     starts = kinds or ("first-", "near-")
     return [info.url for info in storage.list_files(selection_url) if info.path.startswith(starts)]
 
 
 def details(selection_url: str, reason: str) -> set[str]:
-    """What the documents that were dropped for this reason have for their detail."""
+    """The details of all documents that were dropped for this reason."""
     found: set[str] = set()
     for url in drop_files(selection_url):
         table = parquet.read_table(url, ["reason", "detail"])
@@ -101,30 +136,25 @@ def details(selection_url: str, reason: str) -> set[str]:
     return found
 
 
-def dropped_rows(selection_url: str | None, piece: int, unit: str) -> np.ndarray:
-    """Rows of a unit's piece that are dropped."""
-    nothing = np.empty(0, np.int64)
-    return _of_piece(selection_url, piece).get(unit, nothing) if selection_url else nothing
-
-
-def read_kept(text_url: str, unit: str, piece: dict[str, Any], selection: str | None, columns: list[str]) -> pa.Table:
-    """The documents of a unit's piece that were selected, in their order."""
-    table = text.read_pieces(storage.join(text_url, f"{unit}.parquet"), [piece["group"]], columns)
-    dropped = dropped_rows(selection, piece["piece"], unit)
-    if len(dropped) == 0:
+def read_kept(text: SelectedText, unit: str, bucket: Bucket, columns: list[str]) -> pa.Table:
+    """The documents of a unit's bucket that were selected, in their order."""
+    table = read_bucket(text.url, unit, bucket, columns)
+    dropped = _dropped_rows(text.selection, bucket.number).get(unit) if text.selection else None
+    if dropped is None:
         return table
-    left = np.ones(len(table), bool)
-    left[dropped] = False
-    return table.filter(pa.array(left))
+    kept = np.ones(len(table), bool)
+    kept[dropped] = False
+    return table.filter(pa.array(kept))
 
 
-def documents_by_key(text_url: str, units: list[dict[str, Any]]) -> Iterator[tuple[int, int]]:
-    """(key, bytes) of all selected documents of some units, by ascending key. Holds one piece of each at a time."""
-    for number in range(text.PIECES):
-        places = [(unit, piece) for unit in units for piece in unit["pieces"] if piece["piece"] == number]
+def documents_by_key(text: SelectedText, units: list[Unit]) -> Iterator[tuple[int, int]]:
+    """(key, bytes) of all selected documents of some units, by ascending key. Holds one bucket of each at a time."""
+    for number in range(BUCKETS):
         tables = [
-            read_kept(text_url, unit["path"], piece, unit.get("selection"), ["key", "num_bytes"])
-            for unit, piece in places
+            read_kept(text, unit.path, bucket, ["key", "num_bytes"])
+            for unit in units
+            for bucket in unit.buckets
+            if bucket.number == number
         ]
         if tables:
             for batch in pa.concat_tables(tables).sort_by("key").to_batches(max_chunksize=1000):
@@ -132,9 +162,11 @@ def documents_by_key(text_url: str, units: list[dict[str, Any]]) -> Iterator[tup
 
 
 @lru_cache(maxsize=32)
-def _of_piece(selection_url: str, piece: int) -> dict[str, np.ndarray]:
-    """Dropped rows of a piece by unit. A selection that is read never changes: its name follows from what it holds."""
-    parts = [parquet.read_table(url, ["unit", "row"]) for url in drop_files(selection_url) if _piece_of(url) == piece]
+def _dropped_rows(selection_url: str, bucket: int) -> dict[str, np.ndarray]:
+    """Unit -> its rows that are dropped, in buckets of this number. Kept in memory: a selection that is read never
+    changes, as its name follows from what it holds.
+    """
+    parts = [parquet.read_table(url, ["unit", "row"]) for url in drop_files(selection_url) if _bucket_of(url) == bucket]
     if not parts:
         return {}
     table = pa.concat_tables(parts).group_by("unit").aggregate([("row", "list")])
@@ -143,5 +175,6 @@ def _of_piece(selection_url: str, piece: int) -> dict[str, np.ndarray]:
     }
 
 
-def _piece_of(url: str) -> int:
+def _bucket_of(url: str) -> int:
+    """The bucket whose drops a file lists: first-03.parquet -> 3."""
     return int(url.removesuffix(".parquet")[-2:])

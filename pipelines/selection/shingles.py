@@ -1,8 +1,13 @@
-"""Hashes of all short windows of texts, whatever their language: what near duplicates and contamination are found by.
+"""Hashes of all short windows of texts, in any language: near duplicates and contamination are found by them.
 
 A window is a run of bytes of a text in lower case without punctuation and white space: 24 bytes are some five English
 words or eight Chinese characters, and neither layout nor case nor the form of quotation marks counts. All windows of
-many texts are hashed at once, by differences of prefix sums.
+many texts are hashed at once, by differences of prefix sums:
+
+    bytes     t[0]       t[1]       t[2]       t[3]        table: a random uint64 per value of a byte
+    terms     t[0] b^0   t[1] b^1   t[2] b^2   t[3] b^3    modulo 2**64
+    sums   0     s1         s2         s3         s4
+    window of t[1], t[2]:  (s3 - s1) b^-1  =  t[1] + t[2] b,  wherever in the text these two stand
 """
 
 import re
@@ -45,9 +50,9 @@ def window_hashes(texts: list[bytes], width: int) -> Iterator[tuple[np.ndarray, 
         np.cumsum(block * powers[: len(block)], out=sums[1:])
         windows = sums[width:] - sums[:-width]
         windows *= inverses[: len(windows)]
-        its, ends = (owners[first + shift : first + shift + len(windows)] for shift in (0, width - 1))
-        within = its == ends  # of one text
-        yield keyed.scramble(windows[within]), its[within]
+        starts, ends = (owners[first + shift : first + shift + len(windows)] for shift in (0, width - 1))
+        within = starts == ends  # a window that begins in one text and ends in the next is none
+        yield keyed.scramble(windows[within]), starts[within]
 
 
 @lru_cache(maxsize=1)

@@ -1,16 +1,14 @@
-"""The token store: fixed-width rows of whole segments in Parquet shards, described by a manifest that is published
-last.
+"""The token store: fixed-width rows of whole segments in Parquet shards; a manifest, published last, describes them.
 
 A row's tokens are one binary value of little-endian uint16 (uint32 past 65,536 tokens), so a row group decodes without
-a
-copy: about ten times the rate of `list<int32>` at the same size. A store without its manifest does not exist.
+a copy: about ten times the rate of `list<int32>` at the same size. A store without its manifest does not exist.
 
     <store>/manifest.json               what it holds, how it was made, digests; readers trust nothing else
             tokenizer.json
             train/shard-00000.parquet        rows: tokens, starts, ids, num_bytes
             validation/..., test/...
-            documents/train-shard-00000.parquet   id, source, path, offset, characters, num_bytes, tokens, pieces
-                                             of every document, `pieces` being its segments
+            documents/train-shard-00000.parquet   every document: id, source, path, offset, characters, num_bytes,
+                                             tokens, pieces (how many segments it was cut into)
             work/train-shard-00000.json      record of a finished shard, from which preparation continues
             ledger.parquet                   every dropped document: id, source, uri, offset, reason
             plans/<key>/...                  blanks drawn in advance (`pipelines.feed.stored_blanks`)
@@ -55,18 +53,22 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Shard:
-    """A shard of a split. groups: rows of each row group; digest: of the decoded content, not of the file's bytes;
-    store: URL of the store that has it, in a mix of stores.
-    """
+    """A shard of a split. The fields are those of the manifest."""
 
     path: str
+    """Below the store."""
     groups: tuple[int, ...]
+    """Rows of each row group."""
     segments: int
     tokens: int
     num_bytes: int
+    """Bytes of the segments' text in UTF-8."""
     expected_fill: float
+    """Share of the rows' positions that is used once they are laid out, as packing expects it."""
     digest: str
+    """Covers the decoded content, not the file's bytes."""
     store: str | None = None
+    """URL of the store that has it, in a mix of stores."""
 
     @property
     def rows(self) -> int:
@@ -74,6 +76,7 @@ class Shard:
 
 
 def token_dtype(vocab_size: int) -> np.dtype:
+    """The type of stored ids: two bytes where that suffices, else four."""
     return np.dtype("<u2") if vocab_size <= 1 << 16 else np.dtype("<u4")
 
 
@@ -87,7 +90,12 @@ def write_shard(
     expected_fill: float,
     path: str,
 ) -> Shard:
-    """Write rows (arrays of segment indices) as one shard, atomically; returns its entry for the manifest."""
+    """Write rows (arrays of segment indices) as one shard, atomically; returns its entry for the manifest.
+
+    segments    [0: a b c] [1: d] [2: e f]      offsets  0 3 4 6
+    row [2, 0]  tokens  e f a b c   starts  0 2         ids  id2 id0
+    row [1]     tokens  d           starts  0           ids  id1
+    """
     tokens = segments.tokens.astype(dtype, copy=False)
     columns: dict[str, list[bytes]] = {name: [] for name in _ROW_SCHEMA.names}
     for row in rows:
@@ -111,7 +119,7 @@ def write_shard(
 
 
 def verify_shard(url: str, digest: str) -> str | None:
-    """What is wrong with a shard, or None: its content is compared with the digest that the manifest has of it."""
+    """Compare the content of a shard with its digest in the manifest: what is wrong with it, or None."""
     content = hashlib.blake2b(digest_size=16)
     try:
         with storage.open_file(url) as stream:
@@ -131,7 +139,7 @@ def _digest(columns: Iterable[list[bytes]]) -> str:
 
 
 def _update(content: "hashlib.blake2b", columns: Iterable[list[bytes]]) -> None:
-    """Row by row, so that row groups do not matter."""
+    """Add the columns' values row by row, so that row groups do not matter."""
     for row in zip(*columns, strict=True):
         for data in row:
             content.update(len(data).to_bytes(8, "little"))
@@ -180,7 +188,7 @@ class Split:
 
     @property
     def expected_fill(self) -> float:
-        """Share of the rows' positions that is used once they are laid out, as packing expects it."""
+        """Share of the positions of all rows that is used once they are laid out, as packing expects it."""
         return sum(shard.expected_fill * shard.rows for shard in self.shards) / max(self.rows, 1)
 
     def base(self, shard: int) -> str:
@@ -225,7 +233,7 @@ class TokenStore:
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """The stores that a mix trains on; of an ordinary one none."""
+        """The stores that a mix trains on; empty for an ordinary store."""
         groups = Counter(shard.store for shard in self.train.shards for _ in shard.groups)
         return tuple(Part(groups[entry["url"]], entry["weight"]) for entry in self.manifest.get("members", []))
 
@@ -257,7 +265,7 @@ class TokenStore:
         if manifest.get("format") != FORMAT:
             raise DataError(
                 f"{url} has store format {manifest.get('format')}, and this version reads format {FORMAT}",
-                try_="prepare it again with this version",
+                try_="prepare it again with this version: python workflows/prepare.py --config <recipe>",
             )
         dtype = np.dtype(manifest["dtype"])
         splits = {
@@ -268,7 +276,7 @@ class TokenStore:
 
 
 class ShardFiles(NamedTuple):
-    """Paths below the store of what the task of one shard writes, in this order."""
+    """Paths, below the store, of what the task of one shard writes, in this order."""
 
     rows: str
     documents: str
@@ -276,6 +284,7 @@ class ShardFiles(NamedTuple):
 
 
 def shard_files(split: str, name: str) -> ShardFiles:
+    """The files of a shard. name: such as shard-00000."""
     return ShardFiles(f"{split}/{name}.parquet", f"documents/{split}-{name}.parquet", f"work/{split}-{name}.json")
 
 
@@ -283,9 +292,8 @@ def is_whole(url: str) -> bool:
     """Whether the store is published and none of its shards has gone since. Lists the folder, opens no shard."""
     if not storage.exists(storage.join(url, "manifest.json")):
         return False
-    opened = TokenStore.open(url)
     there = {info.path for info in storage.list_files(url)}
-    return all(shard.path in there for split in opened.splits for shard in split.shards)
+    return all(shard.path in there for split in TokenStore.open(url).splits for shard in split.shards)
 
 
 def publish(url: str, manifest: dict[str, Any], splits: dict[str, list[Shard]]) -> dict[str, Any]:
@@ -309,4 +317,5 @@ def publish(url: str, manifest: dict[str, Any], splits: dict[str, list[Shard]]) 
 
 
 def shard_of(entry: dict[str, Any]) -> Shard:
+    """The shard of an entry of the manifest."""
     return Shard(**{**entry, "groups": tuple(entry["groups"])})

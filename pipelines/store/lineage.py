@@ -1,4 +1,7 @@
-"""From a segment back to the document that it was cut from, and from a document to its rows; reads the store alone."""
+"""From a segment back to the document that it was cut from, and from a document to its rows; reads the store alone.
+
+The table of documents says how many segments each was cut into, in a column that the format calls `pieces`.
+"""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -15,24 +18,30 @@ from pipelines.store.format import Split, shard_files
 
 
 class Origin(NamedTuple):
-    """Where a segment comes from: hexadecimal document id, its source, path below the source's root, byte offset; and
-    which of the document's pieces it is, counted from 0.
-    """
+    """Where a segment comes from."""
 
     document: str
+    """The document's id in hexadecimal digits."""
     source: str
     path: str
+    """The file's, below the source's root."""
     offset: int
-    piece: int
-    pieces: int
+    """Byte at which the document begins."""
+    segment: int
+    """Which of the document's segments it is, from 0."""
+    segments: int
+    """How many the document has."""
 
 
 class RowPlace(NamedTuple):
-    """A row that holds some pieces of a document."""
+    """A row that holds some segments of a document."""
 
     group: int
+    """Row group of the split."""
     row: int
-    pieces: tuple[int, ...]
+    """Within the group."""
+    segments: tuple[int, ...]
+    """Which of the document's segments, from 0."""
 
 
 def origins(split: Split, groups: list[int], ids: np.ndarray) -> list[Origin]:
@@ -40,27 +49,28 @@ def origins(split: Split, groups: list[int], ids: np.ndarray) -> list[Origin]:
     found: dict[int, Origin] = {}
     for shard in sorted({split.group_places[group][0] for group in groups}):
         table = documents_of(split, shard)
-        document, piece, own = _segments_of(table)
+        document, number, own = _segments_of(table)
         order = np.argsort(own)
         at = order[np.minimum(np.searchsorted(own, ids, sorter=order), len(own) - 1)] if len(own) else order
         hits = np.flatnonzero(own[at] == ids) if len(own) else at
         rows = table.take(pa.array(document[at[hits]])).to_pylist()
         for hit, row in zip(hits.tolist(), rows, strict=True):
-            number = int(piece[at[hit]])
+            segment = int(number[at[hit]])
             found[int(ids[hit])] = Origin(
-                row["id"].hex(), row["source"], row["path"], row["offset"], number, row["pieces"]
+                row["id"].hex(), row["source"], row["path"], row["offset"], segment, row["pieces"]
             )
     return [found[int(one)] for one in ids]
 
 
 class Sources(NamedTuple):
-    """The source of each segment of a split: their names, and by segment id (ascending, uint64 [S]) the index of its
-    name.
-    """
+    """The source of each segment of a split."""
 
     names: tuple[str, ...]
+    """Sorted."""
     ids: np.ndarray
+    """The segments' ids, uint64 [S], ascending."""
     index: np.ndarray
+    """Which of the names is each segment's, int64 [S]."""
 
     def of(self, ids: np.ndarray) -> np.ndarray:
         """Indices of the names of these segments, int64 [N]."""
@@ -82,22 +92,21 @@ def sources_of(split: Split, groups: Iterable[int]) -> Sources:
 
 
 def rows_of(split: Split, document: bytes) -> list[RowPlace]:
-    """The rows of a split that hold pieces of a document (its 16-byte id), in order; none when it is not in it."""
+    """The rows of a split that hold segments of a document, in order. document: its 16-byte id."""
     places: list[RowPlace] = []
     for shard in range(len(split.shards)):
         table = documents_of(split, shard)
-        mine = table.filter(pc.equal(table["id"], pa.scalar(document, pa.binary(16))))
-        if len(mine) == 0:
+        table = table.filter(pc.equal(table["id"], pa.scalar(document, pa.binary(16))))
+        if len(table) == 0:
             continue
-        _, piece, own = _segments_of(mine)
+        _, numbers, own = _segments_of(table)
         for group in [g for g, (of, _) in enumerate(split.group_places) if of == shard]:
             rows = split.read_group(group)
             hits = np.flatnonzero(np.isin(rows.ids, own))
             at = np.searchsorted(rows.row_offsets, hits, side="right") - 1
-            number = {int(one): int(p) for one, p in zip(own, piece, strict=True)}
+            number_of = {int(one): int(number) for one, number in zip(own, numbers, strict=True)}
             for row in np.unique(at).tolist():
-                held = tuple(number[int(rows.ids[hit])] for hit in hits[at == row])
-                places.append(RowPlace(group, row, held))
+                places.append(RowPlace(group, row, tuple(number_of[int(rows.ids[hit])] for hit in hits[at == row])))
     return places
 
 
@@ -109,14 +118,17 @@ def documents_of(split: Split, shard: int, *, columns: list[str] | None = None) 
     folder, _, name = split.shards[shard].path.rpartition("/")
     url = storage.join(split.base(shard), shard_files(folder, name.removesuffix(".parquet")).documents)
     if not storage.exists(url):
-        raise DataError(f"{url} is gone", try_="prepare the store again: it makes what is missing")
+        raise DataError(
+            f"{url} is gone",
+            try_="run workflows/prepare.py again with the recipe of this store: it makes what is missing",
+        )
     return parquet.read_table(url, columns)
 
 
 def _segments_of(table: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(row of the document, number of the piece, id) of every segment of these documents, each [S]."""
-    pieces = table["pieces"].to_numpy().astype(np.int64)
-    document = np.repeat(np.arange(len(table)), pieces)
-    piece = np.arange(len(document)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    """(row of the document, number in the document, id) of every segment of these documents, each [S]."""
+    counts = table["pieces"].to_numpy().astype(np.int64)
+    document = np.repeat(np.arange(len(table)), counts)
+    number = np.arange(len(document)) - np.repeat(np.cumsum(counts) - counts, counts)
     keys = document_keys(table["id"].to_pylist()) if len(table) else np.zeros(0, np.uint64)
-    return document, piece, segment_ids(keys[document], piece.astype(np.uint64))
+    return document, number, segment_ids(keys[document], number.astype(np.uint64))

@@ -8,13 +8,12 @@ member has epochs of its own; so one may be read several times while another is 
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from infra import storage
 from infra.errors import UserError
-from pipelines.store import format as store
-from pipelines.store.format import TokenStore
+from pipelines.store.format import SPLITS, TokenStore, publish
 
 _SAME = ("tokenizer_digest", "vocab_size", "dtype")
 _SAME_SETTINGS = ("sequence_length", "row_width", "blanks")
@@ -28,6 +27,16 @@ class Member:
     """Share of the training rows, before all weights are made to sum to 1."""
 
 
+@dataclass(frozen=True)
+class MixedStore:
+    """A member of a mix that was opened. The fields are those of the manifest."""
+
+    url: str
+    digest: str
+    weight: float
+    """Share of the training rows; the weights of all members sum to 1."""
+
+
 def mix(members: list[Member], root: str) -> TokenStore:
     """The store that these make, published below `root`; the same members and weights give the same one.
 
@@ -35,60 +44,66 @@ def mix(members: list[Member], root: str) -> TokenStore:
     """
     if wrong := [member for member in members if not member.weight > 0]:
         raise UserError(
-            f"data.mix gives {wrong[0].store} the weight {wrong[0].weight:g}", try_="positive weights; leave it out"
+            f"data.mix gives {wrong[0].store} the weight {wrong[0].weight:g}",
+            try_="give it a positive weight, or leave it out",
         )
     stores = [TokenStore.open(member.store) for member in members]
-    for number, opened in enumerate(stores):
-        if opened.url in [other.url for other in stores[:number]]:
-            raise UserError(f"data.mix names {opened.url} twice", try_="once, with the sum of both weights")
-        if "members" in opened.manifest:
-            raise UserError(f"{opened.url} is a mix itself", try_="its members, each with its weight")
-        if opened.train.rows == 0:
-            raise UserError(f"{opened.url} has no training rows", try_="leave it out of data.mix")
-    for other in stores[1:]:
-        _check_fit(stores[0], other)
+    _check(stores)
     total = sum(member.weight for member in members)
-    entries = [
-        {"url": opened.url, "digest": opened.digest, "weight": member.weight / total}
-        for opened, member in zip(stores, members, strict=True)
+    mixed = [
+        MixedStore(store.url, store.digest, member.weight / total)
+        for store, member in zip(stores, members, strict=True)
     ]
+    entries = [asdict(one) for one in mixed]
     key = hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()[:24]
     url = storage.join(storage.absolute(root), "mixes", key)
     if not storage.exists(storage.join(url, "manifest.json")):
         tokenizer = storage.read_bytes(storage.join(stores[0].url, "tokenizer.json"))
         storage.write_bytes(storage.join(url, "tokenizer.json"), tokenizer)
         splits = {
-            name: [replace(shard, store=opened.url) for opened in stores for shard in getattr(opened, name).shards]
-            for name in store.SPLITS
+            name: [replace(shard, store=store.url) for store in stores for shard in getattr(store, name).shards]
+            for name in SPLITS
         }
-        store.publish(url, _manifest(stores, entries), splits)
+        publish(url, _manifest(stores, mixed), splits)
     return TokenStore.open(url)
 
 
+def _check(stores: list[TokenStore]) -> None:
+    for number, store in enumerate(stores):
+        if store.url in [other.url for other in stores[:number]]:
+            raise UserError(f"data.mix names {store.url} twice", try_="name it once, with the sum of both weights")
+        if "members" in store.manifest:
+            raise UserError(f"{store.url} is a mix itself", try_="name its members, each with its weight")
+        if store.train.rows == 0:
+            raise UserError(f"{store.url} has no training rows", try_="leave it out of data.mix")
+    for other in stores[1:]:
+        _check_fit(stores[0], other)
+
+
 def _check_fit(first: TokenStore, other: TokenStore) -> None:
-    for name, mine, its in [
+    for name, one, another in [
         *((name, first.manifest[name], other.manifest[name]) for name in _SAME),
         *((name, first.manifest["settings"][name], other.manifest["settings"][name]) for name in _SAME_SETTINGS),
     ]:
-        if mine != its:
+        if one != another:
             raise UserError(
-                f"{first.url} and {other.url} cannot be mixed: their {name} differ, {mine} and {its}",
+                f"{first.url} and {other.url} cannot be mixed: their {name} differ, {one} and {another}",
                 try_="prepare one of them again with the settings of the other (data.tokenizer.url, "
                 "data.sequence_length, data.row_width, blanks.mixture)",
             )
 
 
-def _manifest(stores: list[TokenStore], entries: list[dict[str, Any]]) -> dict[str, Any]:
-    manifests = [opened.manifest for opened in stores]
-    names = [f"{storage.base_name(opened.url)[:8]}: " for opened in stores]
+def _manifest(stores: list[TokenStore], mixed: list[MixedStore]) -> dict[str, Any]:
+    manifests = [store.manifest for store in stores]
+    names = [f"{storage.base_name(store.url)[:8]}: " for store in stores]
     return {
         **{name: manifests[0][name] for name in _SAME},
         # Weights and members decide what is read, as settings of a store do.
         "settings": {
             **{name: manifests[0]["settings"][name] for name in _SAME_SETTINGS},
-            "members": [{name: entry[name] for name in ("digest", "weight")} for entry in entries],
+            "members": [{"digest": one.digest, "weight": one.weight} for one in mixed],
         },
-        "members": entries,
+        "members": [asdict(one) for one in mixed],
         "sources": [
             {**source, "name": name + source["name"]}
             for name, manifest in zip(names, manifests, strict=True)
@@ -97,6 +112,6 @@ def _manifest(stores: list[TokenStore], entries: list[dict[str, Any]]) -> dict[s
         "documents": {
             name: sum(manifest["documents"][name] for manifest in manifests) for name in ("read", "kept", "dropped")
         },
-        "contamination": [found for manifest in manifests for found in manifest["contamination"]],
+        "contamination": [report for manifest in manifests for report in manifest["contamination"]],
         "held_out_ends": sum(manifest["held_out_ends"] for manifest in manifests),
     }

@@ -18,8 +18,8 @@ RESERVE_SIGMAS = 6.0
 def pack(mean: np.ndarray, variance: np.ndarray, ids: np.ndarray, *, width: int) -> list[np.ndarray]:
     """Rows as arrays of segment indices.
 
-    mean, variance: of each segment's expanded size [N] (positions); ids [N] break ties, so that the result does not
-    depend on the order of the segments. Raises UserError when a single segment may not fit.
+    mean, variance: of each segment's size in positions once it is laid out [N]; ids [N] break ties, so that the result
+    does not depend on the order of the segments. Raises UserError when a single segment may not fit.
     """
     if len(mean) == 0:
         return []
@@ -28,7 +28,7 @@ def pack(mean: np.ndarray, variance: np.ndarray, ids: np.ndarray, *, width: int)
     if worst > width:
         raise UserError(
             f"a segment may need {worst:,} positions once its blanks are laid out, and a row has {width:,}",
-            try_=f"data.row_width={2 ** math.ceil(math.log2(worst))} or more, or a smaller data.sequence_length",
+            try_=f"--data.row_width={2 ** math.ceil(math.log2(worst))} or more, or a smaller data.sequence_length",
         )
     sizes = np.ceil(mean).astype(np.int64)
     capacity = max(width - _reserve(mean, variance, width), int(sizes.max()))
@@ -46,7 +46,11 @@ def _best_fit(sizes: list[int], capacity: int) -> list[list[int]]:
     """Rows of indices into sizes (sorted, longest first). The fullest row that still has room takes the segment.
 
     `free` is a bit set over amounts of free space: shifting it by a size and taking the lowest bit finds the fullest
-    row in about 0.3 us, where a search tree would cost several.
+    row in about 0.3 us, where a search tree would cost several. Rows with 2, 5 and 6 free places and a segment of 4:
+
+        free                    1 1 0 0 1 0 0     bits 6, 5, 2
+        free >> 4                       1 1 0     rows with less room fall out; the lowest bit, 1, is the row with
+                                                  1 + 4 = 5 free places, which has 1 left
     """
     rows: list[list[int]] = []
     with_space: list[list[int]] = [[] for _ in range(capacity + 1)]
@@ -69,8 +73,8 @@ def _best_fit(sizes: list[int], capacity: int) -> list[list[int]]:
 
 
 def _within_reserve(rows: list[list[int]], mean: np.ndarray, variance: np.ndarray, width: int) -> list[np.ndarray]:
-    """Rows whose own variance is above average give up their smallest segments until six deviations fit; those form
-    new rows.
+    """Rows that fit with six deviations to spare: one of more variance than the average gives up its smallest segments,
+    which form new rows.
     """
     kept: list[np.ndarray] = []
     spill: list[int] = []

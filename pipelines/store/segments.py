@@ -1,8 +1,15 @@
 """Cut documents into segments: `[CLS]` and text of one document, cut at sentence ends, at most sequence_length tokens.
 
 A long text is first split into chunks of some hundred characters at sentence ends, which are tokenised by themselves; a
-segment is a run of whole chunks. So the bytes and characters of every segment are known exactly, without the token
-offsets that would cost a sixth of the tokenizer's speed. Short texts, the most, are one chunk.
+segment is a run of whole chunks:
+
+    text       First sentences. Some more of them. And others. The end.
+    chunks     |First sentences.| Some more of them.| And others.| The end.|
+    tokens     |  3             |  5                |  3         |  3      |
+    segments   [CLS]  3 + 5                        |[CLS]  3 + 3       eos|       at most 10 tokens
+
+So the bytes of every segment are known exactly, without the token offsets that would cost a sixth of the tokenizer's
+speed. Most texts are short, and one chunk.
 """
 
 import re
@@ -16,8 +23,8 @@ from pipelines.document import segment_ids
 from pipelines.ragged import Segments, offsets_of
 
 CHUNK_CHARACTERS = 250
-# ASCII text has about four characters a token, other scripts down to one: it is cut half as often, which the tokenizer
-# thanks with 4 % of its time.
+# ASCII text has about four characters a token, other scripts down to one: it is cut half as often, which saves 4 % of
+# the tokenizer's time.
 ASCII_CHUNK_CHARACTERS = 500
 
 # A place to cut: behind a sentence end and its closing marks, before the white space (byte-level tokenizers join a word
@@ -80,10 +87,10 @@ def segment_documents(
     table = [np.stack([whole, 0 * whole, begin[whole], end[whole], num_bytes[whole]], axis=1)]
     for doc in np.flatnonzero(~fits).tolist():
         first, last = chunks.offsets[doc], chunks.offsets[doc + 1]
-        pieces = _pieces(
+        ranges = _ranges(
             int(begin[doc]), chunk_tokens[first:last].tolist(), chunks.num_bytes[first:last].tolist(), length
         )
-        table.append(np.array([(doc, number, *piece) for number, piece in enumerate(pieces)], np.int64))
+        table.append(np.array([(doc, number, *one) for number, one in enumerate(ranges)], np.int64))
     rows = np.concatenate(table)
     return _assemble(flat, rows[np.argsort(rows[:, 0], kind="stable")], document_keys, cls=cls, eos=eos)
 
@@ -103,32 +110,41 @@ def _split(text: str, size: int) -> list[str]:
     return chunks
 
 
-def _pieces(begin: int, sizes: list[int], num_bytes: list[int], length: int) -> list[tuple[int, int, int]]:
-    """(first token, one past the last, bytes) of each segment; the last keeps a place for eos."""
-    pieces = []
+def _ranges(begin: int, sizes: list[int], num_bytes: list[int], length: int) -> list[tuple[int, int, int]]:
+    """(first token, one past the last, bytes) of each segment of a document; the last keeps a place for eos.
+
+    begin: the document's first token; sizes, num_bytes: of its chunks.
+    """
+    ranges = []
     head = tail = begin
     taken = 0
     final = max(index for index, size in enumerate(sizes) if size)  # white space at the end gives chunks without tokens
     for index, (size, size_bytes) in enumerate(zip(sizes, num_bytes, strict=True)):
         room = length - (2 if index >= final else 1)
         if tail > head and tail - head + size > room:
-            pieces.append((head, tail, taken))
+            ranges.append((head, tail, taken))
             head, taken = tail, 0
         tail += size
         taken += size_bytes
         while tail - head > room:  # one chunk alone is longer than a segment: bytes are shared out by tokens
             part = taken * room // (tail - head)
-            pieces.append((head, head + room, part))
+            ranges.append((head, head + room, part))
             head, taken = head + room, taken - part
     if tail > head:
-        pieces.append((head, tail, taken))
-    return pieces
+        ranges.append((head, tail, taken))
+    return ranges
 
 
 def _assemble(
     flat: np.ndarray, table: np.ndarray, document_keys: np.ndarray, *, cls: int, eos: int
 ) -> DocumentSegments:
-    """table int64 [S, 5]: document, number in it, first token, one past the last, bytes."""
+    """The segments of a table, int64 [S, 5]: document, number in it, first token, one past the last, bytes.
+
+    flat      a b c d e f g       two documents, the first of two segments:  (0, 0, 0, 2)  (0, 1, 2, 4)  (1, 0, 4, 7)
+    tokens    C a b C c d E C e f g E
+    offsets   0     3       7         12
+    body        x x   x x     x x x       where text goes
+    """
     doc, number, head, tail, num_bytes = table.T
     last = np.append(doc[1:] != doc[:-1], True)[: len(doc)]
     sizes = tail - head + 1 + last

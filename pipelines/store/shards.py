@@ -1,11 +1,11 @@
 """Cleaned text to a shard of the token store: tokenise, segment, pack, write. One task, one shard, about 64 MB of text.
 
-A shard is made of pieces of many units (`assign_pieces`), so documents are shuffled across the corpus at linear cost,
+A shard is made of buckets of many units (`assign_buckets`), so documents are shuffled across the corpus at linear cost,
 without an all-to-all exchange.
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -18,10 +18,13 @@ from infra.storage import parquet
 from pipelines import keyed
 from pipelines.blanks.draw import moments
 from pipelines.blanks.mixture import BlanksConfig, resolve
+from pipelines.corpus.records import UnitBucket
 from pipelines.document import document_keys
 from pipelines.ragged import Segments, concatenate_segments, take_segments
-from pipelines.selection import dropped
-from pipelines.store import format, packing
+from pipelines.selection.dropped import SelectedText, read_kept
+from pipelines.store.format import Shard, ShardFiles, shard_files, shard_of, token_dtype, write_shard
+from pipelines.store.held_out import Cuts
+from pipelines.store.packing import pack
 from pipelines.store.segments import DocumentSegments, chunk_documents, segment_documents
 from pipelines.token_classes import TokenClasses
 
@@ -37,118 +40,152 @@ DOCUMENT_SCHEMA = pa.schema(
         ("characters", pa.int64()),
         ("num_bytes", pa.int64()),
         ("tokens", pa.int64()),
-        ("pieces", pa.int32()),  # segments: their ids are segment_ids(document_key(id), 0 .. pieces - 1)
+        # The number of the document's segments, whose ids are segment_ids(document_key(id), 0 .. pieces - 1). The
+        # format has this other word for them.
+        ("pieces", pa.int32()),
     ]
 )
 
 
-class ShardSettings(NamedTuple):
-    """What decides a shard's content besides its text."""
+@dataclass(frozen=True)
+class ShardSettings:
+    """What decides a shard's content besides its text. The fields are those of the manifest's settings."""
 
     sequence_length: int
     row_width: int
     rows_per_group: int
     blanks: dict[str, Any]
+    """Fields of BlanksConfig: rows are packed with room for the blanks of this mixture."""
 
 
-def keyed_order(pieces: list[dict[str, Any]], *, seed: int) -> list[dict[str, Any]]:
-    """Pieces in a random order that follows from what they hold. A unit's name would not do: it changes with times."""
-    digests = np.array([int(piece["digest"][:16], 16) for piece in pieces], np.uint64)
-    numbers = np.array([piece["piece"] for piece in pieces], np.uint64)
+@dataclass(frozen=True)
+class ShardJob:
+    """A shard to build."""
+
+    split: str
+    name: str
+    """Its files in the store are named by it: shard-00000."""
+    buckets: list[UnitBucket]
+    """Where its documents are, those of other splits among them."""
+
+    @property
+    def files(self) -> ShardFiles:
+        return shard_files(self.split, self.name)
+
+
+@dataclass(frozen=True)
+class BuiltShard:
+    """A shard that was built. The fields are those of its record in the store's folder `work`."""
+
+    split: str
+    shard: Shard
+    documents: int
+    without_tokens: int
+    """Documents of which the tokenizer leaves nothing: no row holds them."""
+
+
+def keyed_order(buckets: list[UnitBucket], *, seed: int) -> list[UnitBucket]:
+    """The buckets in a random order that follows from what they hold. Units' paths would not do: they change with the
+    times of files.
+    """
+    digests = np.array([int(place.digest[:16], 16) for place in buckets], np.uint64)
+    numbers = np.array([place.bucket.number for place in buckets], np.uint64)
     order = np.argsort(keyed.fold(seed, _SHARD_ORDER, digests, numbers), kind="stable")
-    return [pieces[index] for index in order]
+    return [buckets[index] for index in order]
 
 
-def assign_pieces(pieces: list[dict[str, Any]], *, shard_bytes: int, seed: int) -> list[list[dict[str, Any]]]:
-    """Spread pieces {digest, piece, num_bytes, ...} over shards of about equal bytes, in their keyed order."""
-    total = sum(p["num_bytes"] for p in pieces)
+def assign_buckets(buckets: list[UnitBucket], *, shard_bytes: int, seed: int) -> list[list[UnitBucket]]:
+    """Spread buckets over shards of about equal bytes, in their keyed order."""
+    total = sum(place.bucket.num_bytes for place in buckets)
     # A small corpus is still cut into a few shards, so that tasks run side by side and row groups can be shuffled.
     shards = max(1, round(total / shard_bytes), min(8, total // _SMALL_SHARD_BYTES))
-    assigned: list[list[dict[str, Any]]] = [[] for _ in range(shards)]
+    assigned: list[list[UnitBucket]] = [[] for _ in range(shards)]
     done = 0
-    for piece in keyed_order(pieces, seed=seed):
-        assigned[min(done * shards // max(total, 1), shards - 1)].append(piece)
-        done += piece["num_bytes"]
+    for place in keyed_order(buckets, seed=seed):
+        assigned[min(done * shards // max(total, 1), shards - 1)].append(place)
+        done += place.bucket.num_bytes
     return [shard for shard in assigned if shard]
 
 
 def build_shard(
-    name: str,
-    split: str,
-    pieces: list[dict[str, Any]],
-    ranges: dict[str, tuple[int, int]],
-    *,
-    tails: dict[int, float],
-    text_url: str,
-    store_url: str,
-    settings: ShardSettings,
-) -> dict[str, Any]:
-    """Build one shard of one split. ranges: per source, the content keys (first, last) of the split's documents; tails:
-    per key, the share at the end of that document that goes from training to validation.
-
-    Writes the files that `store.shard_files` names, the record that it returns being the last.
-    """
-    tokenizer, vocabulary = tokenizer_of(store_url)
-    parts: list[Segments] = []
-    documents: list[pa.Table] = []
-    for batch in _batches(pieces, ranges, tails if split == "validation" else {}, text_url):
-        segments, table = _tokenise(batch, tokenizer, settings.sequence_length)
-        keys = batch.table["key"].to_pylist()
-        if tails and split != "test":
-            segments = _cut(segments, np.array([tails.get(key, 0.0) for key in keys]), split)
-        parts.append(segments)
-        first, last = ranges.get(batch.source, (1, 0))
-        mine = [first <= key <= last for key in keys]  # a document that is cut is listed once, with training
-        documents.append(table.filter(pa.array(mine)))
-    segments = concatenate_segments(parts)
-    rows, fill = _pack(segments, vocabulary, settings)
-    files = format.shard_files(split, name)
-    shard = format.write_shard(
-        storage.join(store_url, files.rows),
+    job: ShardJob, cuts: Cuts, settings: ShardSettings, *, text: SelectedText, store_url: str
+) -> BuiltShard:
+    """Build one shard. Writes the files `job.files` in the store's folder, its record being the last."""
+    tokenizer, classes = tokenizer_of(store_url)
+    segments, documents = _read_segments(job, cuts, settings.sequence_length, tokenizer, text)
+    rows, fill = _pack(segments, classes, settings)
+    shard = write_shard(
+        storage.join(store_url, job.files.rows),
         segments,
         rows,
-        dtype=format.token_dtype(tokenizer.vocab_size),
+        dtype=token_dtype(tokenizer.vocab_size),
         rows_per_group=settings.rows_per_group,
         expected_fill=fill,
-        path=files.rows,
+        path=job.files.rows,
     )
-    table = pa.concat_tables(documents) if documents else DOCUMENT_SCHEMA.empty_table()
-    parquet.write_table(storage.join(store_url, files.documents), table)
-    empty = int((np.asarray(table["tokens"]) == 0).sum()) if len(table) else 0
-    record = {"split": split, "shard": asdict(shard), "documents": len(table), "without_tokens": empty}
-    storage.write_json(storage.join(store_url, files.record), record)
-    return record
+    parquet.write_table(storage.join(store_url, job.files.documents), documents)
+    empty = int((np.asarray(documents["tokens"]) == 0).sum()) if len(documents) else 0
+    built = BuiltShard(job.split, shard, len(documents), empty)
+    storage.write_json(storage.join(store_url, job.files.record), asdict(built))
+    return built
+
+
+def read_built(store_url: str, jobs: list[ShardJob]) -> list[BuiltShard]:
+    """The shards that tasks built from these jobs, by their records."""
+    records = storage.read_jsons([storage.join(store_url, job.files.record) for job in jobs])
+    return [BuiltShard(**{**record, "shard": shard_of(record["shard"])}) for record in records]
 
 
 @lru_cache(maxsize=1)  # it remembers words, tens of MB
 def tokenizer_of(store_url: str) -> tuple[Tokenizer, TokenClasses]:
-    """A store's tokenizer and vocabulary, loaded once per worker process."""
+    """A store's tokenizer and the classes of its tokens, loaded once per worker process."""
     tokenizer = Tokenizer.load(store_url)
     return tokenizer, TokenClasses.of(tokenizer)
 
 
+def _read_segments(
+    job: ShardJob, cuts: Cuts, length: int, tokenizer: Tokenizer, text: SelectedText
+) -> tuple[Segments, pa.Table]:
+    """The segments of a shard, and the table of its documents."""
+    ranges = cuts.ranges[job.split]
+    parts: list[Segments] = []
+    documents = [DOCUMENT_SCHEMA.empty_table()]
+    for batch in _batches(job.buckets, ranges, cuts.tails if job.split == "validation" else {}, text):
+        segments, table = _tokenise(batch, tokenizer, length)
+        keys = batch.table["key"].to_pylist()
+        if cuts.tails and job.split != "test":
+            segments = _cut_tails(segments, np.array([cuts.tails.get(key, 0.0) for key in keys]), job.split)
+        parts.append(segments)
+        first, last = ranges.get(batch.source, (1, 0))
+        own = [first <= key <= last for key in keys]  # a document that is cut is listed once, with training
+        documents.append(table.filter(pa.array(own)))
+    return concatenate_segments(parts), pa.concat_tables(documents)
+
+
 class _Batch(NamedTuple):
+    """Documents of one source: id, key, path, offset, num_bytes, text."""
+
     source: str
     table: pa.Table
 
 
 def _batches(
-    pieces: list[dict[str, Any]], ranges: dict[str, tuple[int, int]], tails: dict[int, float], text_url: str
+    buckets: list[UnitBucket], ranges: dict[str, tuple[int, int]], tails: dict[int, float], text: SelectedText
 ) -> Iterator[_Batch]:
-    """Documents of the split, a few MB at a time, from the row groups of the shard's pieces."""
+    """Documents of these key ranges and those of `tails`, a few MB at a time."""
     columns = ["id", "key", "path", "offset", "num_bytes", "text"]
     also = np.array(sorted(tails), np.uint64)
-    for piece in pieces:
-        table = dropped.read_kept(text_url, piece["unit"], piece, piece.get("selection"), columns)
-        first, last = ranges.get(piece["source"], (1, 0))
+    for place in buckets:
+        table = read_kept(text, place.unit, place.bucket, columns)
+        first, last = ranges.get(place.source, (1, 0))
         keys = table["key"].to_numpy()
-        mine = (keys >= np.uint64(first)) & (keys <= np.uint64(last)) | np.isin(keys, also)
-        table = table.filter(pa.array(mine))
+        own = (keys >= np.uint64(first)) & (keys <= np.uint64(last)) | np.isin(keys, also)
+        table = table.filter(pa.array(own))
         if len(table) == 0:
             continue
         batch = np.cumsum(np.asarray(table["num_bytes"])) // _BATCH_BYTES
-        for first, last in zip(*_runs(batch), strict=True):
-            yield _Batch(piece["source"], table.slice(first, last - first))
+        for begin, end in zip(*_runs(batch), strict=True):
+            yield _Batch(place.source, table.slice(begin, end - begin))
 
 
 def _tokenise(batch: _Batch, tokenizer: Tokenizer, length: int) -> tuple[DocumentSegments, pa.Table]:
@@ -156,7 +193,7 @@ def _tokenise(batch: _Batch, tokenizer: Tokenizer, length: int) -> tuple[Documen
     ids = batch.table["id"].to_pylist()
     chunks = chunk_documents(texts)
     flat, token_offsets = tokenizer.encode_batch(chunks.texts)
-    flat = flat.astype(format.token_dtype(tokenizer.vocab_size), copy=False)
+    flat = flat.astype(token_dtype(tokenizer.vocab_size), copy=False)
     segments = segment_documents(
         flat,
         token_offsets,
@@ -183,21 +220,24 @@ def _tokenise(batch: _Batch, tokenizer: Tokenizer, length: int) -> tuple[Documen
     return segments, table
 
 
-def _cut(segments: DocumentSegments, shares: np.ndarray, split: str) -> Segments:
-    """The segments of this split where the last ones of some documents, by shares [N], are held out."""
+def _cut_tails(segments: DocumentSegments, shares: np.ndarray, split: str) -> Segments:
+    """The segments of this split where the last ones of some documents are held out: a share [N] of each one's.
+
+    At least one segment is held out of a document with a share, and one is left.
+    """
     counts = np.bincount(segments.document, minlength=len(shares))
-    held = np.where(shares > 0, np.minimum(np.maximum(np.rint(shares * counts), 1), counts - 1), 0).astype(np.int64)
+    cut = np.where(shares > 0, np.minimum(np.maximum(np.rint(shares * counts), 1), counts - 1), 0).astype(np.int64)
     number = np.arange(len(segments.document)) - (np.cumsum(counts) - counts)[segments.document]
-    at_end = number >= (counts - held)[segments.document]
+    at_end = number >= (counts - cut)[segments.document]
     members = np.flatnonzero((at_end | (shares == 0)[segments.document]) if split == "validation" else ~at_end)
     return take_segments(segments, members)
 
 
-def _pack(segments: Segments, vocabulary: TokenClasses, settings: ShardSettings) -> tuple[list[np.ndarray], float]:
+def _pack(segments: Segments, classes: TokenClasses, settings: ShardSettings) -> tuple[list[np.ndarray], float]:
     """Rows of segment indices in a random order, and the expected share of their positions that is used."""
     mixture = resolve(BlanksConfig(**settings.blanks))
-    mean, variance = moments(mixture, segments, vocabulary)
-    rows = packing.pack(mean, variance, segments.ids, width=settings.row_width)
+    mean, variance = moments(mixture, segments, classes)
+    rows = pack(mean, variance, segments.ids, width=settings.row_width)
     if not rows:
         return [], 0.0
     first = np.array([segments.ids[row[0]] for row in rows], np.uint64)

@@ -1,34 +1,29 @@
 """The tokenizer of a corpus: given, or trained once on a sample of its cleaned text."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterator
 
 from glm_model.tokenizer import Tokenizer
 from infra import storage
 from infra.errors import UserError
-from pipelines.config import DataConfig
-from pipelines.corpus import units as text
-from pipelines.names import text_url, trained_url
-from pipelines.store import shards
-from pipelines.store.tokenizer_training import train
-
-
-def prepare_tokenizer(config: DataConfig, units: list[dict[str, Any]]) -> Tokenizer:
-    """Load the tokenizer, or train it on a sample of the cleaned text (once per text and settings)."""
-    if config.tokenizer.url:
-        return load_tokenizer(config.tokenizer.url)
-    url = trained_url(config, units)
-    if not storage.exists(storage.join(url, "tokenizer.json")):
-        save_tokenizer(train(_sample(config, units), config.tokenizer.train), url)
-    return Tokenizer.load(url)
+from pipelines.corpus.records import Unit, buckets_of
+from pipelines.corpus.units import read_bucket
+from pipelines.store.shards import keyed_order
+from pipelines.store.tokenizer_training import TokenizerTraining, train
 
 
 def load_tokenizer(url: str) -> Tokenizer:
-    """That of data.tokenizer.url. Raises UserError when there is none."""
+    """The tokenizer of data.tokenizer.url. Raises UserError when there is none."""
     try:
         return Tokenizer.load(url)
     except ValueError as error:  # it names the file, the reason and the remedy
         raise UserError(f"data.tokenizer.url: {error}") from error
+
+
+def train_once(url: str, units: list[Unit], training: TokenizerTraining, *, text_url: str, seed: int) -> Tokenizer:
+    """The tokenizer in the folder `url`, trained on a sample of these units' cleaned text if it is not there yet."""
+    if not storage.exists(storage.join(url, "tokenizer.json")):
+        save_tokenizer(train(sample(units, text_url, most_bytes=int(training.sample_bytes), seed=seed), training), url)
+    return Tokenizer.load(url)
 
 
 def save_tokenizer(tokenizer: Tokenizer, url: str) -> None:
@@ -36,12 +31,11 @@ def save_tokenizer(tokenizer: Tokenizer, url: str) -> None:
     storage.write_bytes(storage.join(url, "tokenizer.json"), tokenizer.to_json().encode())
 
 
-def _sample(config: DataConfig, units: list[dict[str, Any]]) -> Iterable[str]:
-    """Cleaned documents of random pieces, up to tokenizer.train.sample_bytes; the same for the same text."""
-    url, left = text_url(config), int(config.tokenizer.train.sample_bytes)
-    for piece in shards.keyed_order(text.pieces(units), seed=config.seed):
-        table = text.read_pieces(storage.join(url, f"{piece['unit']}.parquet"), [piece["group"]], ["text"])
-        for document in table["text"].to_pylist():
+def sample(units: list[Unit], text_url: str, *, most_bytes: int, seed: int) -> Iterator[str]:
+    """Cleaned documents of random buckets, up to the one that fills most_bytes; the same for the same text."""
+    left = most_bytes
+    for place in keyed_order(buckets_of(units), seed=seed):
+        for document in read_bucket(text_url, place.unit, place.bucket, ["text"])["text"].to_pylist():
             yield document
             left -= len(document.encode())
             if left <= 0:

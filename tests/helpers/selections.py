@@ -1,21 +1,23 @@
-"""Selections without Ray: small corpora, their stages run one task after the other, and what was dropped."""
+"""Selections of small corpora, without Ray, and what they dropped."""
 
 import itertools
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 from helpers import small
+from helpers.runners import one_by_one
 
 from pipelines.corpus.clean import CleanConfig
+from pipelines.corpus.records import Unit, buckets_of
 from pipelines.corpus.sources import Source, list_inputs
 from pipelines.document import document_id
-from pipelines.selection import dropped as drops
-from pipelines.selection import select as selection
+from pipelines.selection import select as select_module
 from pipelines.selection.contamination import EvaluationSet
-from pipelines.selection.select import SelectConfig
+from pipelines.selection.dropped import drop_files, read_kept
+from pipelines.selection.select import SelectConfig, Selected
+from pipelines.stages import Runner
 
 WORDS = [f"{a}{b}" for a, b in itertools.product(("ba", "ko", "shi", "tel", "run", "gra"), ("le", "mi", "ton", "sk"))]
 
@@ -25,19 +27,7 @@ def prose(number: int, words: int = 80) -> str:
     return " ".join(np.random.default_rng(number).choice(WORDS, words)) + "."
 
 
-def one_by_one(order: Callable[[list], list] = list, ran: list | None = None) -> Callable[..., Iterator[dict]]:
-    """`run_tasks` in this process; ran: collects the tasks' items."""
-
-    def run(task, items):
-        for item in order(items):
-            if ran is not None:
-                ran.append(item)
-            yield json.loads(json.dumps(task(json.loads(json.dumps(item)))))
-
-    return run
-
-
-def units_of(folder: Path, **sources: list[list[str]]) -> list[dict]:
+def units_of(folder: Path, **sources: list[list[str]]) -> list[Unit]:
     """Cleaned units, one per file: source -> files -> texts. Files are named 0.jsonl, 1.jsonl and so on, and end with a
     line that is malformed.
     """
@@ -53,33 +43,29 @@ def units_of(folder: Path, **sources: list[list[str]]) -> list[dict]:
     return units
 
 
-def select(folder: Path, units: list[dict], *, out: str = "selected", **settings) -> list[dict]:
-    plan = selection.resolve(SelectConfig(**settings), preset="off")
-    return selection.select(
-        plan, units, f"{folder}/text", f"{folder}/{out}", progress=lambda stage, records, n: records
-    )
+def select(
+    folder: Path, units: list[Unit], *, out: str = "selected", runner: Runner | None = None, **settings
+) -> Selected:
+    selection = select_module.resolve(SelectConfig(**settings), preset="off")
+    return select_module.select(selection, units, f"{folder}/text", f"{folder}/{out}", runner or one_by_one())
 
 
-def left(folder: Path, units: list[dict]) -> set[str]:
+def left(selected: Selected) -> set[str]:
     """Texts of the documents that are kept, by way of what later stages read."""
-    tables = [
-        drops.read_kept(f"{folder}/text", unit["path"], piece, unit.get("selection"), ["text", "num_bytes"])
-        for unit in units
-        for piece in unit["pieces"]
-    ]
+    places = buckets_of(selected.units)
+    tables = [read_kept(selected.text, place.unit, place.bucket, ["text", "num_bytes"]) for place in places]
     sizes = [len(table) for table in tables]
-    assert sizes == [piece["documents"] for unit in units for piece in unit["pieces"]]
-    num_bytes = [sum(table["num_bytes"].to_pylist()) for table in tables]
-    assert num_bytes == [piece["num_bytes"] for unit in units for piece in unit["pieces"]]
-    assert sum(sizes) == sum(unit["kept"] for unit in units)
+    assert sizes == [place.bucket.documents for place in places]
+    assert [sum(table["num_bytes"].to_pylist()) for table in tables] == [place.bucket.num_bytes for place in places]
+    assert sum(sizes) == sum(unit.kept for unit in selected.units)
     texts = [one for table in tables for one in table["text"].to_pylist()]
     assert len(set(texts)) == len(texts)
     return set(texts)
 
 
-def told(folder: Path, *, out: str = "selected") -> dict[tuple[str, str, int], tuple[str, str]]:
+def reasons(folder: Path, *, out: str = "selected") -> dict[tuple[str, str, int], tuple[str, str]]:
     """(source, file, offset) -> (reason, detail) of all drops of the selection."""
-    rows = [row for url in drops.drop_files(f"{folder}/{out}") for row in pq.read_table(url).to_pylist()]
+    rows = [row for url in drop_files(f"{folder}/{out}") for row in pq.read_table(url).to_pylist()]
     for row in rows:
         path = row["uri"].rpartition("/")[2]
         assert row["id"] == document_id(row["source"], path, row["offset"])
@@ -97,7 +83,7 @@ def exam(folder: Path, *texts: str) -> list[EvaluationSet]:
     return [EvaluationSet("jsonl", str(folder / "exam.jsonl"), name="exam")]
 
 
-def dropped(units: list[dict]) -> list[dict]:
-    """Reasons of each unit besides the malformed line."""
-    assert all(unit["dropped"]["malformed_json"] == 1 for unit in units)
-    return [{name: n for name, n in unit["dropped"].items() if name != "malformed_json"} for unit in units]
+def counts(selected: Selected) -> list[dict[str, int]]:
+    """Documents of each unit that are dropped, by reason, besides the malformed line."""
+    assert all(unit.dropped["malformed_json"] == 1 for unit in selected.units)
+    return [{name: n for name, n in unit.dropped.items() if name != "malformed_json"} for unit in selected.units]

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +14,16 @@ from infra import storage
 from pipelines.blanks.mixture import BlanksConfig, Mixture
 from pipelines.corpus import ledger
 from pipelines.corpus.clean import CleanConfig
+from pipelines.corpus.records import Unit, buckets_of
 from pipelines.corpus.sources import InputFile, Source, list_inputs
 from pipelines.corpus.units import clean_files
 from pipelines.feed.examples import FeedSettings, feed_settings
 from pipelines.feed.stored_blanks import blanks_key, write_blanks
 from pipelines.ragged import RowBatch
+from pipelines.selection.dropped import SelectedText
 from pipelines.store import format as stores
-from pipelines.store import shards as tokens
+from pipelines.store.held_out import Cuts
+from pipelines.store.shards import ShardJob, ShardSettings, build_shard
 from pipelines.token_classes import TokenClasses
 
 WORDS = [
@@ -127,9 +130,9 @@ def corpus(folder: Path, texts: list[str], *, name: str = "corpus", source: str 
     return list_inputs([Source("jsonl", str(folder / f"{name}.jsonl"), name=source or name)])
 
 
-def settings(**changes) -> tokens.ShardSettings:
+def settings(**changes) -> ShardSettings:
     values = {"sequence_length": 32, "row_width": 160, "rows_per_group": 4, "blanks": {"mixture": "glm_multi"}}
-    return tokens.ShardSettings(**{**values, **changes})
+    return ShardSettings(**{**values, **changes})
 
 
 def store(folder: Path, tokenizer: Tokenizer, *, root: str | None = None, **changes) -> stores.TokenStore:
@@ -137,39 +140,28 @@ def store(folder: Path, tokenizer: Tokenizer, *, root: str | None = None, **chan
     Data tasks call.
     """
     url, text_url = f"{root or folder}/store", f"{root or folder}/text"
-    record = clean_unit(corpus(folder / "raw", documents(120)), CleanConfig(), f"{text_url}/0123456789abcdef")
+    unit = clean_unit(corpus(folder / "raw", documents(120)), CleanConfig(), f"{text_url}/0123456789abcdef")
     tokenizer.save(url)
-    pieces = [{"unit": record["path"], "source": record["source"], **piece} for piece in record["pieces"]]
+    buckets = buckets_of([unit])
     limit = 1 << 61  # an eighth of the documents is held out
-    ranges = {"train": (limit, 2**64 - 1), "validation": (0, limit - 1)}
-    shard_settings = settings(**changes)
-    split_shards = {"train": [pieces[:9], pieces[9:]], "validation": [pieces]}
-    entries = {
+    cuts = Cuts({"train": {unit.source: (limit, 2**64 - 1)}, "validation": {unit.source: (0, limit - 1)}}, tails={})
+    shard_settings, text = settings(**changes), SelectedText(text_url, None)
+    shards = {
         split: [
-            tokens.build_shard(
-                f"shard-{number:05d}",
-                split,
-                assigned,
-                {record["source"]: ranges[split]},
-                tails={},
-                text_url=text_url,
-                store_url=url,
-                settings=shard_settings,
-            )
-            for number, assigned in enumerate(shards)
+            build_shard(ShardJob(split, f"shard-{n:05d}", own), cuts, shard_settings, text=text, store_url=url).shard
+            for n, own in enumerate(assigned)
         ]
-        for split, shards in split_shards.items()
+        for split, assigned in (("train", [buckets[:9], buckets[9:]]), ("validation", [buckets]))
     }
     manifest = {
         "tokenizer_digest": tokenizer.digest,
         "vocab_size": tokenizer.vocab_size,
         "dtype": stores.token_dtype(tokenizer.vocab_size).str,
-        "settings": shard_settings._asdict(),
-        **ledger.balance([record]),
+        "settings": asdict(shard_settings),
+        **asdict(ledger.balance([unit])),
         "contamination": [],
         "held_out_ends": 0,
     }
-    shards = {split: [stores.shard_of(e["shard"]) for e in records] for split, records in entries.items()}
     stores.publish(url, manifest, {**shards, "test": []})
     assert storage.exists(f"{url}/manifest.json")
     return stores.TokenStore.open(url)
@@ -190,7 +182,13 @@ def store_blanks(opened: stores.TokenStore, settings: FeedSettings, *, epoch: in
     return settings
 
 
-def clean_unit(files: list[InputFile], config: CleanConfig, out_url: str) -> dict:
-    """The record of the one unit that these files make."""
-    (record,) = clean_files(files, config, out_url)
-    return record
+def clean_unit(files: list[InputFile], config: CleanConfig, out_url: str) -> Unit:
+    """The one unit that these files make."""
+    (unit,) = clean_files(files, config, out_url)
+    return unit
+
+
+def unit(source: str, **changes) -> Unit:
+    """A unit without documents."""
+    nothing = Unit(source, ("", ""), "unit", 0, 0, {}, {}, {}, 0, (), "")
+    return replace(nothing, **changes)

@@ -6,21 +6,22 @@ Not from how many tasks run at once or in which order, from interruptions, from 
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers import small
+from helpers.runners import one_by_one
 
 from infra import storage
 from infra.config import Count
-from pipelines import prepare, stages
 from pipelines.blanks.mixture import BlanksConfig
 from pipelines.config import DataConfig, TokenizerConfig
 from pipelines.corpus.sources import Source
+from pipelines.prepare import preparation_of, prepare
 from pipelines.selection.contamination import EvaluationSet
 from pipelines.selection.select import SelectConfig
+from pipelines.stages import Runner
 from pipelines.store.format import TokenStore
 from pipelines.store.tokenizer_training import TokenizerTraining
 
@@ -50,12 +51,10 @@ def corpus(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def expected(corpus, tmp_path_factory) -> dict[str, bytes]:
     """The files of the store that tasks make one after another."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stages, "run_tasks", one_by_one())
-        return files_of(make(corpus, tmp_path_factory.mktemp("expected")))
+    return files_of(make(corpus, tmp_path_factory.mktemp("expected"), one_by_one()))
 
 
-def make(corpus: Path, root: Path) -> TokenStore:
+def make(corpus: Path, root: Path, runner: Runner) -> TokenStore:
     config = DataConfig(
         sources=[
             Source("jsonl", str(corpus / "news")),
@@ -73,52 +72,41 @@ def make(corpus: Path, root: Path) -> TokenStore:
         unit_bytes=Count(10_000),
         shard_bytes=Count(16_000),
     )
-    return prepare.prepare(config, BlanksConfig(), progress=lambda stage, records, total: records)
+    return prepare(preparation_of(config, BlanksConfig()), runner)
 
 
-def files_of(opened: TokenStore) -> dict[str, bytes]:
+def files_of(store: TokenStore) -> dict[str, bytes]:
     """Path below the store -> content, of all but the ledger, which names the places of the raw files."""
-    files = sorted(path for path in Path(opened.url).rglob("*") if path.is_file())
-    return {str(f.relative_to(opened.url)): f.read_bytes() for f in files if f.name != "ledger.parquet"}
-
-
-def one_by_one(order: Callable[[list], list] = list) -> Callable[..., Iterator[dict]]:
-    """`run_tasks` in this process, in another order of the tasks."""
-
-    def run(task, items):
-        for item in order(items):
-            yield json.loads(json.dumps(task(json.loads(json.dumps(item)))))
-
-    return run
+    files = sorted(path for path in Path(store.url).rglob("*") if path.is_file())
+    return {str(f.relative_to(store.url)): f.read_bytes() for f in files if f.name != "ledger.parquet"}
 
 
 def test_the_store_of_this_law_has_several_of_everything(expected):
-    told = json.loads(expected["manifest.json"])
-    assert [source["name"] for source in told["sources"]] == ["news", "books"]
-    assert told["documents"] == {"read": 316, "kept": 299, "dropped": 17}
-    assert [source["dropped"] for source in told["sources"]] == [
+    manifest = json.loads(expected["manifest.json"])
+    assert [source["name"] for source in manifest["sources"]] == ["news", "books"]
+    assert manifest["documents"] == {"read": 316, "kept": 299, "dropped": 17}
+    assert [source["dropped"] for source in manifest["sources"]] == [
         {"contaminated": 1, "malformed_json": 5, "too_short": 5},
         {"duplicate": 4, "near_duplicate": 2},
     ]
-    assert told["contamination"] == [
+    assert manifest["contamination"] == [
         {"name": "exam.jsonl", "entries": 1, "too_short": 0, "found": 1, "documents": 1},
     ]
-    assert len(told["text_digests"]) >= 5
-    assert len(told["splits"]["train"]) >= 3
-    assert sum(shard["tokens"] for shard in told["splits"]["validation"]) >= 500
-    assert sum(shard["segments"] for shard in told["splits"]["test"]) > 1
-    assert sum(name.startswith("plans/") for name in expected) > len(told["splits"]["train"])
+    assert len(manifest["text_digests"]) >= 5
+    assert len(manifest["splits"]["train"]) >= 3
+    assert sum(shard["tokens"] for shard in manifest["splits"]["validation"]) >= 500
+    assert sum(shard["segments"] for shard in manifest["splits"]["test"]) > 1
+    assert sum(name.startswith("plans/") for name in expected) > len(manifest["splits"]["train"])
 
 
 @pytest.mark.ray
 def test_parallelism_is_invisible(corpus, expected, tmp_path, local_ray):
     """Ray runs up to four tasks at once; `expected` is from one at a time."""
-    assert files_of(make(corpus, tmp_path)) == expected
+    assert files_of(make(corpus, tmp_path, Runner())) == expected
 
 
-def test_the_order_of_the_tasks_is_invisible(corpus, expected, tmp_path, monkeypatch):
-    monkeypatch.setattr(stages, "run_tasks", one_by_one(lambda items: items[::-1]))
-    assert files_of(make(corpus, tmp_path)) == expected
+def test_the_order_of_the_tasks_is_invisible(corpus, expected, tmp_path):
+    assert files_of(make(corpus, tmp_path, one_by_one(lambda items: items[::-1]))) == expected
 
 
 class Killed(BaseException):
@@ -137,31 +125,28 @@ def test_interruptions_are_invisible(writes, corpus, expected, tmp_path, monkeyp
             raise Killed
         write(url, data)
 
-    monkeypatch.setattr(stages, "run_tasks", one_by_one())
     monkeypatch.setattr(storage, "write_bytes", write_and_die)
-    opened, kills = None, 0
-    while opened is None:
+    store, kills = None, 0
+    while store is None:
         left = writes
         try:
-            opened = make(corpus, tmp_path)
+            store = make(corpus, tmp_path, one_by_one())
         except Killed:
             kills += 1
             assert kills < 60, "each attempt gets further"
     assert kills > 4
-    assert files_of(opened) == expected
+    assert files_of(store) == expected
 
 
-def test_place_and_times_of_the_files_are_invisible(corpus, expected, tmp_path, monkeypatch):
+def test_place_and_times_of_the_files_are_invisible(corpus, expected, tmp_path):
     shutil.copytree(corpus, tmp_path / "elsewhere")
     for number, file in enumerate(sorted((tmp_path / "elsewhere").rglob("*.*"))):
         os.utime(file, (number, 10**9 - 7919 * number))
-    monkeypatch.setattr(stages, "run_tasks", one_by_one())
-    assert files_of(make(tmp_path / "elsewhere", tmp_path / "root")) == expected
+    assert files_of(make(tmp_path / "elsewhere", tmp_path / "root", one_by_one())) == expected
 
 
-def test_lost_files_are_made_again_as_they_were(corpus, expected, tmp_path, monkeypatch):
-    monkeypatch.setattr(stages, "run_tasks", one_by_one())
-    opened = make(corpus, tmp_path)
-    for split in (opened.train, opened.validation, opened.test):
-        Path(opened.url, split.shards[-1].path).unlink()
-        assert files_of(make(corpus, tmp_path)) == expected
+def test_lost_files_are_made_again_as_they_were(corpus, expected, tmp_path):
+    store = make(corpus, tmp_path, one_by_one())
+    for split in store.splits:
+        Path(store.url, split.shards[-1].path).unlink()
+        assert files_of(make(corpus, tmp_path, one_by_one())) == expected

@@ -14,8 +14,12 @@ from helpers import small
 from infra.config import Count
 from pipelines.config import DataConfig, TokenizerConfig
 from pipelines.corpus.clean import CleanConfig
-from pipelines.corpus.sources import Source
-from pipelines.estimate import estimate
+from pipelines.corpus.sources import Source, list_inputs
+from pipelines.estimate import Estimate, estimate
+
+
+def estimated(config: DataConfig) -> Estimate:
+    return estimate(config, list_inputs(config.sources))
 
 
 def lines(texts: list[str]) -> bytes:
@@ -30,7 +34,7 @@ def test_a_small_corpus_is_read_whole(tmp_path, tiny_tokenizer):
     tiny_tokenizer.save(str(tmp_path / "vocabulary"))
     url = str(tmp_path / "vocabulary" / "tokenizer.json")
     config = DataConfig([Source("jsonl", str(tmp_path / "raw"))], tokenizer=TokenizerConfig(url), unit_bytes=Count(10))
-    told = estimate(config)
+    told = estimated(config)
     assert (told.files, told.documents, told.measured) == (2, 51, True)
     assert told.stored_bytes == sum(file.stat().st_size for file in (tmp_path / "raw").iterdir())
     assert told.kept_share == pytest.approx(50 / 51)
@@ -58,7 +62,7 @@ def test_a_large_corpus_is_sampled(tmp_path, suffix):
     for number in range(files):
         texts = [f"{number}-{i} {TEXT[7 * i :]}{TEXT[: 7 * i]}" for i in range(340)]
         (tmp_path / f"{number}.jsonl{suffix}").write_bytes(PACK[suffix](lines(texts)))
-    check_large(estimate(DataConfig([Source("jsonl", str(tmp_path))], clean=CleanConfig("off"))), 340 * files)
+    check_large(estimated(DataConfig([Source("jsonl", str(tmp_path))], clean=CleanConfig("off"))), 340 * files)
 
 
 def test_a_file_that_is_damaged_behind_its_sample_is_no_matter(tmp_path):
@@ -66,18 +70,18 @@ def test_a_file_that_is_damaged_behind_its_sample_is_no_matter(tmp_path):
     middle = len(data) // 2
     data[middle : middle + 2000] = b"\xff" * 2000
     (tmp_path / "a.jsonl.gz").write_bytes(data)
-    told = estimate(DataConfig([Source("jsonl", str(tmp_path / "a.jsonl.gz"))], clean=CleanConfig("off")))
+    told = estimated(DataConfig([Source("jsonl", str(tmp_path / "a.jsonl.gz"))], clean=CleanConfig("off")))
     assert 34 < told.documents < 1000, "roughly: what it holds cannot be known"
 
 
 def test_a_large_table_is_sampled_by_its_rows(tmp_path):
     pq.write_table(pa.table({"text": [f"{i} {TEXT}" for i in range(300)]}), tmp_path / "a.parquet", row_group_size=20)
-    check_large(estimate(DataConfig([Source("parquet", str(tmp_path))], clean=CleanConfig("off"))), 300)
+    check_large(estimated(DataConfig([Source("parquet", str(tmp_path))], clean=CleanConfig("off"))), 300)
 
 
 def test_records_that_are_no_documents_end_the_sample_too(tmp_path, monkeypatch):
     monkeypatch.setattr("pipelines.estimate._RECORDS", 50)
     (tmp_path / "a.jsonl").write_bytes(b'{"body": "x"}\n' * 1000)
-    told = estimate(DataConfig([Source("jsonl", str(tmp_path / "a.jsonl"))]))
+    told = estimated(DataConfig([Source("jsonl", str(tmp_path / "a.jsonl"))]))
     assert told.documents == pytest.approx(1000, rel=0.05)
     assert told.kept_share == 0

@@ -9,8 +9,10 @@ import pytest
 from infra import storage
 from infra.cluster import capacity
 from infra.errors import UserError, run_main
-from pipelines import prepare as preparation
-from pipelines.corpus.sources import Source, list_inputs
+from pipelines.blanks.mixture import BlanksConfig
+from pipelines.config import DataConfig
+from pipelines.corpus.sources import Source, list_sources
+from pipelines.prepare import Preparation, preparation_of
 from pipelines.store.format import TokenStore
 from workflows import generate, prepare, pretrain, train_tokenizer
 from workflows.settings.models import find_model
@@ -186,18 +188,17 @@ def two_nodes(monkeypatch):
     return lambda *paths: hidden.extend(map(str, paths))
 
 
-def data_of(tmp_path, *sources: Source) -> Recipe:
-    recipe = Recipe()
-    recipe.data.root, recipe.data.sources = str(tmp_path / "data"), list(sources)
-    return recipe
+def preparation_for(tmp_path, *sources: Source, **settings) -> Preparation:
+    return preparation_of(DataConfig(root=str(tmp_path / "data"), sources=list(sources), **settings), BlanksConfig())
 
 
 @pytest.mark.parametrize("urls", ["", "/*.jsonl", "/a.jsonl"])
 def test_sources_that_another_node_does_not_see(texts, tmp_path, two_nodes, urls):
-    check_shared_data(recipe := data_of(tmp_path, Source("jsonl", f"{texts}{urls}")))
+    preparation = preparation_for(tmp_path, Source("jsonl", f"{texts}{urls}"))
+    check_shared_data(preparation)
     two_nodes(texts)
     with pytest.raises(UserError, match="is a place of this machine only") as refused:
-        check_shared_data(recipe)
+        check_shared_data(preparation)
     assert refused.value.message.startswith(f"data.sources[0].url={texts}{urls} ")
     assert refused.value.why == f"1 other node(s) do not see {texts}/a.jsonl: 10.0.0.2"
     assert "a folder that all nodes have at the same path" in str(refused.value.try_)
@@ -206,23 +207,22 @@ def test_sources_that_another_node_does_not_see(texts, tmp_path, two_nodes, urls
 
 def test_sources_that_every_node_has_or_none_reads_are_no_matter(texts, tmp_path, two_nodes, monkeypatch):
     storage.write_bytes("memory://everywhere/a.jsonl", (texts / "a.jsonl").read_bytes())
-    check_shared_data(data_of(tmp_path, Source("jsonl", "memory://everywhere")))
+    check_shared_data(preparation_for(tmp_path, Source("jsonl", "memory://everywhere")))
     two_nodes(texts)
-    given = data_of(tmp_path, Source("jsonl", str(texts)))
-    given.data.store = "/a/finished/store"
-    check_shared_data(given)
-    made = data_of(tmp_path, Source("jsonl", str(texts)))
-    monkeypatch.setattr("workflows.settings.places.find_store", lambda data, blanks: "/a/finished/store")
-    check_shared_data(made)
+    check_shared_data(preparation_for(tmp_path, Source("jsonl", str(texts)), store="/a/finished/store"))
+    made = preparation_for(tmp_path, Source("jsonl", str(texts)))
+    with monkeypatch.context() as patch:
+        patch.setattr("workflows.settings.places.find_store", lambda preparation: "/a/finished/store")
+        check_shared_data(made)
     monkeypatch.setattr(capacity, "several_nodes", lambda share, use_gpu: False)
-    check_shared_data(data_of(tmp_path, Source("jsonl", str(texts))))
+    check_shared_data(made)
 
 
 def test_a_preparation_writes_where_every_node_sees_it(texts, tmp_path, two_nodes):
-    recipe = data_of(tmp_path, Source("jsonl", str(texts)))
+    preparation = preparation_for(tmp_path, Source("jsonl", str(texts)))
     two_nodes(tmp_path / "data")
     with pytest.raises(UserError, match=r"data\.root=.*data is a place of this machine only") as refused:
-        check_shared_data(recipe)
+        check_shared_data(preparation)
     assert refused.value.try_ == "a folder that all nodes share, or a URL: --data.root=s3://..."
 
 
@@ -245,14 +245,13 @@ def test_a_file_that_goes_after_it_is_listed_ends_the_preparation_and_back_again
     at = os.stat(texts / "b.jsonl").st_mtime_ns
     there = (texts / "b.jsonl").read_bytes()
 
-    def listed(sources, **how):
-        found = list_inputs(sources, **how)
-        if how:  # when it is to be read next
-            (texts / "b.jsonl").unlink(missing_ok=True)
-        return found
+    def listed(given):
+        inputs = list_sources(given)
+        (texts / "b.jsonl").unlink()
+        return inputs
 
     with monkeypatch.context() as patched:
-        patched.setattr(preparation, "list_inputs", listed)
+        patched.setattr("pipelines.prepare.list_sources", listed)
         code, error = run(prepare.main, *small(texts, tmp_path))
     assert code == 3
     assert f"{texts}/b.jsonl was listed, and is gone where it is to be read" in error
@@ -286,7 +285,7 @@ def test_files_that_no_reader_reads_are_told(run, texts, tmp_path, local_ray, ca
     prepare.main()
     told = " ".join("".join(capsys.readouterr()).split())
     assert "2 files of" in told
-    assert "are not read, by their names: a.py, b.rst" in told
+    assert "are not read because of their names: a.py, b.rst" in told
 
 
 def test_a_pattern_names_the_newest_run(run, tmp_path):

@@ -132,20 +132,20 @@ def last_step(points: Iterable[dict[str, Any]]) -> int:
 
 
 def sightings(past: Past, document: str) -> Iterator[tuple[int, int, int, tuple[int, ...]]]:
-    """(epoch, step counted from 1, micro-batch, pieces) of each time the run reads a document, by epoch and step, up to
-    its last step, reached or not.
+    """(epoch, step counted from 1, micro-batch, segments) of each time the run reads a document, by epoch and
+    step, up to its last step, reached or not.
     """
     split, plan = past.store.train, past.plan
     held = lineage.rows_of(split, bytes.fromhex(document))
     last = past.budget.steps * plan.step_rows
     for epoch in itertools.count():
-        found = sorted((plan.position(epoch, place.group, place.row), place.pieces) for place in held)
-        found = [(position, pieces) for position, pieces in found if position < last]
+        found = sorted((plan.position(epoch, place.group, place.row), place.segments) for place in held)
+        found = [(position, segments) for position, segments in found if position < last]
         if not found:
             return
-        for position, pieces in found:
+        for position, segments in found:
             micro_batch = position // plan.micro_rows
-            yield epoch, micro_batch // plan.micro_batches + 1, micro_batch % plan.micro_batches, pieces
+            yield epoch, micro_batch // plan.micro_batches + 1, micro_batch % plan.micro_batches, segments
 
 
 # -- shown -------------------------------------------------------------------------------------------------------------
@@ -168,7 +168,7 @@ def _show_step(past: Past, wanted: HistoryConfig, step: int, screen: Console) ->
     )
     named = _documents(_origins(past, batch))
     listed = named[: wanted.documents or len(named)]
-    screen.table("documents", ["document", "source", "file", "byte", "pieces"], listed)
+    screen.table("documents", ["document", "source", "file", "byte", "segments"], listed)
     if len(listed) < len(named):
         screen.line(f"and {len(named) - len(listed):,} more: --documents=0 lists all")
     chosen = range(min(wanted.count, len(batch.rows.ids)))
@@ -192,8 +192,8 @@ def _show_document(past: Past, document: str, screen: Console) -> None:
         raise UserError(f"--document={document} is no document id", why="an id has 32 hexadecimal digits")
     reached = last_step(read_log(past.url))
     found = [
-        (epoch, step, index, ", ".join(str(piece + 1) for piece in pieces), "" if step <= reached else "to come")
-        for epoch, step, index, pieces in sightings(past, document)
+        (epoch, step, index, ", ".join(str(number + 1) for number in segments), "" if step <= reached else "to come")
+        for epoch, step, index, segments in sightings(past, document)
     ]
     if not found:
         raise DataError(
@@ -201,7 +201,7 @@ def _show_document(past: Past, document: str, screen: Console) -> None:
             why=f"of the store {past.store.url} its training rows within {past.budget.steps:,} steps were searched",
             try_="look for it in the store's ledger.parquet (dropped) and documents/ (held out, or not reached)",
         )
-    screen.table(f"steps that saw {document}", ["epoch", "step", "micro-batch", "pieces", ""], found)
+    screen.table(f"steps that saw {document}", ["epoch", "step", "micro-batch", "segments", ""], found)
 
 
 def _verdict(fingerprint: int, logged: int | None, *, is_reached: bool, every: int) -> str:
@@ -213,13 +213,13 @@ def _verdict(fingerprint: int, logged: int | None, *, is_reached: bool, every: i
 
 
 def _documents(origins: list[lineage.Origin]) -> list[tuple[str, str, str, int, str]]:
-    """Each document once, in the order of the batch, with its pieces in it."""
-    pieces: dict[lineage.Origin, list[int]] = {}
+    """Each document once, in the order of the batch, with its segments in it."""
+    segments: dict[lineage.Origin, list[int]] = {}
     for origin in origins:
-        pieces.setdefault(origin._replace(piece=0), []).append(origin.piece + 1)
+        segments.setdefault(origin._replace(segment=0), []).append(origin.segment + 1)
     return [
-        (o.document, o.source, o.path, o.offset, f"{', '.join(map(str, sorted(numbers)))} of {o.pieces}")
-        for o, numbers in pieces.items()
+        (o.document, o.source, o.path, o.offset, f"{', '.join(map(str, sorted(numbers)))} of {o.segments}")
+        for o, numbers in segments.items()
     ]
 
 

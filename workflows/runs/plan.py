@@ -7,8 +7,9 @@ from glm_model.tokenizer import Tokenizer
 from infra import storage
 from infra.console import Console, duration, human, human_bytes
 from pipelines.blanks.mixture import resolve
+from pipelines.corpus.sources import InputFile
 from pipelines.estimate import Estimate, estimate
-from pipelines.prepare import find_store
+from pipelines.prepare import find_store, preparation_of
 from pipelines.store.format import TokenStore
 from pipelines.store.tokenizer import load_tokenizer
 from pipelines.token_classes import TokenClasses
@@ -39,9 +40,10 @@ def show_plan(
         f"{objective} {share:.0%}" for objective, share in zip(mixture.names, mixture.shares, strict=True)
     )
     rows = [("objectives", f"{shares} of the segments; masks: {', '.join(mixture.masks)}")]
-    url = find_store(recipe.data, recipe.blanks)
+    work = preparation_of(recipe.data, recipe.blanks)
+    url = find_store(work)
     if url is None:
-        return _show_estimated(recipe, name, screen, rows)
+        return _show_estimated(recipe, work.inputs.files, name, screen, rows)
     opened = TokenStore.open(url)
     rows += _store_rows(opened)
     if not has_length(recipe):  # a recipe for prepare.py alone
@@ -59,9 +61,11 @@ def show_plan(
     return shape
 
 
-def _show_estimated(recipe: Recipe, name: str, screen: Console, rows: list[tuple[str, str]]) -> GLMConfig | None:
-    """The plan without a store. rows: those that need none."""
-    guess, shape = estimate(recipe.data), None
+def _show_estimated(
+    recipe: Recipe, files: list[InputFile], name: str, screen: Console, rows: list[tuple[str, str]]
+) -> GLMConfig | None:
+    """The plan without a store. files: what its sources hold; rows: those that need none."""
+    guess, shape = estimate(recipe.data, files), None
     rows = rows + _estimated_rows(guess)
     if has_length(recipe):
         url = recipe.data.tokenizer.url

@@ -9,7 +9,8 @@ from glm_model.tokenizer import Tokenizer
 from infra import config, storage, tracking
 from infra.console import Console, duration, human, human_bytes
 from pipelines.feed.examples import feed_settings
-from pipelines.prepare import prepare
+from pipelines.prepare import Preparation, preparation_of, prepare
+from pipelines.stages import Runner
 from pipelines.store.format import Split, TokenStore
 from pipelines.views.render import terminal, view_examples
 from workflows.runs.progress import Stages, preparation
@@ -115,13 +116,13 @@ def _show_examples(opened: TokenStore, recipe: Recipe, screen: Console) -> None:
             screen.rich.print(terminal(example), soft_wrap=True)
 
 
-def prepared(recipe: Recipe, stages: Stages, screen: Console) -> TokenStore:
-    """The recipe's store, opened, or made on a connected Ray all of whose nodes see what they need; fills `stages`.
+def prepared(work: Preparation, stages: Stages, screen: Console) -> TokenStore:
+    """The store, opened, or made on a connected Ray all of whose nodes see what they need; fills `stages`.
 
     Warns of files that were listed and could not be found when they were to be read.
     """
-    check_shared_data(recipe)
-    opened = prepare(recipe.data, recipe.blanks, progress=preparation(screen, stages))
+    check_shared_data(work)
+    opened = prepare(work, Runner(preparation(screen, stages)))
     for source in opened.manifest.get("sources", []) if stages else []:
         if count := source["dropped"].get("vanished"):
             screen.warn(
@@ -133,7 +134,7 @@ def prepared(recipe: Recipe, stages: Stages, screen: Console) -> TokenStore:
 
 def _prepared(recipe: Recipe, screen: Console) -> TokenStore:
     stages: Stages = {}
-    opened = prepared(recipe, stages, screen)
+    opened = prepared(preparation_of(recipe.data, recipe.blanks), stages, screen)
     if stages:
         track(opened, stages, recipe)
     return opened

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from infra.console import Console, Live, human
@@ -31,53 +32,45 @@ Stages = dict[str, Stage]
 """By the name that the screen shows, in the order in which they ran."""
 
 
-def preparation(
-    screen: Console, stages: Stages | None = None
-) -> Callable[[str, Iterable[dict[str, Any]], int], Iterator[dict[str, Any]]]:
+def preparation(screen: Console, stages: Stages | None = None) -> Callable[[str, Iterable[Any], int], Iterator[Any]]:
     """The progress of `pipelines.prepare`: a line per stage, with what its finished tasks add up to.
 
     Fills `stages`, if given.
     """
 
-    def show(stage: str, records: Iterable[dict[str, Any]], total: int) -> Iterator[dict[str, Any]]:
+    def show(stage: str, results: Iterable[Any], total: int) -> Iterator[Any]:
         if total == 0:
-            yield from records
+            yield from results
             return
         started_at = time.perf_counter()
         sums: dict[str, float] = {}
         with screen.progress(_STAGES[stage], total) as live:
-            for done, record in enumerate(records, start=1):
-                for key, value in _figures(stage, record).items():
+            for done, result in enumerate(results, start=1):
+                for key, value in _figures(stage, result).items():
                     sums[key] = sums.get(key, 0) + value
                 told = _told(stage, sums, time.perf_counter() - started_at)
                 live.update(done, told)
-                yield record
+                yield result
                 if stages is not None:
                     stages[_STAGES[stage]] = Stage(time.perf_counter() - started_at, told)
 
     return show
 
 
-def _figures(stage: str, record: dict[str, Any]) -> dict[str, float]:
+def _figures(stage: str, result: Any) -> dict[str, float]:
     if stage == "clean":
         return {
-            "documents": sum(unit["kept"] for unit in record["units"]),
-            "dropped": sum(sum(unit["dropped"].values()) for unit in record["units"]),
-            "num_bytes": sum(unit["num_bytes"] for unit in record["units"]),
+            "documents": sum(unit.kept for unit in result.units),
+            "dropped": sum(sum(unit.dropped.values()) for unit in result.units),
+            "num_bytes": sum(unit.num_bytes for unit in result.units),
         }
-    if stage == "select":
-        return {"documents": record["documents"], "dropped": record["dropped"]}
     if stage == "verify":
-        return {"shards": 1, "damaged": bool(record["wrong"])}
-    if stage in ("decontaminate", "sign", "compare"):
-        return dict(record)
+        return {"shards": 1, "damaged": result.problem is not None}
+    if stage in ("decontaminate", "select", "sign", "compare"):
+        return asdict(result)
     if stage == "tokens":
-        return {
-            "tokens": record["shard"]["tokens"],
-            "rows": sum(record["shard"]["groups"]),
-            "num_bytes": record["shard"]["num_bytes"],
-        }
-    return {"blanks": record["blanks"], "segments": record["segments"]}
+        return {"tokens": result.shard.tokens, "rows": result.shard.rows, "num_bytes": result.shard.num_bytes}
+    return {"blanks": result.blanks, "segments": result.segments}
 
 
 def _told(stage: str, sums: dict[str, float], elapsed_s: float) -> str:

@@ -6,7 +6,7 @@ from infra import storage, tracking
 from infra.cluster import capacity
 from infra.errors import UserError
 from pipelines.corpus.sources import local_places
-from pipelines.prepare import find_store
+from pipelines.prepare import Preparation, find_store
 from workflows.settings.recipe import Recipe
 
 _TASK = {"CPU": 1.0}  # what a task of a preparation takes
@@ -72,18 +72,18 @@ def check_shared(recipe: Recipe) -> None:
             raise _not_shared(f"{key}={place}", blind, f"a folder that all nodes share, or a URL: --{key}=s3://...")
 
 
-def check_shared_data(recipe: Recipe) -> None:
+def check_shared_data(preparation: Preparation) -> None:
     """UserError when a preparation is to run on several nodes of the connected Ray, and one that it may use does not
     see where it writes, or what it has to read: sources that a finished store holds are read no more.
     """
-    data = recipe.data
-    if data.store or data.mix or not capacity.several_nodes(_TASK, False):
+    data = preparation.config
+    if preparation.given or not capacity.several_nodes(_TASK, False):
         return
     if storage.is_local(data.root) and (blind := capacity.nodes_not_sharing(data.root, only=_TASK)):
         try_ = "a folder that all nodes share, or a URL: --data.root=s3://..."
         raise _not_shared(f"data.root={data.root}", blind, try_)
-    local = local_places(data.sources)
-    if not local or find_store(data, recipe.blanks):
+    local = local_places(preparation.inputs.files)
+    if not local or find_store(preparation):
         return
     for index, files in local.items():
         for file in files:

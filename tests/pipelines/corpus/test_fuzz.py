@@ -38,8 +38,8 @@ def check(seed: int, folder: Path) -> None:
         assert all(isinstance(record, Document | Rejected) and record.offset >= 0 for record in records)
         assert list(read_documents(file)) == records
         unit = clean_unit([file], CleanConfig(), f"{out}/unit")
-        assert unit["read"] == len(records)
-        assert unit["read"] == unit["kept"] + sum(unit["dropped"].values())
+        assert unit.read == len(records)
+        assert unit.read == unit.kept + sum(unit.dropped.values())
         parts = [part for (part,) in group_inputs([file], 3000)]
         if len(parts) > 1:
             ranged = [record for part in parts for record in read_documents(part)]

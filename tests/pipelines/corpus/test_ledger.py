@@ -1,6 +1,7 @@
 """The ledger: every document that was dropped, with its reason, and sums that leave none out."""
 
 import json
+from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
@@ -9,24 +10,19 @@ from helpers import small
 from infra.errors import DataError
 from pipelines.corpus import ledger
 from pipelines.corpus.clean import CleanConfig
+from pipelines.corpus.ledger import Balance, DocumentCounts, SourceBalance
+from pipelines.corpus.records import Unit
 from pipelines.corpus.sources import InputFile, Source, list_inputs
 from pipelines.document import NOT_MALFORMED
 
 
-def record(source: str, kept: int, dropped: dict[str, int], repaired: dict[str, int] | None = None) -> dict:
-    read = kept + sum(dropped.values())
-    return {
-        "source": source,
-        "read": read,
-        "kept": kept,
-        "num_bytes": 10 * kept,
-        "dropped": dropped,
-        "repaired": repaired or {},
-    }
+def unit(source: str, kept: int, dropped: dict[str, int], repaired: dict[str, int] | None = None) -> Unit:
+    read, num_bytes = kept + sum(dropped.values()), 10 * kept
+    return small.unit(source, read=read, kept=kept, num_bytes=num_bytes, dropped=dropped, repaired=repaired or {})
 
 
 def test_ledgers_are_joined_in_order(tmp_path):
-    rows = [(bytes([i]) * 16, "source", f"/in/{i}", i, "too_short", "") for i in range(5)]
+    rows = [ledger.Entry(bytes([i]) * 16, "source", f"/in/{i}", i, "too_short", "") for i in range(5)]
     ledger.write_ledger(f"{tmp_path}/a.parquet", rows[2:4])
     ledger.write_ledger(f"{tmp_path}/b.parquet", [])
     ledger.write_ledger(f"{tmp_path}/c.parquet", rows[:2])
@@ -39,32 +35,32 @@ def test_ledgers_are_joined_in_order(tmp_path):
 
 def test_the_balance_of_several_units():
     units = [
-        record("a", 5, {"too_short": 2}, {"nfc": 1, "utf8": 3}),
-        record("b", 7, {}),
-        record("a", 0, {"too_short": 1, "empty_file": 4}, {"nfc": 1}),
+        unit("a", 5, {"too_short": 2}, {"nfc": 1, "utf8": 3}),
+        unit("b", 7, {}),
+        unit("a", 0, {"too_short": 1, "empty_file": 4}, {"nfc": 1}),
     ]
-    assert ledger.balance(units) == {
-        "sources": [
-            {
-                "name": "a",
-                "read": 12,
-                "kept": 5,
-                "num_bytes": 50,
-                "dropped": {"empty_file": 4, "too_short": 3},
-                "repaired": {"nfc": 2, "utf8": 3},
-            },
-            {"name": "b", "read": 7, "kept": 7, "num_bytes": 70, "dropped": {}, "repaired": {}},
-        ],
-        "documents": {"read": 19, "kept": 12, "dropped": 7},
-    }
+    assert ledger.balance(units) == Balance(
+        sources=(
+            SourceBalance(
+                name="a",
+                read=12,
+                kept=5,
+                num_bytes=50,
+                dropped={"empty_file": 4, "too_short": 3},
+                repaired={"nfc": 2, "utf8": 3},
+            ),
+            SourceBalance(name="b", read=7, kept=7, num_bytes=70, dropped={}, repaired={}),
+        ),
+        documents=DocumentCounts(read=19, kept=12, dropped=7),
+    )
 
 
 def test_a_document_that_is_neither_kept_nor_dropped_is_noticed():
     with pytest.raises(AssertionError, match="8 documents read, 5 kept and 2 dropped"):
-        ledger.balance([{**record("a", 5, {"too_short": 2}), "read": 8}])
+        ledger.balance([replace(unit("a", 5, {"too_short": 2}), read=8)])
 
 
-def cleaned(folder, name: str, lines: list[dict]) -> dict:
+def cleaned(folder, name: str, lines: list[dict]) -> Unit:
     folder.mkdir(exist_ok=True)
     (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     files = list_inputs([Source("jsonl", str(folder / f"{name}.jsonl"), name=name, options={"field": "txt"})])
@@ -77,11 +73,11 @@ def test_a_source_of_which_nothing_is_kept_says_why(tmp_path):
     units = [good, cleaned(tmp_path, "bad", short)]
     with pytest.raises(DataError) as error:
         ledger.check_kept(units, f"{tmp_path}/text")
-    told = str(error.value)
-    assert "the source 'bad' is empty: of 1,201 documents none was kept" in told
-    assert "too_short 1,200, missing_field 1" in told
-    assert f"the first too_short: {tmp_path}/bad.jsonl at byte 10\n" in told
-    assert "data.clean.preset=off" in told
+    message = str(error.value)
+    assert "the source 'bad' is empty: of 1,201 documents none was kept" in message
+    assert "too_short 1,200, missing_field 1" in message
+    assert f"the first too_short: {tmp_path}/bad.jsonl at byte 10\n" in message
+    assert "data.clean.preset=off" in message
     ledger.check_kept(units[:1], f"{tmp_path}/text")
 
 
@@ -89,31 +85,33 @@ def test_a_wrong_field_name_shows_the_fields(tmp_path):
     lines = [{"id": i, "text": text} for i, text in enumerate(small.documents(5))]
     with pytest.raises(DataError) as error:
         ledger.check_kept([cleaned(tmp_path, "corpus", lines)], f"{tmp_path}/text")
-    told = str(error.value)
-    assert "missing_field 5" in told
-    assert "corpus.jsonl at byte 0: no 'txt', but id, text" in told
-    assert "options: {field: ...}" in told
+    message = str(error.value)
+    assert "missing_field 5" in message
+    assert "corpus.jsonl at byte 0: no 'txt', but id, text" in message
+    assert "options: {field: ...}" in message
 
 
-def damaged(folder, name: str, good: int, bad: int, **changes) -> dict:
-    """The record of a unit of so many good lines, behind so many broken ones."""
+def damaged(folder, name: str, good: int, bad: int, **changes) -> Unit:
+    """A unit of so many good lines, behind so many broken ones."""
     folder.mkdir(exist_ok=True)
     lines = ["{broken\n"] * bad + [json.dumps({"text": text}) + "\n" for text in small.documents(good)]
     (folder / f"{name}.jsonl").write_text("".join(lines))
     files = list_inputs([Source("jsonl", str(folder / f"{name}.jsonl"), name="corpus")])
-    return small.clean_unit(files, CleanConfig(preset="off"), f"{folder}/text/{name}") | changes
+    return replace(small.clean_unit(files, CleanConfig(preset="off"), f"{folder}/text/{name}"), **changes)
 
 
 def test_more_malformed_records_than_the_limit_are_refused_with_examples(tmp_path):
     units = [damaged(tmp_path, "a", 97, 3), damaged(tmp_path, "b", 98, 2)]
     with pytest.raises(DataError) as error:
         ledger.check_malformed(units, f"{tmp_path}/text", limit=0.024)
-    told = str(error.value)
-    assert "the source 'corpus' is damaged: 5 of 200 records are malformed, more than data.max_malformed=0.024" in told
+    message = str(error.value)
+    assert (
+        "the source 'corpus' is damaged: 5 of 200 records are malformed, more than data.max_malformed=0.024" in message
+    )
     for line in range(3):
-        assert f"{tmp_path}/a.jsonl at byte {8 * line}: malformed_json, " in told
-    assert "b.jsonl" not in told, "three examples are enough"
-    assert "--data.max_malformed=1" in told
+        assert f"{tmp_path}/a.jsonl at byte {8 * line}: malformed_json, " in message
+    assert "b.jsonl" not in message, "three examples are enough"
+    assert "--data.max_malformed=1" in message
 
 
 def test_malformed_records_up_to_the_limit_pass(tmp_path):
@@ -144,11 +142,11 @@ def test_whole_files_and_records_left_out_on_purpose_are_not_malformed(tmp_path)
             path.write_text(content)
             inputs.append(InputFile(0, reader, reader, {}, str(path), path.name, len(content), "1"))
         units.append(small.clean_unit(inputs, CleanConfig(), f"{tmp_path}/cleaned/{reader}"))
-    assert [unit["dropped"] for unit in units] == [
+    assert [unit.dropped for unit in units] == [
         {"binary_file": 1, "empty_file": 1, "too_short": 1},
         {"no_documentation": 1, "syntax_error": 1},
     ]
-    assert [unit["malformed"] for unit in units] == [{}, {}]
+    assert [unit.malformed for unit in units] == [{}, {}]
     ledger.check_malformed(units, f"{tmp_path}/cleaned", limit=0)
 
 

@@ -167,8 +167,8 @@ def test_any_name_is_listed_read_and_written_down(tmp_path):
     for file in files:
         assert list(read_documents(file)) == [Document(f"text of {os.fsencode(file.path).hex()}", 0)]
         assert list_inputs([Source("text", file.url)])[0].url == file.url  # named by itself, wildcards and all
-    record = clean_unit(files, CleanConfig(min_characters=1), str(tmp_path / "out" / "unit"))
-    assert record["read"] == record["kept"] == len(files)
+    unit = clean_unit(files, CleanConfig(min_characters=1), str(tmp_path / "out" / "unit"))
+    assert unit.read == unit.kept == len(files)
 
 
 def test_a_source_whose_own_name_is_no_utf_8_has_a_name(tmp_path):
@@ -178,8 +178,8 @@ def test_a_source_whose_own_name_is_no_utf_8_has_a_name(tmp_path):
         file.write(b"some text")
     files = list_inputs([Source("text", os.fsdecode(folder))])
     assert [f.source for f in files] == ["corpus \ufffd"]
-    record = clean_unit(files, CleanConfig(min_characters=1), str(tmp_path / "unit"))
-    assert record["source"] == "corpus \ufffd"
+    unit = clean_unit(files, CleanConfig(min_characters=1), str(tmp_path / "unit"))
+    assert unit.source == "corpus \ufffd"
 
 
 def test_links_that_lead_nowhere_are_told(tmp_path):
@@ -252,7 +252,7 @@ def test_local_places_are_those_that_every_machine_that_reads_must_see(tmp_path)
     storage.write_bytes("memory://there/a.txt", b"a")
     urls = [str(tmp_path / "c"), f"zip://in/*.txt::{tmp_path}/a.zip", "memory://there", f"file://{tmp_path}/c/[23].txt"]
     sources = [Source("text", url, name=str(number)) for number, url in enumerate(urls)]
-    assert local_places(sources) == {
+    assert local_places(list_inputs(sources)) == {
         0: [f"{tmp_path}/c/0.txt", f"{tmp_path}/c/4.txt", f"{tmp_path}/c/8.txt"],
         1: [f"{tmp_path}/a.zip"],
         3: [f"{tmp_path}/c/2.txt", f"{tmp_path}/c/3.txt"],

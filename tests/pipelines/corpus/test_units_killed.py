@@ -8,10 +8,10 @@ from helpers import small
 from helpers.cleaned import jsonl, kept, ledger, lines
 
 from infra import storage
-from pipelines.corpus import units as text
+from pipelines.corpus import units as units_module
 from pipelines.corpus.clean import CleanConfig
 from pipelines.corpus.sources import InputFile
-from pipelines.corpus.units import clean_files
+from pipelines.corpus.units import clean_files, read_texts, read_units
 
 
 def large_file(folder) -> list[InputFile]:
@@ -24,48 +24,48 @@ def large_file(folder) -> list[InputFile]:
 def test_a_large_file_makes_several_units_of_the_same_documents(tmp_path):
     files = large_file(tmp_path)
     whole = small.clean_unit(files, CleanConfig(), f"{tmp_path}/whole/unit")
-    records = clean_files(files, CleanConfig(), f"{tmp_path}/parts/unit", unit_bytes=2000)
-    assert len(records) > 3
-    assert [r["path"] for r in records] == ["unit", *(f"unit-{i}" for i in range(1, len(records)))]
+    units = clean_files(files, CleanConfig(), f"{tmp_path}/parts/unit", unit_bytes=2000)
+    assert len(units) > 3
+    assert [unit.path for unit in units] == ["unit", *(f"unit-{i}" for i in range(1, len(units)))]
     assert sorted(f.name for f in (tmp_path / "parts").iterdir()) == sorted(
-        ["unit.json", *(r["path"] + ending for r in records for ending in (".parquet", ".ledger.parquet"))]
+        ["unit.json", *(unit.path + ending for unit in units for ending in (".parquet", ".ledger.parquet"))]
     )
-    assert json.loads((tmp_path / "parts" / "unit.json").read_text()) == records
+    assert read_units([f"{tmp_path}/parts/unit"]) == [units]
 
     by_id = lambda rows: sorted(rows, key=lambda row: row["id"])  # noqa: E731
-    parts = [f"{tmp_path}/parts/{r['path']}" for r in records]
+    parts = [f"{tmp_path}/parts/{unit.path}" for unit in units]
     assert by_id(row for part in parts for row in kept(part)) == by_id(kept(tmp_path / "whole" / "unit"))
     assert by_id(row for part in parts for row in ledger(part)) == by_id(ledger(tmp_path / "whole" / "unit"))
     for name in ("read", "kept", "num_bytes"):
-        assert sum(r[name] for r in records) == whole[name]
+        assert sum(getattr(unit, name) for unit in units) == getattr(whole, name)
     for name in ("dropped", "malformed"):
-        sums = sum((Counter(r[name]) for r in records), Counter())
-        assert sums == whole[name]
-    assert whole["dropped"] == {"malformed_json": 9, "too_short": 1}
+        sums = sum((Counter(getattr(unit, name)) for unit in units), Counter())
+        assert sums == getattr(whole, name)
+    assert whole.dropped == {"malformed_json": 9, "too_short": 1}
     longest = 300 + max(row["num_bytes"] for row in kept(tmp_path / "whole" / "unit"))
-    weights = [r["num_bytes"] + 300 * r["read"] for r in records[:-1]]  # 300 bytes a record, kept or not
+    weights = [unit.num_bytes + 300 * unit.read for unit in units[:-1]]  # 300 bytes a record, kept or not
     assert all(2000 <= weight < 2000 + longest for weight in weights), "a unit ends where it is full"
-    for record, part in zip(records, parts, strict=True):
+    for unit, part in zip(units, parts, strict=True):
         keys = [row["key"] for row in kept(part)]
         assert keys == sorted(keys)
-        assert (record["kept"], record["read"]) == (len(keys), len(keys) + len(ledger(part)))
+        assert (unit.kept, unit.read) == (len(keys), len(keys) + len(ledger(part)))
 
 
 def test_a_unit_that_is_just_full_is_the_only_one(tmp_path):
     files = jsonl(tmp_path / "raw", lines(small.documents(10)))
-    size = small.clean_unit(files, CleanConfig(), f"{tmp_path}/whole")["num_bytes"] + 300 * 10
+    size = small.clean_unit(files, CleanConfig(), f"{tmp_path}/whole").num_bytes + 300 * 10
     counts = [len(clean_files(files, CleanConfig(), f"{tmp_path}/u{b}", unit_bytes=b)) for b in (size, size - 1, 1)]
     assert counts == [1, 1, 10]
     first = len(small.documents(10)[0].encode())
-    records = clean_files(files, CleanConfig(), f"{tmp_path}/first", unit_bytes=first)
-    assert (records[0]["kept"], records[0]["num_bytes"]) == (1, first)
+    unit, *_ = clean_files(files, CleanConfig(), f"{tmp_path}/first", unit_bytes=first)
+    assert (unit.kept, unit.num_bytes) == (1, first)
 
 
 def test_records_that_are_dropped_fill_a_unit_too(tmp_path):
     """A large file with a wrong field name must end in an error, not in a task that is killed for its memory."""
     files = jsonl(tmp_path, ['{"body": "x"}'] * 100)
-    records = clean_files(files, CleanConfig(), f"{tmp_path}/unit", unit_bytes=3000)
-    assert [r["read"] for r in records] == [10] * 10
+    units = clean_files(files, CleanConfig(), f"{tmp_path}/unit", unit_bytes=3000)
+    assert [unit.read for unit in units] == [10] * 10
 
 
 @pytest.mark.parametrize("writes", [0, 1, 3, 4])
@@ -93,8 +93,8 @@ def test_a_task_that_was_killed_between_its_units_makes_them_again_as_they_were(
 
 def test_texts_are_read_in_order_a_few_at_a_time(tmp_path, monkeypatch):
     small.clean_unit(jsonl(tmp_path, lines(small.documents(80))), CleanConfig(), f"{tmp_path}/unit")
-    monkeypatch.setattr(text, "_BATCH_BYTES", 1000)
-    batches = list(text.read_texts(f"{tmp_path}/unit.parquet"))
+    monkeypatch.setattr(units_module, "_BATCH_BYTES", 1000)
+    batches = list(read_texts(str(tmp_path), "unit"))
     assert [one for batch in batches for one in batch] == [row["text"] for row in kept(tmp_path / "unit")]
     sizes = [sum(len(one.encode()) for one in batch) for batch in batches]
     assert len(batches) > 5

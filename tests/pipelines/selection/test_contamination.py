@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from infra.errors import DataError, UserError
 from pipelines.corpus.clean import CleanConfig
-from pipelines.selection import contamination
-from pipelines.selection.contamination import RUN_BYTES, EvaluationSet, contaminated, read_entries
+from pipelines.selection.contamination import EvaluationSet, Matched, check_unit, read_entries
+from pipelines.selection.per_unit import UnitJob
 from pipelines.selection.shingles import normalise
+from pipelines.selection.window_index import MOST_ENTRIES, RUN_BYTES, find_shared, load_index, save_index
 
 RNG = np.random.default_rng(0)
 
@@ -28,7 +29,7 @@ def exam(folder, entries: list[dict], *, name: str = "exam.jsonl", **settings) -
 
 
 def pairs(documents: list[str], index) -> list[tuple[int, int]]:
-    return list(zip(*(side.tolist() for side in contaminated(documents, index)), strict=True))
+    return list(zip(*(side.tolist() for side in find_shared(documents, index)), strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -157,27 +158,25 @@ def test_a_phrase_of_all_entries_names_a_few(tmp_path):
     index = read_entries([exam(tmp_path, rows)]).index
     found = pairs([phrase, rows[70]["text"]], index)
     assert {document for document, _ in found} == {0, 1}
-    assert len([entry for document, entry in found if document == 0]) <= 2 * contamination._MOST_ENTRIES
+    assert len([entry for document, entry in found if document == 0]) <= 2 * MOST_ENTRIES
     assert (1, 70) in found
 
 
 def test_an_index_is_stored_whole(tmp_path, entries):
-    contamination.save_index(entries[1], f"{tmp_path}/index.parquet")
-    again = contamination.load_index(f"{tmp_path}/index.parquet")
+    save_index(entries[1], f"{tmp_path}/index.parquet")
+    again = load_index(f"{tmp_path}/index.parquet")
     assert all(np.array_equal(a, b) for a, b in zip(entries[1], again, strict=True))
 
 
 def test_the_matches_of_a_unit_name_its_rows(tmp_path):
     texts = small.documents(40)
-    record = small.clean_unit(small.corpus(tmp_path / "raw", texts), CleanConfig(), f"{tmp_path}/text/unit")
+    unit = small.clean_unit(small.corpus(tmp_path / "raw", texts), CleanConfig(), f"{tmp_path}/text/unit")
     rows = pq.read_table(f"{tmp_path}/text/unit.parquet")["text"].to_pylist()
     chosen = [row for row, text in enumerate(rows) if len(normalise(text)) > 100][:3]
     found = read_entries([exam(tmp_path, [{"text": rows[row][5:]} for row in chosen])])
-    contamination.save_index(found.index, f"{tmp_path}/index.parquet")
-    told = contamination.check_unit(
-        f"{tmp_path}/text", record, f"{tmp_path}/index.parquet", f"{tmp_path}/matches.parquet"
-    )
-    assert told == {"documents": 40, "matches": 3}
+    save_index(found.index, f"{tmp_path}/index.parquet")
+    job = UnitJob(unit.path, f"{tmp_path}/matches.parquet")
+    assert check_unit(f"{tmp_path}/text", job, f"{tmp_path}/index.parquet") == Matched(documents=40, matches=3)
     assert pq.read_table(f"{tmp_path}/matches.parquet").to_pylist() == [
         {"row": row, "entry": entry} for entry, row in enumerate(chosen)
     ]

@@ -7,7 +7,6 @@ from helpers import small
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.corpus.clean import CleanConfig
 from pipelines.selection import near_duplicates as near
 from pipelines.selection.near_duplicates import Links
 from pipelines.selection.shingles import normalise
@@ -92,11 +91,8 @@ def signed(folder, *units: list[str]) -> list[str]:
     """Files of signatures of units that hold these texts in this order."""
     urls = []
     for number, texts in enumerate(units):
-        found = near.signatures(texts)
-        bands = {name: near.band_hashes(found)[:, band] for band, name in enumerate(near._BAND_NAMES)}
-        checks = [row.tobytes() for row in found.astype(np.uint8)]
         urls.append(f"{folder}/{number}.parquet")
-        pq.write_table(near.pa.table({**bands, "check": checks}, schema=near._SCHEMA), urls[-1])
+        assert near.write_signatures([texts], urls[-1]) == len(texts)
     return urls
 
 
@@ -165,15 +161,11 @@ def test_repeats_are_all_but_the_first(values):
     assert dict(zip(again.tolist(), first.tolist(), strict=True)) == expected
 
 
-def test_the_signatures_of_a_unit_are_those_of_its_documents_in_order(tmp_path):
-    record = small.clean_unit(
-        small.corpus(tmp_path / "raw", small.documents(60)), CleanConfig(), f"{tmp_path}/text/unit"
-    )
-    out = f"{tmp_path}/near/unit.parquet"
-    assert near.sign_unit(f"{tmp_path}/text", record, out) == {"documents": 60}
-    expected = near.signatures(pq.read_table(f"{tmp_path}/text/unit.parquet")["text"].to_pylist())
-    table = pq.read_table(out)
-    assert table.schema.equals(near._SCHEMA)
+def test_signatures_are_written_in_the_order_of_the_documents(tmp_path):
+    texts, url = small.documents(60), f"{tmp_path}/signatures.parquet"
+    assert near.write_signatures([texts[:25], [], texts[25:]], url) == 60
+    expected, table = near.signatures(texts), pq.read_table(url)
+    assert table.schema.equals(near.SCHEMA)
     assert table["check"].to_pylist() == [row.tobytes() for row in expected.astype(np.uint8)]
-    bands = np.stack([table[name].to_numpy() for name in near._BAND_NAMES], axis=1)
+    bands = np.stack([table[name].to_numpy() for name in near.BAND_NAMES], axis=1)
     assert np.array_equal(bands, near.band_hashes(expected))

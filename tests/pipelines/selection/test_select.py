@@ -4,27 +4,25 @@ import json
 import zipfile
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from helpers import small
-from helpers.selections import dropped, exam, left, offsets, one_by_one, prose, select, told, units_of
+from helpers.runners import one_by_one
+from helpers.selections import counts, exam, left, offsets, prose, reasons, select, units_of
 
 from infra import storage
 from infra.errors import DataError, UserError
 from infra.storage import parquet
-from pipelines import prepare, stages
+from pipelines import prepare
 from pipelines.blanks.mixture import BlanksConfig
 from pipelines.config import DataConfig, TokenizerConfig
-from pipelines.corpus import units as text
 from pipelines.corpus.clean import CleanConfig
 from pipelines.corpus.sources import Source, list_inputs
 from pipelines.document import document_id
-from pipelines.selection import dropped as drops
-from pipelines.selection import select as selection
-from pipelines.selection.select import SelectConfig
-
-pytestmark = pytest.mark.usefixtures("ran")
-
+from pipelines.selection.dropped import drop_files
+from pipelines.selection.exclusion import excluded
+from pipelines.selection.select import SelectConfig, resolve
 
 # --- what is dropped --------------------------------------------------------------------------------------------------
 
@@ -33,23 +31,23 @@ def test_of_equal_texts_the_first_in_the_order_of_the_sources_is_kept(tmp_path):
     a, b, c = (prose(number, 12) for number in range(3))
     units = units_of(tmp_path, z=[[a, b], [b.replace(" ", "\n"), c]], a=[[c, a, a + "!"]])
     selected = select(tmp_path, units, duplicates="exact")
-    assert left(tmp_path, selected) == {a, b, c, a + "!"}
+    assert left(selected) == {a, b, c, a + "!"}
     name = lambda source, path, offset: "of " + document_id(source, path, offset).hex()  # noqa: E731
-    assert told(tmp_path) == {
+    assert reasons(tmp_path) == {
         ("z", "1.jsonl", 0): ("duplicate", name("z", "0.jsonl", offsets([a])[1])),
         ("a", "0.jsonl", 0): ("duplicate", name("z", "1.jsonl", offsets([b.replace(" ", "\n")])[1])),
         ("a", "0.jsonl", offsets([c])[1]): ("duplicate", name("z", "0.jsonl", 0)),
     }
-    assert dropped(selected) == [{}, {"duplicate": 1}, {"duplicate": 2}]
+    assert counts(selected) == [{}, {"duplicate": 1}, {"duplicate": 2}]
 
 
 def test_near_duplicates_are_dropped_after_the_first(tmp_path):
     a, b = prose(0), prose(1)
     units = units_of(tmp_path, s=[[a, b], [a + " More.", b.upper() + " End", prose(2)], [a]])
     selected = select(tmp_path, units, duplicates="near")
-    assert left(tmp_path, selected) == {a, b, prose(2)}
+    assert left(selected) == {a, b, prose(2)}
     first = document_id("s", "0.jsonl", 0).hex()
-    assert told(tmp_path) == {
+    assert reasons(tmp_path) == {
         ("s", "1.jsonl", 0): ("near_duplicate", f"of {first}"),
         ("s", "1.jsonl", offsets([a + " More."])[1]): (
             "near_duplicate",
@@ -57,7 +55,7 @@ def test_near_duplicates_are_dropped_after_the_first(tmp_path):
         ),
         ("s", "2.jsonl", 0): ("duplicate", f"of {first}"),
     }
-    assert left(tmp_path, select(tmp_path, units, out="exact", duplicates="exact")) > left(tmp_path, selected)
+    assert left(select(tmp_path, units, out="exact", duplicates="exact")) > left(selected)
 
 
 def test_documents_that_are_dropped_already_hide_no_near_duplicate(tmp_path):
@@ -65,8 +63,8 @@ def test_documents_that_are_dropped_already_hide_no_near_duplicate(tmp_path):
     units = units_of(tmp_path, s=[[a], [a + " More."], [a + " Even more."]])
     first = document_id("s", "0.jsonl", 0).hex()
     selected = select(tmp_path, units, duplicates="near", exclude=[first])
-    assert left(tmp_path, selected) == {a + " More."}
-    assert [reason for reason, _ in told(tmp_path).values()] == ["excluded", "near_duplicate"]
+    assert left(selected) == {a + " More."}
+    assert [reason for reason, _ in reasons(tmp_path).values()] == ["excluded", "near_duplicate"]
 
 
 def test_exclusion_by_id_by_url_and_by_path(tmp_path):
@@ -76,27 +74,26 @@ def test_exclusion_by_id_by_url_and_by_path(tmp_path):
     chosen = document_id("a", "0.jsonl", offsets(texts)[1]).hex()
     exclude = [chosen.upper(), url, url + ".jsonl", "2.j", "nothing", "0" * 32, f"{tmp_path}/raw/b/1"]
     selected = select(tmp_path, units, duplicates="off", exclude=exclude)
-    assert left(tmp_path, selected) == {texts[0], *texts[6:]}
-    assert told(tmp_path) == {
+    assert left(selected) == {texts[0], *texts[6:]}
+    assert reasons(tmp_path) == {
         ("a", "0.jsonl", offsets(texts)[1]): ("excluded", chosen),
         **{("a", "1.jsonl", offset): ("excluded", url) for offset in offsets(texts[2:3])},
         **{("a", "2.jsonl", offset): ("excluded", "2.j") for offset in offsets(texts[4:5])},
     }
-    plan = selection.resolve(SelectConfig(duplicates="off", exclude=exclude), preset="off")
-    assert set(selection.unmatched(plan, selected)) == {"nothing", "0" * 32, f"{tmp_path}/raw/b/1"}
+    assert set(selected.unmatched) == {"nothing", "0" * 32, f"{tmp_path}/raw/b/1"}
 
 
 def test_exclusion_of_files_in_an_archive(tmp_path):
     texts = [prose(number, 9) for number in range(3)]
     archive = tmp_path / "texts.zip"
-    with zipfile.ZipFile(archive, "w") as opened:
+    with zipfile.ZipFile(archive, "w") as file:
         for number, one in enumerate(texts):
-            opened.writestr(f"in/{number}.jsonl", json.dumps({"text": one}))
+            file.writestr(f"in/{number}.jsonl", json.dumps({"text": one}))
     files = list_inputs([Source("jsonl", f"zip://in::{archive}", name="z")])
     units = [small.clean_unit(files, CleanConfig(preset="off"), f"{tmp_path}/text/z")]
     selected = select(tmp_path, units, duplicates="off", exclude=[f"zip://in/1.jsonl::{archive}", "2.jsonl"])
-    assert left(tmp_path, selected) == {texts[0]}
-    tables = [parquet.read_table(url) for url in drops.drop_files(selected[0]["selection"])]
+    assert left(selected) == {texts[0]}
+    tables = [parquet.read_table(url) for url in drop_files(f"{tmp_path}/selected")]
     uris = [uri for table in tables for uri in table["uri"].to_pylist()]
     assert sorted(uris) == [f"zip://in/{number}.jsonl::{archive}" for number in (1, 2)]
 
@@ -106,7 +103,7 @@ def test_many_prefixes_are_looked_up_as_each_would_be():
     names = ["".join(rng.choice(list("ab/"), rng.integers(1, 7))) for _ in range(300)]
     exclude = sorted({name for name in names[:60] if len(name) > 2})
     table = small_table(names)
-    found = dict(selection._excluded(table, exclude))
+    found = dict(excluded(table, exclude))
     expected = {
         row: next(e for e in exclude if name.startswith(e))
         for row, name in enumerate(names)
@@ -117,7 +114,7 @@ def test_many_prefixes_are_looked_up_as_each_would_be():
 
 
 def small_table(paths: list[str]):
-    return drops.pa.table({"id": [bytes(16)] * len(paths), "uri": [f"s3:{path}" for path in paths], "path": paths})
+    return pa.table({"id": [bytes(16)] * len(paths), "uri": [f"s3:{path}" for path in paths], "path": paths})
 
 
 def test_contaminated_documents_are_dropped_or_flagged(tmp_path):
@@ -132,14 +129,14 @@ def test_contaminated_documents_are_dropped_or_flagged(tmp_path):
     sums = [{"name": "exam", "entries": 5, "too_short": 1, "found": 3, "documents": 2}]
 
     selected = select(tmp_path, units, decontaminate=sets)
-    assert left(tmp_path, selected) == set(texts) - {texts[1], texts[4]}
-    assert told(tmp_path) == {
+    assert left(selected) == set(texts) - {texts[1], texts[4]}
+    assert reasons(tmp_path) == {
         ("s", *places[1]): ("contaminated", f"exam: exam.jsonl at {at[0]}"),
         ("s", *places[4]): ("contaminated", f"exam: exam.jsonl at {at[1]}"),
     }
     flagged = select(tmp_path, units, decontaminate=sets, contaminated="flag", out="flagged")
-    assert left(tmp_path, flagged) == set(texts)
-    assert told(tmp_path, out="flagged") == {}
+    assert left(flagged) == set(texts)
+    assert reasons(tmp_path, out="flagged") == {}
     for out in ("selected", "flagged"):
         assert storage.read_json(f"{tmp_path}/{out}/record.json")["contamination"] == sums
         rows = pq.read_table(f"{tmp_path}/{out}/contamination.parquet").to_pylist()
@@ -161,8 +158,8 @@ def test_excluded_goes_before_contaminated_before_duplicate(tmp_path):
     units = units_of(tmp_path, s=[[a], [a], [b], [b], [b]])
     settings = {"exclude": ["0.jsonl", "2.jsonl"], "decontaminate": exam(tmp_path, a), "duplicates": "near"}
     selected = select(tmp_path, units, **settings)
-    assert left(tmp_path, selected) == {b}
-    assert dropped(selected) == [
+    assert left(selected) == {b}
+    assert counts(selected) == [
         {"excluded": 1},
         {"contaminated": 1},
         {"excluded": 1},
@@ -176,35 +173,35 @@ def test_excluded_goes_before_contaminated_before_duplicate(tmp_path):
 
 @pytest.mark.parametrize(("preset", "kind"), [("off", "off"), ("light", "exact"), ("strict", "near")])
 def test_auto_follows_the_preset(preset, kind):
-    assert selection.resolve(SelectConfig(), preset=preset).settings["duplicates"] == kind
-    assert selection.resolve(SelectConfig(duplicates="exact"), preset=preset).settings["duplicates"] == "exact"
+    assert resolve(SelectConfig(), preset=preset).duplicates == kind
+    assert resolve(SelectConfig(duplicates="exact"), preset=preset).duplicates == "exact"
 
 
-def test_settings_that_change_nothing_are_no_part_of_the_plan():
+def test_settings_that_change_nothing_do_not_name_a_selection():
     configs = [
         SelectConfig(),
         SelectConfig(similarity=0.7),
         SelectConfig(contaminated="flag"),
         SelectConfig(duplicates="exact"),
     ]
-    plans = [selection.resolve(config, preset="light").settings for config in configs]
-    assert plans == [{"duplicates": "exact", "exclude": []}] * 4
-    assert selection.resolve(SelectConfig(exclude=["b", "a", "b"]), preset="off").settings["exclude"] == ["a", "b"]
-    near = [selection.resolve(SelectConfig(similarity=s), preset="strict").settings for s in (0.7, 0.8)]
+    settings = [resolve(config, preset="light").settings for config in configs]
+    assert settings == [{"duplicates": "exact", "exclude": []}] * 4
+    assert resolve(SelectConfig(exclude=["b", "a", "b"]), preset="off").settings["exclude"] == ["a", "b"]
+    near = [resolve(SelectConfig(similarity=s), preset="strict").settings for s in (0.7, 0.8)]
     assert near[0] != near[1]
 
 
 @pytest.mark.parametrize("value", [0.49, 1.01, -1, 80])
 def test_a_similarity_outside_its_range_is_refused(value):
-    with pytest.raises(UserError, match=r"similarity=.* is outside \[0.5, 1\]"):
-        selection.resolve(SelectConfig(similarity=value), preset="strict")
+    with pytest.raises(UserError, match=f"similarity must be between 0.5 and 1, got {value:g}"):
+        resolve(SelectConfig(similarity=value), preset="strict")
     for allowed in (0.5, 1.0):
-        selection.resolve(SelectConfig(similarity=allowed), preset="strict")
+        resolve(SelectConfig(similarity=allowed), preset="strict")
 
 
 def test_an_empty_exclusion_is_refused():
     with pytest.raises(UserError, match="every URL begins with it"):
-        selection.resolve(SelectConfig(exclude=["a", ""]), preset="off")
+        resolve(SelectConfig(exclude=["a", ""]), preset="off")
 
 
 def test_a_selection_that_leaves_nothing_says_why(tmp_path):
@@ -218,24 +215,21 @@ def test_a_selection_that_leaves_nothing_says_why(tmp_path):
     ]
 
 
-def test_without_a_selection_units_are_as_they_were(tmp_path, ran):
-    units = units_of(tmp_path, s=[[prose(0), prose(0)]])
-    assert select(tmp_path, units, duplicates="off") is units
-    assert ran == []
+def test_without_a_selection_units_are_as_they_were(tmp_path):
+    units, ran = units_of(tmp_path, s=[[prose(0), prose(0)]]), []
+    selected = select(tmp_path, units, duplicates="off", runner=one_by_one(ran=ran))
+    assert (selected.units, selected.text.selection, ran) == (units, None, [])
     assert not (tmp_path / "selected").exists()
 
 
 # --- in the whole preparation -----------------------------------------------------------------------------------------
 
 
-def test_a_store_without_some_documents_is_made_without_reading_the_sources(tmp_path, monkeypatch, tiny_tokenizer):
+def test_a_store_without_some_documents_is_made_without_reading_the_sources(tmp_path, tiny_tokenizer):
     tiny_tokenizer.save(f"{tmp_path}/tokenizer")
     (tmp_path / "corpus.jsonl").write_text("".join(json.dumps({"text": one}) + "\n" for one in small.documents(60)))
     (tmp_path / "taken.txt").write_text("A text that is to be taken down, of more than twenty characters.")
-    calls = []
-    clean_files = text.clean_files
-    monkeypatch.setattr(stages, "run_tasks", one_by_one())
-    monkeypatch.setattr(text, "clean_files", lambda *args, **more: calls.append(args) or clean_files(*args, **more))
+    ran = []
 
     def make(**settings):
         config = DataConfig(
@@ -246,14 +240,17 @@ def test_a_store_without_some_documents_is_made_without_reading_the_sources(tmp_
             row_width=160,
             select=SelectConfig(**settings),
         )
-        return prepare.prepare(config, BlanksConfig(), progress=lambda stage, records, total: records)
+        return prepare.prepare(prepare.preparation_of(config, BlanksConfig()), one_by_one(ran=ran))
+
+    def cleaned() -> int:
+        return sum(isinstance(job, prepare.CleanJob) for job in ran)
 
     everything = make()
-    assert len(calls) == 2
+    assert cleaned() == 2
     less = make(exclude=[f"{tmp_path}/taken.txt"])
-    assert len(calls) == 2
+    assert cleaned() == 2
     assert less.url != everything.url
-    assert [opened.manifest["documents"]["kept"] for opened in (everything, less)] == [61, 60]
+    assert [store.manifest["documents"]["kept"] for store in (everything, less)] == [61, 60]
     (row,) = pq.read_table(f"{less.url}/ledger.parquet").to_pylist()
     assert (row["uri"], row["reason"], row["detail"]) == (
         f"{tmp_path}/taken.txt",

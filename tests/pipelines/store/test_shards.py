@@ -1,90 +1,82 @@
-"""From pieces of text to a shard: which piece goes where, which document is held out, and what the shard then holds."""
+"""From buckets of text to a shard: which bucket goes where, which document is held out, what the shard then holds."""
 
 import shutil
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from helpers import small
 
-from pipelines.corpus import units as text
+from infra import storage
 from pipelines.corpus.clean import CleanConfig
-from pipelines.corpus.units import PIECES
+from pipelines.corpus.records import BUCKETS, Bucket, Unit, UnitBucket, buckets_of
 from pipelines.document import document_keys, segment_ids
-from pipelines.selection import dropped
-from pipelines.store import format
-from pipelines.store import shards as tokens
-from pipelines.store.shards import assign_pieces, build_shard
+from pipelines.selection.dropped import SelectedText, documents_by_key
+from pipelines.store import format, shards
+from pipelines.store.held_out import Cuts
+from pipelines.store.shards import BuiltShard, ShardJob, assign_buckets, build_shard, read_built
 
 
-def pieces_of(units: int, *, num_bytes: int = 1000) -> list[dict]:
+def buckets_of_units(units: int, *, num_bytes: int = 1000) -> list[UnitBucket]:
     rng = np.random.default_rng(1)
     return [
-        {
-            "unit": f"{unit:02x}" * 12,
-            "digest": f"{unit:02x}" * 16,
-            "source": "s",
-            "piece": piece,
-            "group": piece,
-            "documents": 3,
-            "num_bytes": num_bytes + int(n),
-        }
+        UnitBucket(f"{unit:02x}" * 12, f"{unit:02x}" * 16, "s", Bucket(number, number, 3, num_bytes + int(n)))
         for unit in range(units)
-        for piece, n in enumerate(rng.integers(0, num_bytes, PIECES))
+        for number, n in enumerate(rng.integers(0, num_bytes, BUCKETS))
     ]
 
 
-def names(shards) -> list[list[tuple[str, int]]]:
-    return [[(p["unit"], p["piece"]) for p in shard] for shard in shards]
+def places(shards: list[list[UnitBucket]]) -> list[list[tuple[str, int]]]:
+    return [[(place.digest, place.bucket.number) for place in shard] for shard in shards]
 
 
-def test_each_piece_is_in_one_shard_of_about_the_wanted_size():
-    pieces = pieces_of(20)
-    total = sum(p["num_bytes"] for p in pieces)
-    shards = assign_pieces(pieces, shard_bytes=50_000, seed=1)
+def test_each_bucket_is_in_one_shard_of_about_the_wanted_size():
+    buckets = buckets_of_units(20)
+    total = sum(place.bucket.num_bytes for place in buckets)
+    shards = assign_buckets(buckets, shard_bytes=50_000, seed=1)
     assert len(shards) == round(total / 50_000)
-    assert sorted(n for shard in names(shards) for n in shard) == sorted((p["unit"], p["piece"]) for p in pieces)
+    assert sorted(place for shard in places(shards) for place in shard) == sorted(places([buckets])[0])
     for shard in shards:
-        assert abs(sum(p["num_bytes"] for p in shard) - total / len(shards)) < 2 * 2000
+        assert abs(sum(place.bucket.num_bytes for place in shard) - total / len(shards)) < 2 * 2000
 
 
 def test_the_order_of_the_list_does_not_matter_and_the_seed_does():
-    pieces = pieces_of(10)
-    base = names(assign_pieces(pieces, shard_bytes=50_000, seed=1))
-    assert names(assign_pieces(pieces[::-1], shard_bytes=50_000, seed=1)) == base
-    assert names(assign_pieces(pieces, shard_bytes=50_000, seed=2)) != base
+    buckets = buckets_of_units(10)
+    base = places(assign_buckets(buckets, shard_bytes=50_000, seed=1))
+    assert places(assign_buckets(buckets[::-1], shard_bytes=50_000, seed=1)) == base
+    assert places(assign_buckets(buckets, shard_bytes=50_000, seed=2)) != base
 
 
-def test_the_names_of_units_do_not_matter():
-    """They hold the times of files."""
-    pieces = pieces_of(10)
-    renamed = [{**piece, "unit": f"{index:024x}"} for index, piece in enumerate(pieces)]
-    places = [
-        [[(p["digest"], p["piece"]) for p in shard] for shard in assign_pieces(given, shard_bytes=50_000, seed=1)]
-        for given in (pieces, renamed)
-    ]
-    assert places[0] == places[1]
+def test_the_paths_of_units_do_not_matter():
+    """They change with the times of files."""
+    buckets = buckets_of_units(10)
+    renamed = [replace(place, unit=f"{index:024x}") for index, place in enumerate(buckets)]
+    one, other = (places(assign_buckets(given, shard_bytes=50_000, seed=1)) for given in (buckets, renamed))
+    assert one == other
 
 
 def test_a_shard_mixes_units():
-    shards = assign_pieces(pieces_of(20), shard_bytes=50_000, seed=1)
-    assert all(len({p["unit"] for p in shard}) > 8 for shard in shards)
+    shards = assign_buckets(buckets_of_units(20), shard_bytes=50_000, seed=1)
+    assert all(len({place.unit for place in shard}) > 8 for shard in shards)
 
 
 def test_a_small_corpus_is_still_cut_into_a_few_shards():
-    assert len(assign_pieces(pieces_of(4, num_bytes=300_000), shard_bytes=64_000_000, seed=1)) == 7  # 28 MB by 4 MB
-    assert len(assign_pieces(pieces_of(2), shard_bytes=64_000_000, seed=1)) == 1
-    assert assign_pieces([], shard_bytes=10, seed=1) == []
+    large = buckets_of_units(4, num_bytes=300_000)  # 28 MB
+    assert len(assign_buckets(large, shard_bytes=64_000_000, seed=1)) == 7, "of 4 MB"
+    assert len(assign_buckets(buckets_of_units(2), shard_bytes=64_000_000, seed=1)) == 1
+    assert assign_buckets([], shard_bytes=10, seed=1) == []
 
 
-def test_more_shards_than_pieces_leave_no_shard_empty():
-    shards = assign_pieces(pieces_of(1)[:3], shard_bytes=10, seed=1)
+def test_more_shards_than_buckets_leave_no_shard_empty():
+    shards = assign_buckets(buckets_of_units(1)[:3], shard_bytes=10, seed=1)
     assert [len(shard) for shard in shards] == [1, 1, 1]
 
 
 def test_documents_of_no_bytes_have_a_shard_too():
-    pieces = [{**p, "num_bytes": 0} for p in pieces_of(1)]
-    assert [len(shard) for shard in assign_pieces(pieces, shard_bytes=1000, seed=1)] == [PIECES]
+    empty = [replace(place, bucket=replace(place.bucket, num_bytes=0)) for place in buckets_of_units(1)]
+    assert [len(shard) for shard in assign_buckets(empty, shard_bytes=1000, seed=1)] == [BUCKETS]
 
 
 def test_document_keys_are_those_of_their_ids():
@@ -96,55 +88,52 @@ def test_document_keys_are_those_of_their_ids():
     assert len(set(document_keys(halves).tolist())) == 3, "both halves count"
 
 
+class Corpus(NamedTuple):
+    text: SelectedText
+    store_url: str
+    unit: Unit
+    texts: list[str]
+
+
 @pytest.fixture(scope="module")
-def cleaned(tmp_path_factory, tiny_tokenizer):
-    """(text url, store url with a tokenizer, record of a unit of 150 documents, the documents)."""
+def cleaned(tmp_path_factory, tiny_tokenizer) -> Corpus:
+    """Cleaned text of 150 documents, and a folder with a tokenizer for the store of it."""
     folder = tmp_path_factory.mktemp("cleaned")
     texts = [*small.documents(149), "☃" * 30]  # the last one has a single unknown token
-    record = small.clean_unit(small.corpus(folder / "raw", texts), CleanConfig(), f"{folder}/text/00112233445566778899")
+    unit = small.clean_unit(small.corpus(folder / "raw", texts), CleanConfig(), f"{folder}/text/00112233445566778899")
     tiny_tokenizer.save(f"{folder}/store")
-    return f"{folder}/text", f"{folder}/store", record, texts
+    return Corpus(SelectedText(f"{folder}/text", None), f"{folder}/store", unit, texts)
 
 
 def build(
-    cleaned, split: str, limit: int, *, name: str = "shard-00000", pieces=None, url=None, tails=None, **changes
-) -> dict:
-    text_url, store_url, record, _ = cleaned
-    held = [{"unit": record["path"], "source": record["source"], **p} for p in record["pieces"]]
-    return build_shard(
-        name,
-        split,
-        held if pieces is None else [held[i] for i in pieces],
-        {record["source"]: (limit, 2**64 - 1)}
-        if split == "train"
-        else {record["source"]: (0, limit - 1)}
-        if limit
-        else {},
-        tails=tails or {},
-        text_url=text_url,
-        store_url=url or store_url,
-        settings=small.settings(**changes),
+    cleaned: Corpus, split: str, limit: int, *, name: str = "shard-00000", buckets=None, url=None, tails=None, **changes
+) -> BuiltShard:
+    """Build a shard of some buckets (default: all). limit: key from which on documents are in training."""
+    own = buckets_of([cleaned.unit])
+    source = cleaned.unit.source
+    cuts = Cuts(
+        {"train": {source: (limit, 2**64 - 1)}, "validation": {source: (0, limit - 1)} if limit else {}}, tails or {}
     )
+    job = ShardJob(split, name, own if buckets is None else [own[number] for number in buckets])
+    return build_shard(job, cuts, small.settings(**changes), text=cleaned.text, store_url=url or cleaned.store_url)
 
 
-def documents_of(cleaned, split: str, name: str = "shard-00000") -> list[dict]:
-    return pq.read_table(f"{cleaned[1]}/documents/{split}-{name}.parquet").to_pylist()
+def documents_of(cleaned: Corpus, split: str, name: str = "shard-00000") -> list[dict]:
+    return pq.read_table(f"{cleaned.store_url}/documents/{split}-{name}.parquet").to_pylist()
 
 
-def rows_of(cleaned, record: dict) -> format.RowBatch:
-    shard = format.shard_of(record["shard"])
-    split = format.Split(cleaned[1], [shard], np.dtype("<u2"))
-    return format.read_rows(pq.read_table(f"{cleaned[1]}/{shard.path}"), split.dtype)
+def rows_of(cleaned: Corpus, built: BuiltShard) -> format.RowBatch:
+    return format.read_rows(pq.read_table(f"{cleaned.store_url}/{built.shard.path}"), np.dtype("<u2"))
 
 
 def test_a_shard_holds_each_document_whole(cleaned, tiny_tokenizer):
-    record = build(cleaned, "train", 0)
-    rows = rows_of(cleaned, record)
+    built = build(cleaned, "train", 0)
+    rows = rows_of(cleaned, built)
     segments = {int(i): rows.tokens[a:b] for i, a, b in zip(rows.ids, rows.offsets[:-1], rows.offsets[1:], strict=True)}
-    assert len(segments) == record["shard"]["segments"]
+    assert len(segments) == built.shard.segments
     table = documents_of(cleaned, "train")
-    assert (record["documents"], len(table), record["without_tokens"]) == (150, 150, 0)
-    texts = {text.encode(): text for text in cleaned[3]}
+    assert (built.documents, len(table), built.without_tokens) == (150, 150, 0)
+    texts = {text.encode(): text for text in cleaned.texts}
     by_offset = dict(zip(sorted(row["offset"] for row in table), texts.values(), strict=True))
     special = tiny_tokenizer.special
     for document in table:
@@ -162,68 +151,72 @@ def test_a_shard_holds_each_document_whole(cleaned, tiny_tokenizer):
 
 
 def test_rows_fit_and_are_filled(cleaned):
-    record = build(cleaned, "train", 0)
-    rows = rows_of(cleaned, record)
+    built = build(cleaned, "train", 0)
+    rows = rows_of(cleaned, built)
     tokens_of_rows = np.add.reduceat(np.diff(rows.offsets), rows.row_offsets[:-1])
     assert tokens_of_rows.max() < 160
-    assert 0.7 < record["shard"]["expected_fill"] < 1
-    assert set(record["shard"]["groups"][:-1]) == {4}
+    assert 0.7 < built.shard.expected_fill < 1
+    assert set(built.shard.groups[:-1]) == {4}
 
 
 def test_the_limit_on_keys_parts_the_splits(cleaned):
     limit = 1 << 62  # a quarter of the keys
     held_out, trained = build(cleaned, "validation", limit), build(cleaned, "train", limit)
     validation, train = documents_of(cleaned, "validation"), documents_of(cleaned, "train")
-    assert held_out["documents"] + trained["documents"] == 150
+    assert held_out.documents + trained.documents == 150
     assert {d["id"] for d in validation} & {d["id"] for d in train} == set()
-    assert 15 < held_out["documents"] < 65
-    below = [key for key, _ in dropped.documents_by_key(cleaned[0], [cleaned[2]]) if key < limit]
-    assert held_out["documents"] == len(below)
+    assert 15 < held_out.documents < 65
+    below = [key for key, _ in documents_by_key(cleaned.text, [cleaned.unit]) if key < limit]
+    assert held_out.documents == len(below)
 
 
 def test_a_shard_without_documents(cleaned):
-    record = build(cleaned, "validation", 0, name="empty")
-    assert (record["documents"], record["shard"]["groups"], record["shard"]["tokens"]) == (0, (), 0)
+    built = build(cleaned, "validation", 0, name="empty")
+    assert (built.documents, built.shard.groups, built.shard.tokens) == (0, (), 0)
     assert documents_of(cleaned, "validation", "empty") == []
 
 
 def test_a_shard_is_the_same_when_built_again_and_however_its_text_is_batched(cleaned, monkeypatch):
     first = build(cleaned, "train", 1 << 62)
     assert build(cleaned, "train", 1 << 62) == first
-    monkeypatch.setattr(tokens, "_BATCH_BYTES", 300)
-    assert build(cleaned, "train", 1 << 62)["shard"]["digest"] == first["shard"]["digest"]
-    assert build(cleaned, "train", 1 << 62, rows_per_group=1)["shard"]["digest"] == first["shard"]["digest"]
-    assert build(cleaned, "train", 1 << 62, sequence_length=30)["shard"]["digest"] != first["shard"]["digest"]
+    monkeypatch.setattr(shards, "_BATCH_BYTES", 300)
+    assert build(cleaned, "train", 1 << 62).shard.digest == first.shard.digest
+    assert build(cleaned, "train", 1 << 62, rows_per_group=1).shard.digest == first.shard.digest
+    assert build(cleaned, "train", 1 << 62, sequence_length=30).shard.digest != first.shard.digest
 
 
-def test_the_record_is_written_last_and_is_what_is_returned(cleaned, tmp_path):
-    shutil.copytree(cleaned[1], tmp_path / "store")
-    record = build(cleaned, "train", 0, name="shard-00009", url=str(tmp_path / "store"), pieces=[0, 1, 2])
-    from infra import storage
+def test_the_record_is_written_last_and_is_what_is_returned(cleaned, tmp_path, monkeypatch):
+    url, job = str(tmp_path / "store"), ShardJob("train", "shard-00009", [])
+    shutil.copytree(cleaned.store_url, url)
+    write = storage.write_json
 
-    read = storage.read_json(str(tmp_path / "store" / "work" / "train-shard-00009.json"))
-    assert format.shard_of(read["shard"]) == format.shard_of(record["shard"])
-    assert {k: v for k, v in read.items() if k != "shard"} == {k: v for k, v in record.items() if k != "shard"}
-    assert (tmp_path / "store" / record["shard"]["path"]).exists()
+    def write_last(place: str, value: dict) -> None:
+        assert place == f"{url}/work/train-shard-00009.json"
+        assert (tmp_path / "store" / job.files.rows).exists()
+        assert (tmp_path / "store" / job.files.documents).exists()
+        write(place, value)
+
+    monkeypatch.setattr(storage, "write_json", write_last)
+    built = build(cleaned, "train", 0, name="shard-00009", url=url, buckets=[0, 1, 2])
+    assert read_built(url, [job]) == [built]
 
 
 def test_the_end_of_a_document_is_held_out(cleaned):
-    keys = [key for key, _ in dropped.documents_by_key(cleaned[0], [cleaned[2]])]
+    keys = [key for key, _ in documents_by_key(cleaned.text, [cleaned.unit])]
     whole = build(cleaned, "train", 0)
-    pieces = {d["id"]: d["pieces"] for d in documents_of(cleaned, "train")}
+    segments = {d["id"]: d["pieces"] for d in documents_of(cleaned, "train")}
     tails = {keys[5]: 0.3, keys[77]: 0.5}
     trained, held_out = (build(cleaned, split, 0, tails=tails) for split in ("train", "validation"))
-    assert trained["shard"]["tokens"] + held_out["shard"]["tokens"] == whole["shard"]["tokens"]
-    assert trained["shard"]["segments"] + held_out["shard"]["segments"] == whole["shard"]["segments"]
-    assert (trained["documents"], held_out["documents"]) == (whole["documents"], 0), "each is listed once"
-    assert {d["id"]: d["pieces"] for d in documents_of(cleaned, "train")} == pieces
+    assert trained.shard.tokens + held_out.shard.tokens == whole.shard.tokens
+    assert trained.shard.segments + held_out.shard.segments == whole.shard.segments
+    assert (trained.documents, held_out.documents) == (whole.documents, 0), "each is listed once"
+    assert {d["id"]: d["pieces"] for d in documents_of(cleaned, "train")} == segments
     ids = {"train": rows_of(cleaned, trained).ids, "validation": rows_of(cleaned, held_out).ids}
-    table = text.read_pieces(
-        f"{cleaned[0]}/{cleaned[2]['path']}.parquet", list(range(len(cleaned[2]["pieces"]))), ["id", "key"]
-    )
+    table = pq.read_table(f"{cleaned.text.url}/{cleaned.unit.path}.parquet", columns=["id", "key"])
     for key, share in tails.items():
         (identity,) = [row["id"] for row in table.to_pylist() if row["key"] == key]
-        its = segment_ids(np.repeat(document_keys([identity]), pieces[identity]), np.arange(pieces[identity]))
-        held = min(max(round(share * pieces[identity]), 1), pieces[identity] - 1)
-        assert set(its[: len(its) - held]) <= set(ids["train"])
-        assert set(its[len(its) - held :]) <= set(ids["validation"])
+        count = segments[identity]
+        own = segment_ids(np.repeat(document_keys([identity]), count), np.arange(count))
+        tail = min(max(round(share * count), 1), count - 1)
+        assert set(own[: count - tail]) <= set(ids["train"])
+        assert set(own[count - tail :]) <= set(ids["validation"])

@@ -80,8 +80,8 @@ def test_every_segment_of_a_step_is_traced_to_a_document_that_the_step_is_listed
     assert len(origins) == len(batch.rows.ids) > 3
     for origin in origins:
         seen = list(history.sightings(opened, origin.document))
-        assert [piece for _, step, _, pieces in seen if step == 4 for piece in pieces].count(origin.piece) == 1
-        assert 0 <= origin.piece < origin.pieces
+        assert [one for _, step, _, segments in seen if step == 4 for one in segments].count(origin.segment) == 1
+        assert 0 <= origin.segment < origin.segments
 
 
 def test_sightings_are_all_the_times_that_a_document_is_read(past, tiny_store):
@@ -94,8 +94,8 @@ def test_sightings_are_all_the_times_that_a_document_is_read(past, tiny_store):
         for index, places in enumerate(history.batch_of(opened, step).places):
             for at in range(len(places.row)):
                 place = (int(places.group[at]), int(places.row[at]))
-                found = [one.pieces for one in held if place == (one.group, one.row)]
-                expected += [(int(places.epoch[at]), step, index, pieces) for pieces in found]
+                found = [one.segments for one in held if place == (one.group, one.row)]
+                expected += [(int(places.epoch[at]), step, index, segments) for segments in found]
     assert {epoch for epoch, *_ in expected} >= {0, 1}
     assert sorted(history.sightings(opened, document.document)) == sorted(expected)
 

@@ -11,7 +11,8 @@ from infra.config import flatten, from_yaml, parse, to_yaml
 from infra.errors import UserError
 from pipelines.blanks.mixture import resolve
 from pipelines.config import check
-from pipelines.names import content_settings
+from pipelines.names import StoreSettings, content_settings
+from pipelines.selection import select
 from workflows.settings.recipe import Recipe, identity, run_name
 
 FOLDER = Path(__file__).resolve().parents[3] / "workflows" / "recipes"
@@ -153,7 +154,7 @@ def test_a_number_that_is_none_is_refused_with_its_key(key, value, told):
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        ("--data.tokenizer.train.sample_bytes=0", "data.tokenizer.train.sample_bytes=0 is below 1"),
+        ("--data.tokenizer.train.sample_bytes=0", "data.tokenizer.train.sample_bytes must be at least 1, got 0"),
         ("--blanks.mixture={token: .nan, document: 0.5}", "sums to nan, not to 1"),
     ],
 )
@@ -182,9 +183,14 @@ def test_wiki_mini_is_what_its_heading_says():
     assert (recipe.model.size, recipe.train.num_workers, recipe.train.tokens) == ("mini", 2, 10_000_000)
 
 
+def settings_of(recipe: Recipe) -> StoreSettings:
+    selection = select.resolve(recipe.data.select, preset=recipe.data.clean.preset)
+    return content_settings(recipe.data, recipe.blanks, selection)
+
+
 def test_glm_base_trains_on_the_store_that_wiki_books_prepares():
     prepared, trained = read("wiki_books"), read("wiki_books", "glm_base")
-    assert content_settings(trained.data, trained.blanks, {}) == content_settings(prepared.data, prepared.blanks, {})
+    assert settings_of(trained) == settings_of(prepared)
     assert trained.data == prepared.data
 
 

@@ -1,6 +1,7 @@
 """Validation figures against values computed by hand: models that give every token a known probability."""
 
 import math
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,13 @@ from helpers import small
 from glm_model import GLM, GLMConfig
 from glm_model.train import TrainStep
 from pipelines.corpus.clean import CleanConfig
+from pipelines.corpus.records import buckets_of
 from pipelines.feed.examples import draw_epoch
 from pipelines.ragged import Blanks, RowBatch
+from pipelines.selection.dropped import SelectedText
 from pipelines.store import format
-from pipelines.store import shards as tokens
+from pipelines.store.held_out import Cuts
+from pipelines.store.shards import ShardJob, build_shard
 from workflows.training.engine import Place
 from workflows.training.ranks import Ranks
 from workflows.training.validation import Validation, blank_bytes, validate, validation_of
@@ -34,28 +38,25 @@ def two_texts(tmp_path_factory, tiny_tokenizer) -> format.TokenStore:
 def held_out(folder: Path, tokenizer, texts: dict[str, list[str]]) -> format.TokenStore:
     """texts: by their source."""
     url, text_url = str(folder / "store"), str(folder / "text")
-    records = []
+    units = []
     for number, (source, own) in enumerate(texts.items()):
         files = small.corpus(folder / f"raw-{number}", own, source=source)
-        record = small.clean_unit(files, CleanConfig("off"), f"{text_url}/{number:016x}")
-        assert (record["kept"], record["dropped"]) == (len(own), {})
-        records.append(record)
+        unit = small.clean_unit(files, CleanConfig("off"), f"{text_url}/{number:016x}")
+        assert (unit.kept, unit.dropped) == (len(own), {})
+        units.append(unit)
     tokenizer.save(url)
-    pieces = [{"unit": r["path"], "source": r["source"], **piece} for r in records for piece in r["pieces"]]
-    everything = dict.fromkeys(texts, (0, 2**64 - 1))
+    cuts = Cuts({"train": {}, "validation": dict.fromkeys(texts, (0, 2**64 - 1))}, tails={})
     settings, shards = small.settings(), {}
-    for split, ranges in (("train", {}), ("validation", everything)):
-        built = tokens.build_shard(
-            "shard-00000", split, pieces, ranges, tails={}, text_url=text_url, store_url=url, settings=settings
-        )
-        shards[split] = [format.shard_of(built["shard"])]
+    for split in ("train", "validation"):
+        job = ShardJob(split, "shard-00000", buckets_of(units))
+        shards[split] = [build_shard(job, cuts, settings, text=SelectedText(text_url, None), store_url=url).shard]
     shards["test"] = []
     manifest = {
         "sources": [{"name": name} for name in texts],
         "tokenizer_digest": tokenizer.digest,
         "vocab_size": tokenizer.vocab_size,
         "dtype": format.token_dtype(tokenizer.vocab_size).str,
-        "settings": settings._asdict(),
+        "settings": asdict(settings),
     }
     format.publish(url, manifest, shards)
     return format.TokenStore.open(url)
