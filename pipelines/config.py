@@ -1,6 +1,9 @@
 """The settings that decide a token store, and their checks."""
 
 from dataclasses import dataclass, field
+from typing import Annotated
+
+from annotated_types import Ge, Le, Lt
 
 from infra import storage
 from infra.config import Count
@@ -13,8 +16,6 @@ from pipelines.corpus.sources import Source
 from pipelines.selection.select import SelectConfig
 from pipelines.store.mix import Member
 from pipelines.store.tokenizer_training import TokenizerTraining
-
-_SIZES = (("M", 10**6), ("k", 10**3))  # as counts are written in recipes
 
 
 @dataclass
@@ -44,21 +45,21 @@ class DataConfig:
     """Maximum number of tokens of a segment, [CLS] and eos included. The model's position tables must be as large."""
     row_width: int = 8192
     """Number of positions in a packed row."""
-    rows_per_group: int = 64
+    rows_per_group: Annotated[int, Ge(1)] = 64
     """Number of rows in a Parquet row group: what is read and decoded at once."""
-    validation_fraction: float = 0.005
+    validation_fraction: Annotated[float, Ge(0), Lt(1)] = 0.005
     """Share of the documents that is held out for validation, chosen by a hash of their content."""
-    test_fraction: float = 0.005
+    test_fraction: Annotated[float, Ge(0), Lt(1)] = 0.005
     """Share of the documents that is held out as a test set, from sources of at least 64 documents."""
     validation_tokens: Count = Count(50_000)
     """Minimum number of tokens in the validation split, by estimate, where the corpus allows."""
-    unit_bytes: Count = Count(16_000_000)
+    unit_bytes: Annotated[Count, Ge(1)] = Count(16_000_000)
     """Bytes of raw text that one task reads and cleans."""
-    max_malformed: float = 0.01
+    max_malformed: Annotated[float, Ge(0), Le(1)] = 0.01
     """Share of a source's records that may be malformed (broken lines, not text); if more are, preparation stops."""
-    shard_bytes: Count = Count(64_000_000)
+    shard_bytes: Annotated[Count, Ge(1)] = Count(64_000_000)
     """Bytes of cleaned text in one shard."""
-    plan_epochs: int = 1
+    plan_epochs: Annotated[int, Ge(0)] = 1
     """Number of epochs whose blanks are drawn in advance; others are drawn while training, with the same result."""
     seed: int = 1234
     """Random seed for shuffling documents into shards."""
@@ -69,7 +70,7 @@ class DataConfig:
 
 
 def check(config: DataConfig, blanks_config: BlanksConfig) -> None:
-    """Refuse settings that cannot work, before anything runs."""
+    """Refuse settings that cannot work together, before anything runs; numbers out of range are refused earlier."""
     if config.store and config.mix:
         raise UserError("data.store and data.mix are both given", try_="name the store in data.mix, with its weight")
     if not config.store and not config.mix and not config.sources:
@@ -91,15 +92,6 @@ def check(config: DataConfig, blanks_config: BlanksConfig) -> None:
             f"data.cache={config.cache} is on another machine",
             try_="name a folder on a disk that every training machine has",
         )
-    for name, least in (("unit_bytes", 1), ("shard_bytes", 1), ("rows_per_group", 1), ("plan_epochs", 0)):
-        _check_least(f"data.{name}", getattr(config, name), least, default=getattr(DataConfig, name))
-    training = config.tokenizer.train
-    _check_least("data.tokenizer.train.sample_bytes", training.sample_bytes, 1, default=TokenizerTraining.sample_bytes)
-    if not 0 <= config.max_malformed <= 1:
-        raise UserError(
-            f"data.max_malformed must be from 0 to 1, got {config.max_malformed:g}",
-            try_=f"--data.max_malformed={DataConfig.max_malformed} (the default)",
-        )
     if config.sequence_length < 8:
         raise UserError(
             f"data.sequence_length must be at least 8, got {config.sequence_length}",
@@ -111,24 +103,12 @@ def check(config: DataConfig, blanks_config: BlanksConfig) -> None:
             f"data.row_width={config.row_width} cannot hold a segment of data.sequence_length={config.sequence_length}",
             try_=f"--data.row_width={4 * config.sequence_length}",
         )
-    for name in ("validation_fraction", "test_fraction"):
-        if not 0 <= getattr(config, name) < 1:
-            raise UserError(
-                f"data.{name} must be at least 0 and below 1, got {getattr(config, name)}",
-                try_=f"--data.{name}={getattr(DataConfig, name)} (the default)",
-            )
     if config.validation_fraction + config.test_fraction >= 1:
         raise UserError(
             "data.validation_fraction and data.test_fraction leave nothing to train on",
             try_="lower them: by default each is 0.005",
         )
     mixture.resolve(blanks_config)
-
-
-def _check_least(key: str, value: int, least: int, *, default: int) -> None:
-    if value < least:
-        written = next((f"{default // size}{letter}" for letter, size in _SIZES if default % size == 0), default)
-        raise UserError(f"{key} must be at least {least}, got {value}", try_=f"--{key}={written} (the default)")
 
 
 def cache_of(config: DataConfig) -> DiskCache | None:

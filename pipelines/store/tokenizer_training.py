@@ -9,10 +9,11 @@ import io
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tokenizers
+from annotated_types import Ge
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from glm_model.tokenizer import Tokenizer
@@ -39,7 +40,7 @@ class TokenizerTraining:
     """Number of ids, GLM's special tokens among them."""
     lowercase: bool = False
     """Case is kept by default, accents always."""
-    sample_bytes: Count = _DEFAULT_SAMPLE
+    sample_bytes: Annotated[Count, Ge(1)] = _DEFAULT_SAMPLE
     """Train on at most this much text."""
 
 
