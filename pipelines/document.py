@@ -1,4 +1,4 @@
-"""The unit that flows through preparation: one document, or the reason why there is none; and how both are named."""
+"""What flows through preparation: one document, or the reason why there is none; and how both are named."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from pipelines import keyed
 # A file of another encoding shows far more undecodable characters than this; damage in transit shows fewer.
 _MAX_REPLACED_SHARE = 0.01
 _NO_BREAK_SPACE, _IDEOGRAPHIC_SPACE = "\u00a0".encode(), "\u3000".encode()
-
-
-# Reasons that say nothing against the records of a file: left out on purpose, or the file as a whole.
+# Reasons that do not count as malformed records: what is left out on purpose, and what concerns a file as a whole.
 _LEFT_OUT = {"redirect", "namespace", "no_documentation", "syntax_error", "no_text", "not_wikitext"}
 _WHOLE_FILE = {"empty_file", "no_documents", "binary_file", "vanished", "unreadable", "truncated_archive"}
 NOT_MALFORMED = frozenset(_LEFT_OUT | _WHOLE_FILE | {"compression_ratio"})
@@ -23,34 +21,35 @@ NOT_MALFORMED = frozenset(_LEFT_OUT | _WHOLE_FILE | {"compression_ratio"})
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One text as its reader found it. `offset`: its byte offset in the decompressed file.
-
-    meta["repaired"] names what the reader had to repair, if anything. Half a surrogate pair in the text is no matter
-    for readers: cleaning repairs it.
-    """
+    """One text as its reader found it. Readers may leave half a surrogate pair in it: cleaning repairs that."""
 
     text: str
     offset: int
+    """Its first byte in the decompressed file."""
     meta: dict[str, Any] | None = None
+    """Anything the reader knows. "repaired" names what the reader had to repair, if anything."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """What stood at `offset` and is no document. `reason` is a fixed word that is counted, `detail` is free."""
+    """Something in a file that is not a document, and why."""
 
     offset: int
+    """Where it stands: a byte of the decompressed file."""
     reason: str
+    """A fixed word, which is counted."""
     detail: str = ""
+    """Free text."""
 
 
 def document_id(source_name: str, path_below_root: str, offset: int) -> bytes:
-    """16 bytes: the same wherever the source is mounted and whatever else is in it."""
+    """16 bytes that name a document: the same wherever the source lies and whatever else is in it."""
     name = f"{source_name}\0{path_below_root}\0{offset}".encode(errors="surrogatepass")
     return hashlib.blake2b(name, digest_size=16).digest()
 
 
 def content_key(text: str) -> int:
-    """Unsigned 64-bit hash of a text; texts that differ in white space only share it."""
+    """Unsigned 64-bit hash of a text; texts that differ only in white space share it."""
     data = text.encode(errors="surrogatepass").translate(None, b" \t\n\r\v\f")
     if not data.isascii():
         data = data.replace(_NO_BREAK_SPACE, b"").replace(_IDEOGRAPHIC_SPACE, b"")
@@ -78,7 +77,8 @@ def decode_utf8(data: bytes) -> tuple[str, bool] | None:
 def without_surrogates(text: str) -> str:
     """The text with UTF-16 surrogates, which UTF-8 cannot hold, joined to characters or turned into U+FFFD.
 
-    Strings of JSON and of Python source may hold them ("\\ud83d"), file names too. The same object if there are none.
+    Strings of JSON and of Python source may hold them ("\\ud83d"), and so may file names. A text without surrogates is
+    returned as the same object.
     """
     try:
         text.encode()
@@ -88,7 +88,7 @@ def without_surrogates(text: str) -> str:
 
 
 def text_document(data: bytes, offset: int, meta: dict[str, Any] | None = None) -> Document | Rejected:
-    """The document of some UTF-8 bytes."""
+    """The document that these UTF-8 bytes are, or a Rejected if too many do not decode."""
     decoded = decode_utf8(data)
     if decoded is None:
         return Rejected(offset, "not_utf8", f"more than 1 % of the characters of {data[:40]!r}... do not decode")
@@ -96,9 +96,9 @@ def text_document(data: bytes, offset: int, meta: dict[str, Any] | None = None) 
     return Document(text, offset, {**(meta or {}), "repaired": "utf8"} if repaired else meta)
 
 
-def segment_ids(document_keys: np.ndarray, pieces: np.ndarray) -> np.ndarray:
-    """64-bit identity of a document's piece, the same in every store."""
-    return keyed.fold(document_keys, pieces)
+def segment_ids(document_keys: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """64-bit identities of segments, the same in every store. numbers: of each segment in its document, from 0."""
+    return keyed.fold(document_keys, numbers)
 
 
 def document_keys(ids: list[bytes]) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""Repair texts, then keep or drop them with a reason. `light` costs below 2 % of tokenising on clean text.
+"""Repair texts, then keep them or drop them with a reason. On clean text `light` costs below 2 % of tokenising.
 
-A rule is fn(text) -> reason to drop, or None. Nothing here knows a language, but for the model of `languages`: it reads
-the start of a text, which costs up to 1 ms.
+A rule is fn(text) -> reason to drop, or None. Nothing here depends on the language, except the model of `languages`,
+which reads the start of a text in up to 1 ms.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class CleanConfig:
     """What happens to a text before it is tokenised."""
 
     preset: Literal["off", "light", "strict"] = "light"
-    """off: nothing; light: repairs and min_characters; strict: light, symbol_ratio and repetition."""
+    """off: nothing; light: repairs and min_characters; strict: also symbol_ratio and repetition."""
     min_characters: int = 20
-    """Shorter texts are dropped as too_short (light and strict)."""
+    """Shorter texts are dropped as too_short, with light and strict."""
     rules: list[str] = field(default_factory=list)
-    """More rules: symbol_ratio, repetition, or the dotted name of a function of yours: fn(text) -> reason or None."""
+    """More rules: symbol_ratio, repetition, or the dotted name of your own function, fn(text) -> reason or None."""
     languages: list[str] = field(default_factory=list)
-    """Keep texts of these languages only, as ISO 639-1 codes (drop reason: language). Needs the extra `lang`."""
+    """Keep only texts in these languages, given as ISO 639-1 codes (drop reason: language). Needs the extra `lang`."""
 
 
 def clean(text: str, config: CleanConfig) -> tuple[str, tuple[str, ...]] | str:
@@ -65,7 +65,7 @@ def clean(text: str, config: CleanConfig) -> tuple[str, tuple[str, ...]] | str:
 
 
 def repair(text: str) -> tuple[str, tuple[str, ...]]:
-    """The text without control characters, trailing blanks and mojibake, in NFC; and the names of what was done."""
+    """The text without control characters, trailing blanks and mojibake, in NFC; and the names of the repairs made."""
     repairs = []
     for name, step in _REPAIRS:
         repaired = step(text)
@@ -76,7 +76,7 @@ def repair(text: str) -> tuple[str, tuple[str, ...]]:
 
 
 def symbol_ratio(text: str) -> str | None:
-    """Drops tables, code dumps, ASCII art: more than half of the characters are neither letters, digits nor space."""
+    """Drop tables, code dumps, ASCII art: more than half of the characters are neither letters, digits nor space."""
     symbols = _WORDS.sub("", text)
     if len(symbols) * 2 <= len(text):
         return None
@@ -86,7 +86,7 @@ def symbol_ratio(text: str) -> str | None:
 
 
 def repetition(text: str) -> str | None:
-    """Drops texts with over 30 % of their characters in repeated lines, or whose start compresses over 12 times."""
+    """Drop texts with over 30 % of their characters in repeated lines, or whose start compresses over 12 times."""
     lines = Counter(line for line in text.split("\n") if line.strip())
     repeated = sum(len(line) * (count - 1) for line, count in lines.items())
     if repeated > 0.3 * len(text):
@@ -96,7 +96,7 @@ def repetition(text: str) -> str | None:
 
 
 def in_languages(text: str, languages: tuple[str, ...]) -> bool:
-    """Whether the text's first 2,000 characters are in one of these languages; shorter than 50 are not judged.
+    """Whether the text's first 2,000 characters are in one of these languages. Texts of under 50 characters pass.
 
     Raises UserError for codes that the model does not know.
     """
@@ -150,7 +150,7 @@ def _nfc(text: str) -> str:
 
 
 _REPAIRS: tuple[tuple[str, Callable[[str], str]], ...] = (
-    ("mojibake", _without_mojibake),  # before control characters: it contains some, and needs them
+    ("mojibake", _without_mojibake),  # before control characters: it contains some, and is recognised by them
     ("control", _without_control),
     ("trailing_space", _without_trailing),
     ("nfc", _nfc),
@@ -160,7 +160,7 @@ _BUILT_IN: dict[str, Rule] = {"symbol_ratio": symbol_ratio, "repetition": repeti
 
 @functools.lru_cache(maxsize=1)
 def _identifier() -> Any:
-    """Loading the model takes 0.8 s: once per process."""
+    """The model of languages, which takes 0.8 s to load: once per process."""
     try:
         from py3langid.langid import MODEL_FILE, LanguageIdentifier
     except ImportError as error:

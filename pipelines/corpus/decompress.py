@@ -1,6 +1,6 @@
-"""Compressed files as streams of their text: .gz .bz2 .xz .zst, and where they break off or swell beyond measure.
+"""Compressed files as streams of their text: .gz .bz2 .xz .zst. They end where a file breaks off or expands too much.
 
-Holds about 2 MB, and the window of the format: at most 128 MB of zstd (its library's limit), 256 MB of xz.
+Memory: about 2 MB, and the window of the format: at most 128 MB for zstd (its library's limit), 256 MB for xz.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ _CHUNK = 1 << 18
 _MOST_OUTPUT = 1 << 20  # of one step: 256 KiB of bzip2 can hold gigabytes
 # xz -9 needs 65 MB to decompress; archives may ask for 1.5 GB and more, on every core at once.
 _XZ_MEMORY = 256 << 20
-# Prose shrinks to a third or a fifth, logs to a fiftieth. A thousand times is a bomb, or zeros: gzip's best is 1,032.
-# The first 64 MB are free, since a small file of few different lines is no harm.
+# Prose shrinks to a third or a fifth, logs to a fiftieth. A thousand times is not text: gzip's best is 1,032, on zeros.
+# The first 64 MB are not limited, since a small file of few different lines does no harm.
 _MOST_RATIO, _FREE_OUTPUT = 1000, 64 << 20
 
 
 class TextStream(io.BufferedReader):
-    """The decompressed bytes of a file; ends, instead of raising, where its data breaks off.
+    """The decompressed bytes of a file. Where its data breaks off, the stream ends instead of raising.
 
-    origin: offset in the decompressed file of the first byte. failure: (reason, detail) after the end, if it broke off.
+    origin: offset of the first byte in the decompressed file. failure: (reason, detail) after the end, if it broke off.
     """
 
     def __init__(self, chunks: Iterator[bytes], close: Callable[[], None], *, origin: int = 0):
@@ -44,12 +44,13 @@ def codec_of(path: str) -> str | None:
 
 
 def without_codec(path: str) -> str:
+    """The file's name without the ending of its compression."""
     suffix = codec_of(path)
     return path[: -len(suffix)] if suffix else path
 
 
 def decompressed(raw: BinaryIO, codec: str | None) -> Iterator[bytes]:
-    """The text of a file in chunks of at most 1 MiB. Raises EOFError where it is cut off, Swollen past the limit."""
+    """The text of a file in chunks of up to 1 MiB. Raises EOFError if it is cut off, Swollen if it expands too much."""
     if codec is None:
         while chunk := raw.read(_CHUNK):
             yield chunk
@@ -59,13 +60,13 @@ def decompressed(raw: BinaryIO, codec: str | None) -> Iterator[bytes]:
         size += len(chunk)
         if size > max(_FREE_OUTPUT, _MOST_RATIO * raw.tell()):
             raise Swollen(
-                f"{raw.tell():,} bytes hold more than {size:,}: over {_MOST_RATIO:,} times as much, which is no text"
+                f"{raw.tell():,} bytes hold more than {size:,}: over {_MOST_RATIO:,} times as much is not text"
             )
         yield chunk
 
 
 class Swollen(Exception):
-    """An archive that holds so much more than its size that it is no text."""
+    """The decompressed data is so much larger than the file that it cannot be text."""
 
 
 class _Gzip:
@@ -76,9 +77,9 @@ class _Gzip:
         self.needs_input = True
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
-        found = self._inner.decompress(self._inner.unconsumed_tail + data, max_length)
-        self.needs_input = len(found) < max_length and not self._inner.unconsumed_tail
-        return found
+        text = self._inner.decompress(self._inner.unconsumed_tail + data, max_length)
+        self.needs_input = len(text) < max_length and not self._inner.unconsumed_tail
+        return text
 
     @property
     def eof(self) -> bool:
@@ -123,7 +124,7 @@ def _zstd(raw: BinaryIO) -> Iterator[bytes]:
 
 
 class _ChunkStream(io.RawIOBase):
-    """An iterator of chunks as a raw stream. What came before a break stays readable; `failure` then says why."""
+    """An iterator of chunks as a raw stream. What comes before a break stays readable; then `failure` says why."""
 
     def __init__(self, chunks: Iterator[bytes], close: Callable[[], None]):
         self.failure: tuple[str, str] | None = None
@@ -159,7 +160,7 @@ class _ChunkStream(io.RawIOBase):
         except Swollen as error:
             self.failure = ("compression_ratio", str(error))
         except FileNotFoundError as error:
-            self.failure = ("vanished", f"gone while it was read: {error}")
+            self.failure = ("vanished", f"it disappeared while it was read: {error}")
         except (OSError, ValueError, zlib.error, lzma.LZMAError) as error:
             cut_off = "truncated" in str(error).lower()  # pyarrow has no exception type of its own for this
             self.failure = ("truncated_archive" if cut_off else "unreadable", f"{type(error).__name__}: {error}")

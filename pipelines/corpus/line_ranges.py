@@ -1,7 +1,12 @@
 """The lines of a byte range of a file: how one large file of lines becomes the work of many tasks.
 
-A range owns the lines whose first byte lies in [start, stop), so ranges that tile a file own each line once. At most a
-line's rest is read beyond it; a range inside one long line is skipped through without being held.
+A range owns the lines whose first byte lies in [start, stop), so ranges that tile a file own each line once:
+
+    lines     first.....|second...................|third....|fourth..|
+    ranges    |       0        |        1         |        2         |
+    owned     first, second    | nothing          | third, fourth    |     2 begins where a line begins
+
+At most the rest of a line is read beyond a range. A range inside one long line is read through without being kept.
 """
 
 from __future__ import annotations
@@ -13,9 +18,9 @@ _CHUNK = 1 << 18
 
 
 def bounds(size: int, unit_bytes: int) -> list[tuple[int, int | None]]:
-    """(start, stop) of ranges of about unit_bytes that tile a file of `size` bytes; one where it is not much larger.
+    """(start, stop) of ranges of about unit_bytes that tile a file of `size` bytes; one range if it is not much larger.
 
-    The last has no stop: a file that grew since it was listed is read to its end.
+    The last range has no stop: a file that grew since it was listed is read to its end.
     """
     if size <= 1.5 * unit_bytes:
         return [(0, None)]
@@ -25,9 +30,9 @@ def bounds(size: int, unit_bytes: int) -> list[tuple[int, int | None]]:
 
 
 def owned_lines(raw: BinaryIO, start: int, stop: int | None) -> tuple[int, Iterator[bytes]]:
-    """(offset of the first line that the range owns, the bytes of its lines in chunks); no chunks if it owns none.
+    """(offset of the first line that the range owns, the bytes of its lines in chunks); no chunks if it owns no line.
 
-    Seeks forward only: some servers send files from their beginning on.
+    Seeks forward only: some servers send files from the beginning only.
     """
     if start == 0:
         return 0, _lines(raw, b"", 0, stop)
@@ -43,7 +48,7 @@ def owned_lines(raw: BinaryIO, start: int, stop: int | None) -> tuple[int, Itera
 
 
 def _lines(raw: BinaryIO, before: bytes, offset: int, stop: int | None) -> Iterator[bytes]:
-    """`before`, which was read already, then all from `offset` to the end of the line that holds the byte stop - 1."""
+    """`before`, which was read already, then everything from `offset` to the end of the line with the byte stop - 1."""
     last = before
     if before:
         yield before
@@ -60,6 +65,7 @@ def _lines(raw: BinaryIO, before: bytes, offset: int, stop: int | None) -> Itera
 
 
 def _up_to(raw: BinaryIO, offset: int, stop: int | None) -> Iterator[bytes]:
+    """What lies before `stop`, in chunks; offset: where `raw` stands."""
     while chunk := raw.read(_CHUNK if stop is None else min(_CHUNK, stop - offset)):
         offset += len(chunk)
         yield chunk

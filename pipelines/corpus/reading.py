@@ -24,18 +24,17 @@ _HEAD = 4096
 
 
 def read_documents(file: InputFile) -> Iterator[Document | Rejected]:
-    """Every document of a file, and a Rejected for everything in it that is none; a file never yields nothing.
+    """Every document of a file, and a Rejected for everything else in it; a whole file yields at least one of them.
 
-    Only a range behind the first (`start` > 0) may own no line. Offsets are those in the whole file. Raises UserError
-    where the recipe is wrong (unknown option, wrong field name), DataError where a local file is gone that was there
-    when it was listed, InfrastructureError where a file of another machine cannot be had: what it holds is not known
-    then.
+    A range behind the first (`start` > 0) may own no line and yield nothing. Offsets are those in the whole file.
+    Raises UserError if the recipe is wrong (unknown option, wrong field name), DataError if a local file disappeared
+    after it was listed, InfrastructureError if a remote file cannot be read: what it holds is unknown.
     """
     reader = readers.find(file.reader)
     options = readers.cached_options(file.reader, file.options)
     seekable = getattr(reader, "SEEKABLE", False)
     if seekable and (codec := codec_of(file.path)):
-        why = f"the reader {file.reader!r} goes to and fro in its file, which {codec} does not allow: decompress it"
+        why = f"the reader {file.reader!r} seeks in its file, which {codec} does not allow: decompress it"
         yield Rejected(0, "unreadable", why)
         return
     try:
@@ -43,9 +42,9 @@ def read_documents(file: InputFile) -> Iterator[Document | Rejected]:
         with stream:
             yield from _records(reader, options, file, stream)
     except FileNotFoundError as error:
-        if file.version and (place := local_place(file.url)):  # a link that led nowhere has none
+        if file.version and (place := local_place(file.url)):  # a link that leads nowhere has no version
             raise _gone(file, place) from error
-        yield Rejected(file.start, "vanished", f"listed, but gone when it was to be read: {error}")
+        yield Rejected(file.start, "vanished", f"it disappeared after it was listed: {error}")
     except OSError as error:
         yield Rejected(file.start, "unreadable", f"{type(error).__name__}: {error}")
 
@@ -70,12 +69,12 @@ def _is_range(file: InputFile) -> bool:
 def _gone(file: InputFile, place: str) -> DataError:
     folder = os.path.dirname(place)
     return DataError(
-        f"{file.url} was listed, and is gone where it is to be read",
-        why=f"there is no such file on {os.uname().nodename}"
-        + ("" if os.path.isdir(folder) else f", nor is its folder {folder}")
-        + ": it was removed since, or this machine does not share the folder; its documents would be missing",
-        try_="the same command lists the files anew and goes on; on several machines, a folder that all of them share, "
-        "or a URL",
+        f"{file.url} disappeared after it was listed",
+        why=f"{os.uname().nodename} does not have this file"
+        + ("" if os.path.isdir(folder) else f", nor its folder {folder}")
+        + ": it was removed, or this machine does not share the folder; its documents would be missing",
+        try_="run the same command again, which lists the files again and continues; on several machines, use a folder "
+        "that all of them share, or a URL",
     )
 
 
@@ -93,32 +92,34 @@ def _records(
             yield Rejected(0, "binary_file", why)
         return
     origin = getattr(stream, "origin", 0)
-    found = False
+    empty = True
     for record in _unbroken(reader.read(stream, path=file.path, options=options), stream):
-        found = True
+        empty = False
         yield replace(record, offset=origin + record.offset) if origin else record
-    if not found and file.start == 0:
+    if empty and file.start == 0:
         yield Rejected(0, "no_documents", f"the reader {file.reader!r} found nothing in it")
 
 
 def _unbroken(records: Iterator[Document | Rejected], stream: io.BufferedReader) -> Iterator[Document | Rejected]:
-    """The records of a reader; a Rejected in place of the last where the file breaks off, or where the reader fails."""
-    # One record is held back: where an archive breaks off, its last record is cut and must not pass for a document.
-    held: Document | Rejected | None = None
+    """The records of a reader; where the file breaks off, a Rejected takes the place of the last one. If the reader
+    fails, one follows.
+    """
+    # One record waits: where an archive breaks off, its last record is cut and must not pass for a document.
+    last: Document | Rejected | None = None
     error: tuple[str, str] | None = None
     try:
         for record in records:
-            if held is not None:
-                yield held
-            held = record
+            if last is not None:
+                yield last
+            last = record
     except (UserError, MemoryError):
         raise
     except Exception as exc:  # a user's reader may raise anything; one bad file must not end the job
         error = ("reader_error", f"{type(exc).__name__}: {exc}")
-    offset = 0 if held is None else held.offset
+    offset = 0 if last is None else last.offset
     failure = _failure(stream)
-    if held is not None and not failure:
-        yield held
+    if last is not None and not failure:
+        yield last
     if failure or error:
         yield Rejected(offset, *(failure or error or ("", "")))
 
@@ -128,12 +129,15 @@ def _failure(stream: io.BufferedReader) -> tuple[str, str] | None:
 
 
 def _head(file: InputFile) -> bytes:
-    """Of the whole file, whose encoding is judged once: its documents must not depend on where it was cut."""
+    """The beginning of the whole file, for a range of it: whether it is text is judged by the file's first bytes for
+    all of its ranges alike, or its documents would depend on where it was cut. That costs each range a second open.
+    """
     with storage.open_file(file.url, block_bytes=_HEAD) as stream:
         return stream.read(_HEAD)
 
 
 def _binary(head: bytes) -> str | None:
+    """Why a file that begins so is not text, or None."""
     if b"\0" in head:
         utf16 = head.startswith((b"\xff\xfe", b"\xfe\xff"))
         return "UTF-16 text: convert it to UTF-8" if utf16 else "it has NUL bytes in its first 4 KiB"

@@ -61,7 +61,7 @@ class Inputs:
     files: list[InputFile]
     """In the order of the sources, then of paths."""
     ignored: list[tuple[Source, list[str]]]
-    """Of a source that is a folder: paths that its reader does not read, by their names."""
+    """Sources that are folders, with the paths that their readers do not read because of the names."""
 
 
 def list_inputs(sources: list[Source]) -> list[InputFile]:

@@ -8,10 +8,10 @@ and, where it needs them,
 
     Options                              a dataclass of its settings
     BINARY = True                        its files are not text
-    SEEKABLE = True                      it goes to and fro in its file, which must not be compressed
+    SEEKABLE = True                      it seeks in its file, which must not be compressed
     splittable(options) -> bool          whether a large file may be cut at line ends and read as ranges
     list_inputs(source)                  its own list of files, for a reader that needs no URL
-    count(stream)                        the number of records where a file tells it, for plans from a sample
+    count(stream)                        the number of records, if a file says it, for estimates from a sample
 """
 
 import functools
@@ -31,7 +31,7 @@ _CONTRACT = {
 
 
 def find(name: str) -> ModuleType:
-    """The reader's module. Raises UserError, which names the nearest, where there is none."""
+    """The reader's module. Raises UserError, which names the nearest one, if there is none of this name."""
     return plugins.find_module("reader", name, sys.modules[__name__], required=_CONTRACT)
 
 
@@ -46,10 +46,11 @@ def options(name: str, given: dict[str, Any]) -> Any:
 
 
 def cached_options(name: str, given: dict[str, Any]) -> Any:
-    """As `options`, which takes 5 ms: too much to repeat for each of 10,000 small files."""
+    """As `options`, checked once per process: that takes 0.2 ms, and a task may read thousands of small files."""
     return _cached(name, json.dumps(given, sort_keys=True))
 
 
 @functools.lru_cache(maxsize=64)
 def _cached(name: str, given: str) -> Any:
+    # As JSON, since a cache looks for its arguments by their hashes, which dictionaries do not have.
     return options(name, json.loads(given))

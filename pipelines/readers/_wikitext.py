@@ -1,8 +1,8 @@
 """MediaWiki markup to plain text, in time linear in the page. About 5 MB/s per core.
 
-mwparserfromhell reads links, headings and entities, line by line. What is left out anyway goes before it looks
-(templates, tables, references: half of a dump), and so does what has no partner: unclosed markup costs it time in the
-square or cube of the length, 40 kB of "{{a|" over four minutes. Needs the extra `wiki`.
+mwparserfromhell reads links, headings and entities, line by line. What is left out anyway (templates, tables,
+references: half of a dump) is removed first, and so is markup without a partner: on unclosed markup its time grows with
+the square or cube of the length. Needs the extra `wiki`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _LANGUAGE_LINK = re.compile(r"(?:[a-z]{2,3}|simple)(?:-[a-z-]+)?:\S")
 
 
 def plain_text(wikitext: str, *, left_out: frozenset[str] = frozenset()) -> str:
-    """What a reader of the page sees as prose: paragraphs, headings and list items, a line each.
+    """The prose that a page shows: paragraphs, headings and list items, a line each.
 
     Left out: templates, tables, references, comments, magic words, formulas, galleries, links between languages, and
     links into the namespaces `left_out` (lower case: file, category, and their local names). So are sections in which
@@ -61,6 +61,7 @@ def plain_text(wikitext: str, *, left_out: frozenset[str] = frozenset()) -> str:
 
 
 def _without_extensions(text: str) -> str:
+    """The text without comments and the tags of _EXTENSIONS with their content; verbatim content is escaped."""
     parts: list[str] = []
     place = 0
     unclosed: set[str] = set()
@@ -73,7 +74,7 @@ def _without_extensions(text: str) -> str:
         if name and not tag[2].endswith("/") and name not in unclosed:
             closing = re.compile(rf"</{name}\s*>", re.IGNORECASE).search(text, tag.end())
             if closing is None:
-                unclosed.add(name)  # there is none further on either: to look each time would take the square
+                unclosed.add(name)  # nor is there one further on: looking each time would take quadratic time
             else:
                 end = closing.end()
                 if name in _VERBATIM:
@@ -104,7 +105,7 @@ def _escaped(character: re.Match[str]) -> str:
 
 
 def _apostrophes(quotes: re.Match[str]) -> str:
-    """Of a run, two are italics, three are bold, five are both; the rest are apostrophes."""
+    """What is left of a run of quotes: two are italics, three are bold, five are both; the rest are apostrophes."""
     count = len(quotes[0])
     return "'" * (1 if count == 4 else max(0, count - 5))
 
@@ -115,7 +116,12 @@ def _variant(variants: re.Match[str]) -> str:
 
 
 def _without_templates(text: str) -> str:
-    """Without {{...}} and {{{...}}}, nested as MediaWiki nests them; braces that have no partner go alone."""
+    """The text without {{...}} and {{{...}}}, nested as MediaWiki nests them; braces without a partner go alone.
+
+    text     a {{b {{{c}}} d}} e }} f
+    pairs      [2   [3   3]   2]   ^ no partner
+    left     a                   e    f
+    """
     cuts: list[tuple[int, int]] = []
     stack: list[list[int]] = []  # [place, braces] of runs that are not closed
     for run in _BRACES.finditer(text):
@@ -124,11 +130,11 @@ def _without_templates(text: str) -> str:
             continue
         place, count = run.start(), len(run[0])
         while count >= 2 and stack:
-            opened = stack[-1]
-            matched = min(opened[1], count, 3)
-            place, count, opened[1] = place + matched, count - matched, opened[1] - matched
-            _cut(cuts, opened[0] + opened[1], place)
-            if opened[1] < 2:
+            start = stack[-1]
+            matched = min(start[1], count, 3)
+            place, count, start[1] = place + matched, count - matched, start[1] - matched
+            _cut(cuts, start[0] + start[1], place)
+            if start[1] < 2:
                 stack.pop()
         if count >= 2:
             cuts.append((place, place + count))
@@ -137,7 +143,7 @@ def _without_templates(text: str) -> str:
 
 
 def _without_tables(text: str) -> str:
-    """Without {| ... |}. Of one that is not closed the mark goes here, its rows as lines that begin with a bar."""
+    """The text without {| ... |}. Of a table that is not closed the mark goes; its rows, with a bar each, go later."""
     cuts: list[tuple[int, int]] = []
     stack: list[tuple[int, int]] = []
     for mark in _TABLE.finditer(text):
@@ -152,12 +158,14 @@ def _without_tables(text: str) -> str:
 
 
 def _cut(cuts: list[tuple[int, int]], start: int, end: int) -> None:
+    """Add a range to cut, in place of those inside it."""
     while cuts and cuts[-1][0] >= start:
         cuts.pop()  # it lies inside
     cuts.append((start, end))
 
 
 def _without(text: str, cuts: list[tuple[int, int]]) -> str:
+    """The text without these ranges."""
     parts: list[str] = []
     place = 0
     for start, end in sorted(cuts):
@@ -168,7 +176,7 @@ def _without(text: str, cuts: list[tuple[int, int]]) -> str:
 
 
 def _balanced(text: str) -> str:
-    """Every bracket that is left has its partner, at most _MAX_DEPTH deep. A single one becomes an entity."""
+    """The text with brackets in pairs, at most _MAX_DEPTH deep. A bracket without a partner becomes an entity."""
     changed: dict[int, str] = {}
     stack: list[int] = []
     for bracket in _BRACKET.finditer(text):
@@ -178,10 +186,10 @@ def _balanced(text: str) -> str:
         elif not stack:
             changed[place] = _lone(text, place)
         else:
-            opened = stack.pop()
-            torn = text[opened - 1 : opened] == "[" and text[place + 1 : place + 2] != "]"  # "[[a] b]"
-            if len(stack) >= _MAX_DEPTH or torn or text.startswith("[[[", opened):
-                changed[place] = changed[opened] = ""
+            start = stack.pop()
+            torn = text[start - 1 : start] == "[" and text[place + 1 : place + 2] != "]"  # "[[a] b]"
+            if len(stack) >= _MAX_DEPTH or torn or text.startswith("[[[", start):
+                changed[place] = changed[start] = ""
     changed |= {place: _lone(text, place) for place in stack}
     parts: list[str] = []
     done = 0
@@ -192,7 +200,7 @@ def _balanced(text: str) -> str:
 
 
 def _lone(text: str, place: int) -> str:
-    """Half an interval [0, 1) stays, the rest of a broken link does not."""
+    """What becomes of a bracket without a partner: half an interval [0, 1) stays, the rest of a broken link goes."""
     character = text[place]
     return "" if character in (text[place - 1 : place], text[place + 1 : place + 2]) else f"&#{ord(character)};"
 
@@ -205,12 +213,12 @@ def _lines(text: str, left_out: frozenset[str]) -> Iterator[tuple[int, str]]:
     import mwparserfromhell
 
     for block in _blocks(text):
-        level, shown = 0, block
+        level, plain = 0, block
         if block.startswith("=") or "[" in block or "&" in block or "://" in block:
             code = mwparserfromhell.parse(block, skip_style_tags=True)  # those are gone already
             level = next((node.level for node in code.nodes if hasattr(node, "level")), 0)
-            shown = _shown(code, left_out)
-        for line in shown.split("\n"):
+            plain = _plain(code, left_out)
+        for line in plain.split("\n"):
             line = _SPACES.sub(" ", _EMPTY_PARENTHESES.sub("", line)).strip().lstrip(":; ")
             if line:
                 yield level, line
@@ -228,7 +236,8 @@ def _blocks(text: str) -> Iterator[str]:
             block = []
 
 
-def _shown(code: Any, left_out: frozenset[str]) -> str:
+def _plain(code: Any, left_out: frozenset[str]) -> str:
+    """The text of parsed markup."""
     from mwparserfromhell.nodes import ExternalLink, Heading, HTMLEntity, Tag, Text, Wikilink
 
     parts: list[str] = []
@@ -240,12 +249,12 @@ def _shown(code: Any, left_out: frozenset[str]) -> str:
         elif isinstance(node, HTMLEntity):
             parts.append(html.unescape(str(node)))
         elif isinstance(node, Heading):
-            parts.append(_shown(node.title, left_out))
+            parts.append(_plain(node.title, left_out))
         elif isinstance(node, ExternalLink):
-            shown = node.title if node.brackets else node.url
-            parts.append(_shown(shown, left_out) if shown else "")
+            label = node.title if node.brackets else node.url
+            parts.append(_plain(label, left_out) if label else "")
         elif isinstance(node, Tag) and node.contents:
-            parts.append(_shown(node.contents, left_out))
+            parts.append(_plain(node.contents, left_out))
     return "".join(parts)
 
 
@@ -255,14 +264,14 @@ def _link(node: Any, left_out: frozenset[str]) -> str:
     if namespace in left_out or (node.text is None and _LANGUAGE_LINK.match(title)):
         return ""
     if node.text is None:
-        return _shown(node.title, left_out).strip().removeprefix(":")
-    shown = _shown(node.text, left_out)
+        return _plain(node.title, left_out).strip().removeprefix(":")
+    label = _plain(node.text, left_out)
     # "[[Bild:a.jpg|thumb|...]]": only files have further bars, whatever a wiki calls them.
-    return "" if namespace and not title.startswith(":") and "|" in shown else shown
+    return "" if namespace and not title.startswith(":") and "|" in label else label
 
 
 def _without_empty_sections(lines: list[tuple[int, str]]) -> Iterator[str]:
-    """Without headings after which another of the same or a higher level comes, or the end, before any text."""
+    """The lines without headings that have no text before the next heading of the same or a higher level or the end."""
     kept: list[str] = []
     follows = 0  # level of the heading that was kept last, seen from the end; below all headings where that is text
     for level, line in reversed(lines):

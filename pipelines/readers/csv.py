@@ -23,23 +23,28 @@ class Options:
     field: str = "text"
     """The column that holds the text."""
     delimiter: str | None = None
-    """The character between fields. Default: tab in files named *.tsv, comma in others."""
+    """The character between fields. Default: a tab in files named *.tsv, a comma in others."""
 
     def __post_init__(self) -> None:
         if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in _NOT_DELIMITERS):
             raise UserError(
-                f"the delimiter {self.delimiter!r} does not separate fields",
-                why="it is one character, neither a quote nor a line end",
-                try_="delimiter: ';', or '\\t' in double quotes for a tab",
+                f"the delimiter {self.delimiter!r} cannot separate fields",
+                why="it must be one character, neither a quote nor a line end",
+                try_="give one, such as delimiter: ';', or '\\t' in double quotes for a tab",
             )
 
 
 def read(stream: BinaryIO, *, path: str, options: Options) -> Iterator[Document | Rejected]:
     """One Document a row; quoted fields may hold line ends.
 
-    A row of more or fewer fields than the header is a Rejected; a header without the field is one for the whole file.
-    A stray quote costs its line: those behind it, which it would make part of a field, are read again as rows. So are
-    those of a damaged field of several lines, which may pass for rows.
+    A row with more or fewer fields than the header is a Rejected; a header without the field is one for the whole file.
+    A stray quote costs its own line: the lines behind it, which it would make part of a field, are read again as rows.
+    So are the lines of a damaged field of several lines, which may pass for rows.
+
+        id,text              read as
+        1,good               a row
+        2,"stray             malformed_csv: this line is lost, the next ones are given back
+        3,good               a row
     """
     rows = _rows(stream, options.delimiter or _delimiter(path))
     header = next(rows, None)
@@ -90,7 +95,7 @@ def _rows(stream: BinaryIO, delimiter: str) -> Iterator[tuple[int, list[str] | R
 
 
 class _Lines:
-    """The lines of a stream as text; those of a record can be had again. Bytes that are not UTF-8 stay recognisable."""
+    """The lines of a stream as text; those of a record can be read again. Bytes that are not UTF-8 remain visible."""
 
     def __init__(self, stream: BinaryIO):
         self._stream = stream
@@ -104,7 +109,7 @@ class _Lines:
         return self._offset
 
     def give_back(self) -> int:
-        """Hand out the record's lines once more, but not its first; returns how many are gone for good."""
+        """Give the record's lines once more, except its first one; returns how many lines are lost."""
         size = sum(map(len, self._record[1:]))
         if self._repeated > _MAX_REPEATED * (self._offset + sum(map(len, self._waiting))):
             return len(self._record)  # every line opens a quote: each would be read with all that follow it

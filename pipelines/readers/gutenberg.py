@@ -40,7 +40,7 @@ _CREDIT = re.compile(
 
 
 def read(stream: BinaryIO, *, path: str, options: None = None) -> Iterator[Document | Rejected]:
-    """Files that say in their header that they are Latin-1 are read so; `path` is not used."""
+    """One Document a file. Files whose header says that they are Latin-1 are read as such; `path` is not used."""
     data = stream.read()
     record = _latin1(data) or text_document(data, 0)
     yield record if isinstance(record, Rejected) else Document(book(record.text), 0, record.meta)
@@ -73,6 +73,7 @@ def _latin1(data: bytes) -> Document | None:
 
 
 def _without_footer(text: str) -> str:
+    """The text up to the marks of the licence at its end, and without small print at its foot."""
     start = _START.search(text)
     begin = start.end() if start else 0
     # The last marks: volumes that were joined have some inside.
@@ -89,6 +90,7 @@ def _without_footer(text: str) -> str:
 
 
 def _last(pattern: re.Pattern[str], text: str, begin: int) -> re.Match[str] | None:
+    """The last match behind `begin`."""
     found = None
     for match in pattern.finditer(text, begin):
         found = match
@@ -96,7 +98,7 @@ def _last(pattern: re.Pattern[str], text: str, begin: int) -> re.Match[str] | No
 
 
 def _without_credits(text: str) -> str:
-    """Without the first paragraphs if they say who made the file."""
+    """The text without its first paragraphs, as far as they say who made the file."""
     for _ in range(_CREDITS):
         paragraph, _, rest = text.partition("\n\n")
         if len(paragraph) > _CREDIT_CHARACTERS or not _CREDIT.match(paragraph.lstrip()):

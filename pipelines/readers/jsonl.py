@@ -19,21 +19,20 @@ class Options:
 
 
 def splittable(options: Options) -> bool:
-    """A line is an object: ranges of lines can be read apart."""
+    """A line is an object: ranges of lines can be read by different tasks."""
     return True
 
 
 def read(stream: BinaryIO, *, path: str, options: Options) -> Iterator[Document | Rejected]:
-    """An object without the field is a Rejected that names its fields: files of another kind may lie among the shards.
-
-    `path` is not used.
+    """One Document a line. An object without the field is a Rejected that names its fields: files of another kind may
+    lie among the shards. `path` is not used.
     """
     for offset, record in objects(stream):
         yield record if isinstance(record, Rejected) else field_document(record, offset, options.field)
 
 
 def objects(stream: BinaryIO) -> Iterator[tuple[int, dict[str, Any] | Rejected]]:
-    """(offset, object) for each line; blank lines are skipped, what is no object is a Rejected."""
+    """(offset, object) for each line; blank lines are skipped, and what is not an object is a Rejected."""
     offset = 0
     for line in stream:
         if not line.isspace():
@@ -49,7 +48,7 @@ def field_document(
         return Rejected(offset, "missing_field", f"no {field!r}, but {', '.join(sorted(record)) or 'nothing'}"[:200])
     text = record[field]
     if not isinstance(text, str):
-        return Rejected(offset, "not_text", f"{field!r} holds {type(text).__name__}, not a string")
+        return Rejected(offset, "not_text", f"{field!r}: expected a string, got {type(text).__name__}")
     return Document(text.replace("\r\n", "\n") if "\r" in text else text, offset, meta)
 
 
@@ -63,8 +62,6 @@ def _object(line: bytes, offset: int) -> dict[str, Any] | Rejected:
         return Rejected(offset, "malformed_json", f"nested too deeply: {decoded[0][:80]!r}")
     except ValueError as error:
         return Rejected(offset, "malformed_json", f"{error}: {decoded[0][:80]!r}")
-    return (
-        value
-        if isinstance(value, dict)
-        else Rejected(offset, "not_an_object", f"{type(value).__name__}, not an object")
-    )
+    if not isinstance(value, dict):
+        return Rejected(offset, "not_an_object", f"expected an object, got {type(value).__name__}")
+    return value

@@ -29,9 +29,8 @@ class Options:
 
 
 def read(stream: BinaryIO, *, path: str, options: Options) -> Iterator[Document | Rejected]:
-    """`stream` can seek. `offset` is the number of the row: a row has no bytes of its own. `path` is not used.
-
-    A file without the column, or with another type in it, is one Rejected.
+    """One Document a row, whose `offset` is the number of the row: a row has no bytes of its own. `stream` can seek;
+    `path` is not used. A file without the column, or with another type in it, is one Rejected.
     """
     row = 0
     try:
@@ -42,7 +41,7 @@ def read(stream: BinaryIO, *, path: str, options: Options) -> Iterator[Document 
                 return
             kind = file.schema_arrow.types[names.index(options.field)]
             if not _is_text(kind):
-                yield Rejected(0, "not_text", f"{options.field!r} holds {kind}, not strings"[:200])
+                yield Rejected(0, "not_text", f"{options.field!r}: expected strings, got {kind}"[:200])
                 return
             for batch in file.iter_batches(_ROWS, columns=[options.field], use_threads=False):
                 for value in _as_bytes(batch.column(0)):
@@ -53,7 +52,7 @@ def read(stream: BinaryIO, *, path: str, options: Options) -> Iterator[Document 
 
 
 def count(stream: BinaryIO) -> int:
-    """Rows of the file, 0 of one that is damaged."""
+    """Number of rows of the file, 0 if it is damaged."""
     try:
         return pq.ParquetFile(stream).metadata.num_rows
     except (OSError, pa.ArrowException):

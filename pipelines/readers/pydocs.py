@@ -30,15 +30,13 @@ _MIN_DOCSTRING = 200  # characters: shorter ones say little more than the name d
 _MIN_SHARE = 0.3  # of a file in long triple-quoted strings: two thirds of all such text, in a third of the source
 _SKIPPED_FOLDERS = {"test", "tests", "testing", "idle_test", "lib2to3", "__pycache__", "site-packages", "dist-packages"}
 _TOPICS = "stdlib/pydoc_data/topics.py"
-
-
 _DEFAULT_BYTES = Count(30_000_000)
 
 
 @dataclass
 class Options:
     max_bytes: Count = _DEFAULT_BYTES
-    """At most about this many bytes of text. Large packages are cut first, so that small ones stay whole."""
+    """Maximum amount of text in bytes, roughly. Large packages are cut first, so that small ones stay whole."""
 
 
 def list_inputs(source: Any) -> list[FileInfo]:
@@ -62,6 +60,7 @@ def list_inputs(source: Any) -> list[FileInfo]:
 
 
 def read(stream: BinaryIO, *, path: str, options: Options) -> Iterator[Document | Rejected]:
+    """`path` says what kind of file it is."""
     decoded = decode_utf8(stream.read())
     if decoded is None:
         yield Rejected(0, "not_utf8", path)
@@ -92,6 +91,7 @@ def _candidates() -> Iterator[tuple[str, Path, int]]:
 
 
 def _text_bytes(file: Path, path: str) -> int:
+    """Bytes of text in a file, at most; 0 where there is little documentation in it."""
     try:
         data = file.read_bytes()
     except OSError:

@@ -14,16 +14,16 @@ SUFFIXES = (".txt", ".text", ".md")
 @dataclass
 class Options:
     per: Literal["file", "line", "paragraph"] = "file"
-    """What a document is. Blank lines are not documents."""
+    """What makes one document. Blank lines are not documents."""
 
 
 def splittable(options: Options) -> bool:
-    """Whether ranges of lines can be read apart: not where a document may have several lines."""
+    """Whether ranges of lines can be read by different tasks: not where a document may have several lines."""
     return options.per == "line"
 
 
 def read(stream: BinaryIO, *, path: str, options: Options) -> Iterator[Document | Rejected]:
-    """`path` is not used: the text has no other name."""
+    """One Document per file, line or paragraph. `path` is not used."""
     if options.per == "file":
         yield text_document(stream.read(), 0)
         return

@@ -22,7 +22,7 @@ _JSON_META = ("id", "url", "title")
 
 
 def read(stream: BinaryIO, *, path: str, options: None = None) -> Iterator[Document | Rejected]:
-    """`meta` holds id, url and title."""
+    """One Document a block, or a line of JSON; `meta` holds id, url and title. `path` is not used."""
     start = stream.peek(1)[:64].lstrip()  # type: ignore[attr-defined]
     yield from _json_lines(stream) if start.startswith(b"{") else _blocks(stream)
 
@@ -52,7 +52,7 @@ def _block(block: bytes, offset: int) -> Iterator[Document | Rejected]:
 
 
 def _irregular(block: bytes, offset: int) -> Iterator[Document | Rejected]:
-    """A block that does not begin with a header: there may be one further down."""
+    """The records of a block that does not begin with a header: one may stand further down."""
     begin = block.find(b"<doc id=")
     header_end = block.find(b"\n", begin)
     if begin > 0:

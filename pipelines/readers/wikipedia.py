@@ -30,10 +30,10 @@ class Options:
 
 
 def read(stream: BinaryIO, *, path: str, options: Options) -> Iterator[Document | Rejected]:
-    """`meta` holds id, url and title; the title is the text's first line. `path` is not used.
+    """One Document a page; `meta` holds id, url and title, and the title is the text's first line. `path` is not used.
 
     Pages that are left out are Rejected as redirect, namespace, not_wikitext or no_text. Where the XML breaks off, or
-    declares a document type (with which entities can be made to explode), a Rejected ends the file.
+    declares a document type (whose entities could expand without limit), a Rejected ends the file.
     """
     pages = _Pages()
     parser, errors = _parser(pages)
@@ -54,7 +54,7 @@ def read(stream: BinaryIO, *, path: str, options: Options) -> Iterator[Document 
 
 
 def _parser(pages: _Pages) -> tuple[Any, tuple[type[Exception], ...]]:
-    """A parser that forbids document types, and what it raises."""
+    """A parser that forbids document types, and the exceptions that it raises."""
     try:
         import defusedxml.ElementTree as ElementTree
         import mwparserfromhell  # noqa: F401
@@ -101,7 +101,7 @@ class _Page:
 
 
 class _Pages:
-    """Target of the parser: gathers the fields of pages. Of several revisions of a page the last one counts."""
+    """Target of the parser: collects the fields of pages. If a page has several revisions, the last one counts."""
 
     def __init__(self) -> None:
         self.page: _Page | None = None
@@ -163,7 +163,7 @@ class _Pages:
             page.text = value
 
     def close(self) -> None:
-        """Asked for by the parser."""
+        """Part of the parser's contract."""
 
 
 # --- one page ---------------------------------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ def _document(page: _Page, pages: _Pages, options: Options) -> Document | Reject
         return Rejected(page.offset, "page_too_long", f"over {_MAX_PAGE:,} characters: {page.title[:80]}")
     if page.is_redirect or _REDIRECT.match(page.text):
         return Rejected(page.offset, "redirect", page.title)
-    # Dumps of before 2012 have no <ns>.
+    # Dumps from before 2012 have no <ns>.
     namespace = page.namespace or pages.names.get(page.title.partition(":")[0].lower(), "0")
     if namespace not in map(str, options.namespaces):
         return Rejected(page.offset, "namespace", f"{namespace}: {page.title}")

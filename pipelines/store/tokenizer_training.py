@@ -1,6 +1,6 @@
 """Train a tokenizer on the user's own text: deterministic, cased, with GLM's special tokens as its first ids.
 
-30 MB of text take about 10 CPU-s (wordpiece, bpe) or 70 (unigram).
+30 MB of text take about 10 CPU seconds (wordpiece, bpe) or 70 (unigram).
 """
 
 from __future__ import annotations
@@ -26,35 +26,35 @@ SPECIAL = ("[PAD]", "[UNK]", CLS, MASK, SMASK, GMASK, SOP, EOP)
 _DEFAULT_SAMPLE = Count(30_000_000)
 _BLANKS = ("\n", "\t")  # SentencePiece trains on lines and never sees them
 _SMALLEST = 512  # ids: 256 bytes or an alphabet, the special tokens, and some room for merges
-_COVERED = 0.9999  # of the text is in characters that have a piece; a word with another one is [UNK]
-_ALWAYS = 256  # most frequent characters that have a piece in any case: a small sample has few of each
+_COVERED = 0.9999  # share of the text in characters that are in the alphabet; a word with another one is [UNK]
+_ALWAYS = 256  # most frequent characters that are in the alphabet in any case: a small sample has few of each
 
 
 @dataclass
 class TokenizerTraining:
-    """A tokenizer made for the corpus at hand."""
+    """How to train a tokenizer on the corpus."""
 
     algorithm: Literal["wordpiece", "bpe", "unigram"] = "wordpiece"
-    """wordpiece (BERT), bpe (byte-level as in GPT-2: no unknown characters), or unigram (SentencePiece)."""
+    """wordpiece (BERT), bpe (byte-level as in GPT-2, without unknown characters), or unigram (SentencePiece)."""
     vocab_size: int = 8192
-    """Number of ids, GLM's special tokens among them."""
+    """Number of ids, GLM's special tokens included."""
     lowercase: bool = False
-    """Case is kept by default, accents always."""
+    """Turn text into lower case. Accents are always kept."""
     sample_bytes: Annotated[Count, Ge(1)] = _DEFAULT_SAMPLE
-    """Train on at most this much text."""
+    """Maximum amount of text to train on, in bytes."""
 
 
 def train(texts: Iterable[str], config: TokenizerTraining) -> Tokenizer:
     """A tokenizer for texts like these. The same texts give the same tokenizer, in any process."""
     if config.vocab_size < _SMALLEST:
         raise UserError(
-            f"tokenizer vocab_size={config.vocab_size} is too small",
+            f"data.tokenizer.train.vocab_size must be at least {_SMALLEST}, got {config.vocab_size}",
             why="the alphabet and GLM's special tokens alone take several hundred ids",
-            try_=f"at least {_SMALLEST}; 8192 suits small models",
+            try_="--data.tokenizer.train.vocab_size=8192 (the default), which suits small models",
         )
     sample = list(_first_bytes(texts, config.sample_bytes))
     if not any(text.strip() for text in sample):
-        raise DataError("there is no text to train a tokenizer on", why="every document was empty or dropped")
+        raise DataError("there is nothing to train a tokenizer on", why="every document was empty or dropped")
     algorithm = {"wordpiece": _wordpiece, "bpe": _byte_level_bpe, "unigram": _unigram}[config.algorithm]
     special = [{"id": id_, "content": name} for id_, name in enumerate(SPECIAL)]
     return Tokenizer(json.dumps({**algorithm(sample, config), "added_tokens": special}, ensure_ascii=False))
@@ -114,12 +114,12 @@ def _byte_level_bpe(sample: list[str], config: TokenizerTraining) -> dict[str, A
 
 
 def _unigram(sample: list[str], config: TokenizerTraining) -> dict[str, Any]:
-    """By SentencePiece: the trainer of `tokenizers` walks a randomly seeded hash map, so its pieces vary by the run."""
+    """By SentencePiece: the trainer of `tokenizers` walks a randomly seeded hash map, so its results vary."""
     try:
         import sentencepiece
     except ImportError as error:
         raise UserError(
-            "tokenizer algorithm 'unigram' needs the package sentencepiece",
+            "the tokenizer algorithm 'unigram' needs the package sentencepiece",
             why="it is not installed",
             try_="pip install sentencepiece, or use wordpiece or bpe",
         ) from error
@@ -140,9 +140,9 @@ def _unigram(sample: list[str], config: TokenizerTraining) -> dict[str, Any]:
         minloglevel=2,
     )
     trained = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
-    pieces = [[trained.id_to_piece(i), round(trained.get_score(i), 6)] for i in range(1, trained.get_piece_size())]
-    usual = pieces[len(pieces) // 2][1]
-    vocab = [*([name, 0.0] for name in SPECIAL), *([blank, usual] for blank in _BLANKS), *pieces]
+    scored = [[trained.id_to_piece(i), round(trained.get_score(i), 6)] for i in range(1, trained.get_piece_size())]
+    usual = scored[len(scored) // 2][1]
+    vocab = [*([name, 0.0] for name in SPECIAL), *([blank, usual] for blank in _BLANKS), *scored]
     metaspace = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always", "split": True}
     return {
         "normalizer": {"type": "Lowercase"} if config.lowercase else None,

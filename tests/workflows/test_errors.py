@@ -254,7 +254,7 @@ def test_a_file_that_goes_after_it_is_listed_ends_the_preparation_and_back_again
         patched.setattr("pipelines.prepare.list_sources", listed)
         code, error = run(prepare.main, *small(texts, tmp_path))
     assert code == 3
-    assert f"{texts}/b.jsonl was listed, and is gone where it is to be read" in error
+    assert f"{texts}/b.jsonl disappeared after it was listed" in error
     assert not (tmp_path / "data" / "stores").exists()
     (texts / "b.jsonl").write_bytes(there)
     os.utime(texts / "b.jsonl", ns=(at, at))

@@ -81,7 +81,7 @@ def test_only_the_sample_counts():
 
 
 def test_impossible_trainings_are_refused():
-    with pytest.raises(DataError, match="no text"):
+    with pytest.raises(DataError, match="nothing to train a tokenizer on"):
         train(iter(["", " \n"]), TokenizerTraining())
-    with pytest.raises(UserError, match="vocab_size=100"):
+    with pytest.raises(UserError, match="vocab_size must be at least 512, got 100"):
         train(iter(TEXTS), TokenizerTraining(vocab_size=100))
