@@ -34,13 +34,13 @@ def test_a_small_corpus_is_read_whole(tmp_path, tiny_tokenizer):
     tiny_tokenizer.save(str(tmp_path / "vocabulary"))
     url = str(tmp_path / "vocabulary" / "tokenizer.json")
     config = DataConfig([Source("jsonl", str(tmp_path / "raw"))], tokenizer=TokenizerConfig(url), unit_bytes=Count(10))
-    told = estimated(config)
-    assert (told.files, told.documents, told.measured) == (2, 51, True)
-    assert told.stored_bytes == sum(file.stat().st_size for file in (tmp_path / "raw").iterdir())
-    assert told.kept_share == pytest.approx(50 / 51)
-    assert told.text_bytes == sum(len(text.encode()) for text in texts)
-    assert told.tokens == sum(len(tiny_tokenizer.encode(text)) for text in texts)
-    assert told.core_seconds > 0
+    found = estimated(config)
+    assert (found.files, found.documents, found.measured) == (2, 51, True)
+    assert found.stored_bytes == sum(file.stat().st_size for file in (tmp_path / "raw").iterdir())
+    assert found.kept_share == pytest.approx(50 / 51)
+    assert found.text_bytes == sum(len(text.encode()) for text in texts)
+    assert found.tokens == sum(len(tiny_tokenizer.encode(text)) for text in texts)
+    assert found.core_seconds > 0
 
 
 PACK = {"": bytes, ".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
@@ -48,11 +48,11 @@ WORDS = np.random.default_rng(0).integers(0, 1 << 40, 1000)  # so that text shri
 TEXT = " ".join(f"word{i:x} of a text" for i in WORDS)  # 26 kB
 
 
-def check_large(told, count: int) -> None:
-    assert not told.measured
-    assert told.documents == pytest.approx(count, rel=0.1)
-    assert told.text_bytes == pytest.approx(count * len(TEXT), rel=0.1)
-    assert told.tokens == pytest.approx(told.text_bytes / 4.1)
+def check_large(found, count: int) -> None:
+    assert not found.measured
+    assert found.documents == pytest.approx(count, rel=0.1)
+    assert found.text_bytes == pytest.approx(count * len(TEXT), rel=0.1)
+    assert found.tokens == pytest.approx(found.text_bytes / 4.1)
 
 
 @pytest.mark.parametrize("suffix", PACK)
@@ -70,8 +70,8 @@ def test_a_file_that_is_damaged_behind_its_sample_is_no_matter(tmp_path):
     middle = len(data) // 2
     data[middle : middle + 2000] = b"\xff" * 2000
     (tmp_path / "a.jsonl.gz").write_bytes(data)
-    told = estimated(DataConfig([Source("jsonl", str(tmp_path / "a.jsonl.gz"))], clean=CleanConfig("off")))
-    assert 34 < told.documents < 1000, "roughly: what it holds cannot be known"
+    found = estimated(DataConfig([Source("jsonl", str(tmp_path / "a.jsonl.gz"))], clean=CleanConfig("off")))
+    assert 34 < found.documents < 1000, "roughly: what it holds cannot be known"
 
 
 def test_a_large_table_is_sampled_by_its_rows(tmp_path):
@@ -82,6 +82,6 @@ def test_a_large_table_is_sampled_by_its_rows(tmp_path):
 def test_records_that_are_no_documents_end_the_sample_too(tmp_path, monkeypatch):
     monkeypatch.setattr("pipelines.estimate._RECORDS", 50)
     (tmp_path / "a.jsonl").write_bytes(b'{"body": "x"}\n' * 1000)
-    told = estimated(DataConfig([Source("jsonl", str(tmp_path / "a.jsonl"))]))
-    assert told.documents == pytest.approx(1000, rel=0.05)
-    assert told.kept_share == 0
+    found = estimated(DataConfig([Source("jsonl", str(tmp_path / "a.jsonl"))]))
+    assert found.documents == pytest.approx(1000, rel=0.05)
+    assert found.kept_share == 0

@@ -293,8 +293,8 @@ def test_a_tokenizer_that_is_cut_short_names_the_file(tmp_path, content):
         prepare_tokenizer(given, [])
 
 
-@pytest.mark.parametrize(("unit_bytes", "told"), [(250, ""), (249, "large.txt holds about 2 kB of text. ")])
-def test_a_user_is_warned_of_a_file_of_many_units_before_it_is_read(tmp_path, capsys, unit_bytes, told):
+@pytest.mark.parametrize(("unit_bytes", "warning"), [(250, ""), (249, "large.txt holds about 2 kB of text. ")])
+def test_a_user_is_warned_of_a_file_of_many_units_before_it_is_read(tmp_path, capsys, unit_bytes, warning):
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "large.txt").write_text("abcdefghi " * 200)
     (tmp_path / "raw" / "small.txt").write_text("abcdefghi " * 199)
@@ -302,8 +302,8 @@ def test_a_user_is_warned_of_a_file_of_many_units_before_it_is_read(tmp_path, ca
         sources=[Source("text", str(tmp_path / "raw"))], root=str(tmp_path / "runs"), unit_bytes=Count(unit_bytes)
     )
     prepare_text(data, list_sources(data.sources), one_by_one())
-    shown = capsys.readouterr().out
-    assert told in shown
-    assert bool(shown) == bool(told)
+    printed = capsys.readouterr().out
+    assert warning in printed
+    assert bool(printed) == bool(warning)
     prepare_text(data, list_sources(data.sources), one_by_one())
     assert capsys.readouterr().out == "", "it was read"

@@ -53,8 +53,8 @@ def test_every_run_is_found_wherever_it_stands(entries, data, before, after):
 def test_a_run_is_found_in_another_layout_and_case(entries, data):
     texts, index = entries
     marks = data.draw(st.lists(st.sampled_from(["", " ", "\n", ", ", "\u201d", "-"]), min_size=200, max_size=200))
-    told = "".join(letter + mark for letter, mark in zip(texts[7].upper(), marks, strict=True))
-    assert pairs([told], index) == [(0, 7)]
+    words = "".join(letter + mark for letter, mark in zip(texts[7].upper(), marks, strict=True))
+    assert pairs([words], index) == [(0, 7)]
 
 
 @given(data=st.data())
@@ -85,8 +85,8 @@ def test_chinese(tmp_path):
         "\u5929\u5730\u7384\u9ec4\u5b87\u5b99\u6d2a\u8352\u65e5\u6708\u76c8\u6603\u8fb0\u5bbf\u5217\u5f20\u5bd2\u6765"
     )
     index = read_entries([exam(tmp_path, [{"text": entry}])]).index
-    told = "\u4ed6\u5ff5\u9053\uff1a\u201c" + "\uff0c".join(entry[i : i + 4] for i in range(0, 18, 4)) + "\u3002\u201d"
-    assert pairs([told, entry[:14], entry[::-1]], index) == [(0, 0)]
+    words = "\u4ed6\u5ff5\u9053\uff1a\u201c" + "\uff0c".join(entry[i : i + 4] for i in range(0, 18, 4)) + "\u3002\u201d"
+    assert pairs([words, entry[:14], entry[::-1]], index) == [(0, 0)]
 
 
 # --- reading the sets -------------------------------------------------------------------------------------------------
@@ -119,15 +119,15 @@ def test_an_index_of_nothing_finds_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("rows", "fields", "told"),
+    ("rows", "fields", "words"),
     [
         ([{"other": "x" * 60}], [], "has no entries with text"),
         ([{"text": " "}], [], "has no entries with text"),
         ([{"q": "x" * 60}], ["q", "anwser"], "no entries with text in the field 'anwser'"),
     ],
 )
-def test_a_set_without_text_is_refused(tmp_path, rows, fields, told):
-    with pytest.raises(DataError, match=told):
+def test_a_set_without_text_is_refused(tmp_path, rows, fields, words):
+    with pytest.raises(DataError, match=words):
         read_entries([exam(tmp_path, rows, fields=fields)])
 
 

@@ -148,12 +148,12 @@ def test_a_stores_digest_covers_tokenizer_settings_and_shards_and_nothing_else(t
 def test_a_store_is_opened_as_published(tmp_path):
     shard = write(tmp_path, PARTS, ROWS)
     digest = publish(tmp_path, MANIFEST, [shard])
-    opened = TokenStore.open(str(tmp_path))
-    assert opened.digest == digest
-    assert (opened.train.shards, opened.validation.shards) == ([shard], [])
-    assert opened.validation.rows == opened.validation.tokens == 0
-    assert opened.train.read_group(0).ids.tolist() == [1002, 1000, 1001]
-    assert opened.manifest["settings"] == MANIFEST["settings"]
+    store = TokenStore.open(str(tmp_path))
+    assert store.digest == digest
+    assert (store.train.shards, store.validation.shards) == ([shard], [])
+    assert store.validation.rows == store.validation.tokens == 0
+    assert store.train.read_group(0).ids.tolist() == [1002, 1000, 1001]
+    assert store.manifest["settings"] == MANIFEST["settings"]
 
 
 def test_a_store_without_its_manifest_does_not_exist(tmp_path):
@@ -168,9 +168,9 @@ def test_a_store_without_its_manifest_does_not_exist(tmp_path):
 
 
 def test_a_store_of_another_format_is_refused(tmp_path):
-    for manifest, told in (({"format": 99}, "99"), ({}, "None")):
+    for manifest, words in (({"format": 99}, "99"), ({}, "None")):
         (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-        with pytest.raises(DataError, match=f"has store format {told}, and this version reads format 2"):
+        with pytest.raises(DataError, match=f"has store format {words}, and this version reads format 2"):
             TokenStore.open(str(tmp_path))
     (tmp_path / "manifest.json").write_text('{"format": 1')
     with pytest.raises(DataError, match="is not valid JSON"):
@@ -180,8 +180,8 @@ def test_a_store_of_another_format_is_refused(tmp_path):
 @pytest.mark.parametrize("damage", ["gone", "cut", "empty", "garbled"])
 def test_a_damaged_shard_is_named_with_the_remedy(tmp_path, tiny_store, damage):
     shutil.copytree(tiny_store.url, tmp_path / "store")
-    opened = TokenStore.open(str(tmp_path / "store"))
-    path = tmp_path / "store" / opened.train.shards[0].path
+    store = TokenStore.open(str(tmp_path / "store"))
+    path = tmp_path / "store" / store.train.shards[0].path
     data = path.read_bytes()
     if damage == "gone":
         path.unlink()
@@ -189,8 +189,8 @@ def test_a_damaged_shard_is_named_with_the_remedy(tmp_path, tiny_store, damage):
         garbled = data[:8] + bytes(len(data) // 2) + data[8 + len(data) // 2 :]
         path.write_bytes({"cut": data[: len(data) // 2], "empty": b"", "garbled": garbled}[damage])
     with pytest.raises(DataError, match=r"cannot read(.|\n)*missing or damaged(.|\n)*remove that file") as error:
-        opened.train.read_group(0)
-    assert opened.train.shards[0].path in str(error.value)
+        store.train.read_group(0)
+    assert store.train.shards[0].path in str(error.value)
 
 
 def test_a_write_leaves_whole_files_only(tmp_path):

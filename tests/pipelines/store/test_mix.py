@@ -26,12 +26,12 @@ def test_rows_come_from_the_stores_by_their_weights_at_any_time():
 def test_each_store_has_epochs_of_its_own():
     places = PLAN.places(0, 64)  # 48 rows of the first store, which has 12, and 16 of the second, which has 4
     for groups, rows in (([0, 1, 2], [4, 3, 5]), ([3, 4], [2, 2])):
-        mine = np.isin(places.group, groups)
+        own = np.isin(places.group, groups)
         every = [(g, r) for g, n in zip(groups, rows, strict=True) for r in range(n)]
         for epoch in range(4):
-            at = mine & (places.epoch == epoch)
+            at = own & (places.epoch == epoch)
             assert sorted(zip(places.group[at].tolist(), places.row[at].tolist(), strict=True)) == every
-        assert places.epoch[mine].tolist() == sorted(places.epoch[mine].tolist())
+        assert places.epoch[own].tolist() == sorted(places.epoch[own].tolist())
 
 
 @pytest.mark.parametrize(("first", "count"), [(0, 1), (7, 5), (990, 30), (123_456, 9)])

@@ -150,8 +150,8 @@ def test_every_token_and_byte_once_and_eos_at_the_end_of_each_document_alone(siz
     with_text = [i for i, document in enumerate(sizes) if sum(document)]
     assert sorted(set(segments.document.tolist())) == with_text
     for i in with_text:
-        mine = [row for row, document in zip(rows, segments.document, strict=True) if document == i]
-        assert [row[-1] == EOS for row in mine] == [False] * (len(mine) - 1) + [True]
+        own = [row for row, document in zip(rows, segments.document, strict=True) if document == i]
+        assert [row[-1] == EOS for row in own] == [False] * (len(own) - 1) + [True]
         assert segments.num_bytes[segments.document == i].sum() == 10 * sum(sizes[i])
     assert len(set(segments.ids.tolist())) == len(rows)
 
