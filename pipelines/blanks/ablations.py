@@ -33,6 +33,13 @@ class AlteredInputs(Form):
     """Share of the blanked tokens that the model cannot read while it predicts the next ones."""
     on_device: ClassVar[bool] = False
 
+    def extra_surface(self, number: int) -> str:
+        if not 0 <= number < self.extra_tokens:
+            return super().extra_surface(number)
+        if self.noise and number == self.extra_tokens - 1:
+            return "[NOISE]"
+        return f"[MASK {number // 2 + 1}]" if number % 2 == 0 else f"<|startofpiece {number // 2 + 1}|>"
+
     def lay_out(self, rows: RowBatch, blanks: Blanks, layout: RowLayout) -> Example:
         batch = blanked_batch(rows, blanks, layout.mask_ids)
         if self.sentinels:

@@ -57,6 +57,10 @@ class Form:
         positions, predicted = self.positions(segments, blanks), self.targets(blanks)
         return (positions - predicted) * positions + predicted * (predicted + 1) / 2
 
+    def extra_surface(self, number: int) -> str:
+        """What people are shown for one of the `extra_tokens`, counted from 0. Raises ValueError for another number."""
+        raise ValueError(f"expected one of {self.extra_tokens} extra tokens, got number {number}")
+
     def lay_out(self, rows: RowBatch, blanks: Blanks, layout: RowLayout) -> Example:
         """The rows as the model is asked them, [R, width]."""
         batch = blanked_batch(rows, blanks, layout.mask_ids)

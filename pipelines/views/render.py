@@ -84,11 +84,18 @@ def _view(one: RowBatch, blanks: Blanks, settings: FeedSettings, tokenizer: Toke
         segment_id=f"{int(one.ids[0]):016x}",
         context=context,
         pieces=[tokenizer.decode(one.tokens[start:end]) for start, end in blanks.spans],
-        tokens=[tokenizer.surface(int(i)) for i in example.tokens[0]],
+        tokens=[_surface(int(i), settings, tokenizer) for i in example.tokens[0]],
         position_ids=example.position_ids[0].tolist(),
         block_position_ids=example.block_position_ids[0].tolist(),
         context_end=int(example.context_end[0, 0]),
     )
+
+
+def _surface(id_: int, settings: FeedSettings, tokenizer: Tokenizer) -> str:
+    """A token's spelling; an ablation's own tokens follow those of the tokenizer."""
+    if id_ < tokenizer.vocab_size:
+        return tokenizer.surface(id_)
+    return settings.mixture.form.extra_surface(id_ - tokenizer.vocab_size)
 
 
 def html(views: Sequence[ExampleView], *, title: str, histograms: Sequence[Histogram] = ()) -> str:

@@ -22,8 +22,8 @@ ALLOWED = {
 ORDER = {
     "pipelines": "keyed token_classes stages plugins document ragged readers corpus objectives blanks selection store "
     "feed views config names estimate prepare",
-    "glm_model": "config decoding ids urls checks dropout layout device_layout tokenizer attention cache saved model "
-    "loss resize train generation",
+    "glm_model": "config decoding ids urls checks dropout layout device_layout tokenizer attention cache saved logits "
+    "model loss resize train generation",
     "workflows": "settings training runs",  # and then the scripts
     "infra": "errors console config storage checkpoint tracking cluster",
 }

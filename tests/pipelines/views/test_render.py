@@ -16,14 +16,14 @@ from pipelines.views import render
 from pipelines.views.render import ExampleView
 
 
-def view_by_hand(tokenizer: Tokenizer, text: str, spans: list[list[int]]) -> ExampleView:
+def view_by_hand(tokenizer: Tokenizer, text: str, spans: list[list[int]], **ablation) -> ExampleView:
     """One segment under blanks given by hand."""
     special = tokenizer.special
     tokens = np.array([special.cls, *tokenizer.encode(text), special.eos])
     rows = RowBatch(tokens, np.array([0, len(tokens)]), np.array([255], np.uint64), np.array([1]), np.array([0, 1]))
     blanks = Blanks(np.zeros(1, np.uint8), np.array(spans), np.array([0, len(spans)]))
     marks = Marks(special.sop, special.eop, special.pad)
-    mixture = resolve(BlanksConfig(mixture="glm"))
+    mixture = resolve(BlanksConfig(mixture="glm", **ablation))
     settings = FeedSettings("train", mixture, TokenClasses.of(tokenizer), marks, 0, 100, 512, None)
     (view,) = render.view_segments(rows, blanks, [0], settings, tokenizer)
     return view
@@ -43,6 +43,17 @@ def test_an_example_is_shown_whole(tiny_tokenizer):
         block_position_ids=[0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 1, 2],
         context_end=8,
     )  # fmt: skip
+
+
+def test_the_tokens_of_ablations_are_spelled_out(tiny_tokenizer):
+    """The first blank has the plain mask and `[sop]`; ids behind the tokenizer's own are the ablation's."""
+    sentinel = view_by_hand(tiny_tokenizer, "the cat sat on a mat.", [[5, 7], [2, 3]], mask_tokens="sentinel")
+    assert sentinel.tokens == [
+        "[CLS]", "the", "[MASK 1]", "sat", "on", "[MASK]", ".", "[PAD]",
+        "<|startofpiece|>", "a", "mat", "<|startofpiece 1|>", "cat",
+    ]  # fmt: skip
+    noisy = view_by_hand(tiny_tokenizer, "the cat sat on a mat.", [[5, 7], [2, 3]], noise=0.99)
+    assert noisy.tokens[8:] == ["<|startofpiece|>", "[NOISE]", "[NOISE]", "<|startofpiece|>", "[NOISE]"]
 
 
 def test_examples_come_from_the_store_and_from_every_objective(tiny_store, tiny_tokenizer):
