@@ -81,13 +81,13 @@ def _model(past: Past) -> dict[str, float]:
 
 def _reached(past: Past) -> dict[str, float]:
     """The last logged step of training, and the tokens and epochs up to it."""
-    last = [point for point in read_log(past.url) if "data/tokens" in point["values"]][-1]
-    return {"step": last["step"]} | {f"data_{name}": last["values"][f"data/{name}"] for name in ("tokens", "epoch")}
+    last = [point for point in read_log(past.url) if "data/tokens" in point.values][-1]
+    return {"step": last.step} | {f"data_{name}": last.values[f"data/{name}"] for name in ("tokens", "epoch")}
 
 
 def _waits(past: Past) -> dict[str, float]:
     """Shares of the time in which training waited for data and for checkpoints: the largest and the mean."""
-    logged = [point["values"] for point in read_log(past.url) if "perf/data_wait_share" in point["values"]]
+    logged = [point.values for point in read_log(past.url) if "perf/data_wait_share" in point.values]
     shares = {name: [values[f"perf/{name}_share"] for values in logged] for name in ("data_wait", "checkpoint")}
     return {f"{name}_{of.__name__}": of(each) for name, each in shares.items() for of in (max, statistics.fmean)}
 
@@ -101,7 +101,7 @@ def _draw(past: Past, compressed: dict[str, float], restarts: list[int], path: s
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     for name, axis in (("train/loss", left), ("val/bits_per_byte", right)):
-        found = [(p["step"], p["values"][name]) for p in points if name in p["values"]]
+        found = [(p.step, p.values[name]) for p in points if name in p.values]
         axis.plot(*zip(*found, strict=True), marker="o" if axis is right else None, markersize=3, label="GLM mini")
         axis.set(xlabel="step", title=name)
         for number, step in enumerate(restarts):

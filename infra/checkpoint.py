@@ -1,13 +1,13 @@
 """Checkpoints: a folder per step, written in the background, that exists only once its manifest does.
 
     <url>/step-00000120/model.safetensors   weights
-                        optimizer.safetensors, optimizer.json   optimizer state: tensors, and everything that is none
+                        optimizer.safetensors, optimizer.json   the optimizer's state: its tensors, and everything else
                         manifest.json       files and sizes, score, and the rest of the state: step, digests, ...;
                                             written last
 
-No pickle. A copy of the tensors is taken at once, so training goes on while they are written and uploaded; a checkpoint
-without manifest, or whose files do not match it, is skipped for the one before. On a disk of this machine the files are
-synced before the manifest is written (200 MB: 1.5 s instead of 0.5, beside training), so a power cut leaves none that
+No pickle. The tensors are copied at once, so training goes on while they are written and uploaded. A checkpoint without
+a manifest, or whose files do not match it, is skipped for the one before. On a local disk the files are synced before
+the manifest is written (200 MB: 1.5 s instead of 0.5, beside training), so a power cut cannot leave a checkpoint that
 only looks complete.
 """
 
@@ -17,8 +17,9 @@ import math
 import tempfile
 import threading
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from infra import storage
 from infra.errors import DataError, InfrastructureError
@@ -27,29 +28,57 @@ from infra.storage import local as local_files
 if TYPE_CHECKING:
     import torch
 
-FORMAT = 2  # of what the manifest and the files hold; another one is refused
+FORMAT = 2  # of the manifest and the files; a checkpoint of another format is refused
 _PREFIX = "step-"
 
 
-class Found(NamedTuple):
-    """A complete checkpoint; skipped: URLs of newer ones that are not."""
+@dataclass(frozen=True)
+class Checkpoint:
+    """A complete checkpoint."""
 
     url: str
     step: int
-    skipped: list[str]
+    skipped: tuple[str, ...] = ()
+    """URLs of newer checkpoints that are not complete."""
 
 
-class Loaded(NamedTuple):
+@dataclass(frozen=True)
+class Loaded:
+    """The contents of a checkpoint, on the CPU."""
+
     model: "dict[str, torch.Tensor]"
     optimizer: dict[str, Any]
+    """As `torch.optim.Optimizer.load_state_dict` takes it."""
     state: dict[str, Any]
+    """As it was given to `save`, and its `step`."""
 
 
-class Checkpoints:
-    """Writer of a run's checkpoints: one at a time, in a thread.
+@dataclass(frozen=True)
+class _Manifest:
+    """The contents of manifest.json. Another version's may lack any of them."""
 
-    Keeps the newest `keep`, and the one with the lowest score among those that were saved with one: a score belongs to
-    the weights that are saved, so the best step of a run need not be among them.
+    format: int | None = None
+    step: int = 0
+    score: float | None = None
+    files: dict[str, int] = field(default_factory=dict)
+    """Name -> size in bytes."""
+    state: dict[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def read(place: str) -> "_Manifest":
+        values = storage.read_json(storage.join(place, "manifest.json"))
+        names = {each.name for each in fields(_Manifest)}
+        return _Manifest(**{name: value for name, value in values.items() if name in names})
+
+    def write(self, place: str) -> None:
+        storage.write_json(storage.join(place, "manifest.json"), asdict(self))
+
+
+class CheckpointWriter:
+    """Writes a run's checkpoints, one at a time, in a thread.
+
+    Keeps the newest `keep`, and the one with the lowest score among those that were saved with a score. A score belongs
+    to the saved weights, so the best step of a run may have no checkpoint.
     """
 
     def __init__(self, url: str, *, keep: int = 2) -> None:
@@ -66,9 +95,9 @@ class Checkpoints:
         *,
         score: float | None = None,
     ) -> None:
-        """Copy now, write in the background. Waits for the write before it; raises what went wrong with that one.
+        """Copy now, write in the background. Waits for the previous write, and raises its error.
 
-        score: validation of exactly these weights, lower is better; None (or nan): not known.
+        score: of the validation of exactly these weights, lower is better; None or nan if it is not known.
         """
         self.wait()
         copies = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in model.items()}
@@ -79,7 +108,7 @@ class Checkpoints:
         self._thread.start()
 
     def check(self) -> None:
-        """Raise what went wrong with a write that has ended, as `wait` does; waits for none."""
+        """Raise the error of a write that has ended, as `wait` does, without waiting."""
         if not self.is_writing:
             self.wait()
 
@@ -89,7 +118,7 @@ class Checkpoints:
         return self._thread is not None and self._thread.is_alive()
 
     def wait(self) -> None:
-        """Until the last checkpoint is complete. Raises InfrastructureError when it could not be written."""
+        """Wait until the last checkpoint is complete. Raises InfrastructureError if it could not be written."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
@@ -97,8 +126,8 @@ class Checkpoints:
             error, self._error = self._error, None
             raise InfrastructureError(
                 f"a checkpoint could not be written to {self.url}: {error}",
-                try_="free space or fix access, then start the same command again: it continues from the "
-                "checkpoint before",
+                try_="free space or fix access, then run the same command again: it continues from the previous "
+                "checkpoint",
             ) from error
 
     def _write(
@@ -109,64 +138,63 @@ class Checkpoints:
         try:
             target = _place(self.url, step)
             storage.remove_tree(target)  # a torn one of the same step
-            with _made(target) as folder:
+            with _new_folder(target) as folder:
                 save_file(model, folder / "model.safetensors")
                 save_file(tensors, folder / "optimizer.safetensors")
                 (folder / "optimizer.json").write_text(json.dumps(rest))
                 sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
-            manifest = {"format": FORMAT, "step": step, "score": score, "files": sizes, "state": state}
-            storage.write_json(storage.join(target, "manifest.json"), manifest)
+            _Manifest(FORMAT, step, score, sizes, state).write(target)
             self._prune(step)
         except BaseException as error:
             self._error = error
 
     def _prune(self, newest: int) -> None:
         steps = sorted((step for step in _steps(self.url) if step <= newest), reverse=True)
-        complete = {step: found for step in steps if (found := _manifest(_place(self.url, step))) is not None}
-        scores = {step: found["score"] for step, found in complete.items() if found.get("score") is not None}
+        complete = {step: found for step in steps if (found := _complete(_place(self.url, step))) is not None}
+        scores = {step: found.score for step, found in complete.items() if found.score is not None}
         best = min(scores, key=lambda step: scores[step], default=None)
         for step in {*steps} - {*list(complete)[: self.keep], best, newest}:
             storage.remove_tree(_place(self.url, step))
 
 
-def latest(url: str) -> Found | None:
-    """The newest complete checkpoint, or None when there is none. Raises DataError for one of another format."""
-    skipped = []
+def latest(url: str) -> Checkpoint | None:
+    """The newest complete checkpoint, or None if there is none. Raises DataError for one of another format."""
+    skipped: list[str] = []
     for step in sorted(_steps(url), reverse=True):
         place = _place(url, step)
-        if _readable_manifest(place) is not None:
-            return Found(place, step, skipped)
+        if _readable(place) is not None:
+            return Checkpoint(place, step, tuple(skipped))
         skipped.append(place)
     return None
 
 
-def best(url: str) -> Found | None:
-    """The complete checkpoint with the lowest score, or None when none has one. Raises DataError for complete ones of
-    another format.
+def best(url: str) -> Checkpoint | None:
+    """The complete checkpoint with the lowest score, or None if none has a score.
+
+    Raises DataError for complete ones of another format.
     """
     scores: dict[int, float] = {}
     for step in _steps(url):
-        found = _readable_manifest(_place(url, step))
-        if found and found.get("score") is not None:
-            scores[step] = found["score"]
+        manifest = _readable(_place(url, step))
+        if manifest and manifest.score is not None:
+            scores[step] = manifest.score
     step = min(scores, key=lambda step: scores[step], default=None)
-    return None if step is None else Found(_place(url, step), step, [])
+    return None if step is None else Checkpoint(_place(url, step), step)
 
 
 def read_state(url: str) -> dict[str, Any]:
-    """The `state` that a complete checkpoint was saved with, and its `step`."""
-    return storage.read_json(storage.join(url, "manifest.json"))["state"]
+    """The state that a complete checkpoint was saved with, and its `step`."""
+    return _Manifest.read(url).state
 
 
 def amend(url: str, state: dict[str, Any], *, score: float | None) -> None:
-    """Give a complete checkpoint another state and score, at once or not at all; its tensors stay."""
-    place = storage.join(url, "manifest.json")
-    manifest = storage.read_json(place)
-    storage.write_json(place, {**manifest, "score": score, "state": {**state, "step": manifest["step"]}})
+    """Replace the state and score of a complete checkpoint, both or neither; its tensors stay."""
+    manifest = _Manifest.read(url)
+    replace(manifest, score=score, state={**state, "step": manifest.step}).write(url)
 
 
 def load(url: str) -> Loaded:
-    """Read a complete checkpoint to CPU."""
+    """Read a complete checkpoint to the CPU."""
     from safetensors.torch import load_file
 
     with storage.local_copy(url) as folder:
@@ -178,10 +206,8 @@ def load(url: str) -> Loaded:
 
 
 @contextlib.contextmanager
-def _made(url: str) -> Iterator[Path]:
-    """An empty folder to be written: the one at `url` where it is local, else one that is uploaded to there. Durable
-    afterwards.
-    """
+def _new_folder(url: str) -> Iterator[Path]:
+    """An empty local folder to write to. When the `with` ends, its files are at `url` and would survive a power cut."""
     if storage.is_local(url):
         folder = Path(storage.absolute(url))
         folder.mkdir(parents=True)
@@ -207,30 +233,30 @@ def _steps(url: str) -> set[int]:
     }
 
 
-def _manifest(place: str) -> dict[str, Any] | None:
-    """What a checkpoint says of itself; None when it is not complete."""
+def _complete(place: str) -> _Manifest | None:
+    """The manifest of a checkpoint; None if it is not complete."""
     try:
-        manifest = storage.read_json(storage.join(place, "manifest.json"))
+        manifest = _Manifest.read(place)
     except (FileNotFoundError, DataError):
         return None
     sizes = {info.path: info.size for info in storage.list_files(place)}
-    return manifest if all(sizes.get(name) == size for name, size in manifest.get("files", {}).items()) else None
+    return manifest if all(sizes.get(name) == size for name, size in manifest.files.items()) else None
 
 
-def _readable_manifest(place: str) -> dict[str, Any] | None:
-    """`_manifest`; raises DataError for a complete checkpoint that another version wrote."""
-    manifest = _manifest(place)
-    if manifest is not None and manifest.get("format") != FORMAT:
+def _readable(place: str) -> _Manifest | None:
+    """As `_complete`; raises DataError for a complete checkpoint that another version wrote."""
+    manifest = _complete(place)
+    if manifest is not None and manifest.format != FORMAT:
         raise DataError(
-            f"the checkpoint {place} has the format {manifest.get('format')}; this version reads {FORMAT}",
+            f"the checkpoint {place} has the format {manifest.format}; this version reads {FORMAT}",
             why="another version of this program wrote it",
-            try_="--run.fresh=true, to start the run anew, or another --run.name; or that version, to continue it",
+            try_="--run.fresh=true or another --run.name to start anew; use that version to continue the run",
         )
     return manifest
 
 
 def _split_optimizer(optimizer: dict[str, Any]) -> "tuple[dict[str, torch.Tensor], dict[str, Any]]":
-    """(tensors by `<parameter index>.<name>`, the rest as JSON) of a torch optimizer's state_dict."""
+    """A torch optimizer's state_dict as (tensors by `<parameter index>.<name>`, the rest as JSON)."""
     import torch
 
     tensors, scalars = {}, {}

@@ -130,10 +130,10 @@ def test_the_compression_benchmark_runs(tmp_path):
     last, validated = trial._points()[-2:]
     assert values["step"] == 6
     assert (values["data_tokens"], values["data_epoch"]) == (
-        last["values"]["data/tokens"],
-        last["values"]["data/epoch"],
+        last.values["data/tokens"],
+        last.values["data/epoch"],
     )
-    assert values["val_bits_per_byte"] == pytest.approx(validated["values"]["val/bits_per_byte"], rel=1e-4)
+    assert values["val_bits_per_byte"] == pytest.approx(validated.values["val/bits_per_byte"], rel=1e-4)
     assert values["xz_after_training"] < values["bz2"], "the documents repeat each other's words"
     texts = [json.loads(line)["text"] for line in (corpus / "texts.jsonl").read_text().splitlines()]
     sizes = re.search(r"([\d,]+) bytes of held-out text, ([\d,]+) of training text", done.stdout)

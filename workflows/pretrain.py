@@ -246,7 +246,7 @@ def _run_workers(
         screen.line(f"ended at step {reached.step:,} of {budget.steps:,}: no better for {waited} validations")
 
 
-def _is_over(reached: checkpoint.Found, budget: Budget, recipe: Recipe) -> bool:
+def _is_over(reached: checkpoint.Checkpoint, budget: Budget, recipe: Recipe) -> bool:
     if reached.step >= budget.steps:
         return True
     return Patience.of(checkpoint.read_state(reached.url), recipe.train.patience).is_over

@@ -26,13 +26,13 @@ PRINT_CONFIG = "print_config"
 
 
 class Parsed(NamedTuple, Generic[T]):
-    """What a command line says."""
+    """A command line that was read."""
 
     config: T
     flags: dict[str, bool]
-    """Switches by name."""
+    """Name of each switch -> whether it was given."""
     recipe_name: str
-    """Of the last recipe's file, without its ending; "": none was given."""
+    """Name of the last recipe's file without its suffix; "" if none was given."""
 
 
 def parse(

@@ -1,7 +1,7 @@
-"""Metric points of a run: appended to a local file at once, sent to MLflow by a thread that reads that file.
+"""The metric points of a run: appended to a local file at once, and sent to MLflow by a thread that reads that file.
 
 `metrics.jsonl` is the truth. The thread's only state is how far it has read, so an outage of MLflow costs nothing:
-sending goes on where it stopped, and a resumed run sends what MLflow lacks. `log` costs one write in any case.
+sending continues where it stopped, and a resumed run sends what MLflow lacks. `log` always costs one write.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 from infra import storage
 from infra.errors import DataError, InfrastructureError
@@ -26,11 +27,29 @@ _POINTS_PER_REQUEST = 1000  # MLflow's limit
 _LONGEST_PAUSE_S = 60.0
 
 
-class MetricLog:
-    """Append-only; one writer per file. `problem` says why points are not in MLflow yet, None when nothing failed.
+@dataclass(frozen=True)
+class Point:
+    """What was logged at one optimizer step. time: in seconds since 1970."""
 
-    With `resume_step` the file is cut back to steps <= resume_step, values that it has of that step are not logged
-    again, and points of (metric, step) that MLflow already has are not sent again: it would keep both.
+    step: int
+    time: float
+    values: dict[str, float]
+
+
+class _Metric(NamedTuple):
+    """One value of a point, as MLflow takes it."""
+
+    key: str
+    value: float
+    milliseconds: int
+    step: int
+
+
+class MetricLog:
+    """Appends points to a file, of which it must be the only writer. `problem` says why points are not in MLflow yet.
+
+    With `resume_step` the file is cut back to steps <= resume_step. Values that it has for that step are not logged
+    again, and points of (metric, step) that MLflow has are not sent again: MLflow would keep both.
     """
 
     def __init__(
@@ -38,15 +57,15 @@ class MetricLog:
     ):
         metrics_path = storage.absolute(metrics_path)
         os.makedirs(os.path.dirname(metrics_path), exist_ok=True)
-        kept, self._logged = _mend(metrics_path, resume_step)
+        kept, self._logged = _cut_back(metrics_path, resume_step)
         self._resume_step = resume_step
         self.problem: str | None = None
         self._path, self._handle, self._interval_s = metrics_path, handle, interval_s
-        # Unbuffered: a line that found no room would wait in the buffer, and fail again when the file is closed.
+        # Unbuffered: on a full disk a line would stay in the buffer, and fail again when the file is closed.
         self._file = open(metrics_path, "ab", buffering=0)  # noqa: SIM115 (lives as long as the log)
         self._written = kept
         self._sent = 0 if resume_step is not None else kept
-        # metric -> steps in MLflow; filled per metric when first needed. None: a new run has none.
+        # Metric -> steps in MLflow, requested when first needed. None: a new run, which has no points there.
         self._known: dict[str, set[int]] | None = {} if resume_step is not None else None
         self._wake = threading.Condition()
         self._hurry = self._closed = self._failed = False
@@ -55,8 +74,9 @@ class MetricLog:
             self._thread.start()
 
     def log(self, step: int, values: dict[str, float]) -> None:
-        """Record values of one optimizer step. Never waits for MLflow. Raises InfrastructureError when the file takes
-        no more.
+        """Record values of one optimizer step, without waiting for MLflow.
+
+        Raises InfrastructureError if the file cannot be written.
         """
         plain = {key: _json_number(float(value)) for key, value in values.items()}
         if step == self._resume_step:
@@ -70,7 +90,7 @@ class MetricLog:
             self._wake.notify_all()
 
     def _append(self, line: bytes) -> None:
-        """The whole line or none of it."""
+        """Write the whole line or nothing."""
         rest = line
         try:
             while rest:
@@ -93,8 +113,9 @@ class MetricLog:
             return done and self._sent >= self._written
 
     def close(self, timeout_s: float = 10.0) -> bool:
-        """Flush and stop; False if points are left for the next resume. The file has them all, or `log` has raised;
-        InfrastructureError where only closing it shows that it has not (network file systems).
+        """Flush and stop. Returns False if points are left for the next resume to send; the file has them all.
+
+        Raises InfrastructureError if closing the file shows that it was not written (on network file systems).
         """
         sent = self.flush(timeout_s)
         with self._wake:
@@ -112,15 +133,15 @@ class MetricLog:
         while not self._closed:
             with self._wake:
                 self._wake.wait_for(lambda: self._sent < self._written or self._closed)
-                # Points of `pause_s` seconds go together, except when someone waits for them.
+                # Points of `pause_s` seconds are sent together, unless someone waits for them.
                 self._wake.wait_for(lambda: self._hurry or self._closed, pause_s)
                 until = self._written
             if self._closed:
                 return
             try:
                 client = client or client_of(self._handle.uri)
-                for point, end in _points(self._path, self._sent, until):
-                    self._send(client, point)
+                for batch, end in _batches(self._path, self._sent, until):
+                    self._send(client, batch)
                     with self._wake:
                         self._sent = end
                         self._wake.notify_all()
@@ -129,20 +150,20 @@ class MetricLog:
                 self.problem = first_line(exc)
                 pause_s = min(max(2 * pause_s, 1.0), _LONGEST_PAUSE_S)
                 if self._hurry:
-                    time.sleep(0.1)  # someone waits: try again soon, but not in a spin
+                    time.sleep(0.1)  # someone waits: retry soon, but do not spin
 
-    def _send(self, client: MlflowClient, points: list[tuple[str, float, int, int]]) -> None:
+    def _send(self, client: MlflowClient, batch: list[_Metric]) -> None:
         from mlflow.entities import Metric
         from mlflow.exceptions import MlflowException
 
-        metrics = [Metric(k, v, t, s) for k, v, t, s in points if not self._is_known(client, k, s)]
+        metrics = [Metric(*metric) for metric in batch if not self._is_known(client, metric.key, metric.step)]
         try:
             if metrics:
                 client.log_batch(self._handle.run_id, metrics=metrics)
         except MlflowException as exc:
             if exc.error_code != "INVALID_PARAMETER_VALUE":
                 raise
-            # A name that MLflow does not take must not keep the others waiting for ever.
+            # A name that MLflow refuses must not hold up the other metrics forever.
             for metric in metrics:
                 try:
                     client.log_batch(self._handle.run_id, metrics=[metric])
@@ -169,14 +190,14 @@ def _steps_of(client: MlflowClient, run_id: str, key: str) -> set[int]:
     except MlflowException as exc:
         if exc.error_code != "INVALID_PARAMETER_VALUE":
             raise
-        return set()  # a name that MLflow does not take has no history
+        return set()  # a name that MLflow refuses has no history
 
 
-def read_points(metrics_url: str) -> Iterator[dict[str, Any]]:
-    """The lines of a metrics file as `{"step", "time", "values"}`, values as floats; none where there is no file.
+def read_points(metrics_url: str) -> Iterator[Point]:
+    """The points in a metrics file, in their order; none if there is no file.
 
-    A last line without its end is left out: it is being written, or was when the run was killed. Raises DataError for
-    any other line that is none.
+    A last line without a line break is left out: it is being written, or was when the run was killed. Raises DataError
+    for any other line that is not JSON.
     """
     if not storage.exists(metrics_url):
         return
@@ -188,12 +209,13 @@ def read_points(metrics_url: str) -> Iterator[dict[str, Any]]:
                 record = json.loads(line)
             except ValueError as exc:
                 raise DataError(f"line {number} of {metrics_url} is not valid JSON", why=str(exc)) from None
-            yield {**record, "values": {key: float(value) for key, value in record["values"].items()}}
+            values = {key: float(value) for key, value in record["values"].items()}
+            yield Point(record["step"], record["time"], values)
 
 
-def _points(path: str, start: int, end: int) -> Iterator[tuple[list[tuple[str, float, int, int]], int]]:
-    """Batches of (metric, value, milliseconds, step) between two offsets, each with the offset after it."""
-    batch: list[tuple[str, float, int, int]] = []
+def _batches(path: str, start: int, end: int) -> Iterator[tuple[list[_Metric], int]]:
+    """The metrics between two offsets of a file in batches that MLflow takes, each with the offset after it."""
+    batch: list[_Metric] = []
     with open(path, "rb") as file:
         file.seek(start)
         while (at := file.tell()) < end:
@@ -202,14 +224,16 @@ def _points(path: str, start: int, end: int) -> Iterator[tuple[list[tuple[str, f
             if batch and len(batch) + len(values) > _POINTS_PER_REQUEST:
                 yield batch, at
                 batch = []
-            batch += [(key, float(value), milliseconds, record["step"]) for key, value in values]
+            batch += [_Metric(key, float(value), milliseconds, record["step"]) for key, value in values]
             assert len(values) <= _POINTS_PER_REQUEST, "one step logs at most 1000 metrics"
         if batch:
             yield batch, end
 
 
-def _mend(path: str, resume_step: int | None) -> tuple[int, set[str]]:
-    """Drop a line torn by a crash, and steps after `resume_step`; returns the size, and what is logged of that step."""
+def _cut_back(path: str, resume_step: int | None) -> tuple[int, set[str]]:
+    """Remove a line torn by a crash, and steps after `resume_step`. Returns the file's size in bytes, and the names of
+    the metrics that are logged for that step.
+    """
     if not os.path.exists(path):
         return 0, set()
     with open(path, "rb") as file:
@@ -237,5 +261,5 @@ def _unwritable(path: str, error: OSError) -> InfrastructureError:
 
 
 def _json_number(value: float) -> float | str:
-    """JSON has no nan and no infinities: those become "nan", "inf", "-inf", which float() reads."""
+    """The value itself; nan and infinities, which JSON lacks, as "nan", "inf", "-inf", which float() reads."""
     return value if math.isfinite(value) else str(value)

@@ -1,4 +1,4 @@
-"""The MLflow client and the handle that names a run in it. mlflow takes 1.5 s to import: at the first call."""
+"""The MLflow client, and the handle that names a run. Importing mlflow takes 1.5 s: it is done at the first call."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunHandle:
-    """Names one run, for any process; what takes a handle does nothing when it is not enabled.
-
-    `run_id` is the id to remember either way: that of a run which is not tracked this time stays what it was, and is ""
-    where it never was tracked.
-    """
+    """Names one run in MLflow, for any process."""
 
     uri: str
+    """Tracking server or database."""
     run_id: str
+    """Kept too while a run is not tracked; "" if it never was."""
     experiment_id: str
     enabled: bool = True
+    """Whether the run is tracked this time; functions that take the handle do nothing if not."""
 
 
 NOT_TRACKED = RunHandle("", "", "", enabled=False)
@@ -35,17 +34,17 @@ def client_of(uri: str) -> MlflowClient:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     from mlflow import MlflowClient
 
-    # They tell of every migration step when a database is made, and of every retry; errors still pass.
+    # These log every migration step when a database is made, and every retry; errors are still logged.
     for logger in ("mlflow.store.db.utils", "alembic", "urllib3.connectionpool"):
         logging.getLogger(logger).setLevel(logging.ERROR)
     return MlflowClient(tracking_uri=uri)
 
 
-def shown(uri: str) -> str:
-    """A URI, or text with one in it, without its password."""
+def without_password(uri: str) -> str:
+    """A URI, or a text that contains one, with *** for its user and password."""
     return re.sub(r"//[^/@\s]*@", "//***@", uri)
 
 
 def first_line(exc: Exception) -> str:
     lines = str(exc).strip().splitlines() or [""]
-    return f"{type(exc).__name__}: {shown(lines[0])[:300]}"
+    return f"{type(exc).__name__}: {without_password(lines[0])[:300]}"

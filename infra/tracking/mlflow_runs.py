@@ -1,7 +1,7 @@
-"""Runs in MLflow: opened or resumed by id, described, finished. `MetricLog` is for the points of a run.
+"""Runs in MLflow: create or resume one by its id, describe it, finish it. `MetricLog` logs the points of a run.
 
 Uses MlflowClient with an explicit URI and run id, never the process-wide active run, so that several runs can be open.
-Importing mlflow takes 1.5 s and creating its database a few more: both happen at the first call, not at import.
+Importing mlflow takes 1.5 s and creating its database a few seconds more: both happen at the first call, not at import.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from infra import storage
 from infra.console import Console
 from infra.errors import InfrastructureError, UserError
-from infra.tracking.mlflow_client import NOT_TRACKED, RunHandle, client_of, first_line, shown
+from infra.tracking.mlflow_client import NOT_TRACKED, RunHandle, client_of, first_line, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -50,11 +50,11 @@ class TrackingConfig:
     enabled: bool = True
     """Record runs in MLflow."""
     required: bool = True
-    """Stop when MLflow cannot be reached at the start; otherwise go on without it."""
+    """Stop if MLflow cannot be reached at the start. false: warn, and go on without it."""
     uri: str | None = None
-    """Tracking server; default: MLFLOW_TRACKING_URI, else an SQLite file beside the runs."""
+    """Tracking server. Default: MLFLOW_TRACKING_URI, or else an SQLite file beside the runs."""
     experiment: str = _DEFAULT_EXPERIMENT
-    """Experiment that groups the runs; MLFLOW_EXPERIMENT_NAME replaces the default."""
+    """Experiment that groups the runs. MLFLOW_EXPERIMENT_NAME replaces the default."""
 
 
 def open_run(
@@ -69,11 +69,11 @@ def open_run(
     take_over: bool = True,
     warn: Callable[[str], None] | None = None,
 ) -> RunHandle:
-    """Create a run, or continue `run_id`; params are logged at creation only, MLflow refuses to change them.
+    """Create a run, or continue `run_id`. Parameters are logged at creation alone: MLflow refuses to change them.
 
-    With `take_over` a run that MLFLOW_RUN_ID names is continued too.
+    take_over: continue a run that MLFLOW_RUN_ID names, too. default_root: where the SQLite file lies by default.
 
-    Raises InfrastructureError when MLflow cannot be reached, unless `required` is off: then warns and tracks nothing.
+    Raises InfrastructureError if MLflow cannot be reached; if config.required is off, warns and tracks nothing.
     """
     not_tracked = replace(NOT_TRACKED, run_id=run_id or "")
     if not config.enabled:
@@ -93,19 +93,19 @@ def open_run(
         why = first_line(exc)
         if config.required:
             try_ = "start the server, correct --tracking.uri, or go on without it: --tracking.required=false"
-            raise InfrastructureError(f"MLflow at {shown(uri)} does not answer", why=why, try_=try_) from exc
-        warn(f"MLflow at {shown(uri)} does not answer, this run is not tracked there: {why}")
+            raise InfrastructureError(f"MLflow at {without_password(uri)} does not answer", why=why, try_=try_) from exc
+        warn(f"MLflow at {without_password(uri)} does not answer, this run is not tracked there: {why}")
         return not_tracked
 
 
 def resolve_uri(config: TrackingConfig, default_root: str) -> str | None:
-    """Where `open_run` records a run, or None when tracking is off; asks no server. UserError without a place."""
+    """Where `open_run` records a run, or None if tracking is off. Contacts no server. UserError if no URI is known."""
     return _resolve(config, default_root) if config.enabled else None
 
 
 def relative_database(config: TrackingConfig) -> str | None:
-    """The setting with which somebody named an SQLite database by a relative path (`MLFLOW_TRACKING_URI=sqlite:///x.db`),
-    or None.
+    """The setting that names an SQLite database by a relative path, such as `MLFLOW_TRACKING_URI=sqlite:///x.db`; None
+    if there is no such setting.
     """
     key, uri = ("tracking.uri", config.uri) if config.uri else (_URI_VARIABLE, os.environ.get(_URI_VARIABLE) or "")
     path = _database(uri)
@@ -122,7 +122,7 @@ def set_tags(handle: RunHandle, tags: dict[str, str]) -> None:
 
 
 def log_values(handle: RunHandle, values: dict[str, float]) -> None:
-    """Metrics that have no steps, of a run that is no training."""
+    """Log metrics without steps, for runs other than a training."""
 
     def send(client: MlflowClient) -> None:
         from mlflow.entities import Metric
@@ -134,12 +134,12 @@ def log_values(handle: RunHandle, values: dict[str, float]) -> None:
 
 
 def log_text(handle: RunHandle, text: str, path: str) -> None:
-    """One text as the artifact `path`."""
+    """Log one text as the artifact `path`."""
     _best_effort(handle, f"log {path}", lambda client: client.log_text(handle.run_id, text, path))
 
 
 def log_artifact_dir(handle: RunHandle, folder: str, path: str | None = None) -> None:
-    """The files below `folder`, a path or URL, as artifacts below `path`."""
+    """Log the files below `folder`, a path or URL, as artifacts below `path`."""
 
     def send(client: MlflowClient) -> None:
         with storage.local_copy(folder) as local:
@@ -149,7 +149,7 @@ def log_artifact_dir(handle: RunHandle, folder: str, path: str | None = None) ->
 
 
 def log_store_input(handle: RunHandle, manifest: dict[str, Any], url: str, digest: str) -> None:
-    """The token store as the run's dataset; its scalar manifest entries are the dataset's profile."""
+    """Log a token store as the run's dataset; the scalar entries of its manifest are the dataset's profile."""
 
     def send(client: MlflowClient) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -172,9 +172,9 @@ def finish(handle: RunHandle, status: Literal["FINISHED", "FAILED", "KILLED"]) -
 
 
 def git_tags(folder: str) -> dict[str, str]:
-    """The commit that runs and whether files differ from it; empty outside git.
+    """Tags with the commit that runs, and whether files differ from it; empty outside git.
 
-    Ray leaves `.git` out of a job's files: there it is the commit that the submission's metadata names, if it does.
+    Ray leaves `.git` out of a job's files: in a job it is the commit in the submission's metadata, if there is one.
     """
     commit, changes = _git(folder, "rev-parse", "HEAD"), _git(folder, "status", "--porcelain")
     if commit is None or changes is None:
@@ -183,18 +183,15 @@ def git_tags(folder: str) -> dict[str, str]:
     return {"mlflow.source.git.commit": commit, "glm.git_dirty": "true" if changes else "false"}
 
 
-# -- one level down ----------------------------------------------------------------------------------------------------
-
-
 def _resolve(config: TrackingConfig, default_root: str) -> str:
     uri = config.uri or os.environ.get(_URI_VARIABLE)
     if not uri:
         if not storage.is_local(default_root):
             try_ = "--tracking.uri=http://..., or MLFLOW_TRACKING_URI, or --tracking.enabled=false"
-            raise UserError("tracking.uri is needed", why=f"{default_root} cannot hold an SQLite database", try_=try_)
+            raise UserError("tracking.uri is required", why=f"{default_root} cannot hold an SQLite database", try_=try_)
         uri = f"sqlite:///{os.path.join(storage.absolute(default_root), 'mlflow.db')}"
     path = _database(uri)
-    # Relative to a working directory that differs between driver and workers, a path would name two databases.
+    # The working directories of driver and workers differ: a relative path would name two databases.
     return f"sqlite:///{os.path.abspath(path)}" if path else uri
 
 
@@ -204,7 +201,7 @@ def _database(uri: str) -> str | None:
 
 @contextlib.contextmanager
 def _one_at_a_time(uri: str) -> Iterator[None]:
-    """Two commands that start together must not both create the database."""
+    """Keep two commands that start together from both creating the database."""
     path = _database(uri)
     if path is None:
         yield
@@ -232,7 +229,7 @@ def _resume(
             raise
         run = None
     if run is None or run.info.lifecycle_stage == "deleted":
-        warn(f"the MLflow run {run_id} is gone from {shown(uri)}; a new one is made")
+        warn(f"the MLflow run {run_id} no longer exists at {without_password(uri)}; a new one is created")
         return None
     client.update_run(run_id, status="RUNNING")
     client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
@@ -280,13 +277,13 @@ def _experiment(client: MlflowClient, uri: str, config: TrackingConfig) -> str:
 
 
 def _best_effort(handle: RunHandle, action: str, send: Callable[[MlflowClient], None]) -> None:
-    """Failure is a warning: a description must not cost a training run."""
+    """Call `send`; its failure is a warning, because a description must not cost a training run."""
     if not handle.enabled:
         return
     try:
         send(client_of(handle.uri))
     except Exception as exc:
-        Console().warn(f"MLflow at {shown(handle.uri)} did not {action}: {first_line(exc)}")
+        Console().warn(f"MLflow at {without_password(handle.uri)} did not {action}: {first_line(exc)}")
 
 
 def _git(folder: str, *words: str) -> str | None:

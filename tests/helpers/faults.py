@@ -17,7 +17,7 @@ import torch
 from helpers import small_run
 
 from infra import checkpoint, storage
-from infra.tracking.metric_log import read_points
+from infra.tracking.metric_log import Point, read_points
 from workflows.runs import history
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,7 +73,7 @@ class Trial:
 
     def step(self) -> int:
         """The last step that was logged."""
-        return max((point["step"] for point in self._points()), default=0)
+        return max((point.step for point in self._points()), default=0)
 
     def losses(self) -> dict[int, float]:
         return losses(str(self.folder))
@@ -83,12 +83,12 @@ class Trial:
 
     def worlds(self) -> list[int]:
         """Numbers of workers of the steps, in order, without repetition."""
-        worlds = [int(p["values"]["perf/workers"]) for p in self._points() if "perf/workers" in p["values"]]
+        worlds = [int(p.values["perf/workers"]) for p in self._points() if "perf/workers" in p.values]
         return [world for i, world in enumerate(worlds) if i == 0 or world != worlds[i - 1]]
 
     def first_step_of(self, world: int) -> int:
         """The first step that was taken by so many workers."""
-        return next(p["step"] for p in self._points() if p["values"].get("perf/workers") == world)
+        return next(p.step for p in self._points() if p.values.get("perf/workers") == world)
 
     def weights(self) -> dict[str, torch.Tensor]:
         found = checkpoint.latest(str(self.folder / "checkpoints"))
@@ -96,7 +96,7 @@ class Trial:
         assert found.step == STEPS
         return checkpoint.load(found.url).model
 
-    def _points(self) -> list[dict]:
+    def _points(self) -> list[Point]:
         return list(read_points(str(self.folder / "metrics.jsonl")))
 
 
@@ -137,7 +137,7 @@ class Driver:
 def losses(run: str) -> dict[int, float]:
     """Step -> loss, of each step that the run in this folder has logged."""
     points = read_points(storage.join(run, "metrics.jsonl"))
-    found = [(point["step"], point["values"]["train/loss"]) for point in points if "train/loss" in point["values"]]
+    found = [(point.step, point.values["train/loss"]) for point in points if "train/loss" in point.values]
     assert len(dict(found)) == len(found), "each step is logged once"
     return dict(found)
 

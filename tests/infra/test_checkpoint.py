@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from infra import storage
-from infra.checkpoint import Checkpoints, amend, best, latest, load, read_state
+from infra.checkpoint import CheckpointWriter, amend, best, latest, load, read_state
 from infra.errors import DataError, InfrastructureError
 
 NOTHING = {"state": {}, "param_groups": []}
@@ -23,7 +23,7 @@ def url(request, tmp_path) -> str:
 def write(url: str, *steps: int, **settings) -> None:
     """One tiny checkpoint per step, complete when this returns."""
     for step in steps:
-        checkpoints = Checkpoints(url, keep=9)
+        checkpoints = CheckpointWriter(url, keep=9)
         checkpoints.save(step, {"w": torch.full((3,), float(step))}, NOTHING, {}, **settings)
         checkpoints.wait()
 
@@ -89,12 +89,12 @@ def test_a_local_checkpoint_needs_no_room_elsewhere(tmp_path, monkeypatch):
 def test_a_round_trip_is_exact_and_training_goes_on_from_it_bit_for_bit(url):
     model, optimizer = trained()
     state = {"best": {"step": 2, "bits_per_byte": 0.1 + 0.2}, "none": None, "name": "größe"}
-    checkpoints = Checkpoints(url)
+    checkpoints = CheckpointWriter(url)
     checkpoints.save(3, model.state_dict(), optimizer.state_dict(), state)
     checkpoints.wait()
     found = latest(url)
     assert found is not None
-    assert (found.step, found.skipped) == (3, [])
+    assert (found.step, found.skipped) == (3, ())
     loaded = load(found.url)
     assert loaded.state == {**state, "step": 3}
     assert loaded.model.keys() == model.state_dict().keys()
@@ -126,7 +126,7 @@ def test_every_kind_of_tensor_and_every_bit_of_it_comes_back(tmp_path):
         "same storage": torch.arange(12.0)[:0],
     }
     optimizer = {"state": {0: {"step": 7, "moment": torch.tensor([0.1])}}, "param_groups": [{"lr": 0.1, "params": [0]}]}
-    checkpoints = Checkpoints(str(tmp_path))
+    checkpoints = CheckpointWriter(str(tmp_path))
     checkpoints.save(1, model, optimizer, {})
     checkpoints.wait()
     loaded = load(str(tmp_path / "step-00000001"))
@@ -146,7 +146,7 @@ def test_every_kind_of_tensor_and_every_bit_of_it_comes_back(tmp_path):
 
 def test_training_may_go_on_while_a_checkpoint_is_written(tmp_path):
     weight, moment = torch.zeros(1 << 16), torch.zeros(1 << 16)
-    checkpoints = Checkpoints(str(tmp_path))
+    checkpoints = CheckpointWriter(str(tmp_path))
     optimizer = {"state": {0: {"moment": moment}}, "param_groups": []}
     checkpoints.save(1, {"w": weight}, optimizer, {})
     weight.fill_(1)
@@ -184,13 +184,13 @@ def test_a_torn_checkpoint_is_skipped_for_the_one_before_and_then_written_again(
     tear(url)
     found = latest(url)
     assert found is not None
-    assert (found.url, found.step, found.skipped) == (place(url, 2), 2, [place(url, 3)])
+    assert (found.url, found.step, found.skipped) == (place(url, 2), 2, (place(url, 3),))
     assert load(found.url).model["w"].tolist() == [2.0] * 3
     storage.write_bytes(place(url, 3, "left over"), b"x")
     write(url, 3)
     found = latest(url)
     assert found is not None
-    assert (found.step, found.skipped) == (3, [])
+    assert (found.step, found.skipped) == (3, ())
     assert not storage.exists(place(url, 3, "left over"))
 
 
@@ -203,7 +203,7 @@ def test_only_torn_checkpoints_are_none(tmp_path):
 def test_the_newest_and_the_best_of_those_saved_are_kept(url):
     kept = []
     for step, score in enumerate([5.0, 1.0, None, 3.0, float("nan"), 0.5, 0.7, 0.9], start=1):
-        checkpoints = Checkpoints(url, keep=2)  # anew each time, as after a restart
+        checkpoints = CheckpointWriter(url, keep=2)  # anew each time, as after a restart
         checkpoints.save(step, {}, NOTHING, {}, score=score)
         checkpoints.wait()
         kept.append(steps(url))
@@ -211,7 +211,7 @@ def test_the_newest_and_the_best_of_those_saved_are_kept(url):
 
 
 def test_without_scores_the_newest_are_kept(tmp_path):
-    checkpoints = Checkpoints(str(tmp_path), keep=1)
+    checkpoints = CheckpointWriter(str(tmp_path), keep=1)
     for step in (2, 4, 10):
         checkpoints.save(step, {}, NOTHING, {})
     checkpoints.wait()
@@ -221,7 +221,7 @@ def test_without_scores_the_newest_are_kept(tmp_path):
 def test_a_torn_checkpoint_does_not_count_as_one_that_is_kept(tmp_path):
     write(str(tmp_path), 1, 2, 3, score=1.0)
     tear_file(str(tmp_path))
-    checkpoints = Checkpoints(str(tmp_path), keep=2)
+    checkpoints = CheckpointWriter(str(tmp_path), keep=2)
     checkpoints.save(4, {}, NOTHING, {}, score=2.0)
     checkpoints.wait()
     assert steps(str(tmp_path)) == [2, 4]
@@ -230,7 +230,7 @@ def test_a_torn_checkpoint_does_not_count_as_one_that_is_kept(tmp_path):
 def test_what_is_newer_than_the_checkpoint_written_is_left(tmp_path):
     write(str(tmp_path), 1, 3)
     tear_file(str(tmp_path))
-    checkpoints = Checkpoints(str(tmp_path), keep=1)
+    checkpoints = CheckpointWriter(str(tmp_path), keep=1)
     checkpoints.save(2, {}, NOTHING, {})
     checkpoints.wait()
     assert steps(str(tmp_path)) == [2, 3]
@@ -240,7 +240,7 @@ def test_what_is_newer_than_the_checkpoint_written_is_left(tmp_path):
 def test_an_error_of_the_writer_surfaces_once_and_the_next_checkpoint_is_written(tmp_path, surfaces):
     in_the_way = Path(tmp_path / "run")
     in_the_way.write_text("a file where the folder should be")
-    checkpoints = Checkpoints(str(tmp_path / "run" / "checkpoints"))
+    checkpoints = CheckpointWriter(str(tmp_path / "run" / "checkpoints"))
     checkpoints.save(1, {"w": torch.zeros(1)}, NOTHING, {})
 
     def check_until_told() -> None:
@@ -271,13 +271,13 @@ def test_a_write_that_breaks_off_leaves_the_checkpoint_before(tmp_path, monkeypa
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(storage, "write_json", break_off)
-    checkpoints = Checkpoints(str(tmp_path))
+    checkpoints = CheckpointWriter(str(tmp_path))
     checkpoints.save(2, {}, NOTHING, {})
     with pytest.raises(InfrastructureError, match="No space left on device"):
         checkpoints.wait()
     found = latest(str(tmp_path))
     assert found is not None
-    assert (found.step, found.skipped) == (1, [place(str(tmp_path), 2)])
+    assert (found.step, found.skipped) == (1, (place(str(tmp_path), 2),))
 
 
 @pytest.mark.parametrize("look", [latest, best])
@@ -304,7 +304,7 @@ def test_a_torn_checkpoint_of_another_format_is_skipped(url):
     storage.remove_tree(place(url, 2, "optimizer.json"))
     found = latest(url)
     assert found is not None
-    assert (found.step, found.skipped) == (1, [place(url, 2)])
+    assert (found.step, found.skipped) == (1, (place(url, 2),))
 
 
 def test_a_power_cut_leaves_no_manifest_of_files_that_are_not_on_the_disk(tmp_path, monkeypatch):

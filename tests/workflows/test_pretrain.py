@@ -10,7 +10,7 @@ from helpers import small
 
 from glm_model.config import GLMConfig, num_parameters
 from infra import checkpoint, config
-from infra.checkpoint import Checkpoints
+from infra.checkpoint import CheckpointWriter
 from infra.console import human_bytes
 from infra.errors import run_main
 from workflows import prepare, pretrain
@@ -24,9 +24,9 @@ BUDGET = Budget(
 )  # fmt: skip
 
 
-def reached(folder: Path, step: int, without: int) -> checkpoint.Found:
+def reached(folder: Path, step: int, without: int) -> checkpoint.Checkpoint:
     patience = {"limit": None, "best": 1.0, "best_step": 0, "without": without}
-    checkpoints = Checkpoints(str(folder))
+    checkpoints = CheckpointWriter(str(folder))
     checkpoints.save(step, {}, {"state": {}, "param_groups": []}, {"patience": patience})
     checkpoints.wait()
     found = checkpoint.latest(str(folder))

@@ -91,8 +91,8 @@ def read_run(run: str) -> Told:
     curves: dict[str, dict[int, float]] = {}
     points = read_log(url)
     for point in points:
-        for name, value in point["values"].items():
-            curves.setdefault(name, {})[point["step"]] = value
+        for name, value in point.values.items():
+            curves.setdefault(name, {})[point.step] = value
     settings = config.flatten(recipe) | {"store digest": str(record.get("store_digest", ""))[:16]}
     return Told(url, storage.base_name(url), settings, curves, fingerprints(points))
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from glm_model.tokenizer import Tokenizer
 from infra import config, storage
 from infra.console import Console
 from infra.errors import DataError, UserError
-from infra.tracking.metric_log import read_points
+from infra.tracking.metric_log import Point, read_points
 from pipelines.blanks.mixture import resolve
 from pipelines.feed.examples import feed_settings
 from pipelines.feed.micro_batches import RowReader, fingerprint
@@ -112,23 +112,23 @@ def batch_of(past: Past, step: int) -> Batch:
     return Batch(places, *concatenate_rows(parts), sum(fingerprint(*part) for part in parts) & MASK64)
 
 
-def read_log(run_url: str) -> list[dict[str, Any]]:
+def read_log(run_url: str) -> list[Point]:
     """All points that the run in this folder has logged so far (`infra.tracking.metric_log.read_points`), read once."""
     return list(read_points(storage.join(run_url, "metrics.jsonl")))
 
 
-def fingerprints(points: Iterable[dict[str, Any]]) -> dict[int, int]:
+def fingerprints(points: Iterable[Point]) -> dict[int, int]:
     """Step -> fingerprint of its batch, of each step that has one among a run's points: every `train.log_every`."""
     return {
-        point["step"]: int(values["data/fingerprint_high"]) << 32 | int(values["data/fingerprint_low"])
+        point.step: int(values["data/fingerprint_high"]) << 32 | int(values["data/fingerprint_low"])
         for point in points
-        if "data/fingerprint_low" in (values := point["values"])
+        if "data/fingerprint_low" in (values := point.values)
     }
 
 
-def last_step(points: Iterable[dict[str, Any]]) -> int:
+def last_step(points: Iterable[Point]) -> int:
     """The last step among a run's points; 0 before the first."""
-    return max((point["step"] for point in points), default=0)
+    return max((point.step for point in points), default=0)
 
 
 def sightings(past: Past, document: str) -> Iterator[tuple[int, int, int, tuple[int, ...]]]:

@@ -32,7 +32,7 @@ from typing import Any
 from infra import checkpoint, config, tracking
 from infra.console import Console
 from infra.tracking.metric_log import MetricLog, read_points
-from infra.tracking.mlflow_client import client_of, first_line, shown
+from infra.tracking.mlflow_client import client_of, first_line, without_password
 from pipelines.blanks.mixture import resolve
 from pipelines.feed import stored_blanks
 from pipelines.store.format import TokenStore
@@ -92,7 +92,7 @@ def find_run(run: str) -> str:
     try:
         tags = client_of(uri).get_run(run).data.tags
     except Exception as error:
-        why = f"{why}; and MLflow at {shown(uri)} says: {first_line(error)}"
+        why = f"{why}; and MLflow at {without_password(uri)} says: {first_line(error)}"
         raise DataError(f"{run} is no run", why=why, try_="a run's folder, or MLFLOW_TRACKING_URI and its id") from None
     url = tags.get("glm.run_dir", "")
     if not storage.exists(storage.join(url, "run.json")):
@@ -258,19 +258,20 @@ def catch_up(run: Run, recipe: Recipe, screen: Console) -> None:
     """Give MLflow what it lacks of a finished run because it was away at the end; says so when it still is."""
     if run.record.get("in_mlflow", True) or not recipe.tracking.enabled:
         return
-    handle = tracking.RunHandle(*(run.record[key] for key in ("tracking_uri", "mlflow_run_id", "experiment_id")))
+    record = run.record
+    handle = tracking.RunHandle(record["tracking_uri"], record["mlflow_run_id"], record["experiment_id"])
     with held(run):
         tracking.log_artifact_dir(handle, run.model_url, "model")
         run.record["in_mlflow"] = _complete(run, handle)
         run.write()
     if run.record["in_mlflow"]:
-        screen.line(f"MLflow at {shown(handle.uri)} has got what it lacked of this run")
+        screen.line(f"MLflow at {without_password(handle.uri)} has got what it lacked of this run")
     else:
         _tell_lack(run, screen)
 
 
 def _tell_lack(run: Run, screen: Console) -> None:
-    uri = shown(run.record["tracking_uri"])
+    uri = without_password(run.record["tracking_uri"])
     screen.warn(f"MLflow at {uri} lacks points of this run, which are in {run.url}; the same command sends them")
 
 
@@ -288,7 +289,7 @@ def _complete(run: Run, handle: tracking.RunHandle) -> bool:
 
 def _first_bits(metrics_url: str) -> float | None:
     """The first bits per byte that the run logged."""
-    values = (point["values"] for point in read_points(metrics_url))
+    values = (point.values for point in read_points(metrics_url))
     return next((one["val/bits_per_byte"] for one in values if "val/bits_per_byte" in one), None)
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from infra import checkpoint
-from infra.checkpoint import Checkpoints, Loaded
+from infra.checkpoint import CheckpointWriter, Loaded
 from infra.cluster.watchdog import Watchdog
 from infra.errors import UserError
 from workflows.training.engine import Engine, Place, Step, Taken
@@ -39,9 +39,9 @@ class Worker:
         self.engine = Engine(self.training, job.train, job.optim, job.steps, self.place, restored)
         self.validated: dict[str, float] = restored.state["validated"] if restored else {}
         self.patience = Patience.of(restored.state, job.train.patience) if restored else Patience(job.train.patience)
-        self.checkpoints = Checkpoints(job.checkpoints_url, keep=job.train.keep_checkpoints)
+        self.checkpoints = CheckpointWriter(job.checkpoints_url, keep=job.train.keep_checkpoints)
         self.telemetry = Telemetry(job, self.ranks, step=self.step)
-        skipped = self.found.skipped if self.found else []
+        skipped = self.found.skipped if self.found else ()
         self.telemetry.post({"began_at": self.step, "world_size": self.ranks.world, "skipped": skipped})
 
     @property

@@ -17,7 +17,7 @@ from helpers import servers, small
 from helpers.small import clean_unit
 
 from infra import storage
-from infra.checkpoint import Checkpoints, latest, load
+from infra.checkpoint import CheckpointWriter, latest, load
 from infra.errors import DataError, InfrastructureError
 from infra.storage import parquet, remote
 from pipelines.corpus.clean import CleanConfig
@@ -130,14 +130,14 @@ def test_a_token_store_is_made_and_opened(place, tmp_path, tiny_tokenizer, tiny_
 
 
 def test_checkpoints_are_saved_pruned_and_loaded(place):
-    checkpoints = Checkpoints(place, keep=1)
+    checkpoints = CheckpointWriter(place, keep=1)
     optimizer = {"state": {0: {"exp_avg": torch.arange(3.0), "step": torch.tensor(7.0)}}, "param_groups": [{"lr": 1.0}]}
     for step in (1, 2):
         checkpoints.save(step, {"w": torch.full((3,), float(step))}, optimizer, {"run": "r"})
     checkpoints.wait()
     found = latest(place)
     assert found is not None
-    assert (found.step, found.skipped) == (2, [])
+    assert (found.step, found.skipped) == (2, ())
     loaded = load(found.url)
     assert loaded.model["w"].tolist() == [2.0, 2.0, 2.0]
     assert loaded.optimizer["state"][0]["exp_avg"].tolist() == [0.0, 1.0, 2.0]

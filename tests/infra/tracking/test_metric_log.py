@@ -33,14 +33,14 @@ def history(handle: RunHandle, key: str) -> list[tuple[int, float]]:
 
 
 def steps(path: str) -> list[int]:
-    return [point["step"] for point in read_points(path)]
+    return [point.step for point in read_points(path)]
 
 
 def test_points_are_in_the_file_at_once_and_in_mlflow_after_a_flush(handle, path):
     log = MetricLog(path, handle)
     for step in range(1, 6):
         log.log(step, {"train/loss": 1 / step, "perf/mfu": 0.5})
-    assert [p["values"] for p in read_points(path)] == [{"train/loss": 1 / s, "perf/mfu": 0.5} for s in range(1, 6)]
+    assert [p.values for p in read_points(path)] == [{"train/loss": 1 / s, "perf/mfu": 0.5} for s in range(1, 6)]
     assert log.close(30)
     assert history(handle, "train/loss") == [(s, 1 / s) for s in range(1, 6)]
 
@@ -63,8 +63,8 @@ def test_non_finite_values_are_text_in_the_file(path, handle):
     with open(path) as file:
         assert json.loads(file.read())["values"] == {"a": "nan", "b": "inf", "c": "-inf"}
     (point,) = read_points(path)
-    assert math.isnan(point["values"]["a"])
-    assert (point["values"]["b"], point["values"]["c"]) == (math.inf, -math.inf)
+    assert math.isnan(point.values["a"])
+    assert (point.values["b"], point.values["c"]) == (math.inf, -math.inf)
     assert math.isnan(history(handle, "a")[0][1])
 
 
@@ -95,7 +95,7 @@ def test_a_value_that_the_file_has_of_the_step_is_not_logged_again(handle, path)
     again.log(0, {"val": 1.0, "new": 3.0})
     again.log(1, {"loss": 2.0})
     assert again.close(30)
-    assert [(p["step"], p["values"]) for p in read_points(path)] == [
+    assert [(p.step, p.values) for p in read_points(path)] == [
         (0, {"val": 1.0}),
         (0, {"new": 3.0}),
         (1, {"loss": 2.0}),

@@ -17,7 +17,7 @@ from infra.tracking import (
     relative_database,
     set_tags,
 )
-from infra.tracking.mlflow_client import client_of, shown
+from infra.tracking.mlflow_client import client_of, without_password
 from infra.tracking.mlflow_runs import RunHandle
 
 pytestmark = pytest.mark.integration
@@ -75,7 +75,7 @@ def test_a_dead_server_is_an_infrastructure_error_that_keeps_the_password(mlflow
         start(mlflow_root, TrackingConfig(uri=DEAD))
     assert caught.value.message == "MLflow at http://***@127.0.0.1:9 does not answer"
     assert "tracking.required=false" in caught.value.try_
-    assert shown("sqlite:////a/b@c.db") == "sqlite:////a/b@c.db"
+    assert without_password("sqlite:////a/b@c.db") == "sqlite:////a/b@c.db"
 
 
 def test_a_dead_server_that_is_not_required_is_one_warning(mlflow_root):
@@ -160,7 +160,7 @@ def test_a_deleted_experiment_is_refused_with_the_remedy(mlflow_root):
 
 
 def test_a_remote_root_cannot_hold_the_database(mlflow_root):
-    with pytest.raises(UserError, match=r"tracking\.uri is needed"):
+    with pytest.raises(UserError, match=r"tracking\.uri is required"):
         open_run(TrackingConfig(), name="x", run_dir="s3://b/x", params={}, tags={}, run_id=None, default_root="s3://b")
 
 

@@ -6,7 +6,7 @@ import torch
 from glm_model import GLM
 from glm_model.config import GLMConfig
 from infra import storage, tracking
-from infra.checkpoint import Checkpoints
+from infra.checkpoint import CheckpointWriter
 from workflows.runs.final_model import export
 from workflows.runs.run import Run
 from workflows.settings.recipe import Recipe
@@ -21,7 +21,7 @@ def test_the_last_model_is_exported_and_of_a_run_that_ended_early_the_best(
     made.run.storage_path = str(tmp_path)
     run = Run.of(made, "run")
     run.record["steps"] = steps
-    checkpoints = Checkpoints(run.checkpoints_url, keep=9)
+    checkpoints = CheckpointWriter(run.checkpoints_url, keep=9)
     for step, score in ((2, 0.1), (4, 0.5), (6, 0.4)):
         model = GLM(shape)
         with torch.no_grad():

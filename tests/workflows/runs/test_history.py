@@ -9,6 +9,7 @@ import pytest
 from infra import config
 from infra.config import Count
 from infra.errors import run_main
+from infra.tracking.metric_log import Point
 from pipelines.blanks.mixture import BlanksConfig
 from pipelines.feed.micro_batches import RowReader, steps
 from pipelines.store import lineage
@@ -102,7 +103,7 @@ def test_sightings_are_all_the_times_that_a_document_is_read(past, tiny_store):
 
 def test_points_that_were_read_once_tell_the_fingerprints_and_the_last_step():
     halves = {"data/fingerprint_high": 2.0**31 + 1, "data/fingerprint_low": 7.0}
-    points = [{"step": 3, "values": halves | {"train/loss": 9.0}}, {"step": 8, "values": {"val/loss": 9.0}}]
+    points = [Point(3, 0.0, halves | {"train/loss": 9.0}), Point(8, 1.0, {"val/loss": 9.0})]
     assert history.fingerprints(points) == {3: (2**31 + 1) * 2**32 + 7}
     assert history.last_step(points) == 8
     assert (history.fingerprints([]), history.last_step([])) == ({}, 0)

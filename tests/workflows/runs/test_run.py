@@ -6,7 +6,7 @@ import pytest
 from helpers import small
 
 from infra import storage, tracking
-from infra.checkpoint import Checkpoints
+from infra.checkpoint import CheckpointWriter
 from infra.config import Count
 from infra.errors import DataError, UserError
 from workflows.runs import run as runs
@@ -37,7 +37,7 @@ def started(recipe: Recipe, store, *, checkpoint: bool = True) -> runs.Run:
     run = runs.open_run(recipe, "r")
     runs.start(recipe, run, store, BUDGET)
     if checkpoint:
-        writer = Checkpoints(run.checkpoints_url)
+        writer = CheckpointWriter(run.checkpoints_url)
         writer.save(5, {}, {"state": {}, "param_groups": []}, {})
         writer.wait()
     return run

@@ -65,7 +65,7 @@ def trained(folder: Path, kill_at: int | None = None):
     job = Job(kind, 12, *places, train=train, optim=OptimConfig(lr=0.05), link=folder.name)
     run_workers(train_worker, job, train, name="a", storage_path=f"{folder}/ray", poll=link.poll, stop=link.fail)
     assert os.path.exists(kind.marker) == (kill_at is not None)
-    logged = [(p["step"], *one) for p in read_points(f"{folder}/metrics.jsonl") for one in p["values"].items()]
+    logged = [(p.step, *one) for p in read_points(f"{folder}/metrics.jsonl") for one in p.values.items()]
     points = [point for point in logged if "perf" not in point[1]]
     return checkpoint.load(checkpoint.latest(job.checkpoints_url).url).model, points
 
