@@ -41,8 +41,8 @@ _WINDOW = 64 << 20  # bytes
 def main() -> None:
     options = _options()
     past = open_past(options.run)
-    held_out = _text(past, past.store.validation)
-    training = _text(past, past.store.train)
+    held_out = _text(past, past.setup.store.validation)
+    training = _text(past, past.setup.store.train)
     before = training[max(len(training) - max(_WINDOW - len(held_out), 0), 0) :]
     compressed = {"bz2": len(bz2.compress(held_out, 9)), "xz": _xz(held_out)}
     compressed["xz_after_training"] = _xz(before + held_out) - _xz(before)
@@ -71,11 +71,11 @@ def main() -> None:
 
 def _model(past: Past) -> dict[str, float]:
     """Validation of the run's model on all held-out rows."""
-    settings = feed_settings(past.store, past.tokenizer, past.recipe.blanks, split="validation")
-    masks = past.recipe.blanks.mask_tokens
-    validation = validation_of(past.store, settings, masks, rows=past.store.validation.rows, micro_rows=1)
+    settings = feed_settings(past.setup.store, past.setup.tokenizer, past.setup.recipe.blanks, split="validation")
+    masks = past.setup.recipe.blanks.mask_tokens
+    validation = validation_of(past.setup.store, settings, masks, rows=past.setup.store.validation.rows, micro_rows=1)
     model = from_pretrained(storage.join(past.url, "model"))
-    step = TrainStep(model, num_objectives=len(settings.mixture.names), precision=past.recipe.train.precision)
+    step = TrainStep(model, num_objectives=len(settings.mixture.names), precision=past.setup.recipe.train.precision)
     return evaluate(step, validation, Ranks(0, 1, torch.device("cpu")))
 
 
@@ -121,7 +121,7 @@ def _draw(past: Past, compressed: dict[str, float], restarts: list[int], path: s
 def _text(past: Past, split: Split) -> bytes:
     """The cleaned text of a split's documents, by id; texts of an earlier preparation may lie beside them."""
     ids = pa.concat_tables([documents_of(split, shard).select(["id"]) for shard in range(len(split.shards))])["id"]
-    url, parts = text_url(past.recipe.data), []
+    url, parts = text_url(past.setup.recipe.data), []
     for info in storage.list_files(url):
         if info.path.endswith(".parquet") and "ledger" not in info.path:
             table = pq.read_table(storage.join(url, info.path), columns=["id", "text"])

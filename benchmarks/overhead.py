@@ -179,15 +179,14 @@ def _in_folder(job: "Job", folder: str, *, link: str | None) -> "Job":
 
 
 def _job(options: argparse.Namespace) -> tuple["Job", Any]:
-    from glm_model.tokenizer import Tokenizer
     from infra import config
-    from infra.tracking.mlflow_runs import NOT_TRACKED
+    from infra.console import Console
+    from infra.tracking import NOT_TRACKED
     from pipelines.store.format import TokenStore
-    from pipelines.token_classes import TokenClasses
-    from workflows.runs import run as runs
-    from workflows.settings.budget import make_budget
+    from workflows.runs.launch import job_of
+    from workflows.runs.run import Run
+    from workflows.runs.setup import resolve_setup
     from workflows.settings.recipe import Recipe
-    from workflows.settings.shape import model_config
 
     settings = {
         "data.store": options.store,
@@ -200,13 +199,10 @@ def _job(options: argparse.Namespace) -> tuple["Job", Any]:
     }
     words = [f"--{key}={value}" for key, value in settings.items()]
     recipe = config.parse(Recipe, description="", argv=words).config
-    opened = TokenStore.open(options.store)
-    recipe.blanks = type(recipe.blanks)(**opened.manifest["settings"]["blanks"])
-    tokenizer = Tokenizer.load(opened.url)
-    shape = model_config(recipe, opened, tokenizer)
-    budget = make_budget(recipe, opened, shape, TokenClasses.of(tokenizer))
-    run = runs.Run.of(recipe, "overhead")
-    return runs.worker_job(recipe, run, opened, budget, shape, NOT_TRACKED, link=None), recipe
+    store = TokenStore.open(options.store)
+    recipe.blanks = type(recipe.blanks)(**store.manifest["settings"]["blanks"])
+    setup = resolve_setup(recipe, store, Console())
+    return job_of(setup, Run.of(recipe, "overhead"), NOT_TRACKED, link=None), recipe
 
 
 def _options() -> argparse.Namespace:

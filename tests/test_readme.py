@@ -132,6 +132,8 @@ SHORT = {
     "workflows/train_tokenizer.py": SHORT_TRAINING,
     "workflows/generate.py": ["--max_tokens=2"],
     "workflows/inspect_data.py": SHORT_TRAINING[:-1],
+    "workflows/inspect_run.py": [],
+    "workflows/compare.py": [],
 }
 # What `make pretrain` runs once it has installed.
 QUICKSTART = Command(
@@ -177,9 +179,7 @@ def test_a_script_runs_with_a_short_budget(command, clone, local_ray, empty_mlfl
     monkeypatch.setenv("PWD", str(clone))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     words = shlex.split(os.path.expandvars(arguments))
-    monkeypatch.setattr(
-        sys, "argv", [script, *words, *([] if "--run" in words or "compare.py" in script else SHORT[script])]
-    )
+    monkeypatch.setattr(sys, "argv", [script, *words, *SHORT[script]])
     importlib.import_module(script.removesuffix(".py").replace("/", ".")).main()
     if script == "workflows/pretrain.py" and "--plan" not in words:
         assert list((clone / "runs").glob("*/model/config.json"))

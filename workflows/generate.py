@@ -27,7 +27,7 @@ class GenerateConfig(Decoding):
     """Required. Folder or URL of an exported model, or of a run that has one; of several (`runs/a-*`) the newest."""
     text: str | None = None
     """A text with [MASK], [sMASK] or [gMASK] where the model should write. Default: read texts from `file`, or ask for
-    them.
+    them one by one.
     """
     file: str | None = None
     """A file with one text per line; empty lines are skipped."""

@@ -4,28 +4,17 @@ python workflows/inspect_data.py --config workflows/recipes/quickstart.yaml
 python workflows/inspect_data.py --config ... --inspect.objective=document --inspect.count=3 --inspect.epoch=7
 python workflows/inspect_data.py --config ... --inspect.html=examples.html
 python workflows/inspect_data.py --config ... --inspect.export=examples.parquet --inspect.export_rows=1000
-python workflows/inspect_data.py --run runs/<name> --step=1200            # the batch of a step of a run, rebuilt
-python workflows/inspect_data.py --run <id in MLflow> --document=<id>     # the steps that saw a document
+
+What a run was shown is looked up with inspect_run.py.
 """
 
-import sys
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
-from glm_model.tokenizer import Tokenizer
-from infra import config, storage
-from infra.cluster import connect
 from infra.console import Console
 from infra.errors import DataError, UserError, nearest, run_main
-from pipelines.feed.examples import FeedSettings, feed_settings
-from pipelines.prepare import find_store, preparation_of
-from pipelines.store.format import Split, TokenStore
-from pipelines.views import render
-from pipelines.views.export import export
-from pipelines.views.statistics import split_histograms
-from workflows.runs import history
-from workflows.settings.places import settle_paths
+from workflows.settings.command_line import read_recipe
 from workflows.settings.recipe import Recipe
 
 
@@ -53,35 +42,52 @@ class InspectRecipe(Recipe):
     inspect: InspectConfig = field(default_factory=InspectConfig)
 
 
+_OF_A_RUN = "python workflows/inspect_run.py --run <run> "  # what this command did too in earlier versions
+
+
 def main() -> None:
-    if any(word.partition("=")[0] == "--run" for word in sys.argv[1:]):
-        history.main()
-        return
-    recipe = config.parse(
+    recipe = read_recipe(
         InspectRecipe,
-        description="Show what a model is asked on a recipe's store; for a run: --run RUN --help.",
+        description="Show what a model is asked on a recipe's store; inspect_run.py shows what a run was asked.",
         common=tuple(f"inspect.{field.name}" for field in fields(InspectConfig)),
+        moved={
+            "run": f"{_OF_A_RUN}--step K, or --document ID",
+            "step": f"{_OF_A_RUN}--step K",
+            "document": f"{_OF_A_RUN}--document ID",
+        },
     ).config
-    settle_paths(recipe, in_job=connect.inside_job())
+    # pyarrow and the tokenizers take a second of CPU time to load: here, when the settings are read.
+    from glm_model.tokenizer import Tokenizer
+    from infra import storage
+    from pipelines.feed.examples import feed_settings
+    from pipelines.prepare import find_store, preparation_of
+    from pipelines.store.format import TokenStore
+    from pipelines.views import render
+    from pipelines.views.export import export
+    from pipelines.views.statistics import split_histograms
+
     url = find_store(preparation_of(recipe.data, recipe.blanks))
     if url is None:
         raise DataError(
             "the store of this recipe is not prepared yet", try_="python workflows/prepare.py --config <recipe>"
         )
-    opened, wanted, screen = TokenStore.open(url), recipe.inspect, Console(recipe.console)
-    split = opened.train if wanted.split == "train" else opened.validation
+    store, options, screen = TokenStore.open(url), recipe.inspect, Console(recipe.console)
+    split = store.train if options.split == "train" else store.validation
     tokenizer = Tokenizer.load(url)
-    settings = feed_settings(opened, tokenizer, recipe.blanks)
-    if wanted.export:
-        rows = export(split, settings, wanted.export, epoch=wanted.epoch, rows=wanted.export_rows)
-        screen.line(f"wrote {rows:,} rows to {wanted.export}")
+    settings = feed_settings(store, tokenizer, recipe.blanks)
+    if options.export:
+        rows = export(split, settings, options.export, epoch=options.epoch, rows=options.export_rows)
+        screen.line(f"wrote {rows:,} rows to {options.export}")
         return
-    examples = _examples(wanted, split, settings, tokenizer)
-    charts = split_histograms(split, settings, groups=wanted.groups, epoch=wanted.epoch)
-    if wanted.html:
+    objectives = _objectives(options.objective, settings.mixture.names)
+    examples = render.view_examples(
+        split, settings, tokenizer, count=options.count, epoch=options.epoch, objectives=objectives
+    )
+    charts = split_histograms(split, settings, groups=options.groups, epoch=options.epoch)
+    if options.html:
         page = render.html(examples, title=f"What a model is asked on {storage.base_name(url)}", histograms=charts)
-        Path(wanted.html).write_text(page, encoding="utf-8")
-        screen.line(f"wrote {wanted.html}")
+        Path(options.html).write_text(page, encoding="utf-8")
+        screen.line(f"wrote {options.html}")
         return
     for example in examples:
         screen.rich.print(render.terminal(example), soft_wrap=True)
@@ -89,14 +95,13 @@ def main() -> None:
         screen.rich.print(render.bars(chart))
 
 
-def _examples(
-    wanted: InspectConfig, split: Split, settings: FeedSettings, tokenizer: Tokenizer
-) -> list[render.ExampleView]:
-    names = settings.mixture.names
-    if wanted.objective is not None and wanted.objective not in names:
-        raise UserError(f"the mixture has no objective {wanted.objective!r}{nearest(wanted.objective, names)}")
-    only = (wanted.objective,) if wanted.objective else names
-    return render.view_examples(split, settings, tokenizer, count=wanted.count, epoch=wanted.epoch, objectives=only)
+def _objectives(wanted: str | None, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Those to show examples of: the one that is wanted, or all of the mixture."""
+    if wanted is None:
+        return names
+    if wanted not in names:
+        raise UserError(f"the mixture has no objective {wanted!r}{nearest(wanted, names)}")
+    return (wanted,)
 
 
 if __name__ == "__main__":

@@ -1,22 +1,15 @@
-"""Prepare a token store from raw text: read, clean, tokenise, segment, pack, draw the first blanks. Continues where it
-stopped.
+"""Prepare a token store from raw text: read, clean, tokenise, segment, pack, draw the first blanks.
 
 python workflows/prepare.py --config workflows/recipes/wiki_mini.yaml --data.sources='[{reader: text, url: /texts}]'
 python workflows/prepare.py --config ... --plan
 python workflows/prepare.py --config ... --verify
+
+The same command continues a preparation where it stopped.
 """
 
-from infra import config
-from infra.cluster import connect
 from infra.console import Console
 from infra.errors import run_main
-from pipelines.prepare import find_store, preparation_of
-from pipelines.stages import Runner
-from pipelines.store.verify import verify
-from workflows.runs.plan import show_plan
-from workflows.runs.preparation import prepared, show_store, track
-from workflows.runs.progress import Stages, preparation
-from workflows.settings.places import settle_paths
+from workflows.settings.command_line import read_recipe
 from workflows.settings.recipe import Recipe, run_name
 
 _COMMON = (
@@ -32,7 +25,7 @@ _COMMON = (
 
 
 def main() -> None:
-    recipe, flags, recipe_name = config.parse(
+    recipe, flags, recipe_name = read_recipe(
         Recipe,
         description="Prepare the token store of a recipe with Ray Data.",
         flags={
@@ -41,27 +34,35 @@ def main() -> None:
         },
         common=_COMMON,
     )
-    settle_paths(recipe, in_job=connect.inside_job())
+    # torch and pyarrow take 3 s of CPU time to load: here, when the settings are read.
+    from infra.cluster import connect
+    from pipelines.prepare import find_store, preparation_of
+    from pipelines.stages import Runner
+    from pipelines.store.verify import verify
+    from workflows.runs.plan import show_plan
+    from workflows.runs.preparation import prepare_store, show_store, track
+    from workflows.runs.progress import preparation
+
     screen = Console(recipe.console)
     if flags["plan"]:
-        show_plan(recipe, run_name(recipe, recipe_name or "pretrain"), screen)
+        show_plan(recipe, run_name(recipe, recipe_name), screen)
         return
     work = preparation_of(recipe.data, recipe.blanks)
     find_store(work)  # what is wrong with sources is said before Ray starts
     ray = connect.connect(recipe.cluster, say=screen.line)
-    stages: Stages = {}
     try:
-        opened = prepared(work, stages, screen)
+        prepared = prepare_store(recipe, work, screen)
         if flags["verify"]:
-            verify(opened, Runner(preparation(screen)))
+            verify(prepared.store, Runner(preparation(screen)))
     finally:
         connect.shutdown(ray)
-    if stages:
-        track(opened, stages, recipe)
+    if prepared.stages:
+        track(prepared)
     else:
         screen.line("the store was there already: nothing to prepare")
-    show_store(opened, stages, recipe, screen)
-    screen.next_steps([("train", f"python workflows/pretrain.py --config <recipe> --data.store {opened.url}")])
+    show_store(prepared, screen)
+    url = prepared.store.url
+    screen.next_steps([("train", f"python workflows/pretrain.py --config <recipe> --data.store {url}")])
 
 
 if __name__ == "__main__":

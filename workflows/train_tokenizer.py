@@ -5,16 +5,9 @@
 `pretrain.py` and `prepare.py` do the same by themselves where `data.tokenizer.url` is not given.
 """
 
-from infra import config, storage
-from infra.cluster import connect
 from infra.console import Console
 from infra.errors import UserError, run_main
-from pipelines.corpus.sources import list_sources
-from pipelines.names import trained_url
-from pipelines.prepare import prepare_text, prepare_tokenizer
-from pipelines.stages import Runner
-from workflows.runs.progress import preparation
-from workflows.settings.places import settle_paths
+from workflows.settings.command_line import read_recipe
 from workflows.settings.recipe import Recipe
 
 _COMMON = (
@@ -27,17 +20,26 @@ _COMMON = (
 
 
 def main() -> None:
-    recipe = config.parse(Recipe, description="Train a tokenizer on the sources of a recipe.", common=_COMMON).config
-    settle_paths(recipe, in_job=connect.inside_job())
+    recipe = read_recipe(Recipe, description="Train a tokenizer on the sources of a recipe.", common=_COMMON).config
     if not recipe.data.sources:
         raise UserError(
-            "there is no text to train on: data.sources is empty", try_="--data.sources='[{reader: text, url: ...}]'"
+            "data.sources is empty: a tokenizer needs text to train on",
+            try_="--data.sources='[{reader: text, url: ...}]'",
         )
     if recipe.data.tokenizer.url:
         raise UserError(
             f"this recipe takes its tokenizer from {recipe.data.tokenizer.url}",
             try_="--data.tokenizer.url=null to train one",
         )
+    # pyarrow and the tokenizers take a second of CPU time to load: here, when the settings are known to be good.
+    from infra import storage
+    from infra.cluster import connect
+    from pipelines.corpus.sources import list_sources
+    from pipelines.names import trained_url
+    from pipelines.prepare import prepare_text, prepare_tokenizer
+    from pipelines.stages import Runner
+    from workflows.runs.progress import preparation
+
     screen = Console(recipe.console)
     ray = connect.connect(recipe.cluster, say=screen.line)
     try:

@@ -15,7 +15,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
+
+from annotated_types import Ge, Gt, Lt
 
 from infra.errors import InfrastructureError, Interrupted, UserError, root_cause
 
@@ -35,16 +37,16 @@ class WorkersConfig:
     """Give each worker one GPU."""
     resources_per_worker: dict[str, float] | None = None
     """For example {CPU: 4}; fractions are allowed. Default: 1 CPU, or with use_gpu 1 GPU and no CPU."""
-    max_failures: int = 3
+    max_failures: Annotated[int, Ge(-1)] = 3
     """Restarts of the worker group, from the last checkpoint, before the run fails; -1: no limit. (Nodes that announce
     that they leave do not count.)
     """
-    hang_s: float = 900.0
+    hang_s: Annotated[float, Ge(0), Lt(math.inf)] = 900.0
     """Seconds without a finished micro-batch after which a worker counts as hung and is restarted. Reading a checkpoint
     at the start and compiling the first step must take less. 0: restart processes that do not answer Ray for 10
     minutes, and no others.
     """
-    resize_every_s: float = 60.0
+    resize_every_s: Annotated[float, Gt(0), Lt(math.inf)] = 60.0
     """Seconds between checks whether there is room for more workers, if num_workers is [min, max]."""
 
     def __post_init__(self) -> None:

@@ -82,11 +82,11 @@ def test_a_run_that_has_logged_nothing_yet(run, two):
 
 
 def test_the_page_begins_with_what_a_run_is_judged_by():
-    def told(*names: str) -> comparison.Told:
-        return comparison.Told("", "", {}, {name: {1: 0.0, 2: 0.0} for name in names}, {})
+    def run(*names: str) -> comparison.RunFigures:
+        return comparison.RunFigures("", "", {}, {name: {1: 0.0, 2: 0.0} for name in names}, {})
 
-    one = told("data/fingerprint_low", "data/epoch", "perf/tokens_per_second", "perf/data_wait", "train/loss")
-    two = told("val/loss/token", "val/bits_per_byte", "train/grad_norm")
+    one = run("data/fingerprint_low", "data/epoch", "perf/tokens_per_second", "perf/data_wait", "train/loss")
+    two = run("val/loss/token", "val/bits_per_byte", "train/grad_norm")
     two.curves["train/lr"] = {1: 0.0}
     assert comparison.curve_names(one, two) == [
         *("train/loss", "val/bits_per_byte", "perf/tokens_per_second"),
@@ -112,7 +112,12 @@ def test_data(one, two, told):
 
 @pytest.mark.parametrize(
     ("words", "code", "told"),
-    [([], 2, "0 were named"), (["runs/c"], 2, "1 were named"), (["runs/c", "runs/none"], 3, "runs/none is no run")],
+    [
+        ([], 2, "expected two runs to compare, got 0"),
+        (["runs/c"], 2, "expected two runs to compare, got 1"),
+        (["runs/c", "runs/none"], 3, "runs/none is not a run"),
+        (["runs/c", "--runs+=runs/none"], 3, "runs/none is not a run"),
+    ],
 )
 def test_mistakes(run, two, tmp_path, monkeypatch, words, code, told):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")

@@ -15,8 +15,8 @@ from pipelines.corpus.sources import Source, list_sources
 from pipelines.prepare import Preparation, preparation_of
 from pipelines.store.format import TokenStore
 from workflows import generate, prepare, pretrain, train_tokenizer
+from workflows.runs.shared_places import check_shared, check_shared_data
 from workflows.settings.models import find_model
-from workflows.settings.places import check_shared, check_shared_data
 from workflows.settings.recipe import Recipe
 
 pytestmark = pytest.mark.integration
@@ -201,7 +201,7 @@ def test_sources_that_another_node_does_not_see(texts, tmp_path, two_nodes, urls
         check_shared_data(preparation)
     assert refused.value.message.startswith(f"data.sources[0].url={texts}{urls} ")
     assert refused.value.why == f"1 other node(s) do not see {texts}/a.jsonl: 10.0.0.2"
-    assert "a folder that all nodes have at the same path" in str(refused.value.try_)
+    assert "a folder that lies at the same path on all nodes" in str(refused.value.try_)
     assert refused.value.exit_code == 2
 
 
@@ -212,7 +212,7 @@ def test_sources_that_every_node_has_or_none_reads_are_no_matter(texts, tmp_path
     check_shared_data(preparation_for(tmp_path, Source("jsonl", str(texts)), store="/a/finished/store"))
     made = preparation_for(tmp_path, Source("jsonl", str(texts)))
     with monkeypatch.context() as patch:
-        patch.setattr("workflows.settings.places.find_store", lambda preparation: "/a/finished/store")
+        patch.setattr("workflows.runs.shared_places.find_store", lambda preparation: "/a/finished/store")
         check_shared_data(made)
     monkeypatch.setattr(capacity, "several_nodes", lambda share, use_gpu: False)
     check_shared_data(made)
@@ -223,7 +223,7 @@ def test_a_preparation_writes_where_every_node_sees_it(texts, tmp_path, two_node
     two_nodes(tmp_path / "data")
     with pytest.raises(UserError, match=r"data\.root=.*data is a place of this machine only") as refused:
         check_shared_data(preparation)
-    assert refused.value.try_ == "a folder that all nodes share, or a URL: --data.root=s3://..."
+    assert refused.value.try_ == "use a folder that all nodes share, or a URL: --data.root=s3://..."
 
 
 @pytest.mark.ray

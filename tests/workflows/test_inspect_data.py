@@ -62,3 +62,21 @@ def test_mistakes(run):
     code, _, error = run("--data.store=/nowhere")
     assert code == 3
     assert "not a finished token store" in error
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (["--run=runs/a", "--step=3"], "--run <run> --step K, or --document ID"),
+        (["--run", "runs/a"], "--run <run> --step K, or --document ID"),
+        (["--step=3"], "--run <run> --step K"),
+        (["--document=0"], "--run <run> --document ID"),
+    ],
+)
+def test_what_a_run_was_shown_is_refused_with_the_command_that_shows_it(run, words, command):
+    code, _, error = run(*words)
+    assert (code, f"try: python workflows/inspect_run.py {command}\n" in error) == (2, True), error
+
+
+def test_the_name_of_a_run_is_a_setting_of_its_recipe(run):
+    assert run("--run.name=a")[0] == 0

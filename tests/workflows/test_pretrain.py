@@ -14,14 +14,9 @@ from infra.checkpoint import CheckpointWriter
 from infra.console import human_bytes
 from infra.errors import run_main
 from workflows import prepare, pretrain
-from workflows.runs import run as runs
-from workflows.settings.budget import Budget
+from workflows.runs.launch import is_over
+from workflows.runs.run import Run
 from workflows.settings.recipe import Recipe
-
-BUDGET = Budget(
-    steps=10, micro_rows=1, micro_batches=1, row_tokens=10.0, epoch_steps=5.0, expansion=1.1, parameters=1,
-    flops_per_token=1.0,
-)  # fmt: skip
 
 
 def reached(folder: Path, step: int, without: int) -> checkpoint.Checkpoint:
@@ -35,12 +30,10 @@ def reached(folder: Path, step: int, without: int) -> checkpoint.Checkpoint:
 
 
 def test_a_run_is_over_at_its_last_step_or_by_the_patience_that_it_has_now(tmp_path):
-    recipe = Recipe()
-    assert pretrain._is_over(reached(tmp_path / "a", 10, 0), BUDGET, recipe)
+    assert is_over(reached(tmp_path / "a", 10, 0), 10, None)
     found = reached(tmp_path / "b", 9, 7)
-    for patience, is_over in ((None, False), (8, False), (7, True), (5, True)):
-        recipe.train.patience = patience
-        assert pretrain._is_over(found, BUDGET, recipe) == is_over
+    for patience, expected in ((None, False), (8, False), (7, True), (5, True)):
+        assert is_over(found, 10, patience) == expected
 
 
 def settings(tmp_path: Path, *more: str) -> list[str]:
@@ -137,15 +130,14 @@ def test_a_plan_that_no_machine_could_run_is_refused(plan, tmp_path, more, told)
 def test_a_plan_looks_at_the_run_that_is_there(plan, tmp_path, monkeypatch):
     mine = settings(tmp_path, "--run.name=mine")
     recipe = config.parse(Recipe, description="", argv=mine).config
-    run = runs.Run.of(recipe, "mine")
+    run = Run.of(recipe, "mine")
     run.write()
     lines = []
     monkeypatch.setattr("infra.console.Console.line", lambda screen, text: lines.append(text))
     assert plan(*mine)[0] == 0
     reached(tmp_path / "runs" / "mine" / "checkpoints", 1, 0)
     assert plan(*mine)[0] == 0
-    run.record["finished"] = True
-    run.write()
+    run.knowing(finished=True).write()
     assert plan(*mine)[0] == 0
     assert lines == ["the run mine has come to step 1, and goes on from there", "the run mine is finished"]
     code, _, error = plan(*mine, "--optim.lr=0.5")

@@ -157,7 +157,7 @@ def test_a_machine_that_is_gone_for_good_ends_the_run_with_words(nodes, tmp_path
     assert driver.reach(8), trial.output()
     say("leave")
     assert driver.wait() == 5, trial.output()
-    assert "for 15 s there has been no room for 2 of them" in trial.output()
+    assert "no free resources for 2 workers after waiting 15 s" in trial.output()
     reached = checkpoint.latest(str(trial.folder / "checkpoints"))
     assert reached is not None
     assert reached.step >= 5

@@ -1,13 +1,18 @@
-"""The page of `compare.py`: one self-contained HTML file with a chart per metric; no script, nothing to fetch."""
+"""How two runs differ: their settings, the data that they saw, their curves; and the page that shows it.
+
+The page is one self-contained HTML file with a chart per metric: no script, nothing to fetch.
+"""
 
 import html as _html
 import io
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from infra import config, storage
 from workflows.runs.history import fingerprints, read_log
+from workflows.runs.record import read_record
 from workflows.runs.run import find_run
 from workflows.settings.recipe import Recipe
 
@@ -26,13 +31,81 @@ svg{width:100%;height:auto;display:block}
 """
 
 
+HEADLINES = ("train/loss", "val/loss", "val/bits_per_byte", "perf/tokens_per_second")
+"""What the metrics begin with that a run is judged by first."""
+
+
+@dataclass(frozen=True)
+class RunFigures:
+    """What a run's folder says of it."""
+
+    url: str
+    name: str
+    settings: dict[str, str]
+    """By dotted key."""
+    curves: dict[str, dict[int, float]]
+    """Metric -> {step: value}."""
+    fingerprints: dict[int, int]
+    """Step -> fingerprint of its batch."""
+
+
+def read_run(run: str) -> RunFigures:
+    """The figures of a run: its folder, URL, name or MLflow id. Raises DataError when there is none."""
+    url = find_run(run)
+    recipe = config.from_yaml(Recipe, storage.read_bytes(storage.join(url, "config.yaml")).decode())
+    points = read_log(url)
+    curves: dict[str, dict[int, float]] = {}
+    for point in points:
+        for name, value in point.values.items():
+            curves.setdefault(name, {})[point.step] = value
+    settings = config.flatten(recipe) | {"store digest": (read_record(url).store_digest or "")[:16]}
+    return RunFigures(url, storage.base_name(url), settings, curves, fingerprints(points))
+
+
+def differences(one: dict[str, str], two: dict[str, str]) -> list[tuple[str, str, str]]:
+    """(setting, its value in one, in two) where they are not the same; "-" where a run has no such setting."""
+    keys = sorted({*one, *two}, key=lambda key: (key not in one, key))
+    rows = [(key, one.get(key, "-"), two.get(key, "-")) for key in keys]
+    return [row for row in rows if row[1] != row[2]]
+
+
+def same_data(one: dict[int, int], two: dict[int, int]) -> str:
+    """How long two runs saw the same batches, by the fingerprints that both logged."""
+    common = sorted({*one} & {*two})
+    if not common:
+        return "not comparable: no step was logged by both"
+    other = next((step for step in common if one[step] != two[step]), None)
+    if other is None:
+        return f"the same batches at all {len(common)} steps that both logged, up to step {common[-1]:,}"
+    before = [step for step in common if step < other]
+    if not before:
+        return f"other batches from step {other:,} on, the first that both logged"
+    return f"the same batches up to step {before[-1]:,}, others at step {other:,}, the next that both logged"
+
+
+def last_values(one: dict[str, Any], two: dict[str, Any]) -> list[tuple[str, Any, Any, Any, Any]]:
+    """(metric, last step of one, value, last step of two, value) of each metric that both have."""
+    ends = [(name, max(one[name]), max(two[name])) for name in sorted({*one} & {*two})]
+    return [(name, a, f"{one[name][a]:.5g}", b, f"{two[name][b]:.5g}") for name, a, b in ends]
+
+
+def curve_names(*runs: RunFigures) -> list[str]:
+    """Metrics with a curve: those that a run is judged by first, then training, validation and speed."""
+    order = {"train": 0, "val": 1, "perf": 2}
+    names = {name for run in runs for name, points in run.curves.items() if len(points) > 1}
+    return sorted(
+        names - {"data/fingerprint_high", "data/fingerprint_low"},
+        key=lambda name: (name not in HEADLINES, order.get(name.split("/")[0], 3), name),
+    )
+
+
 def page(
     names: tuple[str, str],
     data: str,
     changed: Sequence[tuple[str, str, str]],
     curves: Mapping[str, tuple[Curve, Curve]],
 ) -> str:
-    """names: of the two runs; data: what is to be said of their batches; changed: (setting, in one, in two); curves:
+    """The page. names: the two runs'; data: what to say of their batches; changed: (setting, in one, in two); curves:
     metric -> {step: value} of one and of two.
     """
     one, two = (_html.escape(name) for name in names)
@@ -66,69 +139,3 @@ def _chart(metric: str, runs: Sequence[Curve]) -> str:
     figure.savefig(sink, format="svg", metadata={"Date": None})
     text = sink.getvalue()
     return text[text.index("<svg") :]
-
-
-_SHOWN = ("train/loss", "val/loss", "val/bits_per_byte", "perf/tokens_per_second")
-
-
-class Told(NamedTuple):
-    """What a run says of itself: its folder and name, settings by dotted key, metric -> {step: value}, step ->
-    fingerprint of its batch.
-    """
-
-    url: str
-    name: str
-    settings: dict[str, str]
-    curves: dict[str, dict[int, float]]
-    fingerprints: dict[int, int]
-
-
-def read_run(run: str) -> Told:
-    """The run of a folder, URL, name or MLflow id. Raises DataError when there is none."""
-    url = find_run(run)
-    recipe = config.from_yaml(Recipe, storage.read_bytes(storage.join(url, "config.yaml")).decode())
-    record = storage.read_json(storage.join(url, "run.json"))
-    curves: dict[str, dict[int, float]] = {}
-    points = read_log(url)
-    for point in points:
-        for name, value in point.values.items():
-            curves.setdefault(name, {})[point.step] = value
-    settings = config.flatten(recipe) | {"store digest": str(record.get("store_digest", ""))[:16]}
-    return Told(url, storage.base_name(url), settings, curves, fingerprints(points))
-
-
-def differences(one: dict[str, str], two: dict[str, str]) -> list[tuple[str, str, str]]:
-    """(setting, its value in one, in two) where they are not the same; "-" where a run has no such setting."""
-    keys = sorted({*one, *two}, key=lambda key: (key not in one, key))
-    rows = [(key, one.get(key, "-"), two.get(key, "-")) for key in keys]
-    return [row for row in rows if row[1] != row[2]]
-
-
-def same_data(one: dict[int, int], two: dict[int, int]) -> str:
-    """How long two runs saw the same batches, by the fingerprints that both logged."""
-    common = sorted({*one} & {*two})
-    if not common:
-        return "not comparable: no step was logged by both"
-    other = next((step for step in common if one[step] != two[step]), None)
-    if other is None:
-        return f"the same batches at all {len(common)} steps that both logged, up to step {common[-1]:,}"
-    before = [step for step in common if step < other]
-    if not before:
-        return f"other batches from step {other:,} on, the first that both logged"
-    return f"the same batches up to step {before[-1]:,}, others at step {other:,}, the next that both logged"
-
-
-def last_values(one: dict[str, Any], two: dict[str, Any]) -> list[tuple[str, Any, Any, Any, Any]]:
-    """(metric, last step of one, value, last step of two, value) of each metric that both have."""
-    ends = [(name, max(one[name]), max(two[name])) for name in sorted({*one} & {*two})]
-    return [(name, a, f"{one[name][a]:.5g}", b, f"{two[name][b]:.5g}") for name, a, b in ends]
-
-
-def curve_names(*runs: Told) -> list[str]:
-    """Metrics with a curve: those that a run is judged by first, then training, validation and speed."""
-    order = {"train": 0, "val": 1, "perf": 2}
-    names = {name for run in runs for name, points in run.curves.items() if len(points) > 1}
-    return sorted(
-        names - {"data/fingerprint_high", "data/fingerprint_low"},
-        key=lambda name: (name not in _SHOWN, order.get(name.split("/")[0], 3), name),
-    )

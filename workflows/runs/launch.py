@@ -1,74 +1,239 @@
-"""How long workers have been waited for, and when that is given up: Ray Train waits for ever, and says nothing."""
+"""Start the workers of a run, wait for room for them, show what they post, and stop them."""
 
+import contextlib
+import os
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from glm_model.config import GLMConfig, num_parameters
+from infra import checkpoint, storage
+from infra.cluster import capacity, connect
+from infra.cluster.link import Link
+from infra.cluster.train_workers import run_workers
+from infra.console import Console
 from infra.errors import InfrastructureError, Interrupted
+from infra.tracking import RunHandle
+from pipelines.feed.stored_blanks import blanks_key
+from workflows.runs.progress import training
 from workflows.runs.report import workers_text
+from workflows.runs.run import Run
+from workflows.runs.setup import Setup
+from workflows.runs.shared_places import check_shared
+from workflows.settings.budget import BYTES_PER_PARAMETER
 from workflows.settings.recipe import Recipe
+from workflows.training.health import Patience
+from workflows.training.job import Job
+from workflows.training.loop import train_worker
+from workflows.training.pretraining import Pretraining
 
-_TOLD_AFTER_S = 90.0  # on a busy machine processes take most of a minute to start
+Posts = list[dict[str, Any]]
+_WARN_AFTER_S = 90.0  # on a busy machine processes take most of a minute to start
 
 
-def room_for(recipe: Recipe, say: Callable[[str], None]) -> "Room":
-    """Of a recipe's workers, waited for from now on."""
+# -- room for workers --------------------------------------------------------------------------------------------------
+
+
+def check_room(recipe: Recipe, shape: GLMConfig, screen: Console) -> None:
+    """Refuse what the Ray that is named here, or else this machine, could not hold. Starts no Ray.
+
+    Raises InfrastructureError.
+    """
     train = recipe.train
-    return Room(
-        workers_text(recipe),
-        wait_s=recipe.cluster.wait_s,
-        say=say,
-        fewer=f"--train.num_workers='[1, {train.max_workers}]'",
-    )
+    workers = (train.min_workers, train.resources_per_worker, train.use_gpu)
+    if connect.inside_job() or os.environ.get("RAY_ADDRESS", "local") not in ("", "local"):
+        connect.connect(recipe.cluster, say=screen.line)
+        capacity.check_capacity(*workers)
+        check_memory(recipe, shape)
+        return
+    cores = os.cpu_count() or 1
+    cpus = recipe.cluster.local_cpus or max(train.max_workers + 1, cores)  # as `ray_for_workers` has them started
+    capacity.check_machine(*workers, cpus=cpus, bytes_per_worker=BYTES_PER_PARAMETER * num_parameters(shape))
+    if train.max_workers > cores:
+        screen.warn(f"{train.max_workers} workers would share {cores} cores of this machine, and its memory")
 
 
-class Room:
-    """Whether a group of workers has its place: they post `placed` as they begin, and `failed` is posted when they end.
+def check_memory(recipe: Recipe, shape: GLMConfig) -> None:
+    """Raises InfrastructureError where the connected Ray has less memory than the workers' models need."""
+    if not recipe.train.use_gpu:
+        capacity.check_memory(recipe.train.min_workers, BYTES_PER_PARAMETER * num_parameters(shape))
 
-    workers: how many are asked for, in words; fewer: settings that ask for fewer. clock: seconds.
+
+@contextlib.contextmanager
+def ray_for_workers(recipe: Recipe, screen: Console) -> Iterator[None]:
+    """A Ray that has room for the recipe's workers, and shares with them what they need."""
+    train, cores = recipe.train, os.cpu_count() or 1
+    ray = connect.connect(recipe.cluster, min_cpus=train.max_workers + 1, say=screen.line)
+    try:
+        if ray.started_here and train.max_workers > cores:
+            screen.warn(f"{train.max_workers} workers share {cores} cores of this machine, and its memory")
+        workers = (train.min_workers, train.resources_per_worker, train.use_gpu)
+        capacity.wait_for_capacity(*workers, wait_s=recipe.cluster.wait_s, say=screen.line)
+        if capacity.several_nodes(*workers[1:]):
+            check_shared(recipe)
+        yield
+    finally:
+        connect.shutdown(ray)
+
+
+class WorkerWait:
+    """How long a group of workers has been waited for, and when that is given up: Ray Train waits for ever, and says
+    nothing. Workers post `placed` as they begin, and `failed` is posted when they end.
+
+    clock: seconds.
     """
 
-    def __init__(
-        self,
-        workers: str,
-        *,
-        wait_s: float,
-        say: Callable[[str], None],
-        fewer: str,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._workers, self._wait_s, self._say, self._fewer, self._clock = workers, wait_s, say, fewer, clock
+    def __init__(self, recipe: Recipe, say: Callable[[str], None], *, clock: Callable[[], float] = time.monotonic):
+        self._recipe, self._say, self._clock = recipe, say, clock
         self._since: float | None = clock()
-        self._failed = self._told = False
+        self._has_failed = self._has_warned = False
 
-    def see(self, posts: list[dict[str, Any]]) -> None:
+    def see(self, posts: Posts) -> None:
         for post in posts:
             if "placed" in post:
-                self._since, self._told = None, False
+                self._since, self._has_warned = None, False
             elif "failed" in post:
-                self._since, self._failed = self._since or self._clock(), True
+                self._since, self._has_failed = self._since or self._clock(), True
 
     def check(self, *, is_stopped: bool) -> None:
-        """While a group is waited for nobody hears a stop: Interrupted. InfrastructureError after the longest wait."""
+        """Raises Interrupted when a stop is asked for while a group is waited for, as nobody hears it then, and
+        InfrastructureError after the longest wait.
+        """
         if self._since is None:
             return
         if is_stopped:
-            raise Interrupted(
-                "stopped between a failure and the next beginning" if self._failed else "stopped before workers began",
-                try_="the same command continues from the last checkpoint",
-            )
-        waited_s = self._clock() - self._since
-        if waited_s > self._wait_s:
+            when = "between a failure and the next beginning" if self._has_failed else "before workers began"
+            raise Interrupted(f"stopped {when}", try_="run the same command: it continues from the last checkpoint")
+        waited_s, wait_s = self._clock() - self._since, self._recipe.cluster.wait_s
+        if waited_s > wait_s:
+            before = " (workers had failed before)" if self._has_failed else ""
             raise InfrastructureError(
-                f"{'workers failed, and ' if self._failed else ''}for {self._wait_s:g} s there has been no room for "
-                f"{self._workers} of them",
-                why="a machine is gone, or others use it",
-                try_=f"with room for them the same command continues from the last checkpoint; {self._fewer} goes on "
-                "with fewer",
+                f"no free resources for {workers_text(self._recipe)} workers after waiting {wait_s:g} s{before}",
+                why="a node is gone or busy",
+                try_="run the same command once there is room: it continues from the last checkpoint; or go on with "
+                f"fewer: --train.num_workers='[1, {self._recipe.train.max_workers}]'",
             )
-        if waited_s > _TOLD_AFTER_S and not self._told:
-            self._told = True
+        if waited_s > _WARN_AFTER_S and not self._has_warned:
+            self._has_warned = True
             self._say(
-                f"no worker has begun for {waited_s:.0f} s: perhaps others use the cluster; waiting up to "
-                f"{self._wait_s:g} s"
+                f"no worker has begun for {waited_s:.0f} s: perhaps others use the cluster; waiting up to {wait_s:g} s"
             )
+
+
+# -- workers -----------------------------------------------------------------------------------------------------------
+
+
+def launch(
+    setup: Setup, run: Run, handle: RunHandle, *, on_posts: Callable[[Posts], None] = lambda posts: None
+) -> None:
+    """Run the train workers from the last checkpoint, or the start, to the last step. Needs a connected Ray.
+
+    on_posts: also gets what the workers post. Raises Interrupted when they were stopped early, and what they raise.
+    """
+    screen, budget = setup.screen, setup.budget
+    name = run.attempt_name()
+    before = checkpoint.latest(run.checkpoints_url)
+
+    def warn_of_stop(reason: str) -> None:
+        screen.line(f"{reason}: stopping after this step and writing a checkpoint (Ctrl-C again: at once, without one)")
+
+    with training(screen, budget, start=before.step if before else 0) as view:
+
+        def show(posts: Posts) -> None:
+            view.show(posts)
+            on_posts(posts)
+
+        run_group(
+            train_worker,
+            job_of(setup, run, handle, link=f"glm-{run.name}-{name}"),
+            WorkerWait(setup.recipe, screen.line),
+            name=name,
+            storage_path=storage.join(run.url, "ray"),
+            on_posts=show,
+            on_stop=warn_of_stop,
+        )
+    reached = checkpoint.latest(run.checkpoints_url)
+    if reached is None or not is_over(reached, budget.steps, setup.recipe.train.patience):
+        raise Interrupted(
+            f"stopped at step {reached.step:,} of {budget.steps:,}; checkpoint written"
+            if reached
+            else "stopped before the first checkpoint",
+            try_="run the same command: it continues from there",
+        )
+    if reached.step < budget.steps:
+        waited = setup.recipe.train.patience
+        screen.line(f"ended at step {reached.step:,} of {budget.steps:,}: no better for {waited} validations")
+
+
+def is_over(reached: checkpoint.Checkpoint, steps: int, patience: int | None) -> bool:
+    """Whether a run that has come to this checkpoint is at its end: its last step, or that of its patience."""
+    return reached.step >= steps or Patience.of(checkpoint.read_state(reached.url), patience).is_over
+
+
+def job_of(setup: Setup, run: Run, handle: RunHandle, *, link: str | None) -> Job:
+    """All that a worker of this run needs. link: as `Job` has it."""
+    recipe, store, feed, steps = setup.recipe, setup.store, setup.feed, setup.budget.steps
+    key = blanks_key(feed.mixture, seed=feed.seed, width=feed.width)
+    return Job(
+        Pretraining(recipe, setup.budget, setup.shape, store.url, key, run.url),
+        steps,
+        run.checkpoints_url,
+        run.url,
+        train=recipe.train,
+        optim=recipe.optim,
+        tracking=handle,
+        link=link,
+        record={
+            "identity": run.record.identity,
+            "store_digest": store.digest,
+            "mlflow_run_id": handle.run_id,
+        },
+    )
+
+
+def run_group(
+    function: Callable[[Job], None],
+    job: Job,
+    wait: WorkerWait,
+    *,
+    name: str,
+    storage_path: str,
+    on_posts: Callable[[Posts], None],
+    on_stop: Callable[[str], None] = lambda reason: None,
+) -> bool:
+    """Run function(job) on a group of workers until all have returned. Returns whether they were asked to stop.
+
+    job: its link is made here; wait: gives up where workers find no room; name, storage_path: of the group, for Ray
+    Train; on_posts: gets what workers post, in order; on_stop: gets the signal that stops them. Raises what they raise.
+    """
+    assert job.link is not None, "workers under Ray Train have a driver"
+    link, stopped = Link.create(job.link), threading.Event()
+
+    def poll() -> None:
+        posts = link.poll()
+        wait.see(posts)
+        on_posts(posts)
+        wait.check(is_stopped=stopped.is_set())
+
+    def stop(reason: str) -> None:
+        stopped.set()
+        on_stop(reason)
+        link.request_stop(reason)
+
+    try:
+        run_workers(
+            function,
+            job,
+            job.train,
+            name=name,
+            storage_path=storage_path,
+            poll=poll,
+            stop=stop,
+            on_failure=lambda text: link.post({"failed": text}),
+        )
+    finally:
+        on_posts(link.poll())
+        if failure := link.failure():
+            raise failure
+    return stopped.is_set()

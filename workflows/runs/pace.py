@@ -6,41 +6,33 @@ For runs whose length is given in hours, and for `--plan --calibrate`. Takes som
 import resource
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
 
 import torch
 
-from glm_model.config import GLMConfig
 from infra import storage
-from infra.cluster.link import Link
-from infra.cluster.train_workers import run_workers
 from infra.errors import Interrupted
-from infra.tracking.mlflow_runs import NOT_TRACKED
-from pipelines.store.format import TokenStore
-from pipelines.token_classes import TokenClasses
-from workflows.runs import run as runs
-from workflows.runs.launch import room_for
-from workflows.settings.budget import make_budget
-from workflows.settings.recipe import Recipe
+from infra.tracking import NOT_TRACKED
+from workflows.runs.launch import Posts, WorkerWait, job_of, run_group
+from workflows.runs.run import Run
+from workflows.runs.setup import Setup
+from workflows.settings.budget import MANY_STEPS
 from workflows.training.job import Job
 from workflows.training.loop import run_worker
 from workflows.training.worker import Worker
 
-MANY_STEPS = 10**9  # of the budget that is calibrated with: its end must not be in sight
 _WARM_UP, _LEAST, _MOST = 2, 3, 50  # steps
 _ENOUGH_S = 20.0
 
 
-class Pace(NamedTuple):
-    """Seconds of a step and of a validation (medians), and the most bytes that rank 0 held: of the GPU's memory, or of
-    the machine's.
-    """
+@dataclass(frozen=True)
+class Pace:
+    """Medians of a few steps and validations."""
 
     step_s: float
     validation_s: float
     memory_bytes: float
+    """The most that rank 0 took: of the GPU's memory, or of the machine's."""
 
     def steps_in(self, hours: float, eval_every: int) -> int:
         """Optimizer steps in that time, with a validation at both ends and every `eval_every` steps."""
@@ -48,61 +40,58 @@ class Pace(NamedTuple):
         return max(1, round((hours * 3600 - 2 * self.validation_s) / each_s))
 
 
-def measure_pace(
-    recipe: Recipe,
-    run: runs.Run,
-    opened: TokenStore,
-    shape: GLMConfig,
-    vocabulary: TokenClasses,
-    say: Callable[[str], None],
-) -> Pace:
+def resolve_length(setup: Setup, run: Run) -> Setup:
+    """The setup with the run's number of steps. A new run whose length is given in hours has a few steps timed for it,
+    which needs a connected Ray.
+    """
+    hours, screen = setup.recipe.train.hours, setup.screen
+    if hours is None or run.record.steps is not None:
+        return setup
+    screen.line(f"timing a few steps, to see how many {hours:g} hours are")
+    pace = measure_pace(setup, run)
+    steps = pace.steps_in(hours, setup.recipe.train.eval_every)
+    screen.line(f"{steps:,} steps of {pace.step_s:.3g} s")
+    return setup.with_steps(steps)
+
+
+def measure_pace(setup: Setup, run: Run) -> Pace:
     """Take a few steps of the run on a connected Ray, and leave nothing behind. Raises what the workers raise."""
-    budget = make_budget(recipe, opened, shape, vocabulary, steps=MANY_STEPS)
+    recipe = setup.recipe
     name = f"calibration-{run.name}-{time.time_ns()}"
     scratch = storage.join(recipe.run.storage_path, f".{name}")
-    link = Link.create(name)
-    job = runs.worker_job(recipe, run, opened, budget, shape, NOT_TRACKED, link=name)
-    found: list[dict[str, Any]] = []
-    asked: list[str] = []
-    room = room_for(recipe, say)
-
-    def poll() -> None:
-        found.extend(posts := link.poll())
-        room.see(posts)
-        room.check(is_stopped=bool(asked))
-
-    def stop(reason: str) -> None:
-        asked.append(reason)
-        link.request_stop(reason)
-
+    job = replace(
+        job_of(setup.with_steps(MANY_STEPS), run, NOT_TRACKED, link=name),
+        run_url=None,
+        checkpoints_url=storage.join(scratch, "checkpoints"),
+        train=replace(recipe.train, max_failures=0),  # begun anew by whoever asked, not while they wait
+    )
+    posts: Posts = []
     try:
-        run_workers(
+        is_stopped = run_group(
             time_steps,
-            replace(job, run_url=None, checkpoints_url=storage.join(scratch, "checkpoints")),
-            replace(recipe.train, max_failures=0),  # begun anew by whoever asked, not while they wait
+            job,
+            WorkerWait(recipe, setup.screen.line),
             name="calibration",
             storage_path=scratch,
-            poll=poll,
-            stop=stop,
+            on_posts=posts.extend,
         )
     finally:
-        found += link.poll()
         storage.remove_tree(scratch)
-        if failure := link.failure():
-            raise failure
-    return _pace_of(found, is_stopped=bool(asked))
+    return posted_pace(posts, is_stopped=is_stopped)
 
 
-def _pace_of(posts: list[dict[str, Any]], *, is_stopped: bool) -> Pace:
-    """What rank 0 posted. A stop counts too where the workers, validating, heard nothing of it."""
+def posted_pace(posts: Posts, *, is_stopped: bool) -> Pace:
+    """What rank 0 posted. A stop counts too where the workers, validating, heard nothing of it: Interrupted."""
     paces = [post["pace"] for post in posts if "pace" in post]
     if is_stopped or not paces:
-        raise Interrupted("stopped while a few steps were timed", try_="the same command begins with that again")
-    return Pace(*paces[-1])
+        raise Interrupted(
+            "stopped while a few steps were timed", try_="run the same command: it begins with timing them again"
+        )
+    return paces[-1]
 
 
 def time_steps(job: Job) -> None:
-    """What each worker does: steps until their time is known, one validation; rank 0 posts what came of it."""
+    """What each worker does: steps until their time is known, one validation; rank 0 posts the pace."""
     run_worker(job, _time_steps)
 
 

@@ -3,37 +3,64 @@
 from collections.abc import Callable
 
 from glm_model.config import GLMConfig
-from glm_model.tokenizer import Tokenizer
-from infra import storage
+from infra import checkpoint, storage
 from infra.console import Console, duration, human, human_bytes
+from infra.errors import UserError
 from pipelines.blanks.mixture import resolve
 from pipelines.corpus.sources import InputFile
 from pipelines.estimate import Estimate, estimate
 from pipelines.prepare import find_store, preparation_of
 from pipelines.store.format import TokenStore
 from pipelines.store.tokenizer import load_tokenizer
-from pipelines.token_classes import TokenClasses
-from workflows.runs.pace import MANY_STEPS, Pace
+from workflows.runs.launch import check_memory, check_room, ray_for_workers
+from workflows.runs.pace import Pace, measure_pace
 from workflows.runs.report import workers_text
-from workflows.settings.budget import BYTES_PER_PARAMETER, Budget, epochs_text, has_length, make_budget, planned_budget
+from workflows.runs.run import Run, open_run
+from workflows.runs.setup import Setup, resolve_setup
+from workflows.settings.budget import BYTES_PER_PARAMETER, MANY_STEPS, Budget, epochs_text, has_length, planned_budget
 from workflows.settings.recipe import Recipe
-from workflows.settings.shape import model_config, model_name, planned_config
+from workflows.settings.shape import model_name, planned_config
+from workflows.settings.synthetic import synthetic_rows
 
 # Sustained rates (FLOP/s) that hours are quoted at, with their assumption said beside them.
 _RATES = {"H100/H200 at 45 % MFU": 0.45 * 989e12, "A100 at 45 % MFU": 0.45 * 312e12, "CPU core, fp32": 0.1e12}
 
 
+def plan_run(recipe: Recipe, name: str, screen: Console) -> None:
+    """Print what the run would do and cost, how far it has come, and refuse what this machine, or the Ray that is
+    named, could not hold. Starts no Ray.
+    """
+    run = open_run(recipe, name)  # refused here too where its settings are another run's
+    shape = show_plan(recipe, name, screen)
+    if run.record.finished:
+        screen.line(f"the run {name} is finished")
+    elif not recipe.run.fresh and (last := checkpoint.latest(run.checkpoints_url)):
+        screen.line(f"the run {name} has come to step {last.step:,}, and goes on from there")
+    if shape:
+        check_room(recipe, shape, screen)
+
+
+def calibrate_run(recipe: Recipe, name: str, screen: Console) -> None:
+    """Print the plan of the run with times that are measured, by a few steps on the workers. Needs the token store."""
+    open_run(recipe, name)
+    if find_store(preparation_of(recipe.data, recipe.blanks)) is None:
+        raise UserError("--calibrate needs the token store", try_="python workflows/prepare.py --config <recipe>")
+
+    def pace(setup: Setup) -> Pace:
+        check_memory(recipe, setup.shape)
+        return measure_pace(setup, Run.of(recipe, name))
+
+    with ray_for_workers(recipe, screen):
+        show_plan(recipe, name, screen, pace=pace)
+
+
 def show_plan(
-    recipe: Recipe,
-    name: str,
-    screen: Console,
-    *,
-    pace: Callable[[TokenStore, GLMConfig, TokenClasses], Pace] | None = None,
+    recipe: Recipe, name: str, screen: Console, *, pace: Callable[[Setup], Pace] | None = None
 ) -> GLMConfig | None:
     """Print the plan of a run. Exact where the store exists; from a sample, and saying so, where it does not.
 
-    pace: times a few steps of a model of this shape; None: the hours are those of assumed rates. Returns the model's
-    shape, None for a recipe without the length of a run. Raises UserError for what cannot run wherever it is started.
+    pace: times a few steps; None: the hours are those of assumed rates. Returns the model's shape, None for a recipe
+    without the length of a run. Raises UserError for what cannot run wherever it is started.
     """
     mixture = resolve(recipe.blanks)
     shares = ", ".join(
@@ -44,21 +71,18 @@ def show_plan(
     url = find_store(work)
     if url is None:
         return _show_estimated(recipe, work.inputs.files, name, screen, rows)
-    opened = TokenStore.open(url)
-    rows += _store_rows(opened)
+    store = TokenStore.open(url)
+    rows += _store_rows(store)
     if not has_length(recipe):  # a recipe for prepare.py alone
         screen.header(f"plan · {name}", rows)
         return None
-    tokenizer = Tokenizer.load(url)
-    shape = model_config(recipe, opened, tokenizer)
-    vocabulary, train = TokenClasses.of(tokenizer), recipe.train
-    measured, steps = pace(opened, shape, vocabulary) if pace else None, None
-    if train.hours is not None:
-        steps = measured.steps_in(train.hours, train.eval_every) if measured else MANY_STEPS
-    budget = make_budget(recipe, opened, shape, vocabulary, steps=steps)
-    rows += _run_rows(recipe, budget, epochs_text(budget, opened), measured)
+    setup = resolve_setup(recipe, store, screen)
+    measured = pace(setup) if pace else None
+    if measured and recipe.train.hours is not None:
+        setup = setup.with_steps(measured.steps_in(recipe.train.hours, recipe.train.eval_every))
+    rows += _run_rows(recipe, setup.budget, epochs_text(setup.budget, store), measured)
     screen.header(f"plan · {name}", rows)
-    return shape
+    return setup.shape
 
 
 def _show_estimated(
@@ -73,13 +97,9 @@ def _show_estimated(
             most = recipe.data.tokenizer.train.vocab_size
             rows.append(("vocabulary", f"taken to have the {most:,} entries of data.tokenizer.train.vocab_size"))
         shape = planned_config(recipe, load_tokenizer(url) if url else None)
-        budget = planned_budget(
-            recipe,
-            shape,
-            tokens=guess.tokens,
-            document_tokens=guess.tokens / max(guess.documents * guess.kept_share, 1),
-            steps=None if recipe.train.hours is None else MANY_STEPS,
-        )
+        synthetic = synthetic_rows(recipe, guess.tokens / max(guess.documents * guess.kept_share, 1))
+        steps = None if recipe.train.hours is None else MANY_STEPS
+        budget = planned_budget(recipe, shape, synthetic, tokens=guess.tokens, steps=steps)
         epochs = f"{budget.epochs:.2f} epochs of {human(budget.epoch_steps * budget.step_tokens)} tokens"
         rows += _run_rows(recipe, budget, epochs, None, about="about ")
     next_ = ("next", "python workflows/prepare.py with the same settings; then --plan is exact")
@@ -106,13 +126,13 @@ def _estimated_rows(guess: Estimate) -> list[tuple[str, str]]:
     ]
 
 
-def _store_rows(opened: TokenStore) -> list[tuple[str, str]]:
+def _store_rows(store: TokenStore) -> list[tuple[str, str]]:
     return [
-        ("store", f"{opened.url}"),
+        ("store", store.url),
         (
             "tokens",
-            f"{opened.train.tokens:,} in {opened.train.rows:,} rows, {opened.train.expected_fill:.1%} full once laid "
-            f"out; {opened.validation.tokens:,} held out",
+            f"{store.train.tokens:,} in {store.train.rows:,} rows, {store.train.expected_fill:.1%} full once laid "
+            f"out; {store.validation.tokens:,} held out",
         ),
     ]
 
@@ -136,8 +156,8 @@ def _run_rows(
     when = " once there is a store" if about else ""
     per_token = f"{about}{budget.flops_per_token / 1e6:,.0f} MFLOP per token"
     if recipe.train.hours is not None and pace is None:
-        told = f"what {recipe.train.hours:g} h hold; the run times a few steps first, and --plan --calibrate does"
-        return [*rows, ("budget", told), ("compute", per_token)]
+        hours = f"what {recipe.train.hours:g} h hold; the run times a few steps first, and --plan --calibrate does"
+        return [*rows, ("budget", hours), ("compute", per_token)]
     total = budget.tokens * budget.flops_per_token
     return [
         *rows,

@@ -1,8 +1,8 @@
-"""What a preparation made: shown at its end, and kept as a run in MLflow."""
+"""A store prepared from a script: what was made is shown at the end, and kept as a run in MLflow."""
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from glm_model.tokenizer import Tokenizer
@@ -14,23 +14,58 @@ from pipelines.stages import Runner
 from pipelines.store.format import Split, TokenStore
 from pipelines.views.render import terminal, view_examples
 from workflows.runs.progress import Stages, preparation
-from workflows.settings.places import check_shared_data
+from workflows.runs.shared_places import check_shared_data
 from workflows.settings.recipe import Recipe
 
 _EXAMPLES = 2
 
 
-def show_store(opened: TokenStore, stages: Stages, recipe: Recipe, screen: Console) -> None:
+@dataclass(frozen=True)
+class Prepared:
+    """A recipe's store, and what was done for it now."""
+
+    recipe: Recipe
+    store: TokenStore
+    stages: Stages
+    """What came of each stage; empty where the store was there already."""
+
+
+def prepare_store(recipe: Recipe, work: Preparation, screen: Console) -> Prepared:
+    """Open the recipe's store, or make it on the connected Ray, all of whose nodes have to see what they need.
+
+    Warns of files that were listed and could not be found when they were to be read.
+    """
+    check_shared_data(work)
+    stages: Stages = {}
+    store = prepare(work, Runner(preparation(screen, stages)))
+    for source in store.manifest.get("sources", []) if stages else []:
+        if count := source["dropped"].get("vanished"):
+            screen.warn(
+                f"{count:,} files of {source['name']!r} were gone when they were to be read, and the store is without "
+                f"them: {store.url}/ledger.parquet names them, with the reason `vanished`"
+            )
+    return Prepared(recipe, store, stages)
+
+
+def prepare_tracked(recipe: Recipe, screen: Console) -> TokenStore:
+    """The recipe's store as `prepare_store` gives it; a store that is made is also a run in MLflow."""
+    prepared = prepare_store(recipe, preparation_of(recipe.data, recipe.blanks), screen)
+    if prepared.stages:
+        track(prepared)
+    return prepared.store
+
+
+def show_store(prepared: Prepared, screen: Console) -> None:
     """What the store holds, every document that it does not, by reason, how long it took, and two examples."""
-    manifest = opened.manifest
-    splits = {"train": opened.train, "validation": opened.validation, "test": opened.test}
+    store, manifest = prepared.store, prepared.store.manifest
+    splits = {"train": store.train, "validation": store.validation, "test": store.test}
     tokens = sum(split.tokens for split in splits.values())
-    size = sum(info.size for info in storage.list_files(opened.url))
+    size = sum(info.size for info in storage.list_files(store.url))
     screen.header(
-        f"token store {opened.url}",
+        f"token store {store.url}",
         [
-            ("digest", opened.digest),
-            *((name, _told(split)) for name, split in splits.items()),
+            ("digest", store.digest),
+            *((name, _describe(split)) for name, split in splits.items()),
             ("documents", "read {read:,} = kept {kept:,} + dropped {dropped:,}".format(**manifest["documents"])),
             (
                 "size",
@@ -53,26 +88,26 @@ def show_store(opened: TokenStore, stages: Stages, recipe: Recipe, screen: Conso
     if manifest["contamination"]:
         columns = ["evaluation set", "entries", "too short to check", "found", "in documents"]
         names = ("name", "entries", "too_short", "found", "documents")
-        screen.table("contamination", columns, [[found[name] for name in names] for found in manifest["contamination"]])
-    if stages:
-        rows = [[stage, duration(told.seconds), told.text] for stage, told in stages.items()]
+        screen.table("contamination", columns, [[one[name] for name in names] for one in manifest["contamination"]])
+    if prepared.stages:
+        rows = [[name, duration(stage.seconds), stage.text] for name, stage in prepared.stages.items()]
         screen.table("stages", ["stage", "took", "result"], rows)
-    _show_examples(opened, recipe, screen)
+    _show_examples(prepared, screen)
 
 
-def track(opened: TokenStore, stages: Stages, recipe: Recipe) -> None:
-    """The preparation as a run in MLflow; nothing where tracking is off."""
-    manifest = opened.manifest
+def track(prepared: Prepared) -> None:
+    """Record the preparation as a run in MLflow; does nothing where tracking is off."""
+    recipe, store, manifest = prepared.recipe, prepared.store, prepared.store.manifest
     handle = tracking.open_run(
         replace(recipe.tracking, required=False),  # what is prepared is not lost for want of a record
-        name=f"prepare-{opened.digest[:8]}",
-        run_dir=opened.url,
+        name=f"prepare-{store.digest[:8]}",
+        run_dir=store.url,
         params={
             key: value for key, value in config.flatten(recipe).items() if key.partition(".")[0] in ("data", "blanks")
         },
         tags={
             "glm.phase": "prepare",
-            "glm.store_digest": opened.digest,
+            "glm.store_digest": store.digest,
             "glm.tokenizer_digest": manifest["tokenizer_digest"],
             **tracking.git_tags(str(Path(__file__).resolve().parent)),
         },
@@ -85,18 +120,18 @@ def track(opened: TokenStore, stages: Stages, recipe: Recipe) -> None:
         for reason, count in source["dropped"].items():
             name = f"data/dropped_{re.sub(r'[^A-Za-z0-9_./ -]', '_', reason)}"  # a rule of the user's may say anything
             metrics[name] = metrics.get(name, 0) + count
-    for name, split in (("train", opened.train), ("validation", opened.validation), ("test", opened.test)):
+    for name, split in (("train", store.train), ("validation", store.validation), ("test", store.test)):
         metrics[f"data/tokens_{name}"] = split.tokens
-    metrics["data/utilisation"] = opened.train.expected_fill
-    metrics |= {f"data/seconds_{stage.replace(' ', '_')}": told.seconds for stage, told in stages.items()}
+    metrics["data/utilisation"] = store.train.expected_fill
+    metrics |= {f"data/seconds_{name.replace(' ', '_')}": stage.seconds for name, stage in prepared.stages.items()}
     tracking.log_values(handle, metrics)
     tracking.log_text(handle, config.to_yaml(recipe), "config.yaml")
     tracking.log_text(handle, json.dumps(manifest, indent=2), "manifest.json")
-    tracking.log_store_input(handle, manifest, opened.url, opened.digest)
+    tracking.log_store_input(handle, manifest, store.url, store.digest)
     tracking.finish(handle, "FINISHED")
 
 
-def _told(split: Split) -> str:
+def _describe(split: Split) -> str:
     if split.rows == 0:
         return "nothing"
     fill = split.expected_fill
@@ -107,34 +142,11 @@ def _by_count(counts: dict[str, int]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda item: -item[1])
 
 
-def _show_examples(opened: TokenStore, recipe: Recipe, screen: Console) -> None:
-    split = opened.train if opened.train.rows else opened.validation
+def _show_examples(prepared: Prepared, screen: Console) -> None:
+    store = prepared.store
+    split = store.train if store.train.rows else store.validation
     if split.rows and not screen.config.quiet:
-        tokenizer = Tokenizer.load(opened.url)
-        settings = feed_settings(opened, tokenizer, recipe.blanks)
+        tokenizer = Tokenizer.load(store.url)
+        settings = feed_settings(store, tokenizer, prepared.recipe.blanks)
         for example in view_examples(split, settings, tokenizer, count=_EXAMPLES):
             screen.rich.print(terminal(example), soft_wrap=True)
-
-
-def prepared(work: Preparation, stages: Stages, screen: Console) -> TokenStore:
-    """The store, opened, or made on a connected Ray all of whose nodes see what they need; fills `stages`.
-
-    Warns of files that were listed and could not be found when they were to be read.
-    """
-    check_shared_data(work)
-    opened = prepare(work, Runner(preparation(screen, stages)))
-    for source in opened.manifest.get("sources", []) if stages else []:
-        if count := source["dropped"].get("vanished"):
-            screen.warn(
-                f"{count:,} files of {source['name']!r} were gone when they were to be read, and the store is without "
-                f"them: {opened.url}/ledger.parquet names them, with the reason `vanished`"
-            )
-    return opened
-
-
-def _prepared(recipe: Recipe, screen: Console) -> TokenStore:
-    stages: Stages = {}
-    opened = prepared(preparation_of(recipe.data, recipe.blanks), stages, screen)
-    if stages:
-        track(opened, stages, recipe)
-    return opened

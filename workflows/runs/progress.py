@@ -48,11 +48,11 @@ def preparation(screen: Console, stages: Stages | None = None) -> Callable[[str,
             for done, result in enumerate(results, start=1):
                 for key, value in _figures(stage, result).items():
                     sums[key] = sums.get(key, 0) + value
-                told = _told(stage, sums, time.perf_counter() - started_at)
-                live.update(done, told)
+                text = _describe(stage, sums, time.perf_counter() - started_at)
+                live.update(done, text)
                 yield result
                 if stages is not None:
-                    stages[_STAGES[stage]] = Stage(time.perf_counter() - started_at, told)
+                    stages[_STAGES[stage]] = Stage(time.perf_counter() - started_at, text)
 
     return show
 
@@ -73,7 +73,7 @@ def _figures(stage: str, result: Any) -> dict[str, float]:
     return {"blanks": result.blanks, "segments": result.segments}
 
 
-def _told(stage: str, sums: dict[str, float], elapsed_s: float) -> str:
+def _describe(stage: str, sums: dict[str, float], elapsed_s: float) -> str:
     if stage == "select":
         return f"{human(sums['dropped'])} of {human(sums['documents'])} documents left out"
     if stage == "verify":
@@ -106,13 +106,13 @@ class TrainingView:
             elif "failed" in post:
                 self._screen.warn(post["failed"])
             elif "began_at" in post:
-                self._tell_group(post)
+                self._show_group(post)
             elif "train/loss" in post:
                 self._live.update(post["step"], _step_line(post, brief=self._live.is_narrow))
             elif "val/bits_per_byte" in post:
                 self._screen.line(_validation_line(post))
 
-    def _tell_group(self, post: dict[str, Any]) -> None:
+    def _show_group(self, post: dict[str, Any]) -> None:
         """A group of workers began: the first one as the header says, the others after a failure or a resize."""
         self._groups += 1
         if self._groups > 1:

@@ -1,72 +1,80 @@
-"""What a run says of itself on screen: at its start, and with commands to go on with at its end."""
+"""What a run says of itself: on screen at its start and end, and in a page of examples."""
 
 import os
 import shutil
 import sys
 from pathlib import Path
 
-from glm_model.tokenizer import Tokenizer
 from infra import checkpoint, storage, tracking
 from infra.console import Console, human
-from pipelines.feed.examples import feed_settings
-from pipelines.store.format import TokenStore
 from pipelines.views.render import html, view_examples
-from workflows.runs import run as runs
 from workflows.runs.run import Run
-from workflows.settings.budget import Budget, epochs_text
+from workflows.runs.setup import Setup
+from workflows.settings.budget import epochs_text
 from workflows.settings.recipe import Recipe
-from workflows.settings.shape import model_name
+from workflows.settings.shape import describe_growth, model_name
+
+_EXAMPLES = 12
 
 
-def show_header(
-    recipe: Recipe, run: Run, opened: TokenStore, budget: Budget, handle: tracking.RunHandle, screen: Console
-) -> None:
+def show_header(setup: Setup, run: Run, handle: tracking.RunHandle) -> None:
     """What begins, or goes on from its last checkpoint."""
+    recipe, store, budget = setup.recipe, setup.store, setup.budget
     workers = f"{workers_text(recipe)} {'GPU' if recipe.train.use_gpu else 'CPU'} workers"
-    found = checkpoint.latest(run.checkpoints_url)
     rows = [
-        ("store", f"{opened.url}  {human(opened.train.tokens)} tokens, {opened.train.rows:,} rows"),
+        ("store", f"{store.url}  {human(store.train.tokens)} tokens, {store.train.rows:,} rows"),
         (
             "budget",
             f"{human(budget.tokens)} tokens = {budget.steps:,} steps of {budget.step_rows} rows = "
-            + epochs_text(budget, opened),
+            + epochs_text(budget, store),
         ),
         ("run", run.url),
     ]
     if handle.enabled:
         rows.append(("mlflow", handle.uri))
-    if found:
-        rows.append(
-            (
-                "continues",
-                f"from step {found.step:,}" + "".join(f"; {url} is incomplete and skipped" for url in found.skipped),
-            )
-        )
-    screen.header(f"glm pretrain · {model_name(recipe)} {human(budget.parameters)} · {workers} · run {run.name}", rows)
+    if last := checkpoint.latest(run.checkpoints_url):
+        skipped = "".join(f"; {url} is incomplete and skipped" for url in last.skipped)
+        rows.append(("continues", f"from step {last.step:,}{skipped}"))
+    title = f"glm pretrain · {model_name(recipe)} {human(budget.parameters)} · {workers} · run {run.name}"
+    setup.screen.header(title, rows)
+    if recipe.run.fresh:
+        setup.screen.line("begun anew; the same command without --run.fresh continues it")
+    if recipe.model.init_from and last is None:
+        setup.screen.line(f"weights from {describe_growth(recipe.model.init_from, setup.shape)}")
 
 
 def show_finished(run: Run, screen: Console) -> None:
     screen.header(f"glm pretrain · run {run.name} is finished", [("model", run.model_url)])
-    show_next(run, None, screen)
+    show_next(run, screen)
 
 
-def show_next(run: Run, handle: tracking.RunHandle | None, screen: Console) -> None:
-    validation = run.record.get("validation") or {}
-    if len(validation) == 2:
-        first, last = validation["first"], validation["last"]
-        screen.line(f"validation: {first:.3f} -> {last:.3f} bits per byte of the held-out text")
-    uri = handle.uri if handle else run.record.get("tracking_uri", "")
+def show_next(run: Run, screen: Console) -> None:
+    """What the run came to, and commands to go on with."""
+    validation = run.record.validation
+    if validation and validation.first is not None and validation.last is not None:
+        change = f"{validation.first:.3f} -> {validation.last:.3f}"
+        screen.line(f"validation: {change} bits per byte of the held-out text")
     python, mlflow = _command("python"), _command("mlflow")
     generate = f'{python} workflows/generate.py --model {run.model_url} --text "Ray is a [MASK] for [MASK]."'
     steps = [("generate", generate)]
-    if uri:
+    if uri := run.record.tracking_uri:
         steps.append(("compare runs", f"{mlflow} ui --backend-store-uri {uri}"))
-        if experiment := run.record.get("experiment_id"):
+        if experiment := run.record.experiment_id:
             page = f"http://127.0.0.1:5000/#/experiments/{experiment}?workflowType=machine_learning"
             steps.append(("", f"then {page}"))
     longer = "a larger --train.tokens is a new run, from the start, on the same store; give it a --run.name of its own"
     steps.append(("train longer", longer))
     screen.next_steps(steps)
+
+
+def show_examples(setup: Setup, run: Run, handle: tracking.RunHandle) -> None:
+    """Write `examples.html`: a few validation segments as the model is asked them; an artifact of the run."""
+    store = setup.store
+    split = store.validation if store.validation.rows else store.train
+    examples = view_examples(split, setup.feed, setup.tokenizer, count=_EXAMPLES)
+    page = html(examples, title=f"What {run.name} is asked")
+    storage.write_bytes(storage.join(run.url, "examples.html"), page.encode())
+    tracking.log_text(handle, page, "examples.html")
 
 
 def workers_text(recipe: Recipe) -> str:
@@ -81,17 +89,3 @@ def _command(name: str) -> str:
     if shutil.which(name) == str(ours) or not ours.exists():
         return name
     return os.path.relpath(ours) if ours.is_relative_to(Path.cwd()) else str(ours)
-
-
-_EXAMPLES = 12
-
-
-def show_examples(
-    recipe: Recipe, run: runs.Run, opened: TokenStore, tokenizer: Tokenizer, handle: tracking.RunHandle
-) -> None:
-    """Write `examples.html`: a few validation segments as the model is asked them; an artifact of the run."""
-    split = opened.validation if opened.validation.rows else opened.train
-    examples = view_examples(split, feed_settings(opened, tokenizer, recipe.blanks), tokenizer, count=_EXAMPLES)
-    page = html(examples, title=f"What {run.name} is asked")
-    storage.write_bytes(storage.join(run.url, "examples.html"), page.encode())
-    tracking.log_text(handle, page, "examples.html")

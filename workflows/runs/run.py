@@ -1,4 +1,4 @@
-"""A run's folder and identity: new, continued or finished; what the workers are told; what MLflow is told.
+"""A run's folder and identity: new, continued or finished; and its run in MLflow.
 
 <run.storage_path>/<name>/run.json        identity, settings, tracking run, whether it is finished
                           config.yaml     the resolved recipe
@@ -8,54 +8,48 @@
                           model/          the exported model
 """
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from __future__ import annotations
 
-from glm_model import GLMConfig
-from infra import storage
-from infra.errors import DataError, UserError
-from workflows.settings.shape import pretrained_config
-
-if TYPE_CHECKING:
-    from workflows.runs.run import Run
-    from workflows.settings.recipe import Recipe
 import contextlib
 import fcntl
 import os
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from infra import checkpoint, config, tracking
+from infra import checkpoint, config, storage, tracking
 from infra.console import Console
+from infra.errors import DataError, UserError
 from infra.tracking.metric_log import MetricLog, read_points
 from infra.tracking.mlflow_client import client_of, first_line, without_password
-from pipelines.blanks.mixture import resolve
-from pipelines.feed import stored_blanks
 from pipelines.store.format import TokenStore
-from workflows.settings.budget import Budget
+from workflows.runs.record import RunRecord, Validation, has_record, read_record, write_record
+from workflows.runs.setup import Setup
 from workflows.settings.recipe import Recipe, identity, identity_settings
-from workflows.settings.shape import model_name
-from workflows.training.initial_weights import weights_digest
-from workflows.training.job import Job
-from workflows.training.pretraining import Pretraining
+from workflows.settings.shape import model_name, pretrained_config
 
-_CATCH_UP_S = 30.0  # most that the end of a run waits for MLflow
+_CATCH_UP_S = 30.0  # longest that the end of a run waits for MLflow
 
 
-@dataclass
+@dataclass(frozen=True)
 class Run:
-    name: str
+    """A run as its folder has it, or as it would begin."""
+
     url: str
-    identity: str
-    record: dict[str, Any]
+    record: RunRecord
+
+    @staticmethod
+    def of(recipe: Recipe, name: str) -> Run:
+        """A run of this name as it would begin, whatever there is of it."""
+        record = RunRecord(name=name, identity=identity(recipe), settings=identity_settings(recipe))
+        return Run(storage.join(recipe.run.storage_path, name), record)
 
     @property
-    def finished(self) -> bool:
-        return bool(self.record.get("finished"))
+    def name(self) -> str:
+        return self.record.name
 
     @property
     def checkpoints_url(self) -> str:
@@ -65,80 +59,78 @@ class Run:
     def model_url(self) -> str:
         return storage.join(self.url, "model")
 
-    @staticmethod
-    def of(recipe: Recipe, name: str) -> "Run":
-        """A run of this name as it would begin, whatever there is of it."""
-        mine, settings = identity(recipe), identity_settings(recipe)
-        record = {"name": name, "identity": mine, "settings": settings, "finished": False}
-        return Run(name, storage.join(recipe.run.storage_path, name), mine, record)
+    def knowing(self, **fields: Any) -> Run:
+        """The same run with these fields of its record."""
+        return replace(self, record=replace(self.record, **fields))
 
     def attempt_name(self) -> str:
         """Ray Train keeps its own state per name; ours is in the checkpoints, so every attempt gets a fresh one."""
         return f"attempt-{int(time.time())}"
 
     def write(self) -> None:
-        storage.write_json(storage.join(self.url, "run.json"), self.record)
+        write_record(self.record, self.url)
 
 
 def find_run(run: str) -> str:
-    """URL of the run of this folder (of several, `runs/a-*`, the newest), URL, name in ./runs or MLflow id. Raises
-    DataError when there is none.
+    """URL of the run that is meant: a folder (of several, `runs/a-*`, the newest), URL, name in ./runs or MLflow id.
+
+    Raises DataError when there is none.
     """
     for url in (storage.newest(run), storage.join("runs", run)):
-        if storage.exists(storage.join(url, "run.json")):
+        if has_record(url):
             return storage.absolute(url)
     uri = str(tracking.resolve_uri(tracking.TrackingConfig(), "./runs"))
-    why = f"there is no run.json in it, nor in ./runs/{run}"
+    why = f"it has no run.json, nor has ./runs/{run}"
     try:
         tags = client_of(uri).get_run(run).data.tags
     except Exception as error:
-        why = f"{why}; and MLflow at {without_password(uri)} says: {first_line(error)}"
-        raise DataError(f"{run} is no run", why=why, try_="a run's folder, or MLFLOW_TRACKING_URI and its id") from None
+        raise DataError(
+            f"{run} is not a run",
+            why=f"{why}; and MLflow at {without_password(uri)} says: {first_line(error)}",
+            try_="give the path of a run's folder, or an MLflow run id with MLFLOW_TRACKING_URI set",
+        ) from None
     url = tags.get("glm.run_dir", "")
-    if not storage.exists(storage.join(url, "run.json")):
+    if not has_record(url):
         raise DataError(f"the folder of the run {run} is gone", why=f"it was {url}")
     return url
 
 
 def has_begun(recipe: Recipe, name: str) -> bool:
     """Whether a run of this name is there to be continued, with a model."""
-    place = storage.join(recipe.run.storage_path, name, "run.json")
-    return not recipe.run.fresh and storage.exists(place) and "model" in storage.read_json(place)
+    url = storage.join(recipe.run.storage_path, name)
+    return not recipe.run.fresh and has_record(url) and read_record(url).model is not None
 
 
 def open_run(recipe: Recipe, name: str) -> Run:
     """The run of this name, or a new one: nothing of it is written, and nothing that it replaces removed, before
     `start`. Raises UserError when it exists with other settings, or its folder holds something else.
     """
-    url = storage.join(recipe.run.storage_path, name)
-    place = storage.join(url, "run.json")
-    mine = identity(recipe)
-    known = storage.exists(place)
-    if not known and storage.exists(url) and storage.list_files(url):
+    new = Run.of(recipe, name)
+    is_known = has_record(new.url)
+    if not is_known and storage.exists(new.url) and storage.list_files(new.url):
         raise UserError(
-            f"{url} is no run",
+            f"{new.url} is not a run",
             why="it holds files but no run.json, so something else lives there",
-            try_="another --run.name or --run.storage_path",
+            try_="choose another --run.name or --run.storage_path",
         )
-    if not known or recipe.run.fresh:
-        return Run.of(recipe, name)
-    record = storage.read_json(place)
-    if record["identity"] != mine:
+    if not is_known or recipe.run.fresh:
+        return new
+    record = read_record(new.url)
+    if record.identity != new.record.identity:
         raise UserError(
-            f"the run {name!r} exists with other settings: "
-            f"{_differences(record['settings'], identity_settings(recipe))}",
-            why=f"{url} was started with them, and a run keeps its settings",
-            try_="another --run.name, or --run.fresh=true to start this one anew",
+            f"the run {name!r} exists with other settings: {_differences(record.settings, new.record.settings)}",
+            why=f"{new.url} was started with them, and a run keeps its settings",
+            try_="choose another --run.name, or --run.fresh=true to start this one anew",
         )
-    return Run(name, url, mine, record)
+    return Run(new.url, replace(record, name=name))
 
 
 @contextlib.contextmanager
-def held(run: Run) -> Iterator[None]:
+def locked(run: Run) -> Iterator[None]:
     """Keep other processes of this machine (and of nodes that share its folder) from training the same run.
 
-    The lock ends with the process, however that ends. Raises UserError when another one holds it. On object stores
-    there is no lock.
+    The lock ends with the process, however that ends. Raises UserError when another one has it. On object stores
+    there are no locks.
     """
     if not storage.is_local(run.url):
         yield
@@ -151,9 +143,9 @@ def held(run: Run) -> Iterator[None]:
             raise UserError(
                 f"the run {run.name!r} is being trained by another process",
                 why=f"it holds {lock.name}",
-                try_="wait for it, or stop it, and this command continues the run; or another --run.name",
+                try_="wait for it, or stop it, and this command continues the run; or choose another --run.name",
             ) from None
-        except OSError as error:  # some network file systems know no locks
+        except OSError as error:  # some network file systems have no locks
             Console().warn(f"the run is not locked against a second driver: {error}")
         yield
 
@@ -162,116 +154,112 @@ def own_store(run: Run) -> TokenStore | None:
     """The store that an unfinished run began with, while it exists: what has happened to the corpus since, or to the
     packages that train its tokenizer, must not change what the run sees.
     """
-    url = run.record.get("store_url")
+    url = run.record.store_url
     if url is None or not storage.exists(storage.join(url, "manifest.json")):
         return None
     return TokenStore.open(url)
 
 
-def start(recipe: Recipe, run: Run, opened: TokenStore, budget: Budget) -> tracking.RunHandle:
-    """Open the tracking run (the same one when continuing), log what never changes.
+def check_init_from(run: Run, recipe: Recipe) -> Run:
+    """The run with the digest of the weights that it begins with, where the recipe names another model.
+
+    A run that has begun needs `model.init_from` no longer. Raises DataError where there is no model, and when the one
+    that stands there now is not the one that the run began with.
+    """
+    url = recipe.model.init_from
+    if not url or (run.record.model is not None and not storage.exists(storage.join(url, "config.json"))):
+        return run
+    from workflows.training.initial_weights import weights_digest  # with torch, which takes 2 s of CPU time to load
+
+    pretrained_config(url)
+    digest, before = weights_digest(url), run.record.init_digest
+    if before is not None and before != digest:
+        raise DataError(
+            f"{url} is not the model that the run {run.name!r} began with",
+            why=f"its weights have the digest {digest}, and had {before}",
+            try_="choose another --run.name, or --run.fresh=true, to begin with these",
+        )
+    return run.knowing(init_digest=digest)
+
+
+def start(setup: Setup, run: Run) -> tuple[Run, tracking.RunHandle]:
+    """Write the run's record and recipe, and open the tracking run (the same one when continuing).
 
     Raises DataError when the run was trained on another store than this one.
     """
+    recipe, store = setup.recipe, setup.store
     if recipe.run.fresh:
         storage.remove_tree(run.url)
-    begun = run.record.get("store_digest", opened.digest)
-    if begun != opened.digest and checkpoint.latest(run.checkpoints_url):
+    before = run.record.store_digest
+    if before not in (None, store.digest) and checkpoint.latest(run.checkpoints_url):
         raise DataError(
-            f"the run {run.name!r} was trained on another store: {begun[:12]}, and this is {opened.digest[:12]}",
-            why=f"the corpus or its tokenizer has changed, and {run.record['store_url']} is gone",
+            f"the run {run.name!r} was trained on another store: {before[:12]}, and this is {store.digest[:12]}",
+            why=f"the corpus or its tokenizer has changed, and {run.record.store_url} is gone",
             try_="bring that folder back; or --run.fresh=true, to begin anew on this store",
         )
-    run.record |= {"store_url": opened.url, "store_digest": opened.digest, "steps": budget.steps}
+    run = run.knowing(model=setup.shape, store_url=store.url, store_digest=store.digest, steps=setup.budget.steps)
     run.write()
-    storage.write_bytes(storage.join(run.url, "config.yaml"), config.to_yaml(recipe).encode())
-    mixture = resolve(recipe.blanks)
-    handle = tracking.open_run(
+    text = config.to_yaml(recipe)
+    storage.write_bytes(storage.join(run.url, "config.yaml"), text.encode())
+    handle = _open_tracking(setup, run)
+    if handle.enabled and run.record.mlflow_run_id != handle.run_id:
+        run = run.knowing(mlflow_run_id=handle.run_id, tracking_uri=handle.uri, experiment_id=handle.experiment_id)
+        run.write()
+        tracking.log_text(handle, text, "config.yaml")
+        tracking.log_store_input(handle, store.manifest, store.url, store.digest)
+    return run, handle
+
+
+def _open_tracking(setup: Setup, run: Run) -> tracking.RunHandle:
+    recipe, store = setup.recipe, setup.store
+    budget = {f"budget.{key}": str(value) for key, value in asdict(setup.budget).items()}
+    return tracking.open_run(
         recipe.tracking,
         name=run.name,
         run_dir=run.url,
-        params=config.flatten(recipe) | {f"budget.{key}": str(value) for key, value in budget.as_dict().items()},
+        params=config.flatten(recipe) | budget,
         tags={
             "glm.phase": "pretrain",
             "glm.size": model_name(recipe),
-            "glm.objectives": ",".join(mixture.names),
-            "glm.store_digest": opened.digest,
-            "glm.tokenizer_digest": opened.manifest["tokenizer_digest"],
+            "glm.objectives": ",".join(setup.feed.mixture.names),
+            "glm.store_digest": store.digest,
+            "glm.tokenizer_digest": store.manifest["tokenizer_digest"],
             **tracking.git_tags(str(Path(__file__).resolve().parent)),
         },
-        run_id=run.record.get("mlflow_run_id"),
+        run_id=run.record.mlflow_run_id,
         default_root=recipe.run.storage_path,
     )
-    if handle.enabled and run.record.get("mlflow_run_id") != handle.run_id:
-        run.record |= {
-            "mlflow_run_id": handle.run_id,
-            "tracking_uri": handle.uri,
-            "experiment_id": handle.experiment_id,
-        }
-        run.write()
-        tracking.log_text(handle, config.to_yaml(recipe), "config.yaml")
-        tracking.log_store_input(handle, opened.manifest, opened.url, opened.digest)
-    return handle
 
 
-def worker_job(
-    recipe: Recipe,
-    run: Run,
-    opened: TokenStore,
-    budget: Budget,
-    shape: GLMConfig,
-    handle: tracking.RunHandle,
-    *,
-    link: str | None,
-) -> Job:
-    """All that a worker needs."""
-    width = opened.manifest["settings"]["row_width"]
-    mixture = resolve(recipe.blanks)
-    blanks_key = stored_blanks.blanks_key(mixture, seed=recipe.blanks.seed, width=width)
-    record = {"identity": run.identity, "store_digest": opened.digest, "mlflow_run_id": handle.run_id}
-    return Job(
-        Pretraining(recipe, budget, shape, opened.url, blanks_key, run.url),
-        budget.steps,
-        run.checkpoints_url,
-        run.url,
-        train=recipe.train,
-        optim=recipe.optim,
-        tracking=handle,
-        link=link,
-        record=record,
-    )
-
-
-def finish(run: Run, handle: tracking.RunHandle, validated: dict[str, float], screen: Console) -> None:
+def finish(run: Run, handle: tracking.RunHandle, validated: dict[str, float], screen: Console) -> Run:
     """Close the run here and in MLflow. validated: what validation said of the exported model."""
-    first = _first_bits(storage.join(run.url, "metrics.jsonl"))
-    scores = {"first": first, "last": validated.get("val/bits_per_byte")}
-    run.record |= {"finished": True, "validation": {key: value for key, value in scores.items() if value is not None}}
-    is_tracked = "mlflow_run_id" in run.record
-    run.record["in_mlflow"] = not is_tracked or (handle.enabled and _complete(run, handle))
+    validation = Validation(_first_bits(storage.join(run.url, "metrics.jsonl")), validated.get("val/bits_per_byte"))
+    run = run.knowing(finished=True, validation=validation)
+    in_mlflow = run.record.mlflow_run_id is None or (handle.enabled and _complete(run, handle))
+    run = run.knowing(in_mlflow=in_mlflow)
     run.write()
-    if not run.record["in_mlflow"]:
-        _tell_lack(run, screen)
+    if not in_mlflow:
+        _warn_of_lack(run, screen)
+    return run
 
 
 def catch_up(run: Run, recipe: Recipe, screen: Console) -> None:
     """Give MLflow what it lacks of a finished run because it was away at the end; says so when it still is."""
-    if run.record.get("in_mlflow", True) or not recipe.tracking.enabled:
+    handle = run.record.tracking
+    if run.record.in_mlflow is not False or handle is None or not recipe.tracking.enabled:
         return
-    record = run.record
-    handle = tracking.RunHandle(record["tracking_uri"], record["mlflow_run_id"], record["experiment_id"])
-    with held(run):
+    with locked(run):
         tracking.log_artifact_dir(handle, run.model_url, "model")
-        run.record["in_mlflow"] = _complete(run, handle)
+        run = run.knowing(in_mlflow=_complete(run, handle))
         run.write()
-    if run.record["in_mlflow"]:
+    if run.record.in_mlflow:
         screen.line(f"MLflow at {without_password(handle.uri)} has got what it lacked of this run")
     else:
-        _tell_lack(run, screen)
+        _warn_of_lack(run, screen)
 
 
-def _tell_lack(run: Run, screen: Console) -> None:
-    uri = without_password(run.record["tracking_uri"])
+def _warn_of_lack(run: Run, screen: Console) -> None:
+    uri = without_password(str(run.record.tracking_uri))
     screen.warn(f"MLflow at {uri} lacks points of this run, which are in {run.url}; the same command sends them")
 
 
@@ -280,7 +268,7 @@ def _complete(run: Run, handle: tracking.RunHandle) -> bool:
     with tempfile.TemporaryDirectory(prefix="glm-metrics-") as folder:
         copy = os.path.join(folder, "metrics.jsonl")  # a log is appended to, which this one is not
         storage.write_bytes(copy, storage.read_bytes(storage.join(run.url, "metrics.jsonl")))
-        log = MetricLog(copy, handle, resume_step=run.record["steps"])
+        log = MetricLog(copy, handle, resume_step=run.record.steps)
         if not log.close(_CATCH_UP_S):
             return False
     tracking.finish(handle, "FINISHED")
@@ -295,25 +283,5 @@ def _first_bits(metrics_url: str) -> float | None:
 
 def _differences(before: dict[str, str], now: dict[str, str]) -> str:
     keys = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
-    told = [f"{key} was {before.get(key, 'unset')}, is {now.get(key, 'unset')}" for key in keys[:6]]
-    return "; ".join(told) + (f"; and {len(keys) - 6} more" if len(keys) > 6 else "")
-
-
-def settle_model(run: Run, recipe: Recipe, shape: Callable[[], GLMConfig]) -> GLMConfig:
-    """The shape of a run's model: as it began, or as `shape` tells for a new run, whose record gets it.
-
-    A run that has begun needs `model.init_from` no more. Raises DataError when another model stands there now.
-    """
-    url = recipe.model.init_from
-    if url and (storage.exists(storage.join(url, "config.json")) or "model" not in run.record):
-        pretrained_config(url)
-        digest = weights_digest(url)
-        if run.record.setdefault("init_digest", digest) != digest:
-            raise DataError(
-                f"{url} is not the model that the run {run.name!r} began with",
-                why=f"its weights have the digest {digest}, and had {run.record['init_digest']}",
-                try_="another --run.name, or --run.fresh=true, to begin with these",
-            )
-    if "model" not in run.record:
-        run.record["model"] = shape().to_dict()
-    return GLMConfig.from_dict(run.record["model"])
+    changes = [f"{key} was {before.get(key, 'unset')}, is {now.get(key, 'unset')}" for key in keys[:6]]
+    return "; ".join(changes) + (f"; and {len(keys) - 6} more" if len(keys) > 6 else "")

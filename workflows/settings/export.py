@@ -24,8 +24,8 @@ class ExportConfig:
     lowercase: bool = True
     """Whether a vocab.txt belongs to an uncased model; the other files say it themselves."""
     tokens: Literal["bert", "gpt2", "roberta", "chinese", "own"] | None = None
-    """Whose special ids the checkpoint was trained with. Default: the authors', recognised by the shape; own: the
-    tokenizer's.
+    """Whose special ids the checkpoint was trained with; own: those of its tokenizer. Default: the authors', recognised
+    by the shape.
     """
     task_masks: bool | None = None
     """Whether it was trained with [gMASK] and [sMASK]. Default: as the published models were (all but BERT's)."""

@@ -30,7 +30,7 @@ def find_model(given: str) -> str:
         raise DataError(f"--model {given} does not exist", try_="check the spelling; relative paths start here")
     raise DataError(
         f"{given} holds no model",
-        why="there is no config.json in it, nor in a folder `model` below it; a run has one when it is finished",
+        why="it has no config.json, nor has a folder `model` in it; a run has one when it is finished",
         try_="give the folder that pretrain.py names at its end, runs/<name>/model",
     )
 

@@ -13,33 +13,29 @@ from pipelines.store.format import TokenStore
 from workflows.settings.recipe import Recipe
 
 
-def model_config(recipe: Recipe, opened: TokenStore, tokenizer: Tokenizer) -> GLMConfig:
-    """The model's shape. Raises UserError for unknown sizes and for segments beyond the position tables."""
-    return _config(recipe, opened.manifest["settings"]["sequence_length"], tokenizer, tokenizer.vocab_size)
+def model_config(recipe: Recipe, store: TokenStore, tokenizer: Tokenizer) -> GLMConfig:
+    """The shape of a model that learns this store. Raises UserError for unknown sizes, for segments beyond the position
+    tables and for a tokenizer other than that of `model.init_from`.
+    """
+    if recipe.model.init_from:
+        check_tokenizer(recipe.model.init_from, tokenizer)
+    length = store.manifest["settings"]["sequence_length"]
+    return shape_for(recipe, length, vocab_size=_rows(recipe, tokenizer.vocab_size))
 
 
 def planned_config(recipe: Recipe, tokenizer: Tokenizer | None) -> GLMConfig:
-    """The model's shape before there is a store; tokenizer: None where one is to be trained, of whose entries the most
-    that there may be count. Raises as `model_config`.
+    """The shape of the model before there is a store. Raises as `model_config`.
+
+    tokenizer: None where one is to be trained, which is taken to get all the entries that it may have.
     """
-    vocab_size = tokenizer.vocab_size if tokenizer else recipe.data.tokenizer.train.vocab_size
-    return _config(recipe, recipe.data.sequence_length, tokenizer, vocab_size)
-
-
-def _config(recipe: Recipe, length: int, tokenizer: Tokenizer | None, vocab_size: int) -> GLMConfig:
-    needed = vocab_size + resolve(recipe.blanks).form.extra_tokens
     if recipe.model.init_from and tokenizer:
         check_tokenizer(recipe.model.init_from, tokenizer)
-    return _shape(recipe, length, vocab_size=-(-needed // 128) * 128)
+    vocab_size = tokenizer.vocab_size if tokenizer else recipe.data.tokenizer.train.vocab_size
+    return shape_for(recipe, recipe.data.sequence_length, vocab_size=_rows(recipe, vocab_size))
 
 
-def model_name(recipe: Recipe) -> str:
-    """What the model is called: its size, or the model that it begins with."""
-    init_from = recipe.model.init_from
-    return "from " + "/".join(init_from.rstrip("/").split("/")[-2:]) if init_from else recipe.model.size
-
-
-def _shape(recipe: Recipe, length: int, *, vocab_size: int) -> GLMConfig:
+def shape_for(recipe: Recipe, length: int, *, vocab_size: int) -> GLMConfig:
+    """The shape of a model that reads segments of `length` tokens and knows this many ids. Raises as `model_config`."""
     own = pretrained_config(recipe.model.init_from) if recipe.model.init_from else None
     positions = recipe.model.positions or max(length, own.positions if own else 0)
     if length > positions:
@@ -49,7 +45,7 @@ def _shape(recipe: Recipe, length: int, *, vocab_size: int) -> GLMConfig:
         )
     try:
         if own:
-            return _grown(own, recipe, positions, vocab_size)
+            return grow_config(own, recipe, positions=positions, vocab_size=vocab_size)
         return sized(
             recipe.model.size,
             vocab_size=vocab_size,
@@ -62,7 +58,11 @@ def _shape(recipe: Recipe, length: int, *, vocab_size: int) -> GLMConfig:
         raise UserError(str(error) if own else f"model.size: {error}") from error
 
 
-def _grown(own: GLMConfig, recipe: Recipe, positions: int, vocab_size: int) -> GLMConfig:
+def grow_config(own: GLMConfig, recipe: Recipe, *, positions: int, vocab_size: int) -> GLMConfig:
+    """The shape of a run that begins with a model of shape `own`: tables no smaller than needed, nor than they are.
+
+    Raises UserError where the recipe's model is another kind or has smaller tables.
+    """
     if own.block_positions != recipe.model.block_positions:
         has = "a second position" if own.block_positions else "no second position"
         raise UserError(
@@ -74,7 +74,14 @@ def _grown(own: GLMConfig, recipe: Recipe, positions: int, vocab_size: int) -> G
             f"model.positions={positions} is less than the {own.positions} of model.init_from",
             try_="leave model.positions out: a shorter text needs no shorter table",
         )
-    return grown(own, positions=positions, vocab_size=vocab_size, dropout=recipe.model.dropout)
+    dropout = recipe.model.dropout
+    return replace(
+        own,
+        positions=positions,
+        vocab_size=max(own.vocab_size, vocab_size),
+        dropout=dropout,
+        attention_dropout=dropout,
+    )
 
 
 def pretrained_config(url: str) -> GLMConfig:
@@ -84,7 +91,7 @@ def pretrained_config(url: str) -> GLMConfig:
     has_tokenizer = storage.exists(storage.join(url, "tokenizer.json"))
     if config.pop("model_type", None) != MODEL_TYPE or not has_tokenizer or not has_weights(url):
         raise DataError(
-            f"model.init_from={url} is no model folder with a tokenizer",
+            f"model.init_from={url} is not a model folder with a tokenizer",
             why="it needs config.json, weights and tokenizer.json as pretrain.py and export.py write them",
             try_=f"python workflows/export.py --from {url} --to <folder> --tokenizer <its vocabulary>",
         )
@@ -105,7 +112,7 @@ def check_tokenizer(url: str, tokenizer: Tokenizer) -> None:
         )
 
 
-def told_growth(url: str, shape: GLMConfig) -> str:
+def describe_growth(url: str, shape: GLMConfig) -> str:
     """Where the weights come from, and which tables grow."""
     own = pretrained_config(url)
     changes = [
@@ -119,12 +126,12 @@ def told_growth(url: str, shape: GLMConfig) -> str:
     return ", ".join([url, *changes])
 
 
-def grown(own: GLMConfig, *, positions: int, vocab_size: int, dropout: float) -> GLMConfig:
-    """The shape of a run that begins with a model of shape `own`: tables no smaller than needed, nor than they are."""
-    return replace(
-        own,
-        positions=max(own.positions, positions),
-        vocab_size=max(own.vocab_size, vocab_size),
-        dropout=dropout,
-        attention_dropout=dropout,
-    )
+def model_name(recipe: Recipe) -> str:
+    """What the model is called: its size, or the model that it begins with."""
+    init_from = recipe.model.init_from
+    return "from " + "/".join(init_from.rstrip("/").split("/")[-2:]) if init_from else recipe.model.size
+
+
+def _rows(recipe: Recipe, vocab_size: int) -> int:
+    """Rows of the embedding: the tokenizer's ids and those of ablations, up to a multiple of 128."""
+    return -(-(vocab_size + resolve(recipe.blanks).form.extra_tokens) // 128) * 128

@@ -13,7 +13,7 @@ from infra.tracking.metric_log import Point
 from pipelines.blanks.mixture import BlanksConfig
 from pipelines.feed.micro_batches import RowReader, steps
 from pipelines.store import lineage
-from workflows import inspect_data
+from workflows import inspect_run
 from workflows.runs import history
 from workflows.settings.recipe import ModelConfig, Recipe, TrainConfig
 from workflows.settings.shape import model_config
@@ -54,9 +54,9 @@ def past(tiny_store, tiny_tokenizer, tmp_path_factory) -> Path:
 @pytest.fixture
 def look(past, monkeypatch, capsys):
     def look(*argv: str, run: str = str(past)) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["inspect_data.py", f"--run={run}", *argv])
+        monkeypatch.setattr(sys, "argv", ["inspect_run.py", f"--run={run}", *argv])
         with pytest.raises(SystemExit) as stopped:
-            run_main(inspect_data.main)
+            run_main(inspect_run.main)
         captured = capsys.readouterr()
         return stopped.value.code, captured.out, captured.err
 
@@ -125,7 +125,7 @@ def test_a_step_on_the_screen(look, tmp_path):
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
-        ([], 2, "--step K, or --document ID"),
+        ([], 2, "--step and --document: exactly one is needed"),
         (["--step=3", "--document=00"], 2, "--step K, or --document ID"),
         (["--step=0"], 2, "its steps are 1 to 60"),
         (["--step=61"], 2, "its steps are 1 to 60"),
@@ -144,7 +144,7 @@ def test_a_run_that_is_gone_and_one_of_another_store(look, past, tmp_path, monke
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/none/mlflow.db")
     code, _, error = look("--step=1", run="nothing")
     assert code == 3
-    assert "nothing is no run" in error
+    assert "nothing is not a run" in error
     other = tmp_path / "runs" / "other"
     other.mkdir(parents=True)
     (other / "config.yaml").write_text((past / "config.yaml").read_text())

@@ -8,21 +8,11 @@ from helpers import small
 from infra import storage, tracking
 from infra.checkpoint import CheckpointWriter
 from infra.config import Count
+from infra.console import Console
 from infra.errors import DataError, UserError
-from workflows.runs import run as runs
-from workflows.settings.budget import Budget
+from workflows.runs.run import Run, locked, open_run, own_store, start
+from workflows.runs.setup import resolve_setup
 from workflows.settings.recipe import Recipe, run_name
-
-BUDGET = Budget(
-    steps=10,
-    micro_rows=1,
-    micro_batches=2,
-    row_tokens=100.0,
-    epoch_steps=5.0,
-    expansion=1.2,
-    parameters=1000,
-    flops_per_token=6000.0,
-)
 
 
 def recipe_in(folder: Path, *, fresh: bool = False, tokens: int = 1000) -> Recipe:
@@ -33,9 +23,12 @@ def recipe_in(folder: Path, *, fresh: bool = False, tokens: int = 1000) -> Recip
     return recipe
 
 
-def started(recipe: Recipe, store, *, checkpoint: bool = True) -> runs.Run:
-    run = runs.open_run(recipe, "r")
-    runs.start(recipe, run, store, BUDGET)
+def begin(recipe: Recipe, run: Run, store) -> Run:
+    return start(resolve_setup(recipe, store, Console()), run)[0]
+
+
+def started(recipe: Recipe, store, *, checkpoint: bool = True) -> Run:
+    run = begin(recipe, open_run(recipe, "r"), store)
     if checkpoint:
         writer = CheckpointWriter(run.checkpoints_url)
         writer.save(5, {}, {"state": {}, "param_groups": []}, {})
@@ -44,15 +37,15 @@ def started(recipe: Recipe, store, *, checkpoint: bool = True) -> runs.Run:
 
 
 def test_opening_writes_nothing(tmp_path):
-    run = runs.open_run(recipe_in(tmp_path), "r")
-    assert not run.finished
+    run = open_run(recipe_in(tmp_path), "r")
+    assert not run.record.finished
     assert not storage.exists(run.url)
 
 
 def test_a_started_run_is_continued(tmp_path, tiny_store):
     started(recipe_in(tmp_path), tiny_store)
-    again = runs.open_run(recipe_in(tmp_path), "r")
-    own = runs.own_store(again)
+    again = open_run(recipe_in(tmp_path), "r")
+    own = own_store(again)
     assert own is not None
     assert own.digest == tiny_store.digest
 
@@ -60,17 +53,17 @@ def test_a_started_run_is_continued(tmp_path, tiny_store):
 def test_other_settings_are_refused(tmp_path, tiny_store):
     started(recipe_in(tmp_path), tiny_store)
     with pytest.raises(UserError, match=r"train\.tokens was 1000, is 2000"):
-        runs.open_run(recipe_in(tmp_path, tokens=2000), "r")
+        open_run(recipe_in(tmp_path, tokens=2000), "r")
 
 
 def test_fresh_removes_the_old_run_when_the_new_one_starts(tmp_path, tiny_store):
     started(recipe_in(tmp_path), tiny_store)
     place = tmp_path / "r" / "checkpoints" / "step-00000005" / "manifest.json"
     fresh = recipe_in(tmp_path, fresh=True, tokens=2000)
-    run = runs.open_run(fresh, "r")
+    run = open_run(fresh, "r")
     assert place.exists()
-    assert runs.own_store(run) is None
-    runs.start(fresh, run, tiny_store, BUDGET)
+    assert own_store(run) is None
+    begin(fresh, run, tiny_store)
     assert not place.exists()
 
 
@@ -78,8 +71,8 @@ def test_fresh_removes_the_old_run_when_the_new_one_starts(tmp_path, tiny_store)
 def test_a_folder_that_is_no_run_is_left_alone(tmp_path, fresh):
     (tmp_path / "r").mkdir()
     (tmp_path / "r" / "thesis.txt").write_text("years of work")
-    with pytest.raises(UserError, match="is no run"):
-        runs.open_run(recipe_in(tmp_path, fresh=fresh), "r")
+    with pytest.raises(UserError, match="is not a run"):
+        open_run(recipe_in(tmp_path, fresh=fresh), "r")
     assert (tmp_path / "r" / "thesis.txt").exists()
 
 
@@ -98,9 +91,9 @@ def test_a_run_goes_on_with_its_own_store_only(tmp_path, tiny_store, tiny_tokeni
     assert other.digest != mine.digest
     run = started(recipe_in(tmp_path), mine)
     storage.remove_tree(mine.url)
-    assert runs.own_store(run) is None
+    assert own_store(run) is None
     with pytest.raises(DataError, match="was trained on another store"):
-        runs.start(recipe_in(tmp_path), runs.open_run(recipe_in(tmp_path), "r"), other, BUDGET)
+        begin(recipe_in(tmp_path), open_run(recipe_in(tmp_path), "r"), other)
 
 
 def test_a_run_without_a_checkpoint_may_take_another_store(tmp_path, tiny_tokenizer):
@@ -108,18 +101,18 @@ def test_a_run_without_a_checkpoint_may_take_another_store(tmp_path, tiny_tokeni
     started(recipe_in(tmp_path), mine, checkpoint=False)
     storage.remove_tree(mine.url)
     again = started(recipe_in(tmp_path), other)
-    assert again.record["store_digest"] == other.digest
+    assert again.record.store_digest == other.digest
 
 
 def test_a_run_is_held_by_one(tmp_path):
-    run = runs.Run.of(recipe_in(tmp_path), "a")
+    run = Run.of(recipe_in(tmp_path), "a")
     with (
-        runs.held(run),
+        locked(run),
         pytest.raises(UserError, match="is being trained by another process"),
-        runs.held(run),
+        locked(run),
     ):
         pytest.fail("both hold it")
-    with runs.held(run):
+    with locked(run):
         assert not storage.exists(run.url), "the lock lies beside the run"
 
 
@@ -128,6 +121,6 @@ def test_going_on_without_mlflow_keeps_the_tracking_run(mlflow_root, tiny_store)
     tracked = recipe_in(mlflow_root)
     tracked.tracking = tracking.TrackingConfig()
     run = started(tracked, tiny_store)
-    known = run.record["mlflow_run_id"]
+    known = run.record.mlflow_run_id
     assert known
-    assert started(recipe_in(mlflow_root), tiny_store).record["mlflow_run_id"] == known
+    assert started(recipe_in(mlflow_root), tiny_store).record.mlflow_run_id == known

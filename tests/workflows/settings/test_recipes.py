@@ -134,12 +134,12 @@ def test_an_unknown_key_of_a_recipe_is_refused_with_its_file(tmp_path, text, key
 @pytest.mark.parametrize(
     ("key", "value", "told"),
     [
-        ("train.window", "0", "train.window=0 must be at least 1"),
-        ("train.log_every", "-5", "train.log_every=-5 must be at least 1"),
-        ("train.seed", str(2**64), f"train.seed={2**64} does not fit into 64 bits"),
-        ("train.resources_per_worker", "{CPU: -1}", "train.resources_per_worker.CPU=-1 must be at least 0"),
-        ("model.positions", "0", "model.positions=0 must be at least 1"),
-        ("model.dropout", "1", "model.dropout=1 must be at least 0 and below 1"),
+        ("train.window", "0", "train.window must be at least 1, got 0 on the command line"),
+        ("train.log_every", "-5", "train.log_every must be at least 1, got -5 on the command line"),
+        ("train.seed", str(2**64), f"train.seed must fit into 64 bits, got {2**64}"),
+        ("train.resources_per_worker", "{CPU: -1}", "train.resources_per_worker.CPU must be at least 0, got -1"),
+        ("model.positions", "0", "model.positions must be at least 1, got 0 on the command line"),
+        ("model.dropout", "1", "model.dropout must be below 1, got 1 on the command line"),
         ("cluster.local_cpus", "0", "cluster.local_cpus must be at least 1, got 0 on the command line"),
         ("cluster.wait_s", "-1", "cluster.wait_s must be at least 0, got -1 on the command line"),
         ("cluster.wait_s", ".nan", "cluster.wait_s must be at least 0, got nan on the command line"),

@@ -10,10 +10,10 @@ from glm_model.config import GLMConfig
 from glm_model.tokenizer import Tokenizer
 from infra.config import Count
 from infra.errors import DataError, UserError
-from workflows.runs.run import Run, has_begun, settle_model
+from workflows.runs.run import Run, check_init_from, has_begun
 from workflows.settings.budget import check_recipe
 from workflows.settings.recipe import ModelConfig, Recipe, TrainConfig
-from workflows.settings.shape import model_config, told_growth
+from workflows.settings.shape import describe_growth, model_config
 from workflows.training.initial_weights import initial_model
 
 
@@ -52,7 +52,7 @@ def test_the_model_computes_what_it_did_and_has_room_for_more(before, tiny_store
     assert model(*inputs(32)).shape == (1, 32, 128)
     again = initial_model(shape, seed=1, init_from=url)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
-    assert told_growth(url, shape) == f"{url}, positions 16 -> 32"
+    assert describe_growth(url, shape) == f"{url}, positions 16 -> 32"
 
 
 def test_sentinels_grow_the_vocabulary(before, tiny_store, tiny_tokenizer):
@@ -71,27 +71,26 @@ def test_a_run_that_has_begun_keeps_its_shape_and_refuses_another_model_in_the_p
     place = str(tmp_path / "model")
     shutil.copytree(before[0], place)
     made = recipe(place)
-    run = Run("r", str(tmp_path / "r"), "", {"name": "r", "settings": {}})
-    shape = settle_model(run, made, lambda: model_config(made, tiny_store, tiny_tokenizer))
-    assert run.record["model"] == shape.to_dict()
-    assert settle_model(run, made, pytest.fail) == shape
+    made.run.storage_path = str(tmp_path)
+    run = check_init_from(Run.of(made, "r"), made).knowing(model=model_config(made, tiny_store, tiny_tokenizer))
+    assert run.record.init_digest is not None
+    assert check_init_from(run, made) == run
     torch.manual_seed(4)
     save_pretrained(GLM(before[1].config), place, tokenizer=tiny_tokenizer)
     with pytest.raises(DataError, match="is not the model that the run 'r' began with"):
-        settle_model(run, made, pytest.fail)
+        check_init_from(run, made)
     shutil.rmtree(place)
-    assert settle_model(run, made, pytest.fail) == shape, "it is needed no more"
+    assert check_init_from(run, made) == run, "it is not needed any longer"
     run.write()
-    made.run.storage_path = str(tmp_path)
     assert has_begun(made, "r")
     check_recipe(made, begun=True)
     made.run.fresh = True
     assert not has_begun(made, "r")
     assert not has_begun(recipe(place), "none")
-    with pytest.raises(DataError, match="no model folder"):
+    with pytest.raises(DataError, match="not a model folder"):
         check_recipe(made)
-    with pytest.raises(DataError, match="no model folder"):
-        settle_model(Run("s", "", "", {}), made, pytest.fail)
+    with pytest.raises(DataError, match="not a model folder"):
+        check_init_from(Run.of(made, "s"), made)
 
 
 def test_weights_that_are_missing_or_damaged_are_told_as_data(before, tmp_path):
@@ -102,13 +101,13 @@ def test_weights_that_are_missing_or_damaged_are_told_as_data(before, tmp_path):
     with pytest.raises(DataError, match="is damaged"):
         initial_model(before[1].config, seed=1, init_from=str(place))
     weights.unlink()
-    with pytest.raises(DataError, match="no model folder"):
+    with pytest.raises(DataError, match="not a model folder"):
         check_recipe(recipe(str(place)))
 
 
 def test_what_cannot_be(before, tiny_store, tiny_tokenizer, tmp_path):
     url, _ = before
-    with pytest.raises(DataError, match="no model folder with a tokenizer"):
+    with pytest.raises(DataError, match="not a model folder with a tokenizer"):
         check_recipe(recipe(str(tmp_path)))
     with pytest.raises(UserError, match="has a second position"):
         model_config(recipe(url, block_positions=False), tiny_store, tiny_tokenizer)

@@ -11,23 +11,18 @@ from helpers import small_run
 from helpers.faults import fingerprints, losses
 
 from glm_model import GLM
-from glm_model.tokenizer import Tokenizer
 from infra import checkpoint, config, storage, tracking
-from infra.cluster.link import Link
-from infra.cluster.train_workers import run_workers
 from infra.console import Console, ConsoleConfig
 from infra.errors import DivergedError, UserError
 from pipelines.prepare import prepare
-from pipelines.token_classes import TokenClasses
-from workflows import pretrain
-from workflows.runs import history
-from workflows.runs import run as runs
+from pipelines.store.format import TokenStore
+from workflows.runs import history, pace
+from workflows.runs.launch import Posts, job_of, launch
+from workflows.runs.pretraining import pretrain
 from workflows.runs.progress import preparation
-from workflows.runs.run import settle_model
-from workflows.settings.budget import make_budget
+from workflows.runs.run import Run, open_run
+from workflows.runs.setup import resolve_setup
 from workflows.settings.recipe import Recipe, identity
-from workflows.settings.shape import model_config
-from workflows.training.loop import train_worker
 from workflows.training.ranks import Ranks
 from workflows.training.worker import Worker
 
@@ -52,32 +47,21 @@ def recipe_for(corpus, root, *overrides) -> Recipe:
     return config.parse(Recipe, description="", argv=[*small_run.flags(settings), *overrides])[0]
 
 
-def trained(recipe: Recipe, name: str, *, kill_at: int | None = None) -> runs.Run:
+def store_of(recipe: Recipe) -> TokenStore:
+    return prepare(recipe.data, recipe.blanks, progress=preparation(QUIET))
+
+
+def trained(recipe: Recipe, name: str, *, kill_at: int | None = None) -> Run:
     """Train a recipe; with kill_at one train worker gets SIGKILL once that step was logged."""
-    run = runs.open_run(recipe, name)
-    opened = prepare(recipe.data, recipe.blanks, progress=preparation(QUIET))
-    tokenizer = Tokenizer.load(opened.url)
-    shape = model_config(recipe, opened, tokenizer)
-    budget = make_budget(recipe, opened, shape, TokenClasses.of(tokenizer))
-    link = Link.create(f"link-{name}")
-    job = runs.worker_job(recipe, run, opened, budget, shape, tracking.NOT_TRACKED, link=f"link-{name}")
+    run, setup = open_run(recipe, name), resolve_setup(recipe, store_of(recipe), QUIET)
     killed: list[int] = []
 
-    def poll() -> None:
-        for post in link.poll():
-            if kill_at and post.get("step", 0) >= kill_at and not killed:
-                killed.append(worker_pid())
-                os.kill(killed[0], signal.SIGKILL)
+    def kill(posts: Posts) -> None:
+        if kill_at and not killed and any(post.get("step", 0) >= kill_at for post in posts):
+            killed.append(worker_pid())
+            os.kill(killed[0], signal.SIGKILL)
 
-    run_workers(
-        train_worker,
-        job,
-        recipe.train,
-        name=run.attempt_name(),
-        storage_path=storage.join(run.url, "ray"),
-        poll=poll,
-        stop=link.request_stop,
-    )
+    launch(setup, run, tracking.NOT_TRACKED, on_posts=kill)
     assert bool(killed) == bool(kill_at), "the worker was killed when it was to be"
     return run
 
@@ -89,7 +73,7 @@ def worker_pid() -> int:
     return workers[-1].pid
 
 
-def weights(run: runs.Run) -> dict[str, torch.Tensor]:
+def weights(run: Run) -> dict[str, torch.Tensor]:
     found = checkpoint.latest(run.checkpoints_url)
     assert found is not None
     assert found.step == 6
@@ -124,12 +108,8 @@ def test_a_continued_run_computes_in_the_precision_it_began_with(local_ray, corp
     alone = Ranks(0, 1, torch.device("cpu"))
     assert [alone.precision(asked) for asked in ("fp32", "bf16")] == ["fp32", "bf16"]
     recipe = recipe_for(corpus, os.path.dirname(two_workers.url), "--train.precision=bf16")
-    opened = prepare(recipe.data, recipe.blanks, progress=preparation(QUIET))
-    tokenizer = Tokenizer.load(opened.url)
-    shape = model_config(recipe, opened, tokenizer)
-    budget = make_budget(recipe, opened, shape, TokenClasses.of(tokenizer))
-    job = runs.worker_job(recipe, two_workers, opened, budget, shape, tracking.NOT_TRACKED, link=None)
-    worker = Worker(job, alone)
+    setup = resolve_setup(recipe, store_of(recipe), QUIET)
+    worker = Worker(job_of(setup, two_workers, tracking.NOT_TRACKED, link=None), alone)
     worker.close()
     assert (worker.step, worker.place.precision, worker.training.step.precision) == (6, "fp32", "fp32")
 
@@ -147,9 +127,8 @@ def test_checkpointed_activations_change_neither_identity_nor_weights(local_ray,
 def test_pretrain_trains_tracks_exports_and_ends(local_ray, corpus, mlflow_root, capsys, monkeypatch):
     """The whole command with MLflow, then the same command again."""
     recipe = recipe_for(corpus, mlflow_root, "--train.num_workers=1", "--tracking.enabled=true")
-    run = runs.open_run(recipe, "whole")
-    opened = prepare(recipe.data, recipe.blanks, progress=preparation(QUIET))
-    pretrain.train(recipe, run, opened, Console())
+    store = store_of(recipe)
+    run = pretrain(recipe, open_run(recipe, "whole"), store, Console())
     shown = capsys.readouterr().out
     assert re.search(r"validation: \d\.\d+ -> \d\.\d+ bits per byte", shown)
     assert "workflows/generate.py --model" in shown
@@ -161,7 +140,7 @@ def test_pretrain_trains_tracks_exports_and_ends(local_ray, corpus, mlflow_root,
     tracked = client.get_run(record["mlflow_run_id"])
     assert tracked.info.status == "FINISHED"
     assert tracked.data.params["optim.lr"] == "0.01"
-    assert tracked.inputs.dataset_inputs[0].dataset.digest == opened.digest[:32]
+    assert tracked.inputs.dataset_inputs[0].dataset.digest == store.digest[:32]
     for name in (
         "train/loss",
         "train/loss_token",
@@ -172,23 +151,22 @@ def test_pretrain_trains_tracks_exports_and_ends(local_ray, corpus, mlflow_root,
         assert tracked.data.metrics[name] > 0, name
     artifacts = {item.path for item in client.list_artifacts(record["mlflow_run_id"])}
     assert artifacts >= {"config.yaml", "examples.html", "model"}
-    assert runs.open_run(recipe, "whole").finished
+    assert open_run(recipe, "whole").record.finished
     monkeypatch.setenv("MLFLOW_TRACKING_URI", record["tracking_uri"])
     past = history.open_past(record["mlflow_run_id"])
     logged = history.fingerprints(history.read_log(past.url))
     assert {step: history.batch_of(past, step).fingerprint for step in range(1, 7)} == logged
     with pytest.raises(UserError, match=r"optim\.lr was 0\.01, is 0\.02"):
-        runs.open_run(recipe_for(corpus, mlflow_root, "--train.num_workers=1", "--optim.lr=0.02"), "whole")
+        open_run(recipe_for(corpus, mlflow_root, "--train.num_workers=1", "--optim.lr=0.02"), "whole")
 
 
 @pytest.mark.slow
 def test_a_run_that_diverges_says_so_once(local_ray, corpus, tmp_path, capsys):
     """Ray Train restarts workers after any error; one that is the settings' fault would come again after each."""
     recipe = recipe_for(corpus, tmp_path, "--train.num_workers=2", "--optim.lr=1e30")
-    run = runs.open_run(recipe, "diverging")
-    opened = prepare(recipe.data, recipe.blanks, progress=preparation(QUIET))
+    run, store = open_run(recipe, "diverging"), store_of(recipe)
     with pytest.raises(DivergedError, match="the gradient is not finite at 4 steps in a row, 2 to 5"):
-        pretrain.train(recipe, run, opened, Console())
+        pretrain(recipe, run, store, Console())
     assert capsys.readouterr().out.count("step 0: validation") == 1
 
 
@@ -196,20 +174,19 @@ def test_a_run_that_diverges_says_so_once(local_ray, corpus, tmp_path, capsys):
 def test_hours_become_steps_once(local_ray, corpus, tmp_path, capsys, monkeypatch):
     settings = ("--train.num_workers=2", "--train.steps=null", "--train.hours=0.001")
     recipe = recipe_for(corpus, tmp_path, *settings)
-    run = runs.open_run(recipe, "timed")
-    opened = prepare(recipe.data, recipe.blanks, progress=preparation(QUIET))
-    pretrain.train(recipe, run, opened, Console())
+    store = store_of(recipe)
+    run = pretrain(recipe, open_run(recipe, "timed"), store, Console())
     steps = storage.read_json(storage.join(run.url, "run.json"))["steps"]
     assert f"{steps:,} steps of " in capsys.readouterr().out
     reached = checkpoint.latest(run.checkpoints_url)
     assert reached is not None
     assert reached.step == steps
     assert sorted(os.listdir(tmp_path)) == ["timed"], "the calibration left nothing"
-    monkeypatch.setattr(pretrain, "measure_pace", pytest.fail)
-    again = runs.open_run(recipe, "timed")
-    shape = settle_model(again, recipe, pytest.fail)
-    token_classes = TokenClasses.of(Tokenizer.load(opened.url))
-    assert pretrain._settled(recipe, again, opened, shape, token_classes, Console()).steps == steps
+    monkeypatch.setattr(pace, "measure_pace", pytest.fail)
+    again = open_run(recipe, "timed")
+    assert again.record.steps == steps
+    setup = resolve_setup(recipe, store, QUIET, shape=again.record.model, steps=again.record.steps)
+    assert pace.resolve_length(setup, again).budget.steps == steps
 
 
 @pytest.mark.slow
@@ -222,9 +199,7 @@ def test_a_run_whose_validation_gets_no_better_ends_early(local_ray, corpus, tmp
         "--optim.lr=1e-30",  # too small to change a weight
     )
     recipe = recipe_for(corpus, tmp_path, *settings)
-    run = runs.open_run(recipe, "early")
-    opened = prepare(recipe.data, recipe.blanks, progress=preparation(QUIET))
-    pretrain.train(recipe, run, opened, Console())
+    run = pretrain(recipe, open_run(recipe, "early"), store_of(recipe), Console())
     assert "ended at step 2 of 50: no better for 2 validations" in capsys.readouterr().out
-    assert runs.open_run(recipe, "early").finished
+    assert open_run(recipe, "early").record.finished
     assert GLM.from_pretrained(run.model_url).config.layers == 2
