@@ -1,8 +1,8 @@
-"""What objectives and segmenting may know of a tokenizer: a few ids, and which tokens can end a sentence.
+"""What objectives may know of a tokenizer: a few ids, and which tokens can end a sentence.
 
 Plain numpy and small, so that it travels to every task. Sentence ends are found on tokens, for any tokenizer:
-WordPiece, byte-level BPE, Unigram. Unlike the authors' rule (any token that contains a full stop, colon or semicolon
-ends a sentence) it is not fooled by `3.5`, initials, `e.g.`, common abbreviations, ordinals (`3. Oktober`) and, where
+WordPiece, byte-level BPE, Unigram. The authors' rule is that any token with a full stop, colon or semicolon ends a
+sentence; this one is not fooled by `3.5`, initials, `e.g.`, common abbreviations, ordinals (`3. Oktober`) and, where
 tokens carry their spaces, web addresses.
 """
 
@@ -37,14 +37,16 @@ _ABBREVIATIONS = frozenset([
 
 @dataclass(frozen=True, slots=True)
 class TokenClasses:
-    """cls, eos: ids; masks: id of each kind of mask, -1 where absent; classes: uint8 [V], the bits above of every
-    token.
-    """
+    """What each token of a vocabulary is."""
 
     cls: int
+    """The id of `[CLS]`."""
     eos: int
+    """The id of the end of a text."""
     masks: dict[str, int]
+    """The id of each kind of mask ("mask", "smask", "gmask"), -1 where the tokenizer has none."""
     classes: np.ndarray
+    """The bits above of every token, uint8 [V]."""
 
     @staticmethod
     def of(tokenizer: Tokenizer) -> "TokenClasses":
@@ -53,17 +55,20 @@ class TokenClasses:
         return TokenClasses(special.cls, special.eos, masks, classify(tokenizer.surfaces()))
 
 
-def classify(pieces: list[str]) -> np.ndarray:
+def classify(surfaces: list[str]) -> np.ndarray:
     """uint8 [V]: the class bits of every surface form, as `Tokenizer.surfaces` gives them: `##ing` or ` the`."""
     # Byte-level vocabularies hold "####" (a heading), but no "##ing": they cut between signs and letters.
-    subwords = any(piece.startswith("##") and piece[2:3].isalpha() for piece in pieces)
-    return np.array([_bits(piece, subwords) for piece in pieces], dtype=np.uint8)
+    subwords = any(surface.startswith("##") and surface[2:3].isalpha() for surface in surfaces)
+    return np.array([_bits(surface, subwords) for surface in surfaces], dtype=np.uint8)
 
 
 def sentence_ends(tokens: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """bool [T]: True on the last token of every sentence, closing quotation marks and brackets included.
 
-    `tokens` may hold many segments in a row: a segment's border is no sentence end by itself, callers add it.
+        tokens    Mr  .  Smith  paid  3  .  5  now  .  "  Then  he  left  ?  !
+        end                                            x                     x
+
+    `tokens` may hold many segments in a row. The end of a segment does not count as a sentence end: callers add it.
     """
     if len(tokens) == 0:
         return np.zeros(0, bool)
@@ -82,15 +87,15 @@ def sentence_ends(tokens: np.ndarray, classes: np.ndarray) -> np.ndarray:
     return end & ~np.concatenate((end[1:], [False]))  # ?! and a full stop before a line break are one end
 
 
-def _bits(piece: str, subwords: bool) -> int:
+def _bits(surface: str, subwords: bool) -> int:
     """Class bits of one surface form; in a WordPiece vocabulary `##` glues, in the others a missing space does."""
-    glued = piece.startswith("##") if subwords else not piece[:1].isspace()
-    text = piece.removeprefix("##") if subwords else piece
+    glued = surface.startswith("##") if subwords else not surface[:1].isspace()
+    text = surface.removeprefix("##") if subwords else surface
     word = text.strip()
     if not word:
         return HARD_END if "\n" in text else 0
     part_of_word = glued and subwords
-    core = word.strip(_CLOSERS)  # byte-level vocabularies hold `."` and `).` as one piece
+    core = word.strip(_CLOSERS)  # byte-level vocabularies hold `."` and `).` as one token
     bits = 0
     if core[-1:] in _HARD or "\n" in text:
         bits |= HARD_END

@@ -1,4 +1,4 @@
-"""The mixture of objectives that a recipe names, and what it resolves to."""
+"""The mixture of objectives that a recipe names, and what it resolves to: objectives, shares, form."""
 
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -27,9 +27,7 @@ _MIXTURE_SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
 @dataclass
 class BlanksConfig:
     mixture: str | dict[str, float] = "glm_multi"
-    """A name (glm, glm_doc, glm_sent, glm_multi, gpt) or shares such as {token: 0.6, document: 0.4}; drawn per
-    segment.
-    """
+    """A name (glm, glm_doc, glm_sent, glm_multi, gpt) or shares of segments such as {token: 0.6, document: 0.4}."""
     mask_tokens: Literal["one", "task", "sentinel"] = "task"
     """One [MASK] for all objectives (the paper); one per task: [MASK], [sMASK], [gMASK] (the authors' later models);
     or, an ablation of the paper, a numbered one per blank.
@@ -37,8 +35,8 @@ class BlanksConfig:
     order: Literal["random", "left_to_right"] = "random"
     """Order in which the blanks of a segment are predicted. left_to_right: an ablation of the paper."""
     noise: float = 0.0
-    """Share of the blanked tokens that the model cannot read while it predicts the next ones (the authors use 0.1 in
-    some later models).
+    """Share of the blanked tokens that the model cannot read while it predicts the next ones. The authors use 0.1 in
+    some later models.
     """
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Settings of an objective, by its name: {token: {ratio: 0.15}, document: {min_ratio: 0.5}}."""
@@ -71,7 +69,7 @@ def resolve(config: BlanksConfig) -> Mixture:
         if shares not in MIXTURES:
             raise UserError(
                 f"unknown mixture {shares!r}{nearest(shares, MIXTURES)}",
-                try_="a name from the list, or shares such as {token: 0.6, document: 0.4}",
+                try_=f"use one of {', '.join(MIXTURES)}, or shares such as {{token: 0.6, document: 0.4}}",
             )
         preset = _MIXTURE_SETTINGS.get(shares, {})
         settings = {name: preset.get(name, {}) | settings.get(name, {}) for name in {*preset, *settings}}
@@ -86,7 +84,7 @@ def resolve(config: BlanksConfig) -> Mixture:
     if unused := set(settings) - set(shares):
         raise UserError(
             f"blanks.settings has {', '.join(sorted(unused))}, which the mixture does not use",
-            try_=f"settings of: {', '.join(shares)}",
+            try_=f"give settings of {', '.join(shares)} only",
         )
     modules = tuple(objectives.find(name) for name in shares)
     configs = tuple(
@@ -104,10 +102,10 @@ def _form(config: BlanksConfig, modules: tuple[ModuleType, ...], configs: tuple[
         raise UserError(
             f"{in_place[0].__name__.rpartition('.')[2]} cannot be mixed with other objectives",
             why="it predicts tokens in place, and the others append their blanks",
-            try_="blanks.mixture={masked_lm: 1.0}",
+            try_="--blanks.mixture='{masked_lm: 1.0}'",
         )
     if not 0 <= config.noise < 1:
-        raise UserError(f"blanks.noise={config.noise:g} is outside [0, 1)", try_="the authors use 0.1")
+        raise UserError(f"blanks.noise={config.noise:g} is outside [0, 1)", try_="--blanks.noise=0.1, as the authors")
     sentinels, noise = config.mask_tokens == "sentinel", config.noise
     extra = ablations.extra_tokens(sentinels=sentinels, noise=noise > 0)
     if in_place:

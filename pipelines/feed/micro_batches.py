@@ -1,10 +1,12 @@
 """The training feed: in each train worker the rows of the plan become micro-batches, ahead of training.
 
-Its whole state is the step: rows come from `BatchPlan`, blanks are stored ones or drawn online (the same bytes). A
-background thread reads, draws and lays out ahead of training; numpy releases the interpreter lock for most of it. A row
-of 8,192 positions costs a third of a millisecond of one core where the host lays it out, and a quarter where a GPU does
-(docs/benchmarks.md).
-Why this is not Ray Data's `streaming_split`: docs/decisions/training-feed.md.
+    BatchPlan        step -> places of its rows
+    RowReader        places -> rows, and their blanks: stored ones, or drawn online (the same bytes)
+    lay_out          rows and blanks -> what the model is asked
+
+Its whole state is the step. A background thread reads, draws and lays out; numpy releases the interpreter lock for most
+of it. A row of 8,192 positions costs a third of a millisecond of one core where the host lays it out, and a quarter
+where a GPU does (docs/benchmarks.md). Why this is not Ray Data's `streaming_split`: docs/decisions/training-feed.md.
 """
 
 import itertools
@@ -13,7 +15,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -31,15 +33,16 @@ from pipelines.store.format import Split
 _ROWS_TOGETHER = 8
 
 
-@dataclass
+@dataclass(frozen=True)
 class MicroBatch:
-    """One micro-batch. inputs: rows laid out, or for the device to lay out; tokens: source tokens; counts: targets per
-    objective [O].
-    """
+    """What one pass through the model is asked."""
 
     inputs: Example | Packed
+    """The rows laid out, or for the device to lay out."""
     tokens: int
+    """Source tokens."""
     counts: np.ndarray
+    """Targets per objective, int64 [O]."""
     fingerprint: int
 
     @property
@@ -48,24 +51,25 @@ class MicroBatch:
         return self.inputs.expand() if isinstance(self.inputs, Packed) else self.inputs
 
 
-@dataclass
+@dataclass(frozen=True)
 class Step:
-    """The micro-batches of one rank at one step. waited_s: how long training waited for them."""
+    """The part that one rank has in a step."""
 
     step: int
     micro_batches: list[tuple[int, MicroBatch]]
+    """Each with its number in the step."""
     waited_s: float = 0.0
+    """How long training waited for them."""
 
     @property
     def counts(self) -> np.ndarray:
         """Targets per objective of this rank, int64 [O]."""
-        return (
-            np.sum([m.counts for _, m in self.micro_batches], axis=0) if self.micro_batches else np.zeros(0, np.int64)
-        )
+        counts = [micro_batch.counts for _, micro_batch in self.micro_batches]
+        return np.sum(counts, axis=0) if counts else np.zeros(0, np.int64)
 
 
 class RowReader:
-    """Rows and their blanks by place, keeping the row groups of about two windows decoded."""
+    """Rows and their blanks by place. The last `cached_groups` row groups stay decoded, about those of two windows."""
 
     def __init__(self, split: Split, settings: FeedSettings, *, cached_groups: int = 16) -> None:
         self.split, self.settings = split, settings
@@ -161,8 +165,7 @@ def steps(
                 raise item
             if item is None:
                 return
-            item.waited_s = time.perf_counter() - began_at
-            yield item
+            yield replace(item, waited_s=time.perf_counter() - began_at)
     finally:
         stopped.set()
         thread.join(timeout=10)

@@ -1,18 +1,23 @@
 """BatchPlan: which rows belong to which step, a pure keyed permutation of the store.
 
 The order has two levels: row groups are permuted, then the rows within a window of consecutive (permuted) row groups.
+
+    row groups of an epoch     5   0   3 | 1   4   2          a permutation; windows of three
+    rows of a window           3.1 5.0 0.2 0.0 5.1 3.0 ...    a permutation of their rows: group.row
+    position                   0   1   2   3   4   5          in the run; position p lies in epoch p // rows
+
+    micro-batch i              positions i * b .. (i + 1) * b
+    step k                     micro-batches k * M .. (k + 1) * M; rank r of W takes every W-th from r on
+
 So a row group is read and decoded once per epoch, memory is bounded by the window, and a resume reads one window; a
 flat permutation of rows would read 100 to 1,000 times as much from Parquet. Batches run across epoch borders and
-nothing is dropped. Cost of an epoch's order: one hash per row group, and a sort of them; of a window's: the same of its
-rows. The plan keeps the last ones, so a micro-batch costs the same for any number of row groups: 6 us, in a mix of two
-stores 30 (for 1,000 row groups and for 50,000).
+nothing is dropped. M does not depend on W, so the examples of a step are the same for any number of workers. In a mix
+of stores a fixed pattern of the weights says which member a position belongs to, and each member goes through epochs of
+its own.
 
-    position 0 1 2 3 ...              the run's rows in order; position p lies in epoch p // rows
-    micro-batch i                     positions i * b .. (i + 1) * b
-    step k                            micro-batches k * M .. (k + 1) * M; rank r of W takes every W-th from r on
-
-M does not depend on W, so the examples of a step are the same for any number of workers. In a mix of stores position p
-belongs to the member that a fixed pattern of the weights gives it, and each member goes through epochs of its own.
+Ordering an epoch costs one hash per row group and a sort; ordering a window costs the same for its rows. The plan keeps
+the last orders, so a micro-batch costs the same for any number of row groups: 6 us, in a mix of two stores 30 (for
+1,000 row groups and for 50,000).
 """
 
 import itertools
@@ -41,17 +46,19 @@ class RowPlaces(NamedTuple):
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """group_rows: rows of each row group of the split; micro_rows: rows of a micro-batch (b); micro_batches: of a step
-    (M); parts: the stores of a mix, none of a single store. A value: the orders that it keeps are neither compared nor
-    pickled.
-    """
+    """Which rows belong to which step. A value: the orders that it keeps are neither compared nor pickled."""
 
     group_rows: tuple[int, ...]
+    """Rows of each row group of the split."""
     seed: int
     micro_rows: int
+    """Rows of a micro-batch (b)."""
     micro_batches: int
+    """Micro-batches of a step (M)."""
     window: int = 8
+    """Row groups among whose rows an order is drawn."""
     parts: tuple[Part, ...] = ()
+    """The stores of a mix; empty for a single store."""
 
     def __post_init__(self) -> None:
         if min(self.micro_rows, self.micro_batches, self.window) < 1 or sum(self.group_rows) < 1:
@@ -85,17 +92,17 @@ class BatchPlan:
             groups, rows = self._orders.rows(epoch, index)
             before = int(windows.ends[index - 1]) if index else 0
             return epoch * self.epoch_rows + before + int(np.flatnonzero((groups == group) & (rows == row))[0])
-        for member, (first, alone) in enumerate(self._members):
-            if group < first + len(alone.group_rows):
-                own = alone.position(epoch, group - first, row)
-                pattern, before = _pattern(tuple(part.weight for part in self.parts))
-                turns, rest = divmod(own, int((pattern == member).sum()))
-                return turns * len(pattern) + int(np.flatnonzero((pattern == member) & (before == rest))[0])
+        for member, (first, plan) in enumerate(self._members):
+            if group < first + len(plan.group_rows):
+                pattern = _pattern(tuple(part.weight for part in self.parts))
+                places = np.flatnonzero(pattern.member == member)  # its k-th row of a turn has the k-th of these
+                turns, rest = divmod(plan.position(epoch, group - first, row), len(places))
+                return turns * _PATTERN + int(places[rest])
         raise IndexError(f"row group {group} of {len(self.group_rows)}")
 
     @cached_property
     def _members(self) -> "list[tuple[int, BatchPlan]]":
-        """Where the row groups of each store of a mix begin, and the plan of it alone."""
+        """The first row group of each store of a mix, and the plan of that store alone."""
         ends = list(itertools.accumulate((part.groups for part in self.parts), initial=0))
         return [
             (first, replace(self, group_rows=self.group_rows[first:end], parts=()))
@@ -103,17 +110,18 @@ class BatchPlan:
         ]
 
     def _mixed_places(self, first: int, count: int) -> RowPlaces:
-        pattern, before = _pattern(tuple(part.weight for part in self.parts))
-        turn, place = np.divmod(np.arange(first, first + count), len(pattern))
-        member, found = pattern[place], np.zeros((3, count), np.int64)
-        for index, (start, alone) in enumerate(self._members):
-            mine = np.flatnonzero(member == index)
-            if len(mine):  # consecutive positions take consecutive rows of a member
-                each = (pattern == index).sum()
-                row = int(turn[mine[0]] * each + before[place[mine[0]]])
-                epoch, group, rows = alone.places(row, len(mine))
-                found[:, mine] = epoch, group + start, rows
-        return RowPlaces(*found)
+        """Positions of a member, in their order, take its rows one after the other, in the order of its own plan."""
+        pattern = _pattern(tuple(part.weight for part in self.parts))
+        turn, place = np.divmod(np.arange(first, first + count), _PATTERN)
+        member, places = pattern.member[place], np.zeros((3, count), np.int64)
+        for index, (start, plan) in enumerate(self._members):
+            own = np.flatnonzero(member == index)
+            if len(own):
+                each = (pattern.member == index).sum()
+                position = int(turn[own[0]] * each + pattern.before[place[own[0]]])
+                epoch, group, row = plan.places(position, len(own))
+                places[:, own] = epoch, group + start, row
+        return RowPlaces(*places)
 
     def _own_places(self, first: int, count: int) -> RowPlaces:
         parts = []
@@ -135,20 +143,23 @@ class BatchPlan:
 
 
 class _Windows(NamedTuple):
-    groups: np.ndarray  # row groups in this epoch's order
-    ends: np.ndarray  # rows up to the end of each window
+    """The windows of an epoch: its row groups in order [G], and the rows up to the end of each window."""
+
+    groups: np.ndarray
+    ends: np.ndarray
 
 
 class _Orders(NamedTuple):
-    """windows: of an epoch; rows: (row group, row within it) of an epoch's window, in order, each [n]."""
+    """windows(epoch), and rows(epoch, window): row group and row within it of each row of the window, in order, [n]."""
 
     windows: Callable[[int], _Windows]
     rows: Callable[[int, int], tuple[np.ndarray, np.ndarray]]
 
 
 def _orders_of(group_rows: tuple[int, ...], seed: int, window: int) -> _Orders:
-    """The orders of one store, the last ones kept by epoch and window alone: a key of all row groups would be hashed at
-    each look-up.
+    """The orders of one store. The last ones are kept, by epoch and window.
+
+    Functions of a closure, as a key that holds all row groups would be hashed at each look-up.
     """
     sizes = np.array(group_rows, np.int64)
 
@@ -170,9 +181,19 @@ def _orders_of(group_rows: tuple[int, ...], seed: int, window: int) -> _Orders:
     return _Orders(windows, rows)
 
 
+class _Pattern(NamedTuple):
+    """The member of each of _PATTERN positions, and how many of the same member come before it, both [_PATTERN]."""
+
+    member: np.ndarray
+    before: np.ndarray
+
+
 @lru_cache
-def _pattern(weights: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """(member of each of _PATTERN positions, how many of that member come before it), spread evenly.
+def _pattern(weights: tuple[float, ...]) -> _Pattern:
+    """Positions spread evenly over members by their weights, the same turn after turn.
+
+        weights 3 : 1      member   0 0 1 0 | 0 0 1 0 | ...
+                           before   0 1 0 2 | 3 4 1 5 | ...
 
     Each position goes to the member that is furthest behind its share; one with any weight gets a position at least.
     """
@@ -183,7 +204,7 @@ def _pattern(weights: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
         index = int(np.argmax(share * (position + 1) - given))
         member[position], before[position] = index, given[index]
         given[index] += 1
-    return member, before
+    return _Pattern(member, before)
 
 
 def _permutation(n: int, key: np.ndarray) -> np.ndarray:

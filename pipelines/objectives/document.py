@@ -1,8 +1,8 @@
 """Document objective: one long blank of 50 to 100 % of the text, for long generation (paper, section 2.1).
 
-Two forms, as in the authors' code: `suffix` runs to the segment's end, eos included where there is one, and nothing
-follows the mask; the other lies anywhere inside the text. Both end in `[eop]` (the authors' suffix form does not, and
-its models never learn to stop on it). With min_ratio 1 and suffix_share 1 this is a GPT-style language model.
+Two forms, as in the authors' code: a suffix runs to the segment's end, eos included where there is one, and nothing
+follows the mask; the other form lies anywhere inside the text. Both end in `[eop]`: the authors' suffix does not, and
+their models never learn to stop on it. With min_ratio 1 and suffix_share 1 this is a GPT-style language model.
 """
 
 from dataclasses import dataclass
@@ -27,10 +27,12 @@ class Config:
     def __post_init__(self) -> None:
         if not 0 < self.min_ratio <= 1:
             raise UserError(
-                f"objective document: min_ratio={self.min_ratio} is outside (0, 1]", try_="the paper uses 0.5"
+                f"objective document: min_ratio={self.min_ratio} is outside (0, 1]", try_="use 0.5, as the paper"
             )
         if not 0 <= self.suffix_share <= 1:
-            raise UserError(f"objective document: suffix_share={self.suffix_share} is outside [0, 1]")
+            raise UserError(
+                f"objective document: suffix_share={self.suffix_share} is outside [0, 1]", try_="use 0.5, the default"
+            )
 
 
 def spans(batch: SegmentBatch, config: Config) -> tuple[np.ndarray, np.ndarray]:

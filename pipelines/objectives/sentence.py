@@ -1,7 +1,7 @@
 """Sentence objective: whole sentences, until at least 15 % of the segment is covered (paper, section 2.1).
 
-Never the whole segment when it holds two sentences or more. Adjacent sentences may both be blanked: two blanks, two
-masks.
+The whole segment is never blanked when it holds two sentences or more. Adjacent sentences may both be blanked, as two
+blanks with two masks.
 """
 
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ import numpy as np
 from infra.errors import UserError
 from pipelines import keyed
 from pipelines.objectives import SegmentBatch
+from pipelines.ragged import offsets_of
 from pipelines.token_classes import sentence_ends
 
 MASK = "smask"
@@ -24,7 +25,7 @@ class Config:
 
     def __post_init__(self) -> None:
         if not 0 < self.ratio <= 1:
-            raise UserError(f"objective sentence: ratio={self.ratio} is outside (0, 1]", try_="the paper uses 0.15")
+            raise UserError(f"objective sentence: ratio={self.ratio} is outside (0, 1]", try_="use 0.15, as the paper")
 
 
 def spans(batch: SegmentBatch, config: Config) -> tuple[np.ndarray, np.ndarray]:
@@ -35,6 +36,11 @@ def spans(batch: SegmentBatch, config: Config) -> tuple[np.ndarray, np.ndarray]:
     order = np.lexsort((index, random, segment))  # sentences of each segment in random order
     start, end = start[order], end[order]
 
+    # A sentence is taken while those before it, in this order, do not cover the target yet:
+    #
+    #     sizes      4  9  3 | 5  2          two segments, targets 6 and 4
+    #     covered    0  4 13 | 0  5
+    #     taken      x  x  . | x  .
     size = end - start
     covered = np.cumsum(size) - size
     covered -= covered[np.minimum(first[:-1], max(len(size) - 1, 0))][segment]
@@ -42,9 +48,9 @@ def spans(batch: SegmentBatch, config: Config) -> tuple[np.ndarray, np.ndarray]:
     taken = covered < target[segment]
     several = np.diff(first)[segment] > 1
     is_last = index == (np.diff(first) - 1)[segment]
-    taken &= ~(several & is_last)  # in random order, the last sentence is left to read
+    taken &= ~(several & is_last)  # the last sentence in this order is left to read
     count = np.bincount(segment[taken], minlength=len(batch))
-    return np.stack((start[taken], end[taken]), axis=1), np.concatenate(([0], np.cumsum(count)))
+    return np.stack((start[taken], end[taken]), axis=1), offsets_of(count)
 
 
 def blank_moments(batch: SegmentBatch, config: Config) -> tuple[np.ndarray, np.ndarray]:
@@ -56,8 +62,9 @@ def blank_moments(batch: SegmentBatch, config: Config) -> tuple[np.ndarray, np.n
 
 
 def _sentences(batch: SegmentBatch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(start, end, segment) of every sentence, start and end relative to the segment; a tail without end is a
-    sentence.
+    """(start, end, segment) of every sentence, each [Q]; start and end are relative to the segment.
+
+    segment    [CLS] a  b  .  c  d  eos       sentences (1, 4) and (4, 6): a tail without an end is one too
     """
     ends = sentence_ends(batch.tokens, batch.token_classes.classes)
     last_text = batch.offsets[:-1] + batch.text_ends - 1

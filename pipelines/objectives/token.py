@@ -1,8 +1,7 @@
-"""Token objective: many short blanks, with lengths from Poisson(3), until 15 % of the segment is covered (paper,
-section 2.1).
+"""Token objective: many short blanks until 15 % of the segment is covered (paper, section 2.1).
 
-The authors' lengths are zero-truncated (mean 3.157 for Poisson(3)) and at most 39; blanks have at least one token
-between them; each set of places is equally likely. About 1.5 us for a 512-token segment.
+Lengths are Poisson(3), zero-truncated (so their mean is 3.157) and at most 39, as in the authors' code; blanks have at
+least one token between them; each set of places is equally likely. About 1.5 us for a 512-token segment.
 """
 
 import math
@@ -14,6 +13,7 @@ import numpy as np
 from infra.errors import UserError
 from pipelines import keyed
 from pipelines.objectives import SegmentBatch
+from pipelines.ragged import offsets_of
 
 MASK = "mask"
 _LENGTHS, _SWAP, _PLACES, _ORDER = range(1, 5)  # streams of draws
@@ -30,11 +30,11 @@ class Config:
 
     def __post_init__(self) -> None:
         if not 0 < self.ratio <= 1:
-            raise UserError(f"objective token: ratio={self.ratio} is outside (0, 1]", try_="the paper uses 0.15")
+            raise UserError(f"objective token: ratio={self.ratio} is outside (0, 1]", try_="use 0.15, as the paper")
         if self.mean_length <= 0 or self.max_length < 1:
             raise UserError(
                 f"objective token: mean_length={self.mean_length}, max_length={self.max_length} leave no blank",
-                try_="mean_length above 0 and max_length of at least 1; the paper uses 3 and 39",
+                try_="use 3 and 39, as the paper; at least a mean_length above 0 and a max_length of 1",
             )
 
 
@@ -48,8 +48,14 @@ def spans(batch: SegmentBatch, config: Config) -> tuple[np.ndarray, np.ndarray]:
     columns = np.arange(most)
     valid = columns < count[:, None]
 
-    # Places: k draws with replacement from the free tokens, sorted, then moved apart by the blanks before them. At high
-    # ratios there may be no token left to keep two blanks apart: such segments lay their blanks without the gap.
+    # Places: draws with replacement from the free tokens, sorted, then moved apart by the blanks and gaps before them:
+    #
+    #     9 tokens of text, blanks of 2 and 1     free = 9 - 3 - 1 = 5: draws from 0 .. 5, say 4 and 1
+    #     sorted           1    4
+    #     moved            1    4 + 2 + 1
+    #     behind [CLS]     2    8                 blanks (2, 4) and (8, 9)
+    #
+    # At high ratios there may be no token left to keep two blanks apart: such segments have no gaps.
     gap = (total + count - 1 <= room).astype(np.int64)
     free = room - total - gap * (count - 1)
     start = keyed.below(keyed.bits(batch.keys, most, stream=_PLACES), (free + 1)[:, None])
@@ -60,13 +66,14 @@ def spans(batch: SegmentBatch, config: Config) -> tuple[np.ndarray, np.ndarray]:
     start -= sizes
     start += 1
 
+    # The order of prediction: a random one of each segment's blanks, those that are not valid at the end.
     random = keyed.bits(batch.keys, most, stream=_ORDER)
     random[~valid] = np.iinfo(np.uint64).max
     picked = (keyed.order(random) + most * np.arange(segments)[:, None])[valid]
     first = start.ravel()[picked]
-    drawn = np.empty((len(picked), 2), np.int64)
-    drawn[:, 0], drawn[:, 1] = first, first + sizes.ravel()[picked]
-    return drawn, np.concatenate(([0], np.cumsum(count)))
+    blanks = np.empty((len(picked), 2), np.int64)
+    blanks[:, 0], blanks[:, 1] = first, first + sizes.ravel()[picked]
+    return blanks, offsets_of(count)
 
 
 def blank_moments(batch: SegmentBatch, config: Config) -> tuple[np.ndarray, np.ndarray]:
@@ -80,9 +87,12 @@ def _targets(lengths: np.ndarray, room: np.ndarray, config: Config) -> np.ndarra
     return np.minimum(np.maximum((config.ratio * lengths).astype(np.int64), 1), room)
 
 
-def _draw_lengths(keys, target, room, config: Config) -> tuple[np.ndarray, np.ndarray]:
-    """Blank lengths [N, K] (0 beyond a segment's count) and counts [N]: lengths are drawn until their sum reaches the
-    target.
+def _draw_lengths(
+    keys: np.ndarray, target: np.ndarray, room: np.ndarray, config: Config
+) -> tuple[np.ndarray, np.ndarray]:
+    """Blank lengths [N, K], 0 beyond a segment's count, and counts [N]: drawn until their sum reaches the target [N].
+
+    room: text tokens [N].
     """
     table = _length_table(config.mean_length, config.max_length)
     # A blank takes at most half of the text, so that something is left to read (it matters below about 80 tokens).
@@ -113,7 +123,7 @@ def _usual_count(target: int, config: Config) -> int:
 
 
 def length_theory(config: Config) -> np.ndarray:
-    """P(a blank has l tokens), l from 0 on, of segments long enough for any length."""
+    """P(a blank has l tokens), l = 0, 1, ..., in segments long enough for any length."""
     return length_probabilities(config.mean_length, config.max_length)
 
 
@@ -128,7 +138,7 @@ def length_probabilities(mean_length: float, max_length: int) -> np.ndarray:
 
 @lru_cache(maxsize=16)
 def _length_table(mean_length: float, max_length: int) -> np.ndarray:
-    """Inverse distribution function at 16 bits: a table look-up per length. [65536], as small as caches like it."""
+    """Inverse distribution function of lengths at 16 bits, [65536]: one look-up for each length, from a cache."""
     cumulative = np.cumsum(length_probabilities(mean_length, max_length)[1:])
     lengths = np.minimum(np.searchsorted(cumulative, (np.arange(65536) + 0.5) / 65536) + 1, max_length)
     return lengths.astype(np.min_scalar_type(max_length))
@@ -136,8 +146,12 @@ def _length_table(mean_length: float, max_length: int) -> np.ndarray:
 
 @lru_cache(maxsize=16)
 def _count_moments(target: int, mean_length: float, max_length: int) -> tuple[np.ndarray, np.ndarray]:
-    """(mean, variance) of the number of lengths whose sum first reaches t, for t in 0 .. target: a renewal
-    recursion.
+    """(mean, variance) of how many lengths it takes until their sum reaches t, for t = 0 .. target, both [target + 1].
+
+    A renewal recursion: after a first length l there are t - l tokens to reach. For the mean M and the mean square S
+
+        M(t) = 1 + sum of P(l) M(t - l)                     over l = 1 .. t - 1; M(0) = S(0) = 0
+        S(t) = 1 + sum of P(l) (2 M(t - l) + S(t - l))
     """
     probability = length_probabilities(mean_length, max_length)
     first, second = np.zeros(target + 1), np.zeros(target + 1)

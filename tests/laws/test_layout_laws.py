@@ -162,7 +162,7 @@ def test_what_a_segment_gets_depends_on_itself_alone(name):
         ("document", {"suffix_share": 1.5}, "suffix_share=1.5 is outside"),
         ("document", {"min_ration": 0.5}, "min_ration"),
         ("masked_lm", {"ratio": 0.0}, r"objective masked_lm: ratio=0.0 is outside \(0, 1\]"),
-        ("masked_lm", {"random_share": 0.8, "kept_share": 0.3}, "random_share=0.8 and kept_share=0.3 are no shares"),
+        ("masked_lm", {"random_share": 0.8, "kept_share": 0.3}, "random_share=0.8 and kept_share=0.3 do not fit"),
     ],
 )
 def test_settings_out_of_range_are_refused_by_name(name, settings, message):
