@@ -27,8 +27,8 @@ _RANGES = {
 
 
 def build(root: type[T], values: dict[str, Any], places: dict[str, str]) -> T:
-    """The dataclass `root` with these values. places: key -> words that say where it was set ("in a.yaml"); a key
-    without an entry has its parent's.
+    """The dataclass `root` with these values. places: key -> where it was set ("in a.yaml"); a key without an entry has
+    the place of its parent.
 
     Raises UserError for unknown and missing keys, wrong types, and ValueErrors of a `__post_init__`.
     """
@@ -62,7 +62,7 @@ def _with_sections(root: type, values: dict[str, Any]) -> dict[str, Any]:
 
 def _explain(root: type, values: Any, errors: list[Any], places: dict[str, str]) -> UserError:
     found = [(_path(values, error), error) for error in errors]
-    # Of a union each member reports what it refuses: what lies deepest is of the member that was meant.
+    # Each member of a union reports why it refuses the value: the deepest error is from the member that was meant.
     same = [one for one in found if one[0][: len(found[0][0])] == found[0][0]]
     path, error = max(same, key=lambda one: len(one[0]))
     key, problem = functools.reduce(tree.dotted, path, ""), error["type"]
@@ -98,7 +98,7 @@ def _path(values: Any, error: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def wrong_value(kind: Any, value: Any, key: str, where: str) -> UserError:
-    """What to say of a value that is not of its type: "optim.lr in a.yaml: expected a number, got 'fast'"."""
+    """The error for a value of a wrong type: "optim.lr in a.yaml: expected a number, got 'fast'"."""
     start, got = f"{key} {where}: expected".lstrip(), f"got {value!r:.200}"
     if section := tree.section_of(kind):
         return UserError(f"{start} a section with the keys {', '.join(tree.fields_of(section))}, {got}")

@@ -2,7 +2,7 @@
 
 Recipes and overrides are merged as plain values, and every key remembers where it was set, so that an error can name
 the place. Sections (nested dataclasses) merge key by key; everything else, lists included, is replaced. Overrides win
-over recipes, wherever `--config` stands. Imports nothing heavy: data workers load modules that only want `Count`.
+over recipes, wherever on the line `--config` is. Imports nothing heavy: data workers import it for `Count` alone.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ def parse(
 
         print(help.render(root, description=description, flags=flags, common=common), end="")
         sys.exit(0)
-    said = _Settings(root)
+    settings = _Settings(root)
     for path in words.configs:
-        said.merge(_load(_read(path), f"in {path}"), f"in {path}")
+        settings.merge(_load(_read(path), f"in {path}"), f"in {path}")
     for override in words.overrides:
-        said.override(override)
-    config = said.build()
+        settings.override(override)
+    config = settings.build()
     if PRINT_CONFIG in words.switches:
         print(to_yaml(config), end="")
         sys.exit(0)
@@ -77,9 +77,9 @@ def dataclass_from(cls: type[T], mapping: dict[str, Any], *, where: str) -> T:
     """One dataclass from a plain mapping, strictly; `where` completes "unknown key 'x' ...": "in source 1"."""
     if not isinstance(mapping, dict):
         raise UserError(f"expected a mapping {where}, got {mapping!r}")
-    said = _Settings(cls, places={"": where})
-    said.merge(mapping, where)
-    return said.build()
+    settings = _Settings(cls, places={"": where})
+    settings.merge(mapping, where)
+    return settings.build()
 
 
 def from_yaml(root: type[T], text: str, *, where: str = "in the YAML text") -> T:
@@ -134,18 +134,18 @@ def _scan(root: type, argv: list[str], flags: dict[str, str], positional: str | 
 
 @dataclass
 class _Settings(Generic[T]):
-    """What was set so far, by whom, of the settings of `root`."""
+    """The settings of `root` as recipes and the command line have set them so far."""
 
     root: type[T]
     values: dict[str, Any] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)
-    """Key -> where it was set; of a key without an entry that of its section."""
+    """Key -> where it was set, in words. A key without an entry has the place of its section."""
 
     def build(self) -> T:
         return build(self.root, self.values, self.places)
 
     def merge(self, mapping: dict[str, Any], where: str) -> None:
-        """Put what a recipe says over what was set before."""
+        """Let a recipe override what was set before it."""
         self._merge(self.root, self.values, mapping, "", where)
 
     def _merge(self, section: type, into: dict[str, Any], new: dict[str, Any], key: str, where: str) -> None:
@@ -163,7 +163,7 @@ class _Settings(Generic[T]):
                 raise wrong_value(kind, value, at, where)
 
     def override(self, word: _Override) -> None:
-        """Put one word of the command line over what was set before. Inside a dict it sets one entry."""
+        """Let one word of the command line override what was set before. Inside a dict it sets one entry."""
         *path, last = word.key.split(".")
         into, kind = self.values, self.root
         for name in path:
@@ -184,7 +184,7 @@ class _Settings(Generic[T]):
         self._set(into, last, value, word.key, COMMAND_LINE)
 
     def _section(self, section: type, into: dict[str, Any], name: str) -> dict[str, Any]:
-        """The values of the section or dict `name`, which starts from its default."""
+        """The values of the section or dict `name`, from its default on."""
         if not isinstance(into.get(name), dict):
             default = _default(section, name)
             into[name] = default if isinstance(default, dict) else {}
@@ -196,22 +196,22 @@ class _Settings(Generic[T]):
 
 
 def _default(kind: Any, name: str) -> Any:
-    """The plain default of a section's field; None where there is none."""
+    """The default of a section's field as a plain value; None if it has no default."""
     found = tree.default_of(section, name) if (section := tree.section_of(kind)) else None
     return None if found is tree.MISSING else plain(found)
 
 
 def _meaning(kind: Any, text: str) -> Any:
-    """A word where a `kind` is expected: the YAML it spells if that is of the kind, else the text as it stands."""
+    """The value of a word where a `kind` is expected: the YAML that it spells if that suits, or else its text."""
     import yaml
 
-    if {*tree.members(kind)} <= {str, type(None)}:  # letter for letter, whatever YAML would make of it
+    if {*tree.members(kind)} <= {str, type(None)}:  # the text letter by letter, also where it is valid YAML
         return None if text in ("null", "~") and tree.is_optional(kind) else text
     try:
         value = yaml_text.load(text)
     except yaml.YAMLError:
         return text
-    # `mixture: dict | str` takes `glm` as it stands.
+    # The mixture, a dict or a text, takes `glm` as text.
     has_items = isinstance(value, dict | list) and str not in tree.members(kind)
     return value if has_items or tree.suits(kind, value) else text
 

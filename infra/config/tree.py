@@ -76,7 +76,7 @@ def below(kind: Any, name: Any) -> Any:
 
 
 def kind_at(root: type, key: str, where: str) -> Any:
-    """The annotation of a dotted key that is to be set by itself; UserError when there is no such key."""
+    """The annotation of a dotted key that can be set by itself. Raises UserError if there is no such key."""
     kind, at = root, ""
     for name in key.split("."):
         section, container = section_of(kind), typing.get_origin(bare(kind))
@@ -93,16 +93,16 @@ def kind_at(root: type, key: str, where: str) -> Any:
 
 
 def unknown_key(root: type, section: type, key: str, where: str) -> UserError:
-    """What to say of a key that its section does not have: its new name, or the nearest one.
+    """The error for a key that its section does not have: it names the key's new name, or the nearest key.
 
-    A root dataclass names the keys that were renamed in `RENAMED: ClassVar[dict[str, str]]`, old to new.
+    A root dataclass lists renamed keys in `RENAMED: ClassVar[dict[str, str]]`, old to new.
     """
     if new := getattr(root, "RENAMED", {}).get(key):
         return UserError(f"unknown key {key!r} {where}: it is now {new!r}", try_=f"use {new!r} instead")
     name = key.rpartition(".")[2]
     have = nearest(name, fields_of(section))
     if "did you mean" not in have and name == key:
-        # `--lr` for `--optim.lr`: right word, wrong place.
+        # `--lr` for `--optim.lr`: the right name without its section.
         elsewhere = [other for other in all_keys(section) if other.rpartition(".")[2] == name]
         have = f"; did you mean {elsewhere[0]!r}?{have}" if elsewhere else have
     return UserError(f"unknown key {key!r} {where}{have}")

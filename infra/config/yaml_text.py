@@ -1,4 +1,4 @@
-"""YAML as people mean it: `1e-4` is a number and a key given twice is an error. What is dumped reads back equal."""
+"""YAML as people mean it: `1e-4` is a number, and a key given twice is an error. What is dumped is read back equal."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import functools
 import re
 from typing import Any
 
-# Numbers, true, false and null are what they are in JSON, plus 1_000 and .inf; the rest is text. YAML 1.1 would also
-# make False of `no`, a date of 2026-11-23 and 90 of 1:30, and text of 1e-4.
+# Numbers, true, false and null are as in JSON, plus 1_000 and .inf; everything else is text. YAML 1.1 would also read
+# `no` as False, 2026-11-23 as a date, 1:30 as 90, and 1e-4 as text.
 _PLAIN = {
     "null": (r"^(~|null|Null|NULL|)$", ["~", "n", "N", ""]),
     "bool": (r"^(true|True|TRUE|false|False|FALSE)$", list("tTfF")),
@@ -36,7 +36,7 @@ def dump(value: Any) -> str:
 
 @functools.cache
 def _classes() -> tuple[type, type]:
-    # Made on first use: importing yaml costs 20 ms that a data worker has no use for.
+    # Made on first use: importing yaml takes 20 ms, and data workers do not need it.
     import yaml
 
     class Loader(yaml.SafeLoader):
@@ -45,7 +45,7 @@ def _classes() -> tuple[type, type]:
             twice = next((key for key, _ in node.value if names.count(key.value) > 1), None)
             if twice is not None:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {twice.value!r} stands twice", twice.start_mark
+                    None, None, f"the key {twice.value!r} is given twice", twice.start_mark
                 )
             return super().construct_mapping(node, deep)
 
@@ -56,7 +56,7 @@ def _classes() -> tuple[type, type]:
     Loader.yaml_implicit_resolvers = {}
     for name, (pattern, first) in _PLAIN.items():
         Loader.add_implicit_resolver(f"tag:yaml.org,2002:{name}", re.compile(pattern), first)
-    # The dumper quotes what either reading would take for something else than text.
+    # The dumper quotes texts that YAML 1.1 or this reader would take for something else.
     for name in ("float", "int"):
         pattern, first = _PLAIN[name]
         Dumper.add_implicit_resolver(f"tag:yaml.org,2002:{name}", re.compile(pattern), first)
