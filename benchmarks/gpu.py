@@ -27,7 +27,8 @@ from batches import POSITIONS, TOKENS, make_batch, useful_flops
 from original_style import OriginalStyle
 
 from glm_model.attention import Use, attention, make_mask
-from glm_model.attention.backends import PREFERENCE, Backend
+from glm_model.attention.backends import Backend
+from glm_model.attention.choice import PREFERENCE
 from glm_model.config import OptimConfig, sized
 from glm_model.model import GLM
 from glm_model.train import TrainStep, autocast, clip_gradients, make_optimizer, peak_flops

@@ -1,7 +1,7 @@
-"""Keys and values of what was read so far: each new token costs one position, and a short row's padding is never seen.
+"""Keys and values of what was read so far: a new token costs one position, and a short row's padding is never seen.
 
-Rows are ragged: row b holds `lengths[b]` positions in its first slots, whatever the others hold. Memory: 2 * layers *
-rows * capacity * width numbers.
+Rows are ragged: row b holds `lengths[b]` positions in its first slots, however many the others hold. Memory: 2 * layers
+* rows * capacity * width numbers.
 
 Shapes: B rows, L new positions, T slots up to the longest row, H heads, K head width.
 """
@@ -18,8 +18,8 @@ from glm_model.config import GLMConfig
 
 
 class Cache:
-    """Filled by `GLM.hidden(..., cache=cache)`. A row's first positions are its context (everyone sees everyone); each
-    later call appends positions that see all before them.
+    """Filled by `GLM.hidden(..., cache=cache)`. The first call appends a row's context, whose positions all see each
+    other; each later call appends positions that see themselves and all before them.
     """
 
     def __init__(
@@ -57,8 +57,14 @@ class Cache:
     def begin(self, length: int, counts: Sequence[int] | None = None) -> Tensor | None:
         """Prepare to append `length` positions to each row, of which counts[b] are real and the rest padding.
 
-        Returns who sees whom: bool [B or 1, 1, L, T], or None where everyone sees everything. Raises ValueError when a
-        row is full, or begins without a real position.
+        Returns who sees whom: bool [B or 1, 1, L, T], or None where everyone sees everything. With length 3:
+
+            lengths[b]  counts[b]   slots that the three new positions see
+            0           3           first 3, 3, 3    a context
+            4           3           first 5, 6, 7    each itself and all before it
+            4           1           first 5, 5, 5    two are padding: what they see is of no importance
+
+        Raises ValueError when a row is full, or begins without a real position.
         """
         new = np.full(self.rows, length) if counts is None else np.asarray(counts, np.int64)
         self._check(new, length)
@@ -75,7 +81,7 @@ class Cache:
         return (slots < torch.from_numpy(end_BL).to(self.keys.device)[..., None])[:, None]
 
     def append(self, layer: int, k_BLHK: Tensor, v_BLHK: Tensor) -> tuple[Tensor, Tensor]:
-        """Store a layer's new keys and values; returns all of them, [B, T, H, K]."""
+        """Store a layer's new keys and values. Returns all that it holds, [B, T, H, K]."""
         end = int(self._after.max())
         for stored, new in ((self.keys, k_BLHK), (self.values, v_BLHK)):
             if self._slots is None:
@@ -87,14 +93,14 @@ class Cache:
         return keys.to(k_BLHK.dtype), values.to(v_BLHK.dtype)
 
     def commit(self) -> None:
-        """What `begin` announced has been appended in every layer."""
+        """Take over the lengths that `begin` prepared, now that every layer has appended."""
         self.lengths = self._after
 
     def select(self, rows: Sequence[int], *, since: int = 0) -> None:
         """Row i becomes what row rows[i] was: rows are repeated, dropped or put in another order.
 
-        since: the slots before it are equal in rows that change places, so they stay (only where the number of rows
-        does).
+        since: rows that change places are equal in the slots before it, which are then not copied (only where the
+        number of rows stays the same).
         """
         if list(rows) == list(range(self.rows)):
             return
@@ -128,11 +134,11 @@ class Cache:
             room = self.capacity - self.lengths[row]
             raise ValueError(
                 f"row {row} of the cache gets {new[row]} positions and has room for {room} more positions of "
-                f"{self.capacity}: make it with the rows and capacity that you need"
+                f"{self.capacity}: make the cache with the rows and the capacity that you need"
             )
 
     def _ragged_slots(self, new: np.ndarray, length: int) -> tuple[Tensor, ...]:
-        """(row, slot, flat position among the B * L new ones) of every real new position."""
+        """(row, slot, flat position among the B * L new ones) of each new position that is real."""
         row, column = np.nonzero(np.arange(length) < new[:, None])
         slot = self.lengths[row] + column
         return tuple(torch.from_numpy(x).to(self.keys.device) for x in (row, slot, row * length + column))

@@ -1,9 +1,10 @@
 """`layout.expand` in torch, on the device that trains: the host then sends tokens and spans, a fifth of the bytes.
 
-The same steps in the same order and under the same names as the numpy functions, which explain them, and equal to them
-bit for bit. Ablations stay on the host.
+These are the steps of the numpy functions, in the same order and under the same names, and equal to them bit for bit;
+`glm_model.layout` explains them. Ablations stay on the host.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -16,42 +17,25 @@ from glm_model.layout import Marks, Ragged, check_fit
 def expand(
     batch: Ragged, row_offsets: Tensor | np.ndarray, *, width: int, marks: Marks, device: torch.device | str = "cpu"
 ) -> dict[str, Tensor]:
-    """The arrays of `layout.Example`, int64 [B, width], by name.
+    """The arrays of `layout.Example` by name, int64 [B, width].
 
     batch: numpy arrays or tensors of the host, best in page-locked memory: nothing here waits for the device then.
     Raises ValueError when the segments of a row do not fit in width, and for ablations (sentinels, piece inputs).
     """
     if batch.sentinels is not None or batch.piece_inputs is not None:
-        raise ValueError("sentinels and noise are laid out on the host: glm_model.layout.expand")
+        raise ValueError("sentinels and noise are laid out on the host: use glm_model.layout.expand")
     rows = _on_device(batch, row_offsets, width, device)
-    n, num_rows, total = rows.n, rows.num_rows, rows.num_rows * width
+    total = rows.num_rows * width
     blanks = _blanks(rows)
     source, begin, head = _runs(rows, blanks, total)
+    spread = _spreader(rows, total)
 
-    own, pads = rows.count(n) + rows.row, rows.count(num_rows) + rows.row_offsets[1:]
-    repeats = torch.empty(n + num_rows, dtype=torch.int64, device=device)
-    repeats[own], repeats[pads] = rows.sizes, rows.padding
-
-    def spread(values: Tensor, where_padded: int) -> Tensor:
-        column = torch.full((n + num_rows,), where_padded, dtype=torch.int64, device=device)
-        column[own] = values
-        return column.repeat_interleave(repeats, output_size=total)
-
-    segment_ids = spread(rows.count(n) - rows.row_offsets[:-1][rows.row], -1)
+    segment_ids = spread(rows.count(rows.n) - rows.row_offsets[:-1][rows.row], -1)
     padded = segment_ids < 0
-    tokens = rows.tokens[source.clamp(0, max(len(rows.tokens) - 1, 0))] if n else torch.zeros_like(source)
+    last = max(len(rows.tokens) - 1, 0)
+    tokens = rows.tokens[source.clamp(0, last)] if rows.n else torch.zeros_like(source)
     positions = (rows.count(total) - spread(begin, 0)).masked_fill(padded, 0)
     targets, block, loss = torch.zeros((3, total), dtype=torch.int64, device=device)
-
-    slots = _ranges(head, blanks.size + 1, rows.num_slots)
-    positions[slots] = blanks.place.repeat_interleave(blanks.size + 1, output_size=rows.num_slots)
-    block[slots] = _ranges(torch.ones_like(head), blanks.size + 1, rows.num_slots)
-    loss.index_fill_(0, slots, 1)
-    targets[slots[:-1]] = tokens[slots[1:]]
-    targets.index_fill_(0, head + blanks.size, marks.eop)
-    tokens.index_fill_(0, head, marks.sop)
-    tokens[begin[blanks.segment] + blanks.place] = rows.mask_ids[blanks.segment]
-    tokens.masked_fill_(padded, marks.pad)
     flat = {
         "tokens": tokens,
         "targets": targets,
@@ -62,14 +46,42 @@ def expand(
         "context_end": spread(begin - rows.row * width + blanks.context, 0),
         "objective_ids": spread(rows.objective_ids, 0),
     }
-    return {name: values.view(num_rows, width) for name, values in flat.items()}
+    _write_pieces(flat, rows, blanks, head, marks)
+    tokens[begin[blanks.segment] + blanks.place] = rows.mask_ids[blanks.segment]
+    tokens.masked_fill_(padded, marks.pad)
+    return {name: values.view(rows.num_rows, width) for name, values in flat.items()}
+
+
+def _spreader(rows: "_Rows", total: int) -> Callable[[Tensor, int], Tensor]:
+    segments, pads = rows.count(rows.n) + rows.row, rows.count(rows.num_rows) + rows.row_offsets[1:]
+    repeats = torch.empty(rows.n + rows.num_rows, dtype=torch.int64, device=rows.tokens.device)
+    repeats[segments], repeats[pads] = rows.sizes, rows.padding
+
+    def spread(values: Tensor, where_padded: int) -> Tensor:
+        column = torch.full_like(repeats, where_padded)
+        column[segments] = values
+        return column.repeat_interleave(repeats, output_size=total)
+
+    return spread
+
+
+def _write_pieces(flat: dict[str, Tensor], rows: "_Rows", blanks: "_Blanks", head: Tensor, marks: Marks) -> None:
+    tokens, targets = flat["tokens"], flat["targets"]
+    slots = _ranges(head, blanks.size + 1, rows.num_slots)
+    places = blanks.place.repeat_interleave(blanks.size + 1, output_size=rows.num_slots)
+    flat["position_ids"][slots] = places
+    flat["block_position_ids"][slots] = _ranges(torch.ones_like(head), blanks.size + 1, rows.num_slots)
+    flat["loss_mask"].index_fill_(0, slots, 1)
+    targets[slots[:-1]] = tokens[slots[1:]]
+    targets.index_fill_(0, head + blanks.size, marks.eop)
+    tokens.index_fill_(0, head, marks.sop)
 
 
 class _Rows(NamedTuple):
     """A `Ragged` batch and what follows from its sizes, int64 on the device: per segment its row [N], counts of blanks
     [N] and positions [N]; per row its padding [B]. num_slots: positions of all pieces.
 
-    All sizes are the host's: asking the device for one would wait for what it has been given to do.
+    All sizes come from the host: to ask the device for one would be to wait for all the work that is queued on it.
     """
 
     tokens: Tensor
@@ -102,7 +114,8 @@ def _on_device(batch: Ragged, row_offsets: Tensor | np.ndarray, width: int, devi
     host = [torch.as_tensor(part) for part in (*batch[:6], row_offsets)]
     check_fit(width - (host[1] + 2 * host[3])[host[6]].diff().numpy(), width)
     num_slots = int(host[2].diff(dim=1).sum()) + len(host[2])
-    # As they are, then widened: a copy that converts does so on the host, into memory that is not page-locked.
+    # First copied as they are, then widened: a copy that also converts would do so on the host, into memory that is not
+    # page-locked.
     tokens, offsets, spans, span_offsets, mask_ids, objective_ids, rows = (
         part.to(device, non_blocking=True).to(torch.int64) for part in host
     )
@@ -168,11 +181,11 @@ def _runs(rows: _Rows, blanks: _Blanks, total: int) -> tuple[Tensor, Tensor, Ten
 
 
 def _before(sizes: Tensor) -> Tensor:
-    """Sums of the sizes before each, and of all: [K] -> [K + 1]."""
+    """The sum of the sizes before each one, and of all: [K] -> [K + 1]."""
     return torch.nn.functional.pad(sizes.cumsum(0), (1, 0))
 
 
 def _ranges(starts: Tensor, sizes: Tensor, total: int) -> Tensor:
-    """arange(start, start + size) of every pair, one after the other; total: sum of the sizes."""
+    """arange(start, start + size) of every pair, one after the other. total: the sum of the sizes."""
     shift = starts - (sizes.cumsum(0) - sizes)
     return shift.repeat_interleave(sizes, output_size=total) + torch.arange(total, device=starts.device)

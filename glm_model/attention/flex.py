@@ -1,6 +1,6 @@
 """Attention by FlexAttention on CUDA: the keys that a query sees are one interval, so blocks follow from its bounds.
 
-Compiled on first use (tens of seconds). It has no backward on CPUs, where tests run its mask forward.
+It is compiled on first use (tens of seconds). On CPUs it has no backward; tests run its mask forward there.
 
 Shapes: B rows, L row length, H heads, K head width, I blocks of queries, J blocks of keys.
 """
@@ -18,7 +18,7 @@ BLOCK = 128
 
 
 def attend_flex(q_BHLK: Tensor, k_BHLK: Tensor, v_BHLK: Tensor, blocks: Any) -> Tensor:
-    """[B, H, L, K] under a mask of `block_mask`."""
+    """[B, H, L, K], under a mask made by `block_mask`."""
     from torch.nn.attention.flex_attention import flex_attention
 
     compiled = q_BHLK.device.type != "cpu" and not torch.compiler.is_compiling()
@@ -26,7 +26,7 @@ def attend_flex(q_BHLK: Tensor, k_BHLK: Tensor, v_BHLK: Tensor, blocks: Any) -> 
 
 
 def block_mask(segment_ids_BL: Tensor, context_end_BL: Tensor | None) -> Any:
-    """The BlockMask of a batch whose segments are each in one piece, without any [L, L] tensor."""
+    """The BlockMask of a batch whose segments are each in one piece. No [L, L] tensor is made."""
     from torch.nn.attention.flex_attention import BlockMask
 
     first_BL, stop_BL = visible_interval(segment_ids_BL, context_end_BL)
@@ -41,7 +41,7 @@ def block_mask(segment_ids_BL: Tensor, context_end_BL: Tensor | None) -> Any:
 
 
 def visible_interval(segment_ids_BL: Tensor, context_end_BL: Tensor | None) -> tuple[Tensor, Tensor]:
-    """(first, stop) of the keys each query sees, int64 [B, L]; padding sees itself alone."""
+    """(first, stop) of the keys that each query sees, int64 [B, L]; a padding position sees only itself."""
     place = torch.arange(segment_ids_BL.shape[1], device=segment_ids_BL.device).expand_as(segment_ids_BL)
     padded = segment_ids_BL < 0
     changes = segment_ids_BL[:, 1:] != segment_ids_BL[:, :-1]
@@ -56,12 +56,12 @@ def visible_interval(segment_ids_BL: Tensor, context_end_BL: Tensor | None) -> t
 
 
 def blocks_of(first_BL: Tensor, stop_BL: Tensor) -> tuple[Tensor, Tensor]:
-    """bool [B, I, J]: blocks that may hold a visible pair (none that does is missing), and those visible in full."""
+    """bool [B, I, J] twice: all blocks that hold a visible pair (and perhaps others), and those visible in full."""
     length = first_BL.shape[1]
     fill = -length % BLOCK
 
     def bounds(values_BL: Tensor) -> tuple[Tensor, Tensor]:
-        """Smallest and largest value of each block of queries, [B, I, 1]; the last query fills the last block up."""
+        """Smallest and largest value of each block of queries, [B, I, 1]. The last query fills up the last block."""
         filled = torch.cat((values_BL, values_BL[:, -1:].expand(-1, fill)), 1)
         return filled.unflatten(1, (-1, BLOCK)).aminmax(dim=-1, keepdim=True)
 
@@ -72,7 +72,9 @@ def blocks_of(first_BL: Tensor, stop_BL: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _listed(present_BIJ: Tensor) -> tuple[Tensor, Tensor]:
-    """(number, indices) of the blocks of keys per block of queries, int32 [B, 1, I] and [B, 1, I, J], those first."""
+    """(number, indices) of the present blocks of keys for each block of queries, int32 [B, 1, I] and [B, 1, I, J]; the
+    present ones come first.
+    """
     present = present_BIJ[:, None].to(torch.int32)
     return present.sum(-1, dtype=torch.int32), present.argsort(dim=-1, descending=True, stable=True).to(torch.int32)
 

@@ -1,6 +1,6 @@
-"""Where the segments of a packed batch lie: found once per batch, checked, and brought to the host.
+"""Where the segments of a packed batch lie: found and checked once per batch, and brought to the host.
 
-On an accelerator this waits for the device twice (tens of microseconds, and what was queued before): the lengths of
+On an accelerator this waits for the device twice (tens of microseconds, and for what was queued before): the lengths of
 segments decide how the fast kernels are called.
 
 Shapes: B rows, L row length, N = B * L flat positions, R runs (segments and stretches of padding).
@@ -19,11 +19,16 @@ class Runs:
     """Runs of equal segment ids, in order; together they cover all rows."""
 
     table_R4: Tensor
-    """int64 on the host: start, end of the context, end (flat positions), segment id (-1: padding, no context)."""
+    """int64 on the host: start, end of the context, end (flat positions), segment id (-1: padding, without context)."""
 
 
 def find_runs(segment_ids_BL: Tensor, context_end_BL: Tensor | None) -> Runs | None:
     """The runs of a batch, or None when a segment is not in one piece.
+
+        0 0 0 0 1 1 1 - -   0 0 - - - - - - -     segment_ids of two rows; "-" is padding (-1)
+        2 2 2 2 6 6 6 0 0   2 2 0 0 0 0 0 0 0     context_end, counted within the row
+        ^       ^     ^     ^   ^                 edges: the id changes, or a row begins
+        0 2 4 0 | 4 6 7 1 | 7 7 9 -1 | 9 11 11 0 | 11 11 18 -1     the table, in flat positions
 
     context_end_BL None: segments are all context. Raises ValueError when a context ends outside its segment (for one in
     several pieces: outside what they span), or changes within it.
@@ -45,30 +50,30 @@ def find_runs(segment_ids_BL: Tensor, context_end_BL: Tensor | None) -> Runs | N
     start_R, ids_R, ends_R, changes_R = torch.stack((start_R, ids_N[start_R], ends_R, changes_R)).cpu().unbind()
     end_R = torch.cat((start_R[1:], torch.tensor([rows * length])))
     real_R = ids_R >= 0
-    names = torch.stack((start_R // length, ids_R))[:, real_R]
+    names = torch.stack((start_R // length, ids_R))[:, real_R]  # of a segment: its row and its id
     segments, of_R = torch.unique(names, dim=1, return_inverse=True)
     in_one_piece = segments.shape[1] == names.shape[1]
     if context_end_BL is None:
         context_R = torch.where(real_R, end_R, start_R)
     else:
         context_R = torch.where(real_R, ends_R + start_R // length * length, start_R)
-        first_R = _of_all_pieces("amin", start_R, real_R, of_R)
-        last_R = _of_all_pieces("amax", end_R, real_R, of_R)
+        first_R = _over_segment("amin", start_R, real_R, of_R)
+        last_R = _over_segment("amax", end_R, real_R, of_R)
         _check_context(first_R, context_R, last_R, length)
         if bool(changes_R.any()):
             _refuse_changes(segment_ids_BL, context_end_BL)
-        differ_R = _of_all_pieces("amax", context_R, real_R, of_R) != context_R
+        differ_R = _over_segment("amax", context_R, real_R, of_R) != context_R
         if bool(differ_R.any()):
             i = int(differ_R.nonzero()[0])
             raise ValueError(
-                f"context_end differs between the pieces of segment {ids_R[i]} of row {start_R[i] // length}. "
+                f"context_end differs between the parts of segment {ids_R[i]} of row {start_R[i] // length}. "
                 "All positions of a segment carry the same value"
             )
     return Runs(torch.stack((start_R, context_R, end_R, ids_R), 1)) if in_one_piece else None
 
 
-def _of_all_pieces(how: str, value_R: Tensor, real_R: Tensor, of_R: Tensor) -> Tensor:
-    """The least (amin) or largest (amax) value among the pieces of each run's segment; of padding its own.
+def _over_segment(how: str, value_R: Tensor, real_R: Tensor, of_R: Tensor) -> Tensor:
+    """The least (amin) or largest (amax) value among the runs of each run's segment; of padding its own.
 
     of_R: the segment's number, of real runs alone.
     """

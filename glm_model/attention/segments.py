@@ -1,8 +1,14 @@
 """Attention on a CPU: one small attention per segment on slices of the rows, inside one autograd operator.
 
-No mask and no padding; keeps the attention weights of each segment for backward (H * n * n numbers for n positions),
-and in their sign, which softmax leaves unused, what dropout took.
-Faster than segments that are unpacked to [segments, longest, H, K], by matrix products or by torch's SDPA: docs/lab.md.
+It needs no mask and no padding. For backward it keeps the attention weights of each segment (H * n * n numbers for n
+positions), and in their sign, which softmax leaves unused, what dropout took. It is faster than segments unpacked to
+[segments, longest, H, K], be it by matrix products or by torch's SDPA (docs/lab.md).
+
+A segment of 256 positions or more is attended in two parts, so that no context row is multiplied with a blank's key:
+
+               context   blanks
+    context      all       -          first part: context x context
+    blanks       all     causal       second part: blanks x everything; triangle above the diagonal hidden
 
 Shapes: Q queries, T keys, H heads, K head width, N flat positions of all rows.
 """
@@ -20,13 +26,13 @@ from torch.autograd.function import once_differentiable
 from glm_model.attention.packed_rows import Runs
 from glm_model.dropout import drop_by_sign, keep_scale
 
-# From this length on the context, which never sees the blanks, is attended apart: that saves more than the calls cost.
+# From this length on the two parts save more than the second call costs.
 _SPLIT_FROM = 256
 
 
 @dataclass(frozen=True)
 class SegmentPlan:
-    """What the operator needs to know of a batch."""
+    """What the operator needs to know about a batch."""
 
     segments: tuple[tuple[int, int, int], ...]
     """(start, end of the context, end) in flat positions."""
@@ -92,7 +98,7 @@ class _Segments(torch.autograd.Function):
                 go = grad_out[:, rows]
                 dscores = torch.bmm(go, v[:, keys].transpose(1, 2))
                 if ctx.dropped:
-                    # Weights of 0 count as dropped here. Nothing is lost: softmax's gradient is a multiple of them.
+                    # Weights of 0 count as dropped here, which loses nothing: softmax's gradient is a multiple of them.
                     dscores = torch.ops.aten.threshold_backward(dscores, probs, 0)
                     used, probs = probs.relu(), probs.abs()
                 dscores = torch._softmax_backward_data(dscores, probs, -1, probs.dtype)
@@ -104,14 +110,14 @@ class _Segments(torch.autograd.Function):
 
 
 def _parts(start: int, context: int, end: int) -> tuple[tuple[slice, slice], ...]:
-    """(queries, keys) pairs that cover a segment: in one go, or the context within itself and then the blanks."""
+    """(queries, keys) pairs that cover a segment: in one go, or the context with itself and then the blanks."""
     if end - start < _SPLIT_FROM or context in (start, end):
         return ((slice(start, end), slice(start, end)),)
     return ((slice(start, context), slice(start, context)), (slice(context, end), slice(start, end)))
 
 
 def _hide_future(scores_HQT: Tensor, first_query: int, context: int, end: int, triangle: Tensor) -> None:
-    """Set the scores of blanks that a query may not see to -inf. The last key ends the segment or its context."""
+    """Hide the blanks that a query may not see: -inf. The last key is the end of the segment, or of its context."""
     blanks = end - context
     if blanks == 0 or (first_query < context and scores_HQT.shape[1] == context - first_query):
         return

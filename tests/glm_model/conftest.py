@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from glm_model.attention import backends
+from glm_model.attention import choice
 from glm_model.config import GLMConfig
 from glm_model.layout import Marks, Ragged, expand
 
@@ -16,8 +16,8 @@ Batch = dict[str, torch.Tensor]
 @pytest.fixture(params=["dense", "segments"])
 def each_backend(request, monkeypatch) -> None:
     """The test runs by each backend of CPUs, which would take `dense` for its short rows."""
-    monkeypatch.setattr(backends, "PREFERENCE", {"cpu": (request.param,)})
-    monkeypatch.setattr(backends, "_SEGMENTS_FROM", 0)
+    monkeypatch.setattr(choice, "PREFERENCE", {"cpu": (request.param,)})
+    monkeypatch.setattr(choice, "_SEGMENTS_FROM", 0)
 
 
 @pytest.fixture

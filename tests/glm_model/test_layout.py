@@ -241,13 +241,13 @@ def test_impossible_spans_are_refused(spans, message):
 
 @pytest.mark.parametrize("tokens", [[1.0, 2.0, 3.0], [[1, 2], [3, 4]], ["a", "b"], 7, [True, False]])
 def test_tokens_that_are_no_ids_of_one_segment_are_refused(tokens):
-    with pytest.raises(ValueError, match=r"layout takes whole numbers: tokens \[n\], the ids of one segment"):
+    with pytest.raises(ValueError, match=r"expected whole numbers: tokens \[n\], the ids of one segment, .* got "):
         layout(tokens, [(0, 1)], mask=MASK, marks=MARKS)
 
 
 @pytest.mark.parametrize("spans", [[(0.5, 2.0)], [("a", "b")]])
 def test_spans_that_are_no_whole_numbers_are_refused(spans):
-    with pytest.raises(ValueError, match=r"layout takes whole numbers: .* and spans \[k, 2\]"):
+    with pytest.raises(ValueError, match=r"expected whole numbers: .* and spans \[k, 2\], got "):
         layout([ENC, 100, 101], spans, mask=MASK, marks=MARKS)
 
 
@@ -309,10 +309,10 @@ def test_prompts_and_their_positions_are_those_of_training():
 )
 def test_prompts_and_answers_that_are_no_ids_of_one_text_are_refused(tokens, form):
     """[1.5, 2.0] would become [1, 2], a text with the mask 1."""
-    with pytest.raises(ValueError, match=rf"^tokens must be whole numbers, the ids of one text; not {form}$"):
+    with pytest.raises(ValueError, match=rf"^tokens: expected whole numbers, the ids of one text, got {form}$"):
         prompt(tokens, masks=(1,))
     asked = prompt([ENC, MASK, MASK], masks=(MASK,))
-    with pytest.raises(ValueError, match=rf"^the answer of mask 1 must be whole numbers, .* not {form}$"):
+    with pytest.raises(ValueError, match=rf"^the answer of mask 1: expected whole numbers, .* got {form}$"):
         layout_answers(asked, [np.array([200]), tokens], marks=MARKS)
 
 

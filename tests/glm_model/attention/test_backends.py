@@ -6,8 +6,8 @@ import re
 import pytest
 import torch
 
-from glm_model.attention import Use, attention, make_mask
-from glm_model.attention import backends as attention_module
+from glm_model.attention import Use, attention, choice, make_mask
+from glm_model.attention.packed_rows import find_runs
 from glm_model.dropout import drop_by_sign, dropout, keep_scale
 
 
@@ -120,23 +120,16 @@ BF16 = Use(dtype=torch.bfloat16)
     ],
 )
 def test_a_gpu_takes_the_first_that_fits_and_says_once_why_not_the_first(use, works, chosen, line, monkeypatch, caplog):
-    attention_module._tell_once.cache_clear()
-    monkeypatch.setattr(attention_module, "_failure_on", lambda backend, *_: None if backend in works else "broke")
-    runs = attention_module.find_runs(torch.zeros(1, 4, dtype=torch.int64), None)
+    choice.log_once.cache_clear()
+    monkeypatch.setattr(choice, "failure_on", lambda backend, *_: None if backend in works else "broke")
+    runs = find_runs(torch.zeros(1, 4, dtype=torch.int64), None)
     with caplog.at_level(logging.WARNING, "glm_model"):
         for _ in range(2):
             backend, length = (*chosen.split(), 2048)[:2]
-            assert attention_module._choose(torch.device("cuda"), use, runs, int(length)) == backend
+            assert choice.choose(torch.device("cuda"), use, runs, int(length)) == backend
     assert len(caplog.messages) == (line is not None)
     if line:
         assert re.search(line, caplog.messages[0])
-
-
-def test_a_backend_that_fails_on_trial_is_told_with_its_error():
-    reason = attention_module._failure_on("varlen", torch.device("cpu"), torch.bfloat16, 64, False)
-    assert reason is not None
-    assert reason.startswith("fails on cpu (NotImplementedError: Could not run 'aten::_flash_attention_forward'")
-    assert attention_module._failure_on("segments", torch.device("cpu"), torch.float32, 64, True) is None
 
 
 def test_a_context_that_leaves_its_segment_or_changes_inside_is_refused():
@@ -154,7 +147,7 @@ def test_a_context_that_leaves_its_segment_or_changes_inside_is_refused():
         ([3, 1, 3, 0], None),
         ([99, 1, 99, 0], "context_end=99 lies outside its segment, which spans 0 to 3 of row 0"),
         ([3, 0, 3, 0], "context_end=0 lies outside its segment, which spans 1 to 2 of row 0"),
-        ([1, 1, 3, 0], "context_end differs between the pieces of segment 0 of row 0"),
+        ([1, 1, 3, 0], "context_end differs between the parts of segment 0 of row 0"),
     ],
 )
 def test_a_context_of_a_segment_in_pieces_is_checked_too(context_end, message):
@@ -232,21 +225,3 @@ def test_each_of_65536_draws_is_dropped_or_kept_by_its_value_alone(monkeypatch):
         monkeypatch.setattr(torch.Tensor, "random_", lambda x, *_: x.copy_(every.view(torch.int64)))
         dropped = drop_by_sign(torch.ones(2**16), p) < 0
         assert torch.equal(dropped, every < round(p * 2**16) - 2**15), p
-
-
-@pytest.mark.parametrize("backend", ["dense", "segments"])
-def test_a_trial_with_dropout_looks_at_outputs_and_gradients(backend, monkeypatch):
-    assert attention_module.runs_with_dropout(backend, "cpu", torch.float32, 16)
-
-    class Spoilt(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x):
-            return x
-
-        @staticmethod
-        def backward(ctx, grad):
-            return grad * torch.nan
-
-    plain = attention_module.attention
-    monkeypatch.setattr(attention_module, "attention", lambda q, k, v, mask, **how: plain(q, k, Spoilt.apply(v), mask))
-    assert not attention_module.runs_with_dropout(backend, "cpu", torch.float32, 16)

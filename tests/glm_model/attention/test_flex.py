@@ -4,14 +4,14 @@ import pytest
 import torch
 
 from glm_model.attention import attention, make_mask
-from glm_model.attention.backends import _trial_batch
 from glm_model.attention.flex import BLOCK, block_mask, blocks_of, visible_interval
+from glm_model.attention.trial import trial_batch
 
 pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 
 
 def batches() -> dict[str, tuple[torch.Tensor, torch.Tensor | None]]:
-    segment_ids, context_end = _trial_batch(torch.device("cpu"))
+    segment_ids, context_end = trial_batch(torch.device("cpu"))
     return {
         "trial": (segment_ids, context_end),
         "odd length": (segment_ids[:, :300], context_end[:, :300].clamp_max(300)),

@@ -186,10 +186,10 @@ def test_windows_that_make_no_sense_are_refused(model, settings, message):
 
 @pytest.mark.parametrize("tokens", [[10.7, 11.0, 12.0], [10.0, 11.0, 12.0], [[10, 11, 12]], ["a", "b"]])
 def test_texts_and_answers_that_are_no_ids_are_refused(model, tokens):
-    with pytest.raises(ValueError, match="tokens must be whole numbers, the ids of one text; not "):
+    with pytest.raises(ValueError, match="tokens: expected whole numbers, the ids of one text, got "):
         text_windows(tokens, window=12, **WINDOWS)
     prompt = layout.prompt(np.array([CLS, MASK]), masks=(MASK,))
-    with pytest.raises(ValueError, match="an answer must be whole numbers, the ids of one text; not "):
+    with pytest.raises(ValueError, match="an answer: expected whole numbers, the ids of one text, got "):
         score_tokens(model, [prompt], [[[tokens]]], marks=MARKS)
 
 
