@@ -6,16 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from glm_model import layout
 from glm_model.config import MORE_POSITIONS, GLMConfig
-from glm_model.tokenizer.published import PROMPT_MASKS
-
-if TYPE_CHECKING:
-    from glm_model.tokenizer import Tokenizer
+from glm_model.tokenizer import PROMPT_MASKS, Tokenizer
 
 _ORDERS = "Use 'left_to_right', 'right_to_left', or the numbers of the masks, from 0, in any order"
 

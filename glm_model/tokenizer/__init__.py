@@ -1,11 +1,6 @@
 """Text to ids and back. Imports no torch."""
 
-from glm_model.tokenizer.tokenizer import (
-    SpecialTokens,
-    Tokenizer,
-)
+from glm_model.tokenizer.published import CLS, EOP, GMASK, MASK, PROMPT_MASKS, SMASK, SOP
+from glm_model.tokenizer.tokenizer import SpecialTokens, Tokenizer
 
-__all__ = [
-    "SpecialTokens",
-    "Tokenizer",
-]
+__all__ = ["CLS", "EOP", "GMASK", "MASK", "PROMPT_MASKS", "SMASK", "SOP", "SpecialTokens", "Tokenizer"]

@@ -1,6 +1,6 @@
 """Read published vocabularies into one tokenizer.json form, with GLM's special tokens among its added tokens.
 
-Pure functions on the parsed JSON ("spec"); a few milliseconds, plus the time to read the file.
+Pure functions on the parsed JSON ("spec"). They take a few milliseconds, besides the time to read the file.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ MASK, SMASK, GMASK = "[MASK]", "[sMASK]", "[gMASK]"
 SOP, EOP, CLS = "<|startofpiece|>", "<|endofpiece|>", "[CLS]"
 PROMPT_MASKS = re.compile(r"(\[MASK\]|\[sMASK\]|\[gMASK\])")
 
-# role -> (its own surface form, forms under which published vocabularies hold it). Roles that a vocabulary lacks are
-# appended in this order: it gives the ids of the authors' checkpoints for BERT, GPT-2 and RoBERTa alike.
-# [SEP] has no use in GLM; it only fills the place that the authors gave it.
+# role -> (our surface, surfaces under which published vocabularies hold it). Roles that a vocabulary lacks are appended
+# in this order, which gives the ids of the authors' checkpoints for BERT, GPT-2 and RoBERTa alike. GLM does not use
+# [SEP]; it only fills the place that the authors gave it.
 _ROLES: dict[str, tuple[str, ...]] = {
     "pad": ("[PAD]", "</s>", "<|endoftext|>", "<|end_of_text|>", "<eos>"),
     "sop": (SOP,),
@@ -34,6 +34,7 @@ _TASK_MASKS = ("gmask", "smask")
 
 
 def read_spec(url: str, lowercase: bool) -> dict[str, Any]:
+    """The tokenizer.json of a published vocabulary, parsed: `Tokenizer.load` says which forms there are."""
     file_url = _vocabulary_file(url)
     if file_url.endswith(".model"):
         from glm_model.tokenizer.sentencepiece_model import spec_of
@@ -42,12 +43,12 @@ def read_spec(url: str, lowercase: bool) -> dict[str, Any]:
     content = _read_text(file_url)
     if file_url.endswith(".json"):
         spec = _json_object(content, file_url)
-        if isinstance(spec.get("model"), dict):  # GPT-2 has a piece "model" of its own
+        if isinstance(spec.get("model"), dict):  # in GPT-2's vocab.json "model" is a token with its id
             if not spec["model"].get("vocab"):
                 raise no_tokenizer(file_url, "its model has no vocab")
             return spec
         if not spec or not all(isinstance(id_, int) for id_ in spec.values()):
-            raise no_tokenizer(file_url, "it has neither a model nor pieces with their ids")
+            raise no_tokenizer(file_url, "it has neither a model nor tokens with their ids")
         return _byte_level_bpe(spec, _read_text(_sibling(file_url, "vocab", "merges", ".json", ".txt")))
     if content.startswith("#version") or "merges" in file_url.rsplit("/", 1)[-1]:
         vocab_text = _read_text(_sibling(file_url, "merges", "vocab", ".txt", ".json"))
@@ -56,7 +57,7 @@ def read_spec(url: str, lowercase: bool) -> dict[str, Any]:
 
 
 def no_tokenizer(url: str, why: str) -> ValueError:
-    """The error for a file, or the one that is read of a folder, that is there and cannot be used."""
+    """The error about a file (or the file of a folder) that is there and cannot be used."""
     return ValueError(
         f"{_vocabulary_file(url)} is damaged or holds no tokenizer ({why}). Copy it again; it should be a "
         "tokenizer.json, or a vocab.json with its merges.txt beside it"
@@ -67,9 +68,9 @@ def _json_object(content: str, url: str) -> dict[str, Any]:
     try:
         value = json.loads(content)
     except json.JSONDecodeError as error:
-        raise no_tokenizer(url, f"no valid JSON: {error}") from error
+        raise no_tokenizer(url, f"not valid JSON: {error}") from error
     if not isinstance(value, dict):
-        raise no_tokenizer(url, f"a JSON {type(value).__name__}, no object")
+        raise no_tokenizer(url, f"expected a JSON object, got a {type(value).__name__}")
     return value
 
 
@@ -101,7 +102,7 @@ def _read_text(url: str) -> str:
         return _read_bytes(url).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{url} is not a text file ({error}); expected tokenizer.json, vocab.json or vocab.txt"
+            f"{url} is not a text file ({error}). Give a tokenizer.json, vocab.json or vocab.txt"
         ) from error
 
 
@@ -116,22 +117,24 @@ def _sibling(url: str, word: str, other: str, suffix: str, other_suffix: str) ->
     """gpt2-vocab.json -> gpt2-merges.txt, and back."""
     folder, slash, name = url.rpartition("/")
     if word not in name:
-        raise _missing(url, f"a vocab.json needs its merges.txt beside it, and no {word!r} in {name!r} tells its name")
+        raise _missing(
+            url, f"a vocab.json needs its merges.txt beside it, and without {word!r} in {name!r} that cannot be found"
+        )
     return folder + slash + name.replace(word, other).removesuffix(suffix) + other_suffix
 
 
 def _bert_wordpiece(content: str, lowercase: bool) -> dict[str, Any]:
-    # Not splitlines(): vocabularies hold pieces such as U+2028 that it would cut at.
+    # Not splitlines(), which would cut at tokens such as U+2028.
     lines = [line.rstrip("\r") for line in content.split("\n")]
     while lines and not lines[-1]:
         lines.pop()
-    vocab = {piece: id_ for id_, piece in enumerate(lines)}
-    # A piece listed twice keeps its last line (bert-base-chinese has 53 of them). The first line keeps its id under a
-    # name that no text reaches, so that ids stay without gaps and other readers number the special tokens alike.
+    vocab = {token: id_ for id_, token in enumerate(lines)}
+    # A token listed twice keeps its last line (bert-base-chinese has 53 of them). The first line keeps its id under a
+    # name that no text reaches, so that ids have no gaps and other readers number the special tokens alike.
     vocab |= {f"[line {id_} unused]": id_ for id_ in sorted(set(range(len(lines))) - set(vocab.values()))}
     if "[UNK]" not in vocab:
         raise ValueError(
-            "this vocab.txt has no [UNK] line, so it is not a BERT vocabulary; give a tokenizer.json instead"
+            "this vocab.txt has no [UNK] line, so it is not a BERT vocabulary. Give a tokenizer.json instead"
         )
     return {
         "added_tokens": _known(vocab, ("[PAD]", "[UNK]", CLS, "[SEP]", MASK)),
@@ -184,9 +187,9 @@ def _known(vocab: dict[str, int], names: tuple[str, ...]) -> list[dict[str, Any]
 
 
 def with_special_tokens(spec: dict[str, Any], *, task_masks: bool | None = None) -> dict[str, Any]:
-    """A tokenizer.json in our form: all roles among its added tokens, nothing that cuts, pads or wraps texts.
+    """A tokenizer.json in our form: all roles among its added tokens, and nothing that cuts, pads or wraps texts.
 
-    task_masks: whether [gMASK] and [sMASK] are there. None: as in a file that has GLM's other tokens, else yes.
+    task_masks: whether to have [gMASK] and [sMASK]. None: as the file has them if it has GLM's other tokens, else yes.
     """
     spec = {
         "version": "1.0",
@@ -224,12 +227,14 @@ def with_special_tokens(spec: dict[str, Any], *, task_masks: bool | None = None)
 
 
 def special_roles(spec: dict[str, Any]) -> dict[str, int]:
+    """The id of each role that the added tokens fill."""
     ids = {token["content"]: token["id"] for token in spec["added_tokens"]}
     found = {role: [ids[name] for name in names if name in ids] for role, names in _ROLES.items()}
     return {role: matches[0] for role, matches in found.items() if matches}
 
 
 def vocabulary_size(spec: dict[str, Any]) -> int:
+    """Number of ids: the largest one, of text or added, plus one."""
     vocab = spec["model"]["vocab"]
     last_text = max(vocab.values()) if isinstance(vocab, dict) else len(vocab) - 1
     return max([last_text, *(token["id"] for token in spec["added_tokens"])]) + 1

@@ -1,6 +1,7 @@
-"""A SentencePiece BPE model as a tokenizer.json, the special tokens of the authors' Chinese models behind its pieces.
+"""A SentencePiece BPE model as a tokenizer.json, with the special tokens of the authors' Chinese models behind its
+pieces, as SentencePiece calls its tokens.
 
-Needs the package sentencepiece (extra `unigram`), for reading the file alone. About 0.5 s for 50,000 pieces.
+Needs the package sentencepiece (extra `unigram`), only for reading the file. Takes about 0.5 s for 50,000 pieces.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ _BPE, _NORMAL = 2, 1
 
 
 def spec_of(content: bytes, url: str) -> dict[str, Any]:
-    """A tokenizer.json, parsed, from the bytes of a .model file; url: for messages.
+    """A tokenizer.json, parsed, from the bytes of a .model file. url: for messages.
 
-    It gives SentencePiece's ids for text. A piece of the file's own markup ("<s>", "<n>") is never made of text, in
-    which such characters are spelled out. Raises ValueError where the file is not such a model.
+    It gives text the ids that SentencePiece gives. A text never becomes a piece of the file's own markup ("<s>",
+    "<n>"): such characters in it are spelled out. Raises ValueError where the file is not such a model.
     """
     model = _parsed(content, url)
     if model.trainer_spec.model_type != _BPE or not model.pieces:
-        raise ValueError(f"{url} is no SentencePiece BPE model. Give the tokenizer.json that belongs to it")
+        raise ValueError(f"{url} is not a SentencePiece BPE model. Give the tokenizer.json that belongs to it")
     vocab = {piece.piece: id_ for id_, piece in enumerate(model.pieces)}
     metaspace = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always", "split": True}
     return {
@@ -60,14 +61,14 @@ def _parsed(content: bytes, url: str) -> Any:
         from sentencepiece import sentencepiece_model_pb2
     except ImportError as error:
         raise ValueError(
-            f"{url} is a SentencePiece model, which the package sentencepiece reads ({error}). "
+            f"{url} is a SentencePiece model, which needs the package sentencepiece ({error}). "
             "pip install sentencepiece protobuf, or give a tokenizer.json"
         ) from error
     model = sentencepiece_model_pb2.ModelProto()
     try:
         model.ParseFromString(content)
-    except Exception as error:  # of protobuf, which nothing else here needs to know
-        raise ValueError(f"{url} is damaged or no SentencePiece model ({error}). Copy it again") from error
+    except Exception as error:  # protobuf's own class of errors, for which nothing else here imports protobuf
+        raise ValueError(f"{url} is damaged or not a SentencePiece model ({error}). Copy it again") from error
     return model
 
 
@@ -83,7 +84,7 @@ def _normalizer(spec: Any) -> dict[str, Any] | None:
 
 
 def _merges(pieces: Any) -> list[list[str]]:
-    """Pairs in the order of the score of what they make: SentencePiece joins the pair whose whole scores highest."""
+    """Pairs, sorted by the score of the piece that they make: SentencePiece first joins the pair with the highest."""
     scores = {piece.piece: piece.score for piece in pieces if piece.type == _NORMAL}
     found = [
         (-score, index, [whole[:cut], whole[cut:]])

@@ -1,7 +1,7 @@
 """Text <-> token ids, with GLM's special tokens kept apart from the text tokenizer.
 
-The text tokenizer knows no special token, so raw text that contains the characters "[MASK]" stays text. Loading costs
-about 0.1 s (BERT); encoding 3 to 8 MB/s per core with tokenizers 0.23, 40 with 1.x. Never imports torch.
+The text tokenizer knows no special token, so raw text that contains the characters "[MASK]" stays text. Loading takes
+about 0.1 s (BERT); encoding runs at 3 to 8 MB/s per core with tokenizers 0.23, at 40 with 1.x. Never imports torch.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from glm_model.tokenizer.published import (
 )
 from glm_model.tokenizer.word_cache import WordCache, words_are_independent
 
-_RETURNS_ARRAYS = hasattr(tokenizers.Encoding, "ids_array")  # tokenizers 1.x, which dropped encode_batch_fast
-# The part of a tokenizer file that decides which ids a text gets; the digest covers this and nothing else.
+_RETURNS_ARRAYS = hasattr(tokenizers.Encoding, "ids_array")  # tokenizers 1.x, which has no encode_batch_fast
+# The parts of a tokenizer file that decide which ids a text gets; the digest covers nothing else.
 _TEXT_SECTIONS = ("normalizer", "pre_tokenizer", "model")
 
 
 @dataclass(frozen=True)
 class SpecialTokens:
-    """Ids of the control tokens; -1 for a mask that the vocabulary does not have."""
+    """Ids of the control tokens; -1 for a mask that the vocabulary lacks."""
 
     pad: int
     cls: int
@@ -57,12 +57,12 @@ class SpecialTokens:
 
     @property
     def eos(self) -> int:
-        """End of document; the authors use the padding id for it."""
+        """End of document: the padding id, as in the authors' code."""
         return self.pad
 
 
 class Tokenizer:
-    """An immutable text tokenizer plus special ids: by `load`, by training, or from the text of a `tokenizer.json`."""
+    """An immutable text tokenizer with special ids: from `load`, training, or the text of a tokenizer.json."""
 
     def __init__(self, tokenizer_json: str):
         spec = with_special_tokens(json.loads(tokenizer_json))
@@ -72,34 +72,36 @@ class Tokenizer:
         self.vocab_size: int = vocabulary_size(spec)
         """Number of ids, specials included."""
         self._names = {**self._added, **_own_names(self.special)}
-        # 1.x encodes 40 MB/s by itself, looking words up 8. No bound method: the cycle would keep the cache alive.
+        # 1.x encodes 40 MB/s by itself, and 8 by looking words up. Not a bound method: the reference cycle would keep
+        # the cache alive.
         by_words = not _RETURNS_ARRAYS and words_are_independent(spec)
         self._word_cache = WordCache(partial(_encode_batch, self._text)) if by_words else None
 
     @classmethod
     def load(cls, url: str, *, lowercase: bool = True, task_masks: bool | None = None) -> Tokenizer:
-        """Read a tokenizer.json, a folder holding one, a BERT vocab.txt, a GPT-2 style vocab.json + merges.txt pair, or
+        """Read a tokenizer.json, a folder with one, a BERT vocab.txt, a GPT-2 style vocab.json with its merges.txt, or
         the authors' SentencePiece .model.
 
-        url: local path or fsspec URL. lowercase: only for vocab.txt, which does not say it. task_masks: whether it has
-        [gMASK] and [sMASK]; None: as a file of ours says, and others get them. ValueError when missing or damaged.
+        url: local path or fsspec URL. lowercase: only for vocab.txt, which does not say it. task_masks: whether to have
+        [gMASK] and [sMASK]; None: as the file says if it is one of ours, else yes. Raises ValueError when the file is
+        missing or damaged.
         """
         spec = read_spec(str(url), lowercase)
         try:
             return cls(json.dumps(with_special_tokens(spec, task_masks=task_masks), ensure_ascii=False))
         except ValueError:
             raise
-        except Exception as error:  # `tokenizers` raises plain Exception; a part that is missing is a KeyError of ours
+        except Exception as error:  # tokenizers raises plain Exception; where a part is missing, we raise KeyError
             raise no_tokenizer(str(url), f"{type(error).__name__}: {error}") from error
 
     def save(self, directory: str) -> str:
-        """Write `<directory>/tokenizer.json`, which `tokenizers.Tokenizer.from_file` reads too; returns its URL."""
+        """Write <directory>/tokenizer.json, which tokenizers.Tokenizer.from_file reads too. Returns its URL."""
         url = f"{str(directory).rstrip('/')}/tokenizer.json"
         urls.write(url, self.to_json().encode())
         return url
 
     def to_json(self) -> str:
-        """The whole tokenizer, specials included, in the tokenizer.json format."""
+        """The whole tokenizer, special tokens included, in the tokenizer.json format."""
         return json.dumps(self._spec, ensure_ascii=False)
 
     @property
@@ -109,18 +111,20 @@ class Tokenizer:
 
     @property
     def control_ids(self) -> frozenset[int]:
-        """Ids that stand for no text: [CLS], the masks, [UNK], all that a published vocabulary adds to its pieces."""
+        """Ids that do not stand for text: [CLS], the masks, [UNK], and all else that a published vocabulary adds to its
+        tokens.
+        """
         return frozenset(id_ for id_ in self._names if id_ >= 0)
 
     @cached_property
     def digest(self) -> str:
-        """Hex sha256 of the text tokenizer: equal digests give equal ids. The special tokens are not part of it."""
+        """Hex sha256 of the text tokenizer: equal digests give equal ids. It does not cover the special tokens."""
         text_spec = {name: self._spec[name] for name in _TEXT_SECTIONS}
         canonical = json.dumps(text_spec, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def encode(self, text: str) -> np.ndarray:
-        """int32 ids of a text; never a control token, whatever the text contains."""
+        """int32 ids of a text: never a control token, whatever the text contains."""
         return np.asarray(self._text.encode(text, add_special_tokens=False).ids, dtype=np.int32)
 
     def encode_batch(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -131,47 +135,50 @@ class Tokenizer:
         return self._word_cache.encode_batch(texts) if self._word_cache else _encode_batch(self._text, texts)
 
     def encode_batch_by_library(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """The same ids without looking words up: what benchmarks compare with."""
+        """The same ids without looking words up, for benchmarks to compare with."""
         return _encode_batch(self._text, texts)
 
     def encode_prompt(self, text: str) -> np.ndarray:
-        """int32 ids of a user's prompt: [MASK], [sMASK], [gMASK] become their ids. For inference, not for corpora."""
+        """int32 ids of a user's prompt, in which [MASK], [sMASK] and [gMASK] become their ids. For inference, not for
+        corpora.
+        """
         mask_ids = {MASK: self.special.mask, SMASK: self.special.smask, GMASK: self.special.gmask}
         ids: list[np.ndarray] = []
         parts = PROMPT_MASKS.split(text)
-        for piece, mask in zip(parts[::2], [*parts[1::2], None], strict=True):
-            # A blank's text carries its own leading space where spaces are tokens (TK:339-349 in the authors' code).
-            piece = piece.rstrip() if mask and not self._joins_subwords else piece
-            ids.append(self.encode(piece))
+        for between, mask in zip(parts[::2], [*parts[1::2], None], strict=True):
+            # Where spaces are tokens, a blank's text begins with its space. The authors' data_utils/tokenization.py
+            # also drops white space to the left of a mask.
+            between = between.rstrip() if mask and not self._joins_subwords else between
+            ids.append(self.encode(between))
             if mask:
                 mask_id = mask_ids[mask] if mask_ids[mask] >= 0 else self.special.mask
                 ids.append(np.array([mask_id], dtype=np.int32))
         return np.concatenate(ids)
 
     def decode(self, ids: Any, *, show_special: bool = False) -> str:
-        """Text of ids. Control tokens are left out, or shown by their surface form; the "##" of a first piece that goes
-        on with a word is left out with them.
+        """Text of ids. Control tokens are left out, or with show_special appear by their surface; the "##" of a first
+        token that continues a word is left out with them.
         """
         hidden = self._names.keys() - {self.special.unk}
-        pieces: list[str] = []
+        parts: list[str] = []
         run: list[int] = []
         for id_ in chain((int(i) for i in ids), (None,)):
             if id_ is not None and id_ not in hidden:
                 run.append(id_)
                 continue
             if run:
-                pieces.append(self._decode_text(run))
+                parts.append(self._decode_text(run))
                 run = []
             if id_ is not None and show_special:
-                pieces.append(self.surface(id_))
+                parts.append(self.surface(id_))
         if not self._joins_subwords:
-            return "".join(pieces)
+            return "".join(parts)
         if show_special:
-            return " ".join(pieces)
+            return " ".join(parts)
         return self._decode_text([i for i in map(int, ids) if i not in hidden]).removeprefix(self._inside_word)
 
     def surface(self, id_: int) -> str:
-        """Surface of one id: "##ing" (WordPiece), " the" (byte-level BPE, Unigram), "[MASK]"; "" for an unused id."""
+        """How one id is spelled: "##ing" (WordPiece), " the" (byte-level BPE, Unigram), "[MASK]"; "" if it is unused."""
         if id_ in self._names:
             return self._names[id_]
         if not 0 <= id_ < self.padded_vocab_size:
@@ -179,7 +186,7 @@ class Tokenizer:
         return self._spelled(self._tokens.get(int(id_), ""))
 
     def surfaces(self) -> list[str]:
-        """Surface of every id, in order; length vocab_size."""
+        """The surface of every id, in order; length vocab_size."""
         return [self.surface(id_) for id_ in range(self.vocab_size)]
 
     def __reduce__(self):
@@ -249,10 +256,10 @@ def _own_names(special: SpecialTokens) -> dict[int, str]:
 
 
 def _guarded(spec: dict[str, Any]) -> tuple[tokenizers.Tokenizer, dict[str, Any]]:
-    """The text tokenizer, checked that no text reaches a control token.
+    """The text tokenizer, made so that no text becomes a control token, and its specification.
 
-    WordPiece and byte-level BPE cut at brackets and cannot. A Unigram vocabulary that lists "[MASK]" can: its
-    pre-tokenizer gets one more cut, after the first character of every such name.
+    With WordPiece and byte-level BPE, which cut at brackets, no text can. With a Unigram vocabulary that lists "[MASK]"
+    it can: the pre-tokenizer gets one more cut, after the first character of every such name.
     """
     names = sorted({token["content"] for token in spec["added_tokens"]})
     text = _text_tokenizer(spec)
@@ -267,7 +274,7 @@ def _guarded(spec: dict[str, Any]) -> tuple[tokenizers.Tokenizer, dict[str, Any]
     if reached:
         raise ValueError(
             f"this tokenizer turns plain text into control tokens ({', '.join(reached)}): its vocabulary lists them as "
-            "ordinary pieces. Use a tokenizer.json whose special tokens are added tokens, or train a new tokenizer."
+            "ordinary tokens. Use a tokenizer.json whose special tokens are added tokens, or train a new tokenizer."
         )
     return text, spec
 
@@ -301,14 +308,14 @@ _TIDY = (
 
 
 def _tidy(text: str) -> str:
-    """Undo the spaces that WordPiece puts around punctuation and between CJK characters (the original is lost)."""
+    """Undo the spaces that WordPiece puts around punctuation and between CJK characters: a guess at the original."""
     for pattern, replacement in _TIDY:
         text = pattern.sub(replacement, text)
     return text
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """Byte-level BPE's stand-in characters -> bytes: printable Latin-1 is itself, the others follow from U+0100."""
+    """The bytes for which byte-level BPE's characters stand: printable Latin-1 for itself, others from U+0100 on."""
     printable = [b for b in range(256) if 33 <= b <= 126 or 161 <= b <= 172 or 174 <= b <= 255]
     others: Iterator[tuple[int, int]] = enumerate(b for b in range(256) if b not in set(printable))
     return {chr(b): b for b in printable} | {chr(256 + place): b for place, b in others}

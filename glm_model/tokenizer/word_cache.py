@@ -1,8 +1,8 @@
-"""Ids of texts by way of their words: every word is encoded once and then looked up.
+"""Ids of texts by way of their words: each word is encoded once and then looked up.
 
-BERT's pre-tokenizer ends a word at every space, and its normalizer looks at no character across one, so the ids of a
-text are those of its words one after the other, in any script. Running English text repeats its words: 50 MB of
-Wikipedia take 0.7 of the library's time (tokenizers 0.23, `benchmarks/prepare.py`).
+BERT's pre-tokenizer ends a word at every space, and its normalizer never looks across one, so the ids of a text are
+those of its words one after the other, in any script. Running text repeats its words: 50 MB of English Wikipedia take
+0.7 of the library's time (tokenizers 0.23, `benchmarks/prepare.py`).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-_TEXTS = 2048  # looked up at a time
-_MAX_CHARACTERS = 1 << 21  # of remembered words: about 250,000 English ones in 40 MB
+_TEXTS = 2048  # number of texts that are looked up at a time
+_MAX_CHARACTERS = 1 << 21  # in all remembered words: about 250,000 English ones, which take 40 MB
 
 EncodeBatch = Callable[[list[str]], tuple[np.ndarray, np.ndarray]]
 
@@ -26,14 +26,14 @@ def words_are_independent(spec: dict[str, Any]) -> bool:
 
 
 class WordCache:
-    """encode_batch of texts, from an encode_batch that sees each word once. Not for use by several threads at once."""
+    """encode_batch of texts by an encode_batch that sees each word once. Not for use by several threads at once."""
 
     def __init__(self, encode_batch: EncodeBatch):
         self._encode = encode_batch
         self._forget()
 
     def encode_batch(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """(flat uint32 ids, int64 offsets [N+1]): equal to what the given encode_batch returns for the texts."""
+        """(flat uint32 ids, int64 offsets [N+1]), equal to what the given encode_batch returns for the texts."""
         parts = [self._encode_some(texts[i : i + _TEXTS]) for i in range(0, len(texts), _TEXTS)]
         sizes = np.concatenate([np.empty(0, np.int64), *(size for _, size in parts)])
         flat = np.concatenate([np.empty(0, np.uint32), *(ids for ids, _ in parts)])
@@ -54,7 +54,7 @@ class WordCache:
         return flat, np.diff(np.concatenate(([0], ends))[np.concatenate(([0], np.cumsum(counts)))])
 
     def _learn(self) -> None:
-        """Encode the words that got a place since the last time."""
+        """Encode the words that were given a place since the last call."""
         new = list(islice(self._place, len(self._offsets) - 1, None))
         if new:
             ids, offsets = self._encode(new)

@@ -16,8 +16,7 @@ import tokenizers
 from annotated_types import Ge
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
-from glm_model.tokenizer import Tokenizer
-from glm_model.tokenizer.tokenizer import CLS, EOP, GMASK, MASK, SMASK, SOP
+from glm_model.tokenizer import CLS, EOP, GMASK, MASK, SMASK, SOP, Tokenizer
 from infra.config import Count
 from infra.errors import DataError, UserError
 

@@ -102,7 +102,7 @@ def test_a_file_that_is_no_sentencepiece_model_is_refused(tmp_path):
     pytest.importorskip("sentencepiece", reason="needs the extra unigram")
     for content in (b"not a model", b""):
         (tmp_path / "x.model").write_bytes(content)
-        with pytest.raises(ValueError, match=r"x\.model is (damaged or )?no SentencePiece"):
+        with pytest.raises(ValueError, match=r"x\.model is (damaged or )?not a SentencePiece"):
             load_tokenizer(str(tmp_path / "x.model"), "chinese")
     with pytest.raises(ValueError, match=r"cannot read a tokenizer from .*absent\.model"):
         load_tokenizer(str(tmp_path / "absent.model"), None)

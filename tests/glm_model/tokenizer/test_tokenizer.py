@@ -221,14 +221,14 @@ def test_missing_file_names_both_remedies(name, tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "why"),
     [
-        ("tokenizer.json", '{"model": {"type": "Wo', "no valid JSON: Unterminated string"),
-        ("tokenizer.json", "", "no valid JSON: Expecting value"),
-        ("tokenizer.json", "[]", "a JSON list, no object"),
-        ("tokenizer.json", "{}", "it has neither a model nor pieces with their ids"),
+        ("tokenizer.json", '{"model": {"type": "Wo', "not valid JSON: Unterminated string"),
+        ("tokenizer.json", "", "not valid JSON: Expecting value"),
+        ("tokenizer.json", "[]", "expected a JSON object, got a list"),
+        ("tokenizer.json", "{}", "it has neither a model nor tokens with their ids"),
         ("tokenizer.json", '{"model": {}}', "its model has no vocab"),
         ("tokenizer.json", '{"model": {"vocab": {"a": 0}}}', "KeyError: 'type'"),
         ("tokenizer.json", '{"model": {"type": "WordPiece", "vocab": {"a": 0}}}', "Exception: missing field"),
-        ("vocab.json", '{"a": "b"}', "it has neither a model nor pieces with their ids"),
+        ("vocab.json", '{"a": "b"}', "it has neither a model nor tokens with their ids"),
     ],
 )
 def test_a_damaged_file_is_named_with_why_and_what_to_do(tmp_path, name, content, why):
