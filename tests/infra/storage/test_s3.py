@@ -22,6 +22,7 @@ from infra.errors import DataError, InfrastructureError
 from infra.storage import parquet, remote
 from pipelines.corpus.clean import CleanConfig
 from pipelines.corpus.reading import read_documents
+from pipelines.corpus.records import unit_record
 from pipelines.corpus.sources import Source, group_inputs, list_inputs
 from pipelines.document import Document, Rejected
 from pipelines.store import format as stores
@@ -189,9 +190,9 @@ def test_a_busy_bucket_is_waited_for(place, endpoint, tmp_path):
         endpoint(proxy.url)
         (file,) = list_inputs([Source("jsonl", storage.join(place, "c"))])
         assert len(list(read_documents(file))) == 4000
-        record = clean_unit([file], CleanConfig(), storage.join(place, "text", "unit"))
-        assert (record["read"], record["kept"]) == (4000, 4000)
-        assert storage.read_json(storage.join(place, "text", "unit.json")) == [record]
+        unit = clean_unit([file], CleanConfig(), storage.join(place, "text", "unit"))
+        assert (unit.read, unit.kept) == (4000, 4000)
+        assert storage.read_json(storage.join(place, "text", "unit.json")) == [unit_record(unit)]
         storage.download_dir(storage.join(place, "text"), str(tmp_path / "back"))
         storage.upload_dir(str(tmp_path / "back"), storage.join(place, "again"))
         storage.remove_tree(storage.join(place, "c"))
