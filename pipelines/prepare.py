@@ -101,9 +101,10 @@ def find_store(preparation: Preparation) -> str | None:
 
 def prepare(preparation: Preparation, runner: Runner) -> TokenStore:
     """The finished store: opened when it exists, completed or made when it does not."""
-    config, selection = preparation.config, preparation.selection
+    config = preparation.config
     if preparation.given:
         return _open_given(config)
+    selection = preparation.selection
     units = prepare_text(config, preparation.inputs, runner)
     tokenizer = prepare_tokenizer(config, units)
     settings = content_settings(config, preparation.blanks, selection)

@@ -22,6 +22,7 @@ from pipelines.corpus.sources import InputFile, Source, list_sources
 from pipelines.feed import stored_blanks
 from pipelines.prepare import find_store, preparation_of, prepare, prepare_text, prepare_tokenizer
 from pipelines.selection import select
+from pipelines.selection.contamination import EvaluationSet
 from pipelines.selection.select import SelectConfig
 from pipelines.store.format import TokenStore
 from pipelines.store.tokenizer import sample
@@ -174,6 +175,8 @@ def test_an_existing_store_is_found_and_opened_as_it_is(tiny_store, tmp_path):
     data = DataConfig(store=tiny_store.url)
     assert found(data) == tiny_store.url
     assert made(data).digest == tiny_store.digest
+    gone = SelectConfig(decontaminate=[EvaluationSet("jsonl", "/nowhere")])
+    assert made(replace(data, select=gone)).digest == tiny_store.digest, "what made the store is not read again"
     with pytest.raises(DataError, match="is not a finished token store"):
         made(DataConfig(store=str(tmp_path)))
 
