@@ -1,7 +1,7 @@
 """The GLM model as a library: layout, tokenizer, model, loss, generation. Imports neither ray nor mlflow.
 
-Names resolve on first use, so that data workers can import `glm_model.layout` without paying for torch
-(244 MiB against 52 per process).
+Names resolve on first use, so that data workers can import `glm_model.layout` without paying for torch: a process takes
+52 MiB instead of 244.
 """
 
 import importlib

@@ -158,7 +158,7 @@ def sized(name: str, **overrides: Any) -> GLMConfig:
     Raises ValueError listing the sizes when there is none of that name.
     """
     if name not in SIZES:
-        raise ValueError(f"there is no model size {name!r}{_nearest(name, SIZES)}")
+        raise ValueError(f"unknown model size {name!r}{_nearest(name, SIZES)}")
     return GLMConfig.from_dict({**SIZES[name], **overrides})
 
 

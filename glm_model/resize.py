@@ -80,7 +80,7 @@ def copy_row(model: GLM, source: int, target: int) -> str:
 
 def _refuse_less(name: str, old: int, new: int, why: str) -> None:
     if not isinstance(new, int):
-        raise ValueError(f"{name}={new!r} is no int")
+        raise ValueError(f"{name}: expected a whole number, got {new!r}")
     if new < old:
         raise ValueError(f"{name}={new:,} is less than the model's {old:,}: trained rows would be lost, and {why}")
 

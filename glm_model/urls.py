@@ -47,13 +47,13 @@ def read(url: str) -> bytes:
 
 
 def read_json(url: str) -> dict[str, Any]:
-    """Raises ValueError where there is no such file, or it is no JSON object."""
+    """Raises ValueError where there is no such file, or it does not hold a JSON object."""
     try:
         value = json.loads(read(url))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{url} is not valid JSON ({error}). Copy it again") from error
     if not isinstance(value, dict):
-        raise ValueError(f"{url} holds a JSON {type(value).__name__} and should hold an object. Copy it again")
+        raise ValueError(f"{url}: expected a JSON object, got a {type(value).__name__}. Copy it again")
     return value
 
 
@@ -62,7 +62,7 @@ def local_file(url: str) -> Iterator[str]:
     """The path of a file on this machine: the file itself, or a copy for as long. ValueError where there is none."""
     fs, path = _opened(url)
     if not fs.isfile(path):
-        raise ValueError(f"there is no {url}. Give a folder written by save_pretrained, or its URL")
+        raise ValueError(f"{url} does not exist. Give a folder written by save_pretrained, or its URL")
     if isinstance(fs, LocalFileSystem):
         yield path
         return
@@ -124,6 +124,6 @@ def _opened(url: str) -> tuple[AbstractFileSystem, str]:
         return fsspec.core.url_to_fs(url)
     except ValueError as error:
         raise ValueError(
-            f"{url} is no place to read or write ({error}). Give a path, or a URL such as file:///folder or "
+            f"{url} is not a place to read or write ({error}). Give a path, or a URL such as file:///folder or "
             "s3://bucket/folder"
         ) from error

@@ -165,5 +165,5 @@ def test_the_gpu_benchmark_runs_on_a_cpu_and_survives_a_part_that_fails(tmp_path
     names = {"gemm_tflops", "tiny_600_eager_segments_mfu", "tiny_600_original_style_ms", "attention_600_dense_ms"}
     assert names <= set(found["values"])
     assert set(found["ratios"]) == {"tiny_vs_original_style"}
-    assert found["failed"]["none_600_eager_segments"].startswith("ValueError: there is no model size 'none'")
+    assert found["failed"]["none_600_eager_segments"].startswith("ValueError: unknown model size 'none'")
     assert all(name.startswith("none_") for name in found["failed"])

@@ -60,7 +60,7 @@ def attention(q_BLHK: Tensor, k_BLHK: Tensor, v_BLHK: Tensor, mask: AttentionMas
 def check_backend(backend: str | None) -> None:
     """Raise ValueError when there is no attention backend of this name. None, for any of them, passes."""
     if backend is not None and backend not in get_args(Backend):
-        raise ValueError(f"there is no attention backend {backend!r} (have: {', '.join(get_args(Backend))})")
+        raise ValueError(f"unknown attention backend {backend!r} (have: {', '.join(get_args(Backend))})")
 
 
 def build_mask(backend: Backend, segment_ids: Tensor, context_end: Tensor | None, runs: Runs | None) -> AttentionMask:

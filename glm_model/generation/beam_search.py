@@ -1,7 +1,7 @@
 """Beam search, blank by blank: the best beam of a blank is kept, and the next blank sees it. Deterministic.
 
-It costs `beams` rows per text, and ranks finished beams as Du et al. do for summaries: logprob / targets **
-length_penalty.
+It costs `beams` rows per text. Finished beams are ranked by logprob / targets ** length_penalty, as Du et al. do for
+their summaries.
 
 Shapes: N texts, W beams, V vocabulary.
 """

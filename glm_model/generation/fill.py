@@ -96,8 +96,8 @@ def fill_batch(
 
     Faster than one at a time (`benchmarks/generate.py`), with equal results. Memory grows with the number of texts:
     hand in some tens at a time. order: as for `fill`, the same for every text. Control tokens ([CLS], masks, [UNK],
-    ...) are never written, however probable; [eop] and eos end a blank. Raises ValueError as `fill` does, naming the
-    text.
+    ...) are never written, however probable; [eop] and eos end a blank. Raises ValueError as `fill` does; it names the
+    text that is wrong.
     """
     decoding = _checked(decoding)
     special, texts = tokenizer.special, listed(texts, "texts", "strings")

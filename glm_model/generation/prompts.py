@@ -1,5 +1,6 @@
-"""From a user's text with masks to the context that the model reads, with errors in the user's words. Imports no
-torch.
+"""From a user's text with masks to the context that the model reads, with errors in the user's words.
+
+Imports nothing heavy: data workers may use it.
 """
 
 from __future__ import annotations
@@ -47,8 +48,7 @@ def read_prompts(tokenizer: Tokenizer, texts: Sequence[str], *, eos: bool | None
 def spliced(text: str, answers: Sequence[str]) -> tuple[str, ...]:
     """(text, answer, text, ..., text): the text as it was given, cut at its masks, with an answer in place of each.
 
-    Where the text begins, ends or has white space beside a mask, the white space on that side of the answer is left
-    out.
+    Where the text begins, ends or has white space beside a mask, that side of the answer loses its white space.
     """
     between = PROMPT_MASKS.split(text)[::2]
     parts = between[:1]

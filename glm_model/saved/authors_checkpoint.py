@@ -77,7 +77,7 @@ def shape_of(state: Mapping[str, Tensor], config: Mapping[str, Any], *, heads: i
     """The shape of a model from its tensors (our names) and what the authors' config.json, if any, says beside them.
 
     heads: attention heads; None: the config's, else one per 64 of width, as in all published models.
-    Raises ValueError where the tensors are no GLM, or not of the shape that the config tells.
+    Raises ValueError where the tensors are not those of a GLM, or not of the shape that the config tells.
     """
     for name in ("token_embedding.weight", "position_embedding.weight"):
         if name not in state or state[name].ndim != 2:

@@ -18,7 +18,7 @@ class Published:
 
     special: SpecialTokens
     rows: int
-    """Of the embedding: ids rounded up to a multiple of 128."""
+    """Rows of the embedding: ids rounded up to a multiple of 128."""
     task_masks: bool
     """Whether the published models of this tokenizer were trained with them."""
     file: str

@@ -62,9 +62,7 @@ class Saved(nn.Module):
 
     @classmethod
     def from_state(cls, config: GLMConfig, state: Mapping[str, Tensor]) -> Self:
-        """A model in eval mode that takes over the tensors of `state`. Raises ValueError unless all names and shapes
-        match.
-        """
+        """A model in eval mode that takes over the tensors of `state`. Raises ValueError where names, shapes differ."""
         with torch.device("meta"):
             model = cls(config)
         wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}

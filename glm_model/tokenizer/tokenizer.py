@@ -111,9 +111,7 @@ class Tokenizer:
 
     @property
     def control_ids(self) -> frozenset[int]:
-        """Ids that do not stand for text: [CLS], the masks, [UNK], and all else that a published vocabulary adds to its
-        tokens.
-        """
+        """Ids that do not stand for text: [CLS], the masks, [UNK], and all that a published vocabulary adds besides."""
         return frozenset(id_ for id_ in self._names if id_ >= 0)
 
     @cached_property
@@ -139,9 +137,7 @@ class Tokenizer:
         return _encode_batch(self._text, texts)
 
     def encode_prompt(self, text: str) -> np.ndarray:
-        """int32 ids of a user's prompt, in which [MASK], [sMASK] and [gMASK] become their ids. For inference, not for
-        corpora.
-        """
+        """int32 ids of a prompt, in which [MASK], [sMASK] and [gMASK] become their ids. Not meant for corpora."""
         mask_ids = {MASK: self.special.mask, SMASK: self.special.smask, GMASK: self.special.gmask}
         ids: list[np.ndarray] = []
         parts = PROMPT_MASKS.split(text)
@@ -178,7 +174,7 @@ class Tokenizer:
         return self._decode_text([i for i in map(int, ids) if i not in hidden]).removeprefix(self._inside_word)
 
     def surface(self, id_: int) -> str:
-        """How one id is spelled: "##ing" (WordPiece), " the" (byte-level BPE, Unigram), "[MASK]"; "" if it is unused."""
+        """How one id is spelled: "##ing" (WordPiece), " the" (byte-level BPE, Unigram), "[MASK]"; "" if unused."""
         if id_ in self._names:
             return self._names[id_]
         if not 0 <= id_ < self.padded_vocab_size:

@@ -85,11 +85,11 @@ def test_as_many_change_nothing_and_fewer_are_refused(model):
 def test_sizes_that_are_no_whole_numbers_are_refused_before_anything_is_done(model):
     before = {name: value.clone() for name, value in model.state_dict().items()}
     for size in (60.0, "60", None):
-        with pytest.raises(ValueError, match=rf"^positions={size!r} is no int"):
+        with pytest.raises(ValueError, match=rf"^positions: expected a whole number, got {size!r}"):
             extend_positions(model, size)  # type: ignore[arg-type]
-        with pytest.raises(ValueError, match=rf"^vocab_size={size!r} is no int"):
+        with pytest.raises(ValueError, match=rf"^vocab_size: expected a whole number, got {size!r}"):
             grow_vocabulary(model, size)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"^vocab_size=80\.0 is no int"):
+    with pytest.raises(ValueError, match=r"^vocab_size: expected a whole number, got 80\.0"):
         grow_vocabulary(model, 80.0)  # type: ignore[arg-type]
     assert (model.config.positions, model.config.vocab_size) == (48, 64)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -115,8 +115,7 @@ def planned_budget(
 ) -> Budget:
     """An estimate of what `make_budget` will say of a store that is not there yet.
 
-    synthetic: from `synthetic_rows`; tokens: of the whole corpus. Raises UserError for settings that work with no such
-    store.
+    synthetic: from `synthetic_rows`; tokens: of the whole corpus. Raises UserError for settings that cannot work.
     """
     rows, feed = synthetic
     row_tokens = len(rows.tokens) / (len(rows.row_offsets) - 1)

@@ -96,7 +96,7 @@ def test_a_cpu_takes_segments_and_falls_back_where_rows_are_short_or_a_segment_i
     [
         ("varlen", "the varlen attention backend runs on a GPU, not on cpu. Use backend='dense'"),
         ("flex", "the flex attention backend runs on a GPU, not on cpu"),
-        ("fast", "there is no attention backend 'fast' \\(have: dense, segments, varlen, flex\\)"),
+        ("fast", "unknown attention backend 'fast' \\(have: dense, segments, varlen, flex\\)"),
     ],
 )
 def test_a_backend_that_does_not_fit_is_refused(backend, message):

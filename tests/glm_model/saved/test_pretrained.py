@@ -176,7 +176,7 @@ def test_places_that_hold_no_model_or_cannot_are_named(model, tmp_path):
     for act in (from_pretrained, lambda url: save_pretrained(model, url), lambda url: save_authors(model, url)):
         with pytest.raises(ValueError, match=r"the place of the model is empty\. Give a folder, or a URL"):
             act("")
-        with pytest.raises(ValueError, match=r"nope://x.* is no place to read or write \(Protocol not known: nope"):
+        with pytest.raises(ValueError, match=r"nope://x.* is not a place to read or write \(Protocol not known: nope"):
             act("nope://x")
     (tmp_path / "file").write_text("dear")
     for save in (save_pretrained, save_authors):
