@@ -35,10 +35,10 @@ def test_stored_and_online_blanks_are_equal(own_store, tiny_tokenizer, mixture):
         rows = split.read_group(group)
         assert small.contents(read_blanks(file, index, rows)) == small.contents(draw_epoch(rows, settings, 0))
     plan = BatchPlan(tuple(split.group_rows.tolist()), seed=1, micro_rows=3, micro_batches=1)
-    stored, drawn = RowReader(split, stored_at), RowReader(split, settings)
+    stored, online = RowReader(split, stored_at), RowReader(split, settings)
     for step in range(plan.epoch_rows // 3 + 1):  # into the second epoch, of which none are stored
         places = plan.micro_batch(step, 0)
-        assert stored.micro_batch(places).fingerprint == drawn.micro_batch(places).fingerprint
+        assert stored.micro_batch(places).fingerprint == online.micro_batch(places).fingerprint
 
 
 def test_the_fingerprint_tells_changed_blanks(own_store, tiny_tokenizer):
@@ -73,13 +73,13 @@ def test_training_on_stored_and_on_online_blanks_gives_the_same_losses(own_store
         torch.manual_seed(0)
         model = GLM(sized("tiny", vocab_size=tiny_tokenizer.padded_vocab_size, positions=64, dropout=0.0))
         step, optimizer = TrainStep(model, num_objectives=3, precision="fp32"), torch.optim.SGD(model.parameters(), 0.1)
-        mine = []
+        run = []
         for number in range(3):
             sums, _ = step(to_device(reader.micro_batch(plan.micro_batch(number, 0))))
             (sums.sum() / 100).backward()
             optimizer.step()
             optimizer.zero_grad()
-            mine.append(sums.detach())
-        losses.append(torch.stack(mine))
+            run.append(sums.detach())
+        losses.append(torch.stack(run))
     assert torch.equal(*losses)
     assert (losses[0][0] != losses[0][1]).any()

@@ -38,11 +38,11 @@ def draw(name: str, settings: dict, rows: RowBatch, *, seed: int) -> tuple[Blank
     return draw_blanks(mixture, rows, CLASSES, seed=seed, epoch=0), mixture
 
 
-def laid_out(rows: RowBatch, drawn: Blanks, mixture: Mixture) -> list[Example]:
+def laid_out(rows: RowBatch, blanks: Blanks, mixture: Mixture) -> list[Example]:
     """One example per segment, without padding."""
-    batch = blanked_batch(rows, drawn, mask_ids(mixture, CLASSES))
+    batch = blanked_batch(rows, blanks, mask_ids(mixture, CLASSES))
     check_spans(batch)
-    sizes = np.diff(rows.offsets) + 2 * np.diff(drawn.span_offsets)
+    sizes = np.diff(rows.offsets) + 2 * np.diff(blanks.span_offsets)
     each = np.arange(len(sizes) + 1)
     batch = expand(batch, each, width=int(sizes.max()), marks=small.GOLDEN_MARKS)
     return [
@@ -50,14 +50,14 @@ def laid_out(rows: RowBatch, drawn: Blanks, mixture: Mixture) -> list[Example]:
     ]
 
 
-def assert_laws(rows: RowBatch, drawn: Blanks, mixture: Mixture) -> None:
+def assert_laws(rows: RowBatch, blanks: Blanks, mixture: Mixture) -> None:
     if isinstance(mixture.form, InPlace):
-        assert_laws_in_place(rows, drawn, mixture)
+        assert_laws_in_place(rows, blanks, mixture)
         return
     mask = mask_ids(mixture, CLASSES)[0]
-    for i, example in enumerate(laid_out(rows, drawn, mixture)):
+    for i, example in enumerate(laid_out(rows, blanks, mixture)):
         tokens = rows.tokens[rows.offsets[i] : rows.offsets[i + 1]]
-        spans = drawn.spans[drawn.span_offsets[i] : drawn.span_offsets[i + 1]]
+        spans = blanks.spans[blanks.span_offsets[i] : blanks.span_offsets[i + 1]]
         text_end = len(tokens) - (tokens[-1] == CLASSES.eos)
         assert restore(example).tolist() == tokens.tolist()  # law 1
 
@@ -75,13 +75,13 @@ def assert_laws(rows: RowBatch, drawn: Blanks, mixture: Mixture) -> None:
         assert (example.tokens[:end] == mask).sum() == len(spans)  # the texts here hold no mask of their own
 
 
-def assert_laws_in_place(rows: RowBatch, drawn: Blanks, mixture: Mixture) -> None:
+def assert_laws_in_place(rows: RowBatch, blanks: Blanks, mixture: Mixture) -> None:
     sizes, each = np.diff(rows.offsets), np.arange(len(rows.offsets))
     settings = small.golden_settings(mixture, width=int(sizes.max()))
-    batch = lay_out(replace(rows, row_offsets=each), drawn, settings)
+    batch = lay_out(replace(rows, row_offsets=each), blanks, settings)
     for i, size in enumerate(sizes):
         tokens = rows.tokens[rows.offsets[i] : rows.offsets[i + 1]]
-        spans = drawn.spans[drawn.span_offsets[i] : drawn.span_offsets[i + 1]]
+        spans = blanks.spans[blanks.span_offsets[i] : blanks.span_offsets[i + 1]]
         masked = np.zeros(size, bool)
         for start, end in spans:
             masked[start:end] = True
@@ -139,9 +139,9 @@ def test_what_a_segment_gets_depends_on_itself_alone(name):
     whole, _ = draw(name, {}, rows, seed=5)
     for members in ([7], [29, 0, 13], list(range(29, -1, -1))):
         part = take_rows(rows, [np.array([member]) for member in members])
-        drawn, _ = draw(name, {}, part, seed=5)
+        blanks, _ = draw(name, {}, part, seed=5)
         for place, member in enumerate(members):
-            here = drawn.spans[drawn.span_offsets[place] : drawn.span_offsets[place + 1]]
+            here = blanks.spans[blanks.span_offsets[place] : blanks.span_offsets[place + 1]]
             there = whole.spans[whole.span_offsets[member] : whole.span_offsets[member + 1]]
             assert here.tolist() == there.tolist()
 

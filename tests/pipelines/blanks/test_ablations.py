@@ -26,19 +26,19 @@ def rows() -> RowBatch:
     return small.numbers([60, 200, 7, 400, 1], [True, False, True, False, True])
 
 
-def drawn_with(rows: RowBatch, **config) -> tuple[Blanks, Mixture]:
+def draw_with(rows: RowBatch, **config) -> tuple[Blanks, Mixture]:
     mixture = resolve(BlanksConfig(**{"mixture": "glm", **config}))
     return draw_blanks(mixture, rows, CLASSES, seed=3, epoch=0), mixture
 
 
-def shown(rows: RowBatch, drawn: Blanks, mixture: Mixture):
+def laid_out(rows: RowBatch, blanks: Blanks, mixture: Mixture):
     each = replace(rows, row_offsets=np.arange(len(rows.ids) + 1))
-    return lay_out(each, drawn, small.golden_settings(mixture, width=600))
+    return lay_out(each, blanks, small.golden_settings(mixture, width=600))
 
 
 def test_left_to_right_sorts_the_blanks_and_keeps_them(rows):
     mixture = resolve(BlanksConfig(mixture="glm", order="left_to_right"))
-    free, _ = drawn_with(rows)
+    free, _ = draw_with(rows)
     ordered = draw_blanks(mixture, rows, CLASSES, seed=3, epoch=0)
     assert ordered.span_offsets.tolist() == free.span_offsets.tolist()
     for first, last in zip(free.span_offsets[:-1], free.span_offsets[1:], strict=True):
@@ -71,7 +71,7 @@ def test_more_blanks_than_sentinels_share_the_last():
 
 
 def test_sentinels_change_masks_sops_and_places_alone(rows):
-    plain, numbered = (shown(rows, *drawn_with(rows, mask_tokens=kind)) for kind in ("one", "sentinel"))
+    plain, numbered = (laid_out(rows, *draw_with(rows, mask_tokens=kind)) for kind in ("one", "sentinel"))
     for name in ("targets", "block_position_ids", "loss_mask", "segment_ids", "context_end", "objective_ids"):
         assert np.array_equal(getattr(plain, name), getattr(numbered, name)), name
     differs = plain.tokens != numbered.tokens
@@ -84,7 +84,7 @@ def test_sentinels_change_masks_sops_and_places_alone(rows):
 
 def test_noise_hides_its_share_of_what_is_read_and_nothing_that_is_predicted():
     many = small.numbers([400] * 200, [False] * 200)
-    plain, noisy = (shown(many, *drawn_with(many, noise=noise)) for noise in (0.0, 0.1))
+    plain, noisy = (laid_out(many, *draw_with(many, noise=noise)) for noise in (0.0, 0.1))
     assert np.array_equal(plain.targets, noisy.targets)
     hidden = plain.tokens != noisy.tokens
     assert set(noisy.tokens[hidden]) == {len(CLASSES.classes)}
@@ -98,17 +98,17 @@ def test_noise_is_other_noise_in_another_epoch_and_the_same_in_any_company(rows)
     mixture = resolve(BlanksConfig(mixture={"document": 1.0}, settings={"document": {"min_ratio": 1.0}}, noise=0.5))
     same = draw_blanks(mixture, rows, CLASSES, seed=3, epoch=0)
     alone = RowBatch(rows.tokens[: rows.offsets[1]], rows.offsets[:2], rows.ids[:1], rows.num_bytes[:1], np.arange(2))
-    its = draw_blanks(mixture, alone, CLASSES, seed=3, epoch=0)
-    assert np.array_equal(shown(rows, same, mixture).tokens[0], shown(alone, its, mixture).tokens[0])
+    own = draw_blanks(mixture, alone, CLASSES, seed=3, epoch=0)
+    assert np.array_equal(laid_out(rows, same, mixture).tokens[0], laid_out(alone, own, mixture).tokens[0])
     token = resolve(BlanksConfig(mixture="glm", noise=0.5))
-    first, second = (shown(rows, draw_blanks(token, rows, CLASSES, seed=3, epoch=e), token) for e in (0, 1))
+    first, second = (laid_out(rows, draw_blanks(token, rows, CLASSES, seed=3, epoch=e), token) for e in (0, 1))
     assert not np.array_equal(first.tokens, second.tokens)
 
 
 def test_bert_s_shares_of_masks_random_and_kept_tokens():
     many = small.numbers([400] * 300, [False] * 300)
-    drawn, mixture = drawn_with(many, mixture={"masked_lm": 1.0})
-    example = shown(many, drawn, mixture)
+    blanks, mixture = draw_with(many, mixture={"masked_lm": 1.0})
+    example = laid_out(many, blanks, mixture)
     at = example.loss_mask == 1
     assert at.sum() == 300 * 60
     masked = (example.tokens[at] == 2).mean()
@@ -123,15 +123,15 @@ def test_masked_rows_hold_their_segments_in_place(lengths, seed):
     few = small.numbers(lengths, [bool(n % 2) for n in lengths], seed=seed % 1000)
     packed = replace(few, row_offsets=np.array([0, len(lengths)]))
     mixture = resolve(BlanksConfig(mixture={"masked_lm": 1.0}))
-    drawn = draw_blanks(mixture, few, CLASSES, seed=seed, epoch=0)
+    blanks = draw_blanks(mixture, few, CLASSES, seed=seed, epoch=0)
     total = int(few.offsets[-1])
-    row = lay_out(packed, drawn, small.golden_settings(mixture, width=total + 2))
+    row = lay_out(packed, blanks, small.golden_settings(mixture, width=total + 2))
     restored = np.where(row.loss_mask[0] == 1, row.targets[0], row.tokens[0])[:total]
     assert restored.tolist() == few.tokens.tolist()
     assert row.context_end[0, :total].tolist() == np.repeat(few.offsets[1:], np.diff(few.offsets)).tolist()
     assert row.tokens[0, total:].tolist() == [MARKS.pad] * 2
     with pytest.raises(ValueError, match="use a wider row"):
-        lay_out(packed, drawn, small.golden_settings(mixture, width=total - 1))
+        lay_out(packed, blanks, small.golden_settings(mixture, width=total - 1))
 
 
 def test_what_cannot_be_combined_is_refused():

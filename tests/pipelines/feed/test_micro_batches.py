@@ -229,8 +229,8 @@ def test_a_fingerprint_is_of_segments_and_blanks_in_order():
         two_segments([[(1, 2), (3, 4)], [(2, 3)]]),
         two_segments([[(1, 2), (3, 5)], [(2, 3)]], objective=(1, 0)),
     ]
-    rows, drawn = two_segments([[(1, 2), (3, 5)], [(2, 3)]])
-    others.append((replace(rows, ids=rows.ids[::-1]), drawn))
+    rows, blanks = two_segments([[(1, 2), (3, 5)], [(2, 3)]])
+    others.append((replace(rows, ids=rows.ids[::-1]), blanks))
     assert len({base, *(fingerprint(*other) for other in others)}) == 6
     assert 0 <= base < 2**64
 

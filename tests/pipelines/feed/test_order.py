@@ -54,14 +54,14 @@ def test_any_part_of_the_run_is_what_the_whole_run_holds_there(plan, first, coun
 @given(PLANS, st.integers(0, 20))
 def test_micro_batches_follow_each_other_across_epoch_borders(plan, step):
     b, m = plan.micro_rows, plan.micro_batches
-    mine = [p for index in range(m) for p in places(plan.micro_batch(step, index))]
-    assert mine == places(plan.places(step * b * m, b * m))
+    rows = [p for index in range(m) for p in places(plan.micro_batch(step, index))]
+    assert rows == places(plan.places(step * b * m, b * m))
     assert plan.step_rows == b * m
 
 
 @given(PLANS)
 def test_a_row_group_appears_within_one_window_and_windows_follow_each_other(plan):
-    """So each row group is read once per epoch, and no more than a window of them is held."""
+    """So each row group is read once per epoch, and no more than a window of them is kept."""
     groups = [g for _, g, _ in places(plan.places(0, plan.epoch_rows))]
     order = list(dict.fromkeys(groups))
     at = 0

@@ -33,7 +33,7 @@ def sums(values: np.ndarray, offsets: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def drawn() -> dict[str, np.ndarray]:
+def sample() -> dict[str, np.ndarray]:
     """Blanks of 512-token segments under the paper's settings, in text order."""
     batch = segments(SEGMENTS, 512, eos=True)
     spans, offsets = token.spans(batch, token.Config())
@@ -70,8 +70,8 @@ def assert_same_histogram(ours: np.ndarray, counts: dict[str, int], what: str) -
     assert statistic < freedom + LEVEL * math.sqrt(2 * freedom), (what, statistic, freedom)
 
 
-def test_token_blanks_have_the_authors_statistics(drawn, theirs):
-    offsets, spans = drawn["offsets"], drawn["ordered"]
+def test_token_blanks_have_the_authors_statistics(sample, theirs):
+    offsets, spans = sample["offsets"], sample["ordered"]
     sizes, count = spans[:, 1] - spans[:, 0], np.diff(offsets)
     masked = sums(sizes, offsets)
     assert_same_mean(count, theirs["n_spans"], "number of blanks")
@@ -90,10 +90,10 @@ def test_token_blanks_have_the_authors_statistics(drawn, theirs):
     assert_same_histogram(masked, theirs["masked_tokens"]["counts"], "masked tokens")
 
 
-def test_every_place_is_masked_as_often_as_by_the_authors(drawn, theirs):
+def test_every_place_is_masked_as_often_as_by_the_authors(sample, theirs):
     change = np.zeros(513)
-    np.add.at(change, drawn["spans"][:, 0], 1)
-    np.add.at(change, drawn["spans"][:, 1], -1)
+    np.add.at(change, sample["spans"][:, 0], 1)
+    np.add.at(change, sample["spans"][:, 1], -1)
     ours = np.cumsum(change)[:512] / SEGMENTS
     expected = np.array(theirs["mask_prob_per_position_len512"])
     assert ours[0] == ours[511] == 0  # [CLS] and eos
@@ -101,10 +101,10 @@ def test_every_place_is_masked_as_often_as_by_the_authors(drawn, theirs):
     assert (np.abs(ours[1:511] - expected[1:511]) < LEVEL * error).all()
 
 
-def test_token_blanks_match_theory(drawn):
+def test_token_blanks_match_theory(sample):
     """Zero-truncated Poisson(3): mean 3 / (1 - e^-3) = 3.157; the sum stops at or behind 76 = int(0.15 * 512)."""
-    sizes = drawn["spans"][:, 1] - drawn["spans"][:, 0]
-    masked = sums(sizes, drawn["offsets"])
+    sizes = sample["spans"][:, 1] - sample["spans"][:, 0]
+    masked = sums(sizes, sample["offsets"])
     assert (masked >= 76).all()
     assert (masked < 76 + 39).all()
     p = token.length_probabilities(3.0, 39)
@@ -116,15 +116,15 @@ def test_token_blanks_match_theory(drawn):
     assert p[10:].sum() == pytest.approx(0.0012, abs=5e-5)  # glm_facts section 1.3
 
 
-def test_at_least_one_token_stays_between_two_token_blanks(drawn):
-    spans, segment = drawn["ordered"], drawn["segment"]
+def test_at_least_one_token_stays_between_two_token_blanks(sample):
+    spans, segment = sample["ordered"], sample["segment"]
     gap = spans[1:, 0] - spans[:-1, 1]
     assert gap[segment[1:] == segment[:-1]].min() == 1
 
 
-def test_the_order_of_prediction_is_uniform(drawn):
+def test_the_order_of_prediction_is_uniform(sample):
     """The rank, from left to right, of the blank that is predicted first (the paper shuffles blanks)."""
-    starts, offsets = drawn["spans"][:, 0], drawn["offsets"]
+    starts, offsets = sample["spans"][:, 0], sample["offsets"]
     first = starts[offsets[:-1]]
     before = np.add.reduceat(starts < np.repeat(first, np.diff(offsets)), offsets[:-1])
     rank = before / np.maximum(np.diff(offsets) - 1, 1)
@@ -237,9 +237,9 @@ def test_sentences_are_taken_until_the_ratio_is_covered():
 
 
 def test_never_all_sentences_and_in_random_order():
-    drawn = sentences_of(ratio=1.0)
-    assert {len(spans) for spans in drawn} == {3}
-    assert len(set(drawn)) == 24  # 4 * 3 * 2 ordered choices, all of them seen
+    orders = sentences_of(ratio=1.0)
+    assert {len(spans) for spans in orders} == {3}
+    assert len(set(orders)) == 24  # 4 * 3 * 2 ordered choices, all of them seen
     batch = SegmentBatch(np.array([1, 100, 101, 10, 0]), np.array([0, 5]), np.array([7], np.uint64), CLASSES)
     spans, _ = sentence.spans(batch, sentence.Config())
     assert spans.tolist() == [[1, 4]], "a single sentence is blanked as a whole"
