@@ -1,6 +1,6 @@
 """Files of a model folder, by local path or fsspec URL: each is written whole or not at all.
 
-Libraries that map files into memory want a path: remote files are copied to a temporary folder, one at a time.
+Libraries that map files into memory need a path, so remote files are copied to a temporary folder, one at a time.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from fsspec.implementations.local import LocalFileSystem
 
 
 def join(url: str, name: str) -> str:
-    """Raises ValueError where the folder's name is empty: that would be the root."""
+    """The URL of a file in a folder. Raises ValueError where the folder's name is empty, which would mean the root."""
     _check_named(url)
     return f"{str(url).rstrip('/')}/{name}"
 
 
 def is_file(url: str) -> bool:
-    fs, path = _opened(url)
+    fs, path = _filesystem(url)
     return fs.isfile(path)
 
 
 def names(url: str) -> list[str]:
-    """Names in a folder, sorted; none where there is no folder, or a server that lists nothing."""
-    fs, path = _opened(url)
+    """The names in a folder, sorted. There are none where there is no folder, or the server lists nothing."""
+    fs, path = _filesystem(url)
     try:
         entries = fs.ls(path, detail=False, refresh=True)
     except (OSError, NotImplementedError):
@@ -41,13 +41,13 @@ def names(url: str) -> list[str]:
 
 
 def read(url: str) -> bytes:
-    """Raises ValueError where there is no such file."""
+    """The content of a file. Raises ValueError where there is none."""
     with local_file(url) as path:
         return Path(path).read_bytes()
 
 
 def read_json(url: str) -> dict[str, Any]:
-    """Raises ValueError where there is no such file, or it does not hold a JSON object."""
+    """The JSON object in a file. Raises ValueError where there is no such file, or it holds something else."""
     try:
         value = json.loads(read(url))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -59,10 +59,12 @@ def read_json(url: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def local_file(url: str) -> Iterator[str]:
-    """The path of a file on this machine: the file itself, or a copy for as long. ValueError where there is none."""
-    fs, path = _opened(url)
+    """The path of a file on this machine: the file itself, or a copy that is removed at the end of the block. Raises
+    ValueError where there is no such file.
+    """
+    fs, path = _filesystem(url)
     if not fs.isfile(path):
-        raise ValueError(f"{url} does not exist. Give a folder written by save_pretrained, or its URL")
+        raise ValueError(f"there is no {url}. Give a folder written by save_pretrained, or its URL")
     if isinstance(fs, LocalFileSystem):
         yield path
         return
@@ -74,8 +76,8 @@ def local_file(url: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def written(url: str) -> Iterator[str]:
-    """A path to write to; what is there when the block ends becomes `url`. Folders are made as needed."""
-    fs, path = _opened(url)
+    """A path to write to. What is there when the block ends becomes `url`; folders are made as needed."""
+    fs, path = _filesystem(url)
     if not isinstance(fs, LocalFileSystem):
         with tempfile.TemporaryDirectory(prefix="glm-model-") as folder:
             copy = os.path.join(folder, "file")
@@ -87,7 +89,7 @@ def written(url: str) -> Iterator[str]:
     temporary = os.path.join(folder, f".tmp-{uuid.uuid4().hex}")
     try:
         open(temporary, "xb").close()
-        mode = os.stat(temporary).st_mode  # as the user's umask has it; some writers make files that only they can read
+        mode = os.stat(temporary).st_mode  # that of the umask: some writers make files that nobody else may read
         yield temporary
         os.chmod(temporary, mode)
         os.replace(temporary, path)
@@ -106,24 +108,25 @@ def write_json(url: str, value: dict[str, Any]) -> None:
 
 
 def remove(url: str) -> None:
-    """Remove a file; nothing there is fine."""
-    fs, path = _opened(url)
+    """Remove a file, if it is there."""
+    fs, path = _filesystem(url)
     if fs.isfile(path):
         fs.rm_file(path)
 
 
 def _check_named(url: str) -> None:
     if not str(url).strip():
-        raise ValueError("the place of the model is empty. Give a folder, or a URL such as s3://bucket/folder")
+        raise ValueError(
+            "the place of the model is an empty string. Give a folder, or a URL such as s3://bucket/folder"
+        )
 
 
-def _opened(url: str) -> tuple[AbstractFileSystem, str]:
-    """Where a URL leads, and the path there. ValueError when it leads nowhere."""
+def _filesystem(url: str) -> tuple[AbstractFileSystem, str]:
+    """The file system of a URL, and the path in it. Raises ValueError when there is no such file system."""
     _check_named(url)
     try:
         return fsspec.core.url_to_fs(url)
     except ValueError as error:
         raise ValueError(
-            f"{url} is not a place to read or write ({error}). Give a path, or a URL such as file:///folder or "
-            "s3://bucket/folder"
+            f"cannot read or write {url} ({error}). Give a path, or a URL such as file:///folder or s3://bucket/folder"
         ) from error

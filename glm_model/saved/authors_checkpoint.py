@@ -1,11 +1,11 @@
-"""Checkpoints of the authors (THUDM/GLM): read in every form, written in the one that model hubs hold.
+"""Checkpoints of the authors (THUDM/GLM): read in every form, and written in the form that model hubs hold.
 
     <save>/latest_checkpointed_iteration.txt or latest   names the tag: an iteration, "best", "release"
     <save>/<tag>/mp_rank_00_model_states.pt ...          one file per model-parallel rank; state dict under "module"
     <folder>/pytorch_model.bin, config.json              as published; fp32 or fp16
 
-Unpickled with torch's weights_only and numpy's array reconstruction as the only further globals (random states lie
-beside the weights). Files are mapped, so reading costs one fp32 copy of the model and one tensor more.
+They are unpickled with torch's weights_only, and with numpy's array reconstruction as the only other globals (random
+states lie beside the weights). Files are mapped, so reading takes one fp32 copy of the model and one tensor more.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from glm_model.config import GLMConfig
 PUBLISHED = "pytorch_model.bin"
 _TRACKERS = ("latest_checkpointed_iteration.txt", "latest")
 _RANK = re.compile(r"mp_rank_(\d+)_model_states\.pt")
-# The authors' modules and ours; {} is the number of the layer, `.weight` or `.bias` follows.
+# The authors' names of modules, and ours; {} is the number of the layer, and `.weight` or `.bias` follows.
 _MODULES = {
     "word_embeddings": "token_embedding",
     "transformer.position_embeddings": "position_embedding",
@@ -42,22 +42,22 @@ _MODULES = {
     "transformer.layers.{}.mlp.dense_4h_to_h": "layers.{}.mlp_out",
     "transformer.final_layernorm": "final_norm",
 }
-# Wrappers of the authors' (classifiers) and of the hub's classes put one of these before the names.
+# The authors' wrappers (classifiers) and the hub's classes put one of these before the names.
 _PREFIXES = ("glm.", "model.", "module.")
-# What fine-tuning and some published files add; no part of the language model.
+# What fine-tuning and some published files add. It is not part of the language model.
 _HEADS = ("pool_layer.", "multichoice_head.", "prompt_spell.", "dense.", "out_proj.")
 
 
 def our_names(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """(the tensors under our names in fp32, names of task heads that were left out).
+    """(the tensors under our names in fp32, the names of task heads that were left out).
 
-    A name of neither the authors nor ours stays as it is, for the caller to refuse.
+    A name that is neither the authors' nor ours stays as it is, for the caller to refuse.
     """
     renamed: dict[str, Tensor] = {}
     left_out = []
     for name, value in state.items():
         bare = name
-        while bare.startswith(_PREFIXES):  # one may be within another
+        while bare.startswith(_PREFIXES):  # wrappers may be nested
             bare = bare.partition(".")[2]
         if bare.startswith(_HEADS):
             left_out.append(name)
@@ -74,15 +74,15 @@ def authors_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def shape_of(state: Mapping[str, Tensor], config: Mapping[str, Any], *, heads: int | None = None) -> GLMConfig:
-    """The shape of a model from its tensors (our names) and what the authors' config.json, if any, says beside them.
+    """The shape of a model, from its tensors (our names) and from the authors' config.json, if there is one.
 
-    heads: attention heads; None: the config's, else one per 64 of width, as in all published models.
-    Raises ValueError where the tensors are not those of a GLM, or not of the shape that the config tells.
+    heads: attention heads. None takes those of the config, else one per 64 of width, as in all published models.
+    Raises ValueError where the tensors are not those of a GLM, or not of the shape that the config states.
     """
     for name in ("token_embedding.weight", "position_embedding.weight"):
         if name not in state or state[name].ndim != 2:
             raise ValueError(
-                f"the checkpoint has no matrix {name} under its own or the authors' name: it is not a GLM. Its first "
+                f"the checkpoint has no matrix {name} under this or the authors' name: it is not a GLM. Its first "
                 f"tensors are {', '.join(list(state)[:3]) or 'none'}"
             )
     vocab_size, width = state["token_embedding.weight"].shape
@@ -111,13 +111,13 @@ def shape_of(state: Mapping[str, Tensor], config: Mapping[str, Any], *, heads: i
 
 
 def read_authors(url: str) -> dict[str, Tensor]:
-    """The state dict of a file of theirs, or below a folder: tracker -> tag -> ranks, or the files right here.
+    """The state dict of a file, or of a folder: that of its tracker's tag, or of the files in the folder itself.
 
-    Under the authors' names, fp32, ranks merged. Raises ValueError that names the file and what is wrong with it.
+    Under the authors' names, fp32, ranks merged. Raises ValueError naming the file and what is wrong with it.
     """
     files = [url] if url.endswith((".pt", ".bin")) else _files(url)
-    with contextlib.ExitStack() as opened:
-        contents = [_load_pickle(opened.enter_context(urls.local_file(file)), file) for file in files]
+    with contextlib.ExitStack() as stack:
+        contents = [_load_pickle(stack.enter_context(urls.local_file(file)), file) for file in files]
         iterations = {str(c["iteration"]) for c in contents if isinstance(c, dict) and "iteration" in c}
         if len(iterations) > 1:
             raise ValueError(
@@ -135,7 +135,7 @@ def write_authors(config: GLMConfig, state: Mapping[str, Tensor], url: str) -> l
     state: the model's tensors under our names.
     """
     plain = {name: value.detach().cpu().float() for name, value in state.items()}
-    # A file object: torch makes the archive's name of a path, and of a hidden one's nothing is left.
+    # A file object: from a path torch takes the archive's name, of which nothing would be left for a hidden file.
     with urls.written(urls.join(url, PUBLISHED)) as path, open(path, "wb") as file:
         torch.save(authors_names(plain), file)
     urls.write_json(urls.join(url, "config.json"), authors_config(config))
@@ -143,7 +143,7 @@ def write_authors(config: GLMConfig, state: Mapping[str, Tensor], url: str) -> l
 
 
 def authors_config(config: GLMConfig) -> dict[str, Any]:
-    """config.json of the published form. One dropout serves for the embeddings and the residual stream, as here."""
+    """config.json of the published form. The embeddings and the residual stream have one dropout, as here."""
     return {
         "model_type": "glm",
         "architectures": ["GLMModel"],
@@ -154,7 +154,7 @@ def authors_config(config: GLMConfig) -> dict[str, Any]:
         "embedding_dropout_prob": config.dropout,
         "attention_dropout_prob": config.attention_dropout,
         "output_dropout_prob": config.dropout,
-        # Their tables have one row more than this if there are two of them, and as many if there is one.
+        # Their tables have one row more than this if there are two of them, and as many rows if there is one.
         "max_sequence_length": config.positions + (0 if config.block_positions else 1),
         "block_position_encoding": config.block_positions,
         "output_predict": True,
@@ -170,7 +170,7 @@ def authors_config(config: GLMConfig) -> dict[str, Any]:
 
 
 def _translated(name: str, modules: Mapping[str, str]) -> str:
-    """A tensor's name by way of a table of modules; what the table lacks stays as it is."""
+    """A tensor's name, translated by a table of modules; a name that the table lacks stays as it is."""
     module, _, kind = name.rpartition(".")
     layer = re.search(r"layers\.(\d+)\.", module)
     found = modules.get(module.replace(layer[0], "layers.{}.", 1) if layer else module)
@@ -181,7 +181,7 @@ def _translated(name: str, modules: Mapping[str, str]) -> str:
 
 
 def _files(url: str) -> list[str]:
-    """The published file, or those of all ranks, in `url` or in the folder that its tracker names."""
+    """The published file, or the files of all ranks, in `url` or in the folder that its tracker names."""
     if found := _files_in(url):
         return found
     for tracker in _TRACKERS:
@@ -210,7 +210,7 @@ def _files_in(folder: str) -> list[str]:
     if urls.is_file(published):
         return [published]
     present = {int(found[1]) for name in urls.names(folder) if (found := _RANK.fullmatch(name))}
-    if not present:  # of a server that lists nothing
+    if not present:  # a server may list nothing
         while urls.is_file(urls.join(folder, f"mp_rank_{len(present):02d}_model_states.pt")):
             present.add(len(present))
     absent = sorted(set(range(max(present, default=-1))) - present)
@@ -239,26 +239,26 @@ def _folder(url: str) -> str:
 
 
 def _merged(ranks: list[dict[str, Tensor]], files: list[str]) -> dict[str, Tensor]:
-    """One state dict of fp32 copies: the files behind the tensors are closed afterwards."""
+    """One state dict of fp32 copies, since the files behind the tensors are closed afterwards."""
     for rank, file in zip(ranks[1:], files[1:], strict=True):
         for name in ranks[0] | rank:
             if name not in rank or name not in ranks[0]:
                 lacking = file if name not in rank else files[0]
                 raise ValueError(
-                    f"{lacking} lacks {name}, which another rank has: they are of different checkpoints. Copy all "
+                    f"{lacking} lacks {name}, which another rank has: they belong to different checkpoints. Copy all "
                     "ranks of one"
                 )
-            mine, first = list(rank[name].shape), list(ranks[0][name].shape)
-            if mine != first:
+            shape, first = list(rank[name].shape), list(ranks[0][name].shape)
+            if shape != first:
                 raise ValueError(
-                    f"the ranks differ in size: {name} is {mine} in {file} and {first} in {files[0]}. Copy all ranks "
+                    f"the ranks differ in size: {name} is {shape} in {file} and {first} in {files[0]}. Copy all ranks "
                     "of one checkpoint"
                 )
     return {name: _merge(name, [rank[name] for rank in ranks]).to(torch.float32, copy=True) for name in list(ranks[0])}
 
 
 def _merge(name: str, parts: list[Tensor]) -> Tensor:
-    """Undo the authors' tensor parallelism: each rank holds its own thirds of [Q; K; V]."""
+    """Undo the authors' tensor parallelism, in which each rank holds a part of Q, of K and of V."""
     if len(parts) == 1:
         return parts[0]
     if ".query_key_value." in name:
@@ -271,7 +271,7 @@ def _merge(name: str, parts: list[Tensor]) -> Tensor:
 
 
 def _check_all_ranks(state: Mapping[str, Tensor], files: list[str]) -> None:
-    """The last ranks leave no gap in the numbers; what they hold of every Q, K and V is missing all the same."""
+    """Raise ValueError where the last ranks are missing: the numbers have no gap then, but Q, K and V lack rows."""
     projection = next((name for name in state if name.endswith(".query_key_value.weight")), None)
     if projection is None or state[projection].ndim != 2:
         return
@@ -293,16 +293,16 @@ def _check_all_ranks(state: Mapping[str, Tensor], files: list[str]) -> None:
 def _module(content: Any, url: str) -> dict[str, Tensor]:
     state = content.get("module", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{url} holds no state dict, neither under 'module' nor by itself. Give the model's own file")
+        raise ValueError(f"{url} holds no state dict, neither under 'module' nor by itself. Give the file of the model")
     return state
 
 
 def _load_pickle(path: str, url: str) -> Any:
-    """torch.load that constructs tensors, plain containers and numpy arrays, and refuses everything else by name."""
+    """torch.load, which makes tensors, plain containers and numpy arrays, and refuses everything else by name."""
     try:
         with torch.serialization.safe_globals(list(_numpy_arrays())), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Detected pickle protocol")  # it is refused, or it is not
-            # Files of torch before 1.6 are no zip archives and cannot be mapped.
+            warnings.filterwarnings("ignore", "Detected pickle protocol")  # whether to refuse it is decided here
+            # Files from before torch 1.6 are not zip archives and cannot be mapped.
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error)) or re.search(r"(\S+) was not an allowed global", str(error))
@@ -311,21 +311,21 @@ def _load_pickle(path: str, url: str) -> Any:
                 f"{url} is refused: it is a pickle with instructions that torch.save does not write, which could run "
                 "code. Give the file as torch.save wrote it, or model.safetensors"
             ) from error
-        if not found:  # without torch's advice to load it all the same
+        if not found:  # torch's own message would advise to load it nevertheless
             raise ValueError(f"{url} is damaged or not a torch file. Copy it again") from error
         raise ValueError(
-            f"{url} is refused: it needs {found[1]}, which could run code. Where you trust its source, write the plain "
+            f"{url} is refused: it needs {found[1]}, which could run code. If you trust its source, write the plain "
             "weights anew: torch.save(torch.load(FILE, weights_only=False)['module'], 'pytorch_model.bin')"
         ) from error
-    except Exception as error:  # a changed byte may be any instruction of a pickle, and raise whatever that raises
-        # EINVAL: the archive's end points to a place that is none. Other OSErrors are of the machine.
+    except Exception as error:  # a changed byte may become any instruction of a pickle, and raise what that raises
+        # EINVAL: the archive's end points outside the file. Other OSErrors come from the machine.
         if isinstance(error, OSError) and error.errno != errno.EINVAL:
             raise
         raise ValueError(f"{url} is damaged or not a torch file ({error}). Copy it again") from error
 
 
 def _numpy_arrays() -> Iterator[Any]:
-    """The globals of a pickled numeric array; numpy 2 moved the function, and files of both kinds are about."""
+    """The globals of a pickled numeric array. numpy 2 moved the function, and there are files from before and after."""
     reconstruct = np.empty(0).__reduce__()[0]
     for module in ("numpy.core", "numpy._core"):
         yield reconstruct, f"{module}.multiarray._reconstruct"

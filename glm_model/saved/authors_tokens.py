@@ -1,7 +1,8 @@
-"""Special tokens of the authors' checkpoints, by tokenizer: which ids the weights were trained with. Imports no torch.
+"""Special tokens of the authors' checkpoints, by tokenizer: the ids that the weights were trained with. Imports no
+torch.
 
-A checkpoint does not record them. They follow from its tokenizer and from --task-mask, with which [gMASK] stands for
-the document objective and [sMASK] for the sentence objective; without it all objectives share [MASK].
+A checkpoint does not record them. They follow from its tokenizer and from the authors' option --task-mask: with it
+[gMASK] serves the document objective and [sMASK] the sentence objective, without it all objectives share [MASK].
 """
 
 from __future__ import annotations
@@ -14,15 +15,16 @@ from glm_model.tokenizer import SpecialTokens, Tokenizer
 
 @dataclass(frozen=True)
 class Published:
-    """A tokenizer of the authors'. `special` is with task masks."""
+    """A tokenizer of the authors' models."""
 
     special: SpecialTokens
+    """With task masks."""
     rows: int
-    """Rows of the embedding: ids rounded up to a multiple of 128."""
+    """Rows of the embedding: the number of ids, rounded up to a multiple of 128."""
     task_masks: bool
-    """Whether the published models of this tokenizer were trained with them."""
+    """Whether the published models with this tokenizer were trained with task masks."""
     file: str
-    """What to give as its tokenizer."""
+    """The file to give as the tokenizer."""
 
 
 _BPE = "vocab.json with merges.txt beside it, or tokenizer.json"
@@ -45,7 +47,7 @@ PUBLISHED: dict[str, Published] = {
         task_masks=True,
         file=f"RoBERTa's {_BPE}",
     ),
-    # As of the large model. The 10B one was trained with [gMASK] = eop = 50007: `resize.copy_row` makes it agree.
+    # Those of the large model. The 10B model was trained with [gMASK] = eop = 50007: `resize.copy_row` adapts it.
     "chinese": Published(
         SpecialTokens(pad=50000, cls=50002, mask=50003, smask=50008, gmask=50009, sop=50006, eop=50007, unk=50004),
         rows=50_048,
@@ -56,9 +58,9 @@ PUBLISHED: dict[str, Published] = {
 
 
 def recognise(config: GLMConfig) -> str | None:
-    """The tokenizer of a checkpoint of the authors, from its shape; None where no published model has that shape.
+    """The tokenizer of a checkpoint of the authors, from its shape. None where no published model has that shape.
 
-    GPT-2's and RoBERTa's vocabularies have as many rows; the published models differ in their position tables.
+    GPT-2's and RoBERTa's vocabularies have equally many rows; their published models differ in their positions.
     """
     found = [name for name, published in PUBLISHED.items() if published.rows == config.vocab_size]
     if found == ["gpt2", "roberta"]:
@@ -67,25 +69,24 @@ def recognise(config: GLMConfig) -> str | None:
 
 
 def special_tokens(name: str, *, task_masks: bool | None = None) -> SpecialTokens:
-    """The special ids of a tokenizer of the authors'. task_masks None: as its published models were trained."""
+    """The special ids of a tokenizer of the authors' models. task_masks: None for those of its published models."""
     published = PUBLISHED[name]
     with_masks = published.task_masks if task_masks is None else task_masks
     return published.special if with_masks else replace(published.special, smask=-1, gmask=-1)
 
 
 def load_tokenizer(url: str, name: str | None, *, task_masks: bool | None = None, lowercase: bool = True) -> Tokenizer:
-    """The tokenizer at `url`, with the special ids of the table `name`; None takes it as it is.
+    """The tokenizer at `url`, checked to have the special ids of `PUBLISHED[name]`; with name None it is not checked.
 
-    Raises ValueError where it has other ids than the table, naming the first ones that differ.
+    Raises ValueError where its ids differ from those, naming them.
     """
     if name is None:
         return Tokenizer.load(url, lowercase=lowercase, task_masks=task_masks)
     masks = PUBLISHED[name].task_masks if task_masks is None else task_masks
     tokenizer = Tokenizer.load(url, lowercase=lowercase, task_masks=masks)
     wanted = special_tokens(name, task_masks=masks)
-    wrong = [
-        f for f in map(lambda field: field.name, fields(wanted)) if getattr(tokenizer.special, f) != getattr(wanted, f)
-    ]
+    roles = [field.name for field in fields(wanted)]
+    wrong = [role for role in roles if getattr(tokenizer.special, role) != getattr(wanted, role)]
     if wrong:
         have = ", ".join(f"{role} {getattr(tokenizer.special, role)}" for role in wrong)
         want = ", ".join(f"{role} {getattr(wanted, role)}" for role in wrong)

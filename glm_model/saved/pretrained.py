@@ -1,11 +1,11 @@
 """Save and load GLM models at any fsspec URL: our folders, and the checkpoints of the authors.
 
-    config.json              the shape; written last, a folder without it is unfinished
-    model.safetensors        or shards and their index (`glm_model.saved.weights`)
-    tokenizer.json           where a tokenizer is given
-    README.md                the model card
+    config.json          the shape; written last: a folder without it is unfinished
+    model.safetensors    or shards and their index (`glm_model.saved.weights`)
+    tokenizer.json       if a tokenizer is given
+    README.md            the model card
 
-Loading holds one fp32 copy of the model; saving copies nothing that lies on the CPU.
+Loading takes one fp32 copy of the model; saving copies nothing that lies on the CPU.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ def save_pretrained(
 ) -> None:
     """Write a model folder to a local path or fsspec URL, over what an earlier save left there.
 
-    card: the text of README.md; None writes a short one. shard_bytes: largest size of a file of weights.
-    Raises ValueError where `url` is empty or a file, and when the tokenizer has ids that the model has no row for.
+    card: the text of README.md; None writes a short one. shard_bytes: the largest size of a file of weights.
+    Raises ValueError where `url` is empty or a file, and when the tokenizer has ids for which the model has no row.
     """
     _check_save(model.config, url, tokenizer)
     config = urls.join(url, "config.json")
@@ -107,13 +107,14 @@ def save_pretrained(
 
 
 def save_authors(model: Saved, url: str, tokenizer: Tokenizer | None = None, *, card: str | None = None) -> None:
-    """Write the published form, pytorch_model.bin and config.json under the authors' names, with our files beside it.
+    """Write the authors' published form, pytorch_model.bin and config.json under their names, with our tokenizer.json
+    and README.md beside them.
 
-    fp32, so that reading it back is exact. Raises ValueError as `save_pretrained` does.
+    The weights are fp32, so that reading them back is exact. Raises ValueError as `save_pretrained` does.
     """
     _check_save(model.config, url, tokenizer)
     urls.remove(urls.join(url, "config.json"))
-    remove_weights(url)  # ours, which would be read before theirs
+    remove_weights(url)  # model.safetensors, which would be read instead
     _write_companions(model.config, url, tokenizer, card)
     write_authors(model.config, model.state_dict(), url)
 
@@ -174,7 +175,7 @@ def _mismatches(wanted: dict[str, tuple[int, ...]], given: dict[str, tuple[int, 
 
 @contextlib.contextmanager
 def _naming(url: str) -> Iterator[None]:
-    """Say in a ValueError which checkpoint it is about."""
+    """Add to a ValueError which checkpoint it is about."""
     try:
         yield
     except ValueError as error:
@@ -183,12 +184,12 @@ def _naming(url: str) -> Iterator[None]:
 
 def _check_save(config: GLMConfig, url: str, tokenizer: Tokenizer | None) -> None:
     if urls.is_file(url):
-        raise ValueError(f"{url} is a file, and a model is a folder. Give another place")
+        raise ValueError(f"{url} is a file, and a model is saved to a folder. Give another place")
     rows = config.vocab_size
     if tokenizer is not None and tokenizer.vocab_size > rows:
         raise ValueError(
             f"the tokenizer has {tokenizer.vocab_size:,} ids and the model {rows:,} rows: ids without a row cannot be "
-            "looked up. Give the tokenizer that it was trained with, or glm_model.resize.grow_vocabulary adds rows"
+            "looked up. Give the tokenizer that it was trained with, or add rows by glm_model.resize.grow_vocabulary"
         )
 
 

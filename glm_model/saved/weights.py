@@ -1,8 +1,8 @@
-"""Weights as safetensors: one file, or shards with the usual index. Holds one fp32 copy of the model, never two.
+"""Weights as safetensors: one file, or shards with the usual index. Memory: one fp32 copy of the model, never two.
 
-model.safetensors                                          up to `shard_bytes`
-model-00001-of-00003.safetensors ...                       above
-model.safetensors.index.json                               {"metadata": {"total_size"}, "weight_map": {name: shard}}
+model.safetensors                        up to `shard_bytes`
+model-00001-of-00003.safetensors ...     above that, with
+model.safetensors.index.json             {"metadata": {"total_size"}, "weight_map": {name: shard}}
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ def has_weights(url: str) -> bool:
 
 
 def remove_weights(url: str) -> None:
-    """Remove the files of an earlier save."""
+    """Remove the weights of an earlier save."""
     for name in urls.names(url):
         if _SHARD.fullmatch(name) or name in (FILE, INDEX):
             urls.remove(urls.join(url, name))
 
 
 def write_weights(state: Mapping[str, Tensor], url: str, *, shard_bytes: int = SHARD_BYTES) -> list[str]:
-    """Write the tensors below `url` as they are (any dtype, any device); returns the names of the files.
+    """Write the tensors below `url` as they are (any dtype, any device). Returns the names of the files.
 
-    A shard holds at most `shard_bytes`, or a single tensor. Files of an earlier save that are no longer part of the
-    weights are removed. What is copied at a time: one shard if it is on another device than the CPU, else nothing.
+    A shard holds at most `shard_bytes`, or a single tensor. The weights of an earlier save are removed. Tensors on
+    another device than the CPU are copied, one shard at a time.
     """
     if shard_bytes < 1:
-        raise ValueError(f"shard_bytes={shard_bytes} must be at least 1; 5 GB are usual")
+        raise ValueError(f"shard_bytes={shard_bytes} must be at least 1. Try 5_000_000_000")
     sizes = {name: value.numel() * value.element_size() for name, value in state.items()}
     shards = _shards(sizes, shard_bytes)
     count = len(shards)
@@ -59,9 +59,9 @@ def write_weights(state: Mapping[str, Tensor], url: str, *, shard_bytes: int = S
 
 
 def read_weights(url: str) -> dict[str, Tensor]:
-    """The tensors below `url` in fp32 on the CPU, one file after the other.
+    """The tensors below `url` in fp32 on the CPU, read one file after the other.
 
-    Raises ValueError that names the file which is absent or damaged, or the tensors that it should hold.
+    Raises ValueError naming the file that is absent or damaged, or the tensors that it should hold.
     """
     index = urls.join(url, INDEX)
     if not urls.is_file(index):
@@ -83,7 +83,7 @@ def read_weights(url: str) -> dict[str, Tensor]:
     missing = [name for name in where if name not in state]
     if missing:
         raise ValueError(
-            f"{urls.join(url, where[missing[0]])} lacks {missing[0]}, which {INDEX} says is there: shards of two "
+            f"{urls.join(url, where[missing[0]])} lacks {missing[0]}, which {INDEX} says is there: they belong to two "
             "different saves. Copy the whole folder again"
         )
     return {name: value for name, value in state.items() if name in where}
@@ -92,14 +92,14 @@ def read_weights(url: str) -> dict[str, Tensor]:
 def _read_file(url: str) -> Iterable[tuple[str, Tensor]]:
     try:
         with urls.local_file(url) as path, safetensors.safe_open(path, framework="pt") as file:
-            # Copies: the tensors are views of the mapped file, which may be written anew or removed.
+            # Copies, since the tensors are views of the mapped file, which may be overwritten or removed.
             return [(name, file.get_tensor(name).to(torch.float32, copy=True)) for name in file.keys()]  # noqa: SIM118
     except safetensors.SafetensorError as error:
         raise ValueError(f"{url} is damaged or not a safetensors file ({error}). Copy it again") from error
 
 
 def _shards(sizes: Mapping[str, int], shard_bytes: int) -> list[list[str]]:
-    """Names in their order, cut before the tensor that would make a shard too large."""
+    """The names in their order, cut before each tensor that would make a shard too large."""
     shards: list[list[str]] = [[]]
     used = 0
     for name, size in sizes.items():
