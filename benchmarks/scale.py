@@ -26,7 +26,7 @@ from pipelines.blanks.mixture import BlanksConfig
 from pipelines.config import DataConfig, TokenizerConfig
 from pipelines.corpus.sources import Source
 from pipelines.prepare import preparation_of, prepare
-from pipelines.selection.select import SelectConfig
+from pipelines.selection.config import SelectConfig
 from pipelines.stages import Runner
 
 _WORDS, _FILE_BYTES = 100, 20_000_000  # words of a document: about 500 bytes

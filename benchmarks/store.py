@@ -47,7 +47,8 @@ from pipelines.corpus.sources import Source, group_inputs, list_inputs
 from pipelines.corpus.units import clean_files, documents_url
 from pipelines.document import content_key
 from pipelines.selection import near_duplicates
-from pipelines.selection.contamination import EvaluationSet, read_entries
+from pipelines.selection.config import EvaluationSet
+from pipelines.selection.contamination import read_entries
 from pipelines.selection.dropped import SelectedText
 from pipelines.selection.window_index import WindowIndex, find_shared
 from pipelines.store import format

@@ -13,8 +13,8 @@ from pipelines.blanks import mixture
 from pipelines.blanks.mixture import BlanksConfig
 from pipelines.corpus.clean import CleanConfig
 from pipelines.corpus.sources import Source
-from pipelines.selection.select import SelectConfig
-from pipelines.store.mix import Member
+from pipelines.selection.config import SelectConfig
+from pipelines.store.config import Member
 from pipelines.store.tokenizer_training import TokenizerTraining
 
 

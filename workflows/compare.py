@@ -29,7 +29,7 @@ def main() -> None:
             f"expected two runs to compare, got {len(options.runs)}",
             try_="python workflows/compare.py runs/one runs/two",
         )
-    # pyarrow and numpy take a second of CPU time to load: here, when the options are known to be good.
+    # numpy and pyarrow take half a second of CPU time to load: here, when the options are known to be good.
     from workflows.runs import comparison
 
     one, two = (comparison.read_run(run) for run in options.runs)

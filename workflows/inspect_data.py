@@ -56,7 +56,7 @@ def main() -> None:
             "document": f"{_OF_A_RUN}--document ID",
         },
     ).config
-    # pyarrow and the tokenizers take a second of CPU time to load: here, when the settings are read.
+    # pyarrow takes a fifth of a second of CPU time to load: here, when the settings are read.
     from glm_model.tokenizer import Tokenizer
     from infra import storage
     from pipelines.feed.examples import feed_settings

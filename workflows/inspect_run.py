@@ -41,7 +41,7 @@ def main() -> None:
     options = config.parse(InspectRunConfig, description="Rebuild what a run was shown at a step.").config
     if (options.step is None) == (options.document is None):
         raise UserError("--step and --document: exactly one is needed", try_="--step K, or --document ID")
-    # torch and pyarrow take 3 s of CPU time to load: here, when the options are known to be good.
+    # numpy and pyarrow take half a second of CPU time to load: here, when the options are known to be good.
     from workflows.runs.history import open_past
 
     screen = Console()

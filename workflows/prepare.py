@@ -34,7 +34,7 @@ def main() -> None:
         },
         common=_COMMON,
     )
-    # torch and pyarrow take 3 s of CPU time to load: here, when the settings are read.
+    # torch and pyarrow take 2 s of CPU time to load: here, when the settings are read.
     from infra.cluster import connect
     from pipelines.prepare import find_store, preparation_of
     from pipelines.stages import Runner

@@ -40,7 +40,7 @@ def main() -> None:
     )
     if flags["calibrate"] and not flags["plan"]:
         raise UserError("--calibrate only works together with --plan", try_="--plan --calibrate")
-    # torch and pyarrow take 3 s of CPU time to load: here, so that --help, --print_config and misspelt settings do not
+    # torch and pyarrow take 2 s of CPU time to load: here, so that --help, --print_config and misspelt settings do not
     # wait for them.
     from infra import storage
     from workflows.runs.launch import ray_for_workers

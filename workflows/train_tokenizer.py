@@ -31,7 +31,7 @@ def main() -> None:
             f"this recipe takes its tokenizer from {recipe.data.tokenizer.url}",
             try_="--data.tokenizer.url=null to train one",
         )
-    # pyarrow and the tokenizers take a second of CPU time to load: here, when the settings are known to be good.
+    # pyarrow takes a fifth of a second of CPU time to load: here, when the settings are known to be good.
     from infra import storage
     from infra.cluster import connect
     from pipelines.corpus.sources import list_sources

@@ -9,8 +9,8 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,7 @@ from pipelines.corpus.records import Unit
 from pipelines.corpus.sources import Source, list_inputs, source_name
 from pipelines.corpus.units import read_texts
 from pipelines.document import Document, without_surrogates
+from pipelines.selection.config import EvaluationSet
 from pipelines.selection.dropped import NumberedBucket, documents_at
 from pipelines.selection.per_unit import UnitJob, file_of, missing
 from pipelines.selection.window_index import (
@@ -39,22 +40,6 @@ from pipelines.stages import Runner, run_stage
 _REPORT_SCHEMA = pa.schema(
     [("set", pa.string()), ("path", pa.string()), ("offset", pa.int64()), ("document", pa.binary(16))]
 )
-
-
-@dataclass
-class EvaluationSet:
-    """Texts that training must not have seen."""
-
-    reader: str
-    """How to read it, as in data.sources."""
-    url: str
-    """File, folder, glob or URL."""
-    fields: list[str] = field(default_factory=list)
-    """Fields of an entry that are checked, of readers with a `field` option. Default: the reader's own."""
-    name: str | None = None
-    """What reports call it. Default: the last component of the URL."""
-    options: dict[str, Any] = field(default_factory=dict)
-    """Settings of the reader."""
 
 
 class EntryName(NamedTuple):

@@ -16,7 +16,7 @@ so a store without some documents, or with more files, is made without reading t
 """
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -26,32 +26,13 @@ from infra import storage
 from infra.errors import DataError, UserError
 from pipelines.corpus.records import Unit
 from pipelines.selection import contamination, dropped, near_duplicates
-from pipelines.selection.contamination import Entries, EvaluationSet, Matches, SetReport
+from pipelines.selection.config import SelectConfig
+from pipelines.selection.contamination import Entries, Matches, SetReport
 from pipelines.selection.dropped import DropCount, NumberedBucket, SelectedText
 from pipelines.selection.exclusion import excluded, unmatched
 from pipelines.stages import Runner, run_stage
 
 VERSION = 1
-
-
-@dataclass
-class SelectConfig:
-    """Which documents are left out because of what they are or say."""
-
-    duplicates: Literal["auto", "off", "exact", "near"] = "auto"
-    """Which duplicates are dropped. exact: texts that differ in white space at most; near: also similar texts. auto:
-    by data.clean.preset: near with strict, exact with light, off with off.
-    """
-    similarity: float = 0.8
-    """Share of common text from which on two documents are near duplicates (Jaccard similarity, estimated with an error
-    of some 0.035). At 0.8, pairs as similar as 0.9 are all found, of those as similar as 0.8 half, as 0.7 one in 200.
-    """
-    exclude: list[str] = field(default_factory=list)
-    """Documents to leave out: their ids (32 hexadecimal digits), or beginnings of the URLs or paths of their files."""
-    decontaminate: list[EvaluationSet] = field(default_factory=list)
-    """Evaluation sets, as {reader, url, fields}: documents that share 50 bytes of text with an entry are left out."""
-    contaminated: Literal["drop", "flag"] = "drop"
-    """flag: keep contaminated documents and report them in the store's contamination.parquet."""
 
 
 @dataclass(frozen=True)

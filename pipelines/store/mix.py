@@ -13,18 +13,11 @@ from typing import Any
 
 from infra import storage
 from infra.errors import UserError
+from pipelines.store.config import Member
 from pipelines.store.format import SPLITS, TokenStore, publish
 
 _SAME = ("tokenizer_digest", "vocab_size", "dtype")
 _SAME_SETTINGS = ("sequence_length", "row_width", "blanks")
-
-
-@dataclass
-class Member:
-    store: str
-    """URL of a finished store."""
-    weight: float = 1.0
-    """Share of the training rows, before all weights are made to sum to 1."""
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from pipelines.corpus.records import Unit, buckets_of
 from pipelines.corpus.sources import Source, list_inputs
 from pipelines.document import document_id
 from pipelines.selection import select as select_module
-from pipelines.selection.contamination import EvaluationSet
+from pipelines.selection.config import EvaluationSet, SelectConfig
 from pipelines.selection.dropped import drop_files, read_kept
-from pipelines.selection.select import SelectConfig, Selected
+from pipelines.selection.select import Selected
 from pipelines.stages import Runner
 
 WORDS = [f"{a}{b}" for a, b in itertools.product(("ba", "ko", "shi", "tel", "run", "gra"), ("le", "mi", "ton", "sk"))]

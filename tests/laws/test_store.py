@@ -19,8 +19,7 @@ from pipelines.blanks.mixture import BlanksConfig
 from pipelines.config import DataConfig, TokenizerConfig
 from pipelines.corpus.sources import Source
 from pipelines.prepare import preparation_of, prepare
-from pipelines.selection.contamination import EvaluationSet
-from pipelines.selection.select import SelectConfig
+from pipelines.selection.config import EvaluationSet, SelectConfig
 from pipelines.stages import Runner
 from pipelines.store.format import TokenStore
 from pipelines.store.tokenizer_training import TokenizerTraining

@@ -22,8 +22,7 @@ from pipelines.corpus.sources import InputFile, Source, list_sources
 from pipelines.feed import stored_blanks
 from pipelines.prepare import find_store, preparation_of, prepare, prepare_text, prepare_tokenizer
 from pipelines.selection import select
-from pipelines.selection.contamination import EvaluationSet
-from pipelines.selection.select import SelectConfig
+from pipelines.selection.config import EvaluationSet, SelectConfig
 from pipelines.store.format import TokenStore
 from pipelines.store.tokenizer import sample
 from pipelines.store.tokenizer_training import TokenizerTraining

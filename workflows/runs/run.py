@@ -169,7 +169,7 @@ def check_init_from(run: Run, recipe: Recipe) -> Run:
     url = recipe.model.init_from
     if not url or (run.record.model is not None and not storage.exists(storage.join(url, "config.json"))):
         return run
-    from workflows.training.initial_weights import weights_digest  # with torch, which takes 2 s of CPU time to load
+    from workflows.training.initial_weights import weights_digest  # with torch: 2 s, as in `pretrained_config`
 
     pretrained_config(url)
     digest, before = weights_digest(url), run.record.init_digest

@@ -3,8 +3,6 @@
 from dataclasses import replace
 
 from glm_model.config import GLMConfig, sized
-from glm_model.saved.pretrained import MODEL_TYPE
-from glm_model.saved.weights import has_weights
 from glm_model.tokenizer import Tokenizer
 from infra import storage
 from infra.errors import DataError, UserError
@@ -86,6 +84,10 @@ def grow_config(own: GLMConfig, recipe: Recipe, *, positions: int, vocab_size: i
 
 def pretrained_config(url: str) -> GLMConfig:
     """The shape of the model in this folder. Raises DataError where there is none of ours."""
+    # Here, not above: with torch, which takes 2 s of CPU time to load, and runs are compared and looked up without it.
+    from glm_model.saved.pretrained import MODEL_TYPE
+    from glm_model.saved.weights import has_weights
+
     place = storage.join(url, "config.json")
     config = storage.read_json(place) if storage.exists(place) else {}
     has_tokenizer = storage.exists(storage.join(url, "tokenizer.json"))

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from infra.errors import DataError, UserError
 from pipelines.corpus.clean import CleanConfig
-from pipelines.selection.contamination import EvaluationSet, Matched, check_unit, read_entries
+from pipelines.selection.config import EvaluationSet
+from pipelines.selection.contamination import Matched, check_unit, read_entries
 from pipelines.selection.per_unit import UnitJob
 from pipelines.selection.shingles import normalise
 from pipelines.selection.window_index import MOST_ENTRIES, RUN_BYTES, find_shared, load_index, save_index

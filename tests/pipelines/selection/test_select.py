@@ -20,9 +20,10 @@ from pipelines.config import DataConfig, TokenizerConfig
 from pipelines.corpus.clean import CleanConfig
 from pipelines.corpus.sources import Source, list_inputs
 from pipelines.document import document_id
+from pipelines.selection.config import SelectConfig
 from pipelines.selection.dropped import drop_files
 from pipelines.selection.exclusion import excluded
-from pipelines.selection.select import SelectConfig, resolve
+from pipelines.selection.select import resolve
 
 # --- what is dropped --------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from pipelines.corpus.records import Unit, buckets_of
 from pipelines.corpus.units import read_units
 from pipelines.document import document_id
 from pipelines.selection import near_duplicates
-from pipelines.selection.contamination import EvaluationSet
+from pipelines.selection.config import EvaluationSet
 from pipelines.selection.dropped import drop_files, read_kept
 from pipelines.selection.per_unit import UnitJob
 from pipelines.selection.select import JudgeJob, Selected

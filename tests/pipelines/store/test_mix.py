@@ -9,8 +9,9 @@ from helpers import small
 from infra.errors import UserError
 from pipelines.feed.micro_batches import RowReader
 from pipelines.feed.order import BatchPlan, RowPlaces
+from pipelines.store.config import Member
 from pipelines.store.format import Part, TokenStore
-from pipelines.store.mix import Member, mix
+from pipelines.store.mix import mix
 
 PLAN = BatchPlan((4, 3, 5, 2, 2), seed=1, micro_rows=3, micro_batches=2, window=2, parts=(Part(3, 0.75), Part(2, 0.25)))
 

@@ -67,7 +67,7 @@ def test_a_batch_is_what_the_ranks_of_a_training_read(past, tiny_store):
     """Law 13, afterwards: the rebuilt batch has the fingerprint of the micro-batches that a feed makes of the step."""
     opened = history.open_past(str(past))
     assert opened.plan.micro_batches > 1
-    reader = RowReader(tiny_store.train, history._reader(opened).settings)
+    reader = RowReader(tiny_store.train, opened.setup.feed)
     for step, item in enumerate(steps(reader, opened.plan, start=0, stop=STEPS, rank=0, world=1), start=1):
         expected = sum(micro_batch.fingerprint for _, micro_batch in item.micro_batches) % 2**64
         assert history.batch_of(opened, step).fingerprint == expected

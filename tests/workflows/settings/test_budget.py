@@ -15,7 +15,8 @@ from infra.errors import Interrupted, UserError
 from pipelines.blanks.mixture import BlanksConfig
 from pipelines.feed.micro_batches import RowReader
 from pipelines.feed.order import RowPlaces
-from pipelines.store.mix import Member, mix
+from pipelines.store.config import Member
+from pipelines.store.mix import mix
 from workflows.runs.pace import Pace, posted_pace
 from workflows.runs.setup import resolve_setup
 from workflows.settings.budget import check_recipe, epochs_text, planned_budget

@@ -7,7 +7,7 @@ import pytest
 
 from infra.errors import UserError
 from pipelines.corpus.sources import Source
-from pipelines.store.mix import Member
+from pipelines.store.config import Member
 from workflows.settings.places import resolve_paths
 from workflows.settings.recipe import Recipe
 

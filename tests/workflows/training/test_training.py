@@ -14,12 +14,11 @@ from glm_model import GLM
 from infra import checkpoint, config, storage, tracking
 from infra.console import Console, ConsoleConfig
 from infra.errors import DivergedError, UserError
-from pipelines.prepare import prepare
 from pipelines.store.format import TokenStore
 from workflows.runs import history, pace
 from workflows.runs.launch import Posts, job_of, launch
+from workflows.runs.preparation import prepare_tracked
 from workflows.runs.pretraining import pretrain
-from workflows.runs.progress import preparation
 from workflows.runs.run import Run, open_run
 from workflows.runs.setup import resolve_setup
 from workflows.settings.recipe import Recipe, identity
@@ -48,7 +47,7 @@ def recipe_for(corpus, root, *overrides) -> Recipe:
 
 
 def store_of(recipe: Recipe) -> TokenStore:
-    return prepare(recipe.data, recipe.blanks, progress=preparation(QUIET))
+    return prepare_tracked(recipe, QUIET)
 
 
 def trained(recipe: Recipe, name: str, *, kill_at: int | None = None) -> Run:
