@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-# What an error advises where a text is too long.
-MORE_POSITIONS = "glm_model.resize.extend_positions makes one of this"
+# The advice of errors about texts that are too long.
+MORE_POSITIONS = "glm_model.resize.extend_positions extends this one"
 
 
 @dataclass(frozen=True)
@@ -21,19 +21,19 @@ class GLMConfig:
     vocab_size: int
     """Rows of the embedding: the tokenizer's `padded_vocab_size`."""
     positions: int = 512
-    """Largest position id. Both position tables have one row more."""
+    """The largest position id. Both position tables have one row more."""
     block_positions: bool = True
     """Whether there is a second table, for the place inside a blank. Off only in ablations."""
     dropout: float = 0.1
-    """On the embeddings and on what attention and the MLP add to the residual stream."""
+    """Dropout of the embeddings, and of what attention and the MLP add to the residual stream."""
     attention_dropout: float = 0.1
-    """On the attention weights."""
+    """Dropout of the attention weights."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value, kind = getattr(self, field.name), {"int": int, "bool": bool, "float": (int, float)}[str(field.type)]
             if not isinstance(value, kind) or (field.type != "bool" and isinstance(value, bool)):
-                raise ValueError(f"model.{field.name}={value!r} is not of type {field.type}")
+                raise ValueError(f"model.{field.name}: expected {field.type}, got {value!r}")
         for name in ("layers", "width", "heads", "vocab_size", "positions"):
             if getattr(self, name) < 1:
                 raise ValueError(f"model.{name}={getattr(self, name)} must be at least 1")
@@ -51,7 +51,7 @@ class GLMConfig:
         return self.width // self.heads
 
     def to_dict(self) -> dict[str, Any]:
-        """Its fields by name, as config.json holds them."""
+        """The fields by name, as config.json holds them."""
         return asdict(self)
 
     @classmethod
@@ -69,22 +69,22 @@ class GLMConfig:
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW and its schedule; defaults are those of GLM-Base (Du et al. 2022, appendix; authors' configs)."""
+    """AdamW and its schedule. The defaults are those of GLM-Base (Du et al. 2022, appendix; the authors' configs)."""
 
     lr: float = 4e-4
     """Peak learning rate."""
     betas: tuple[float, float] = (0.9, 0.98)
     eps: float = 1e-6
     weight_decay: float = 0.1
-    """Decoupled; not applied to biases and norms."""
+    """Decoupled weight decay; not applied to biases and norms."""
     warmup_steps: int | None = None
-    """Steps of linear warm-up. Unset: `warmup_fraction` of all steps."""
+    """Steps of linear warm-up. If unset: `warmup_fraction` of all steps."""
     warmup_fraction: float = 0.05
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     floor_ratio: float = 0.05
     """Learning rate at the end, as a fraction of the peak."""
     clip: float = 1.0
-    """Largest gradient norm; 0 leaves gradients alone."""
+    """The largest gradient norm; 0 does not clip gradients."""
 
     def __post_init__(self) -> None:
         if self.schedule not in (known := ("cosine", "linear", "constant")):
@@ -139,7 +139,7 @@ def _size(layers: int, width: int, heads: int, vocab_size: int = 30_592, positio
     return {"layers": layers, "width": width, "heads": heads, "vocab_size": vocab_size, "positions": positions}
 
 
-# The vocabulary is that of the published models (BERT uncased, GPT-2); override it with the tokenizer's own.
+# The vocabulary is that of the published models (BERT uncased, GPT-2); override it with that of the tokenizer.
 SIZES: dict[str, dict[str, int]] = {
     "tiny": _size(2, 128, 2),
     "mini": _size(6, 384, 6),
@@ -155,7 +155,7 @@ SIZES: dict[str, dict[str, int]] = {
 def sized(name: str, **overrides: Any) -> GLMConfig:
     """The shape of a named size: `sized("base", vocab_size=tokenizer.padded_vocab_size)`.
 
-    Raises ValueError listing the sizes when there is none of that name.
+    Raises ValueError listing the sizes when none has that name.
     """
     if name not in SIZES:
         raise ValueError(f"unknown model size {name!r}{_nearest(name, SIZES)}")
@@ -163,7 +163,7 @@ def sized(name: str, **overrides: Any) -> GLMConfig:
 
 
 def num_parameters(config: GLMConfig) -> int:
-    """Parameters, the tied output layer counted once."""
+    """Number of parameters; the tied output layer counts once."""
     d, tables = config.width, 1 + config.block_positions
     return (
         config.vocab_size * d
@@ -181,7 +181,7 @@ def flops_per_token(
     6*12*L*d^2 (weights) + 12*L*d*T*density (attention) + 6*d*V*blank_share (output layer, on the blanks only).
     segment_length: T, expanded positions of a segment; density: visible share of its T x T pairs
     (`attention_density`); blank_share: blank positions / all. Defaults: 512 tokens under the token objective.
-    Padding, recomputation and masked pairs are not useful work and not counted.
+    Padding, recomputation and masked pairs are not useful work and are not counted.
     """
     layers, d = config.layers, config.width
     weights = 6 * 12 * layers * d * d
@@ -189,7 +189,7 @@ def flops_per_token(
 
 
 def attention_density(context_length: float, segment_length: float) -> float:
-    """Share of a segment's query-key pairs that may see each other: all see the context, blanks see back."""
+    """Share of a segment's query-key pairs that are visible: all see the context, blanks also what is before them."""
     blanks = segment_length - context_length
     return (context_length * segment_length + blanks * (blanks + 1) / 2) / segment_length**2
 

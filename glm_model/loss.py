@@ -1,8 +1,8 @@
 """Cross-entropy on the blanks: the vocabulary projection runs on blank positions only, in chunks.
 
-Costs 6 * D * V operations per blank. Where the logits of all blanks come to more than `max_logits` elements, they are
+It costs 6 * D * V operations per blank. Where the logits of all blanks have more than `max_logits` elements, they are
 not kept for backward but recomputed in chunks (2 * D * V more per blank). No tensor of logits, or of their gradients,
-has more elements than that (but for a chunk of a single blank).
+has more elements than that, unless a single blank has.
 
 Shapes: B rows, L row length, D width, V vocabulary, O objectives, M blank positions of the batch.
 """
@@ -21,15 +21,35 @@ from glm_model.checks import Range, check_fields, check_ranges
 from glm_model.config import LossOptions
 from glm_model.model import GLM
 
-# Logits worked on at a time. On a CPU 16 MiB in fp32, which the allocator reuses: larger blocks are mapped anew and
-# cost a page fault per 4 KiB. On a GPU 512 MiB in fp32: enough rows for a product at full speed.
+# Elements of logits that are computed at a time. On a CPU 16 MiB in fp32, which the allocator reuses: larger blocks are
+# mapped anew and cost a page fault per 4 KiB. On a GPU 512 MiB in fp32: enough rows for a product at full speed.
 _CPU_CHUNK, _GPU_CHUNK = 1 << 22, 1 << 27
-# Bytes of the logits' gradients that a CPU multiplies together in backward, several chunks: each product adds V * D
+# Bytes of the logits' gradients, of several chunks, that a CPU multiplies together in backward: each product adds V * D
 # numbers to the gradient of the embedding, which in bf16 costs as much as the product of one chunk.
 _CPU_TOGETHER = 1 << 26
 _FILL = 128
-# Logits kept for backward: 256 MiB in fp32 on a CPU, 1 GiB in bf16 on a GPU.
+# Elements of logits that are kept for backward: 256 MiB in fp32 on a CPU, 1 GiB in bf16 on a GPU.
 _CPU_KEPT, _GPU_KEPT = 1 << 26, 1 << 29
+
+
+@dataclass(frozen=True)
+class LossOptions:
+    """Changes to plain cross-entropy -log p_y, p = softmax(z), of a position with target y. By default none."""
+
+    label_smoothing: float = 0.0
+    """e in (1 - e) * -log p_y + e / V * sum over v of -log p_v (Szegedy et al. 2016, section 7). The sum runs over all
+    V rows of the embedding, padding included, as in torch.nn.functional.cross_entropy.
+    """
+    z_loss: float = 0.0
+    """c in the added c * (log sum over v of exp z_v)^2, which keeps logits from drifting (Chowdhery et al. 2022,
+    section 5, with c = 1e-4).
+    """
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"train.label_smoothing={self.label_smoothing} must be at least 0 and below 1. Try 0.1")
+        if self.z_loss < 0:
+            raise ValueError(f"train.z_loss={self.z_loss} must not be negative. Try 1e-4")
 
 
 PLAIN = LossOptions()
@@ -93,7 +113,7 @@ def blank_loss(
         raise ValueError(f"x_MD has shape {list(x_MD.shape)}: expected [{len(at_M)} or more, width]")
     if max_logits is None:
         max_logits = _CPU_KEPT if x_MD.device.type == "cpu" else _GPU_KEPT
-    # Asked here: within an autograd function gradients are always off, and inputs look as if they needed them.
+    # Asked here, because within an autograd function gradients are always off, and inputs seem to need them.
     differentiable = torch.is_grad_enabled()
     weight = model.token_embedding.weight
     loss_M = _CrossEntropy.apply(x_MD[: len(at_M)], weight, targets_M, options, max_logits, compiled, differentiable)
@@ -108,7 +128,7 @@ def filled(at_M: Tensor) -> Tensor:
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """x [M, D], weight [V, D], targets [M] -> loss [M], at least float32. Products run in autocast's dtype."""
+    """x [M, D], weight [V, D], targets [M] -> loss [M] in float32 or wider. Products run in autocast's dtype."""
 
     @staticmethod
     def forward(
@@ -150,7 +170,7 @@ class _CrossEntropy(torch.autograd.Function):
         grad_M, (x_dtype, weight_dtype) = grads[0], ctx.dtypes
         slope = _compiled(_narrow_slope) if ctx.compiled else _slope
         dx = torch.empty_like(x, dtype=x_dtype)
-        # Filling it with zeros first would cost as much as a product: it has V * D elements.
+        # Not filled with zeros first, which would cost as much as a product: it has V * D elements.
         dweight = (torch.empty_like if len(x) else torch.zeros_like)(weight, dtype=weight_dtype)
 
         buffer = torch.empty(min(ctx.together, len(x)), len(weight), dtype=x.dtype, device=x.device)
@@ -173,7 +193,7 @@ class _CrossEntropy(torch.autograd.Function):
 
 
 def _measure(logits_MV: Tensor, targets_M: Tensor, options: LossOptions) -> tuple[Tensor, Tensor]:
-    """(log of the sum of exponentials, loss), [M], in float32 or wider."""
+    """(log of the sum of exponentials, loss), both [M] in float32 or wider."""
     wide = logits_MV.to(_wide(logits_MV.dtype))
     norm_M = torch.logsumexp(wide, -1)
     loss_M = norm_M - (1 - options.label_smoothing) * logits_MV.gather(1, targets_M[:, None])[:, 0].to(wide.dtype)
@@ -185,8 +205,8 @@ def _measure(logits_MV: Tensor, targets_M: Tensor, options: LossOptions) -> tupl
 
 
 def _slope(logits_MV: Tensor, norm_M: Tensor, targets_M: Tensor, grad_M: Tensor, options: LossOptions) -> Tensor:
-    """Gradient of the loss, weighted by grad_M, by the logits; in the dtype of the norms."""
-    slope_MV = (logits_MV - norm_M[:, None]).exp_()  # in the dtype of the norms
+    """Gradient of the loss, times grad_M, with respect to the logits, in the dtype of the norms."""
+    slope_MV = (logits_MV - norm_M[:, None]).exp_()
     if options.z_loss:
         slope_MV.mul_(1 + 2 * options.z_loss * norm_M[:, None])
     if options.label_smoothing:
@@ -201,7 +221,7 @@ def _narrow_slope(logits_MV: Tensor, *rest: Any) -> Tensor:
 
 
 def _rows(max_logits: int, most: int, weight_VD: Tensor) -> int:
-    """Rows of logits that are worked on together: at least one, at most so many elements."""
+    """How many rows of logits have at most this number of elements, but at least one row."""
     return max(1, min(max_logits, most) // len(weight_VD))
 
 

@@ -1,4 +1,4 @@
-"""Give a trained model more positions, a larger vocabulary, an id of its own. It is changed in place."""
+"""Give a trained model more positions or a larger vocabulary, or one id the embedding of another, in place."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from glm_model.model import GLM, INIT_STD, Layer
 
 @torch.no_grad()
 def extend_positions(model: GLM, positions: int, *, seed: int = 0) -> str:
-    """Position tables up to id `positions`, new rows N(0, 0.02); says what was done.
+    """Extend the position tables up to id `positions`, by rows drawn from N(0, 0.02). Returns a description.
 
-    As at initialisation, and as in the authors' code (train_utils.py): rows beyond the table have to be trained
-    whatever they start from, and a copy of trained ones would give two places the same name.
+    They are drawn as at initialisation, and as in the authors' code (train_utils.py): new rows have to be trained
+    whatever they start from, and copies of trained ones would make two positions indistinguishable.
     Raises ValueError for fewer positions than there are.
     """
     old = model.config.positions
-    _refuse_less("positions", old, positions, "a shorter text needs no shorter table")
+    _refuse_less("positions", old, positions, "a shorter text does not need a shorter table")
     if positions == old:
-        return f"the position tables reach to {old:,} already"
+        return f"the position tables already reach to {old:,}"
     generator = torch.Generator().manual_seed(seed)
     tables = {
         name: table
@@ -43,17 +43,17 @@ def extend_positions(model: GLM, positions: int, *, seed: int = 0) -> str:
 
 @torch.no_grad()
 def grow_vocabulary(model: GLM, vocab_size: int) -> str:
-    """An embedding of `vocab_size` rows, new ones the mean of the old; says what was done.
+    """Extend the embedding to `vocab_size` rows; each new one is the mean of the old. Returns a description.
 
-    The embedding is the output layer too. exp(mean logit) <= mean exp(logit), so a new token starts with at most the
-    average probability of an old one, and k new tokens take at most k / (V + k) from V old ones. Rows drawn like the
-    initialisation have logits near 0, where those of a trained model's unlikely tokens are far below: they would take
-    most of the probability at once. Raises ValueError for fewer rows than there are.
+    The embedding is also the output layer. exp(mean logit) <= mean exp(logit), so a new token starts with at most the
+    average probability of an old one, and k new tokens take at most k / (V + k) from V old ones. Rows drawn as at
+    initialisation would have logits near 0, while those of a trained model's unlikely tokens are far below: they would
+    take most of the probability at once. Raises ValueError for fewer rows than there are.
     """
     old = model.config.vocab_size
-    _refuse_less("vocab_size", old, vocab_size, "ids that no text gets cost memory only")
+    _refuse_less("vocab_size", old, vocab_size, "ids that no text gets only cost memory")
     if vocab_size == old:
-        return f"the embedding has {old:,} rows already"
+        return f"the embedding already has {old:,} rows"
     weight = model.token_embedding.weight
     mean = weight.double().mean(0).to(weight.dtype)
     model.token_embedding = _longer(model.token_embedding, mean.expand(vocab_size - old, -1))
@@ -66,16 +66,15 @@ def grow_vocabulary(model: GLM, vocab_size: int) -> str:
 
 @torch.no_grad()
 def copy_row(model: GLM, source: int, target: int) -> str:
-    """Make the embedding of one id that of another; says what was done. What the source had is kept. Raises ValueError
-    for ids that the embedding has not.
-    """
+    """Copy the embedding of id `source` to id `target`. Returns a description. Raises ValueError for unknown ids."""
+
     weight = model.token_embedding.weight
     if outside := [row for row in (source, target) if not 0 <= row < len(weight)]:
-        raise ValueError(f"the embedding has rows 0 to {len(weight) - 1:,}, and no row {outside[0]:,}")
+        raise ValueError(f"the embedding has rows 0 to {len(weight) - 1:,}, but no row {outside[0]:,}")
     if torch.equal(weight[target], weight[source]):
-        return f"row {target:,} of the embedding is a copy of row {source:,} already"
+        return f"row {target:,} of the embedding is already a copy of row {source:,}"
     weight[target] = weight[source]
-    return f"row {target:,} of the embedding made a copy of row {source:,}"
+    return f"row {target:,} of the embedding is now a copy of row {source:,}"
 
 
 def _refuse_less(name: str, old: int, new: int, why: str) -> None:
@@ -88,9 +87,9 @@ def _refuse_less(name: str, old: int, new: int, why: str) -> None:
 def _longer(table: nn.Embedding, rows: Tensor) -> nn.Embedding:
     weight = table.weight
     longer = torch.cat([weight, rows.to(weight)])
-    grown = nn.Embedding(len(longer), longer.shape[1], device="meta")  # without drawing rows that are thrown away
-    grown.weight = nn.Parameter(longer, requires_grad=weight.requires_grad)
-    return grown.train(table.training)
+    extended = nn.Embedding(len(longer), longer.shape[1], device="meta")  # on "meta" no rows are drawn in vain
+    extended.weight = nn.Parameter(longer, requires_grad=weight.requires_grad)
+    return extended.train(table.training)
 
 
 def _reshape(model: GLM, **changes: Any) -> None:

@@ -1,8 +1,8 @@
-"""One training step's pure parts: the module that DDP and compile wrap, optimizer, schedule, loss weights, seeds.
+"""The pure parts of a training step: the module that DDP wraps, optimizer, schedule, loss weights, seeds, peak rates.
 
-A step accumulates sums over its micro-batches; with the global counts known before backward,
+A step accumulates sums over its micro-batches. With the global counts known before backward,
 `loss = (sums_O * loss_scales(counts_O, shares_O, weighting)).sum()` gives gradients that do not depend on how the step
-was cut up.
+is cut into micro-batches.
 
 Shapes: B rows, L row length, O objectives.
 """
@@ -117,7 +117,7 @@ class TrainStep(nn.Module):
 
 
 def resolve_precision(precision: Precision, device: torch.device | str) -> Literal["fp32", "bf16"]:
-    """`auto` is bf16 on CUDA and on CPUs that multiply bf16 in hardware, fp32 elsewhere."""
+    """The precision meant: `auto` is bf16 on CUDA and on CPUs that multiply bf16 in hardware, and fp32 elsewhere."""
     if precision not in ("auto", "fp32", "bf16"):
         raise ValueError(f"precision={precision!r} is unknown (have: auto, fp32, bf16)")
     if precision != "auto":
@@ -127,13 +127,13 @@ def resolve_precision(precision: Precision, device: torch.device | str) -> Liter
 
 
 def autocast(precision: Precision, device: torch.device | str) -> AbstractContextManager:
-    """The context in which forward runs: weights stay fp32, matrix products run in the precision's dtype."""
+    """The context in which the forward runs: weights stay fp32, matrix products run in the precision's dtype."""
     bf16 = resolve_precision(precision, device) == "bf16"
     return torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=bf16)
 
 
 def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """Fused AdamW (4.6 times the loop's speed on a CPU). Biases and norms are not decayed; embeddings are."""
+    """Fused AdamW (4.6 times as fast as a loop on a CPU). It decays embeddings, but not biases and norms."""
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     groups = [
         {"params": [p for name, p in named if _decays(name)], "weight_decay": config.weight_decay},
@@ -145,7 +145,7 @@ def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
 def learning_rate(step: int, total_steps: int, config: OptimConfig) -> float:
     """Rate of update number `step`, counted from 0: linear warm-up to the peak, then the schedule down to the floor.
 
-    The floor is reached by the last update and kept after it. Raises ValueError when warm-up takes all steps.
+    The last update reaches the floor; later ones keep it. Raises ValueError when warm-up takes all steps.
     """
     warmup = config.warmup(total_steps)
     if step < warmup:
@@ -158,7 +158,7 @@ def learning_rate(step: int, total_steps: int, config: OptimConfig) -> float:
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], limit: float) -> Tensor:
-    """Scale all gradients so that their joint norm is at most `limit` (0: leave them); returns the norm before that."""
+    """Scale all gradients so that their joint norm is at most `limit` (0: never). Returns the norm before that."""
     parameters = list(parameters)
     norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     if limit > 0:
@@ -167,10 +167,11 @@ def clip_gradients(parameters: Iterable[nn.Parameter], limit: float) -> Tensor:
 
 
 def objective_weights(counts_O: Tensor, shares_O: Tensor, weighting: LossWeighting = "objective") -> Tensor:
-    """w_O of the loss L = sum over o of w_o * S_o / N_o; float64, summing to 1 (0 where there is no target at all).
+    """w_O of the loss L = sum over o of w_o * S_o / N_o: float64, with sum 1 (or 0 without any target).
 
-    counts_O: N_o, targets of the whole step over all ranks. shares_O: the mixture's shares, any scale.
-    objective: w_o is the share among the objectives that occur in this step. token: w_o = N_o / N, one global mean.
+    counts_O: N_o, the targets of the whole step over all ranks. shares_O: the mixture's shares, in any scale.
+    weighting: with "objective", w_o is the share among the objectives that occur in this step; with "token",
+    w_o = N_o / N, which makes L one global mean.
     """
     if weighting not in ("objective", "token"):
         raise ValueError(f"train.loss_weighting={weighting!r} is unknown (have: objective, token)")
@@ -180,12 +181,12 @@ def objective_weights(counts_O: Tensor, shares_O: Tensor, weighting: LossWeighti
 
 
 def loss_scales(counts_O: Tensor, shares_O: Tensor, weighting: LossWeighting = "objective") -> Tensor:
-    """w_o / N_o, float32: what a micro-batch's sums S_o are multiplied by before backward. 0 where N_o is 0."""
+    """w_o / N_o in float32, by which a micro-batch's sums S_o are multiplied before backward; 0 where N_o is 0."""
     return (objective_weights(counts_O, shares_O, weighting) / counts_O.double().clamp_min(1)).float()
 
 
 def seed_dropout(seed: int, step: int, micro_batch: int) -> None:
-    """Seed torch's generators for one micro-batch: its dropout depends on these three numbers and nothing else."""
+    """Seed torch's generators for one micro-batch: its dropout depends on nothing but these three numbers."""
     digest = hashlib.blake2b(struct.pack("<qqq", seed, step, micro_batch), digest_size=8).digest()
     torch.manual_seed(int.from_bytes(digest, "little") >> 1)
 

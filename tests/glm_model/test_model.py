@@ -85,7 +85,7 @@ def test_config_round_trips_and_refuses_what_it_does_not_know(small):
         ({"dropout": 1.0}, "below 1"),
         ({"dropout": 0.99999}, r"model\.dropout=0\.99999 must be at least 0 and below 1 \(at most 0\.9999\)"),
         ({"attention_dropout": 0.99999}, r"model\.attention_dropout=0\.99999 must be .* below 1 \(at most 0\.9999\)"),
-        ({"width": 32.0}, "not of type int"),
+        ({"width": 32.0}, r"model\.width: expected int, got 32\.0"),
     ],
 )
 def test_impossible_shapes_are_refused(change, message, small):

@@ -73,8 +73,8 @@ def test_a_grown_model_trains_and_is_saved(model, tmp_path):
 
 def test_as_many_change_nothing_and_fewer_are_refused(model):
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    assert extend_positions(model, 48) == "the position tables reach to 48 already"
-    assert grow_vocabulary(model, 64) == "the embedding has 64 rows already"
+    assert extend_positions(model, 48) == "the position tables already reach to 48"
+    assert grow_vocabulary(model, 64) == "the embedding already has 64 rows"
     with pytest.raises(ValueError, match="positions=47 is less than the model's 48"):
         extend_positions(model, 47)
     with pytest.raises(ValueError, match="vocab_size=63 is less than the model's 64"):
@@ -103,8 +103,8 @@ def test_one_position_table_is_extended_alone(small):
 
 def test_a_row_is_copied_once(model):
     before = model.token_embedding.weight.detach().clone()
-    assert copy_row(model, 7, 9) == "row 9 of the embedding made a copy of row 7"
-    assert copy_row(model, 7, 9) == "row 9 of the embedding is a copy of row 7 already"
+    assert copy_row(model, 7, 9) == "row 9 of the embedding is now a copy of row 7"
+    assert copy_row(model, 7, 9) == "row 9 of the embedding is already a copy of row 7"
     before[9] = before[7]
     assert torch.equal(model.token_embedding.weight, before)
 

@@ -272,7 +272,7 @@ def test_the_chinese_10b_model_gets_a_row_for_its_gmask(run, tmp_path, monkeypat
     shutil.copy(pieces, tmp_path / "published")
     code, out, _ = run("--from", tmp_path / "published", "--to", tmp_path / "x")
     assert code == 0
-    assert "row 50,009 of the embedding made a copy of row 50,007" in out
+    assert "row 50,009 of the embedding is now a copy of row 50,007" in out
     rows = from_pretrained(str(tmp_path / "x")).token_embedding.weight
     assert torch.equal(rows[50009], rows[50007])
     assert "sop 50006, eop 50007, [MASK] 50003, [gMASK] 50009, [sMASK] 50008" in out
