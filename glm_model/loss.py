@@ -32,26 +32,6 @@ _FILL = 128
 _CPU_KEPT, _GPU_KEPT = 1 << 26, 1 << 29
 
 
-@dataclass(frozen=True)
-class LossOptions:
-    """Changes to plain cross-entropy -log p_y, p = softmax(z), of a position with target y. By default none."""
-
-    label_smoothing: float = 0.0
-    """e in (1 - e) * -log p_y + e / V * sum over v of -log p_v (Szegedy et al. 2016, section 7). The sum runs over all
-    V rows of the embedding, padding included, as in torch.nn.functional.cross_entropy.
-    """
-    z_loss: float = 0.0
-    """c in the added c * (log sum over v of exp z_v)^2, which keeps logits from drifting (Chowdhery et al. 2022,
-    section 5, with c = 1e-4).
-    """
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"train.label_smoothing={self.label_smoothing} must be at least 0 and below 1. Try 0.1")
-        if self.z_loss < 0:
-            raise ValueError(f"train.z_loss={self.z_loss} must not be negative. Try 1e-4")
-
-
 PLAIN = LossOptions()
 
 

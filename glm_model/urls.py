@@ -64,7 +64,7 @@ def local_file(url: str) -> Iterator[str]:
     """
     fs, path = _filesystem(url)
     if not fs.isfile(path):
-        raise ValueError(f"there is no {url}. Give a folder written by save_pretrained, or its URL")
+        raise ValueError(f"{url} does not exist. Give a folder written by save_pretrained, or its URL")
     if isinstance(fs, LocalFileSystem):
         yield path
         return

@@ -1,5 +1,4 @@
-"""Special tokens of the authors' checkpoints, by tokenizer: the ids that the weights were trained with. Imports no
-torch.
+"""Special tokens of the authors' checkpoints, by tokenizer: the ids that the weights were trained with.
 
 A checkpoint does not record them. They follow from its tokenizer and from the authors' option --task-mask: with it
 [gMASK] serves the document objective and [sMASK] the sentence objective, without it all objectives share [MASK].

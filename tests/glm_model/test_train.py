@@ -232,7 +232,7 @@ def test_a_bool_loss_mask_is_as_good(step, batch):
     ("setting", "message"),
     [
         ({"precision": "fp8"}, r"precision='fp8' is unknown \(have: auto, fp32, bf16\)"),
-        ({"backend": "nope"}, r"no attention backend 'nope' \(have: dense, segments, varlen, flex\)"),
+        ({"backend": "nope"}, r"unknown attention backend 'nope' \(have: dense, segments, varlen, flex\)"),
         ({"max_logits": -5}, "^max_logits=-5 must be at least 1"),
         ({"max_logits": 0}, "^max_logits=0 must be at least 1"),
         ({"num_objectives": 0}, "^num_objectives=0 must be at least 1"),
