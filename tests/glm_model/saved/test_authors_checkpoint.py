@@ -302,7 +302,7 @@ def test_damaged_files_and_what_is_no_state_dict_are_refused(golden, tmp_path):
     torch.save([torch.zeros(2)], tmp_path / "list.bin")
     with pytest.raises(ValueError, match=r"list\.bin holds no state dict"):
         from_pretrained(str(tmp_path / "list.bin"))
-    with pytest.raises(ValueError, match=r"there is no .*absent\.bin"):
+    with pytest.raises(ValueError, match=r"absent\.bin does not exist"):
         from_pretrained(str(tmp_path / "absent.bin"))
 
 

@@ -125,14 +125,16 @@ def test_weights_that_do_not_fit_are_named(model, saved, small):
     assert "more. It has 1 layers of width 32" in text
 
 
-@pytest.mark.parametrize(("keep", "what"), [(-10, "damaged"), (5, "damaged"), (0, "damaged"), (None, "there is no")])
+@pytest.mark.parametrize(
+    ("keep", "what"), [(-10, "is damaged"), (5, "is damaged"), (0, "is damaged"), (None, "does not exist")]
+)
 def test_a_damaged_or_absent_file_of_weights_is_named(saved, keep, what):
     weights = saved / "model.safetensors"
     content = weights.read_bytes()
     weights.unlink()
     if keep is not None:
         weights.write_bytes(content[:keep])
-    with pytest.raises(ValueError, match=rf"{what}.*model\.safetensors|model\.safetensors is {what}"):
+    with pytest.raises(ValueError, match=rf"model\.safetensors {what}"):
         from_pretrained(str(saved))
 
 
