@@ -7,6 +7,7 @@ added, redoes only what is new. One file may make several units: a dump of 100 G
 """
 
 import hashlib
+import operator
 from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -152,7 +153,7 @@ def _judge(item: Document | Rejected, config: CleanConfig) -> tuple[str, tuple[s
 
 
 def _write_unit(growing: _Growing, source: str, around: tuple[str, str], url: str) -> Unit:
-    kept = sorted(growing.kept, key=lambda document: (document.key, document.id))
+    kept = sorted(growing.kept, key=operator.attrgetter("key", "id"))
     buckets = _write_documents(f"{url}.parquet", kept)
     ledger.write_ledger(f"{url}.ledger.parquet", growing.dropped)
     return Unit(
