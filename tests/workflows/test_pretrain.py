@@ -137,7 +137,7 @@ def test_a_plan_looks_at_the_run_that_is_there(plan, tmp_path, monkeypatch):
     assert plan(*mine)[0] == 0
     reached(tmp_path / "runs" / "mine" / "checkpoints", 1, 0)
     assert plan(*mine)[0] == 0
-    run.knowing(finished=True).write()
+    run.with_record(finished=True).write()
     assert plan(*mine)[0] == 0
     assert lines == ["the run mine has come to step 1, and goes on from there", "the run mine is finished"]
     code, _, error = plan(*mine, "--optim.lr=0.5")

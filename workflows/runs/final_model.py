@@ -24,11 +24,11 @@ def export(setup: Setup, run: Run, handle: tracking.RunHandle) -> dict[str, floa
 
     Raises InfrastructureError where it cannot be written.
     """
-    found = checkpoint.latest(run.checkpoints_url)
-    assert found is not None, "a finished run has a checkpoint"
-    if found.step < setup.budget.steps:
-        found = checkpoint.best(run.checkpoints_url) or found
-    loaded = checkpoint.load(found.url)
+    chosen = checkpoint.latest(run.checkpoints_url)
+    assert chosen is not None, "a finished run has a checkpoint"
+    if chosen.step < setup.budget.steps:
+        chosen = checkpoint.best(run.checkpoints_url) or chosen
+    loaded = checkpoint.load(chosen.url)
     model = GLM(setup.shape)
     model.load_state_dict(loaded.model)
     try:

@@ -130,11 +130,11 @@ def sightings(past: Past, document: str) -> Iterator[Sighting]:
     places = lineage.rows_of(past.setup.store.train, bytes.fromhex(document))
     last = past.setup.budget.steps * plan.step_rows
     for epoch in itertools.count():
-        found = sorted((plan.position(epoch, place.group, place.row), place.segments) for place in places)
-        found = [(position, segments) for position, segments in found if position < last]
-        if not found:
+        reads = sorted((plan.position(epoch, place.group, place.row), place.segments) for place in places)
+        reads = [(position, segments) for position, segments in reads if position < last]
+        if not reads:
             return
-        for position, segments in found:
+        for position, segments in reads:
             step, micro_batch = divmod(position // plan.micro_rows, plan.micro_batches)
             yield Sighting(epoch, step + 1, micro_batch, segments)
 

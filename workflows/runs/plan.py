@@ -142,11 +142,11 @@ def _run_rows(
 ) -> list[tuple[str, str]]:
     """epochs: how often the run reads what there is; about: said before what is estimated."""
     parameters = budget.parameters
-    held = f"{human_bytes(parameters * BYTES_PER_PARAMETER)} per worker with gradients and optimizer"
+    state = f"{human_bytes(parameters * BYTES_PER_PARAMETER)} per worker with gradients and optimizer"
     used = f"{human_bytes(pace.memory_bytes)} at the most, measured" if pace else "activations not counted"
     rows = [
         ("model", f"{model_name(recipe)}: {parameters:,} parameters"),
-        ("memory", f"{held}, {used}"),
+        ("memory", f"{state}, {used}"),
         (
             "batch",
             f"{about}{budget.step_rows} rows = {budget.micro_batches} micro-batches of {budget.micro_rows} = "

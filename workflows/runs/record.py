@@ -60,14 +60,14 @@ def has_record(run_url: str) -> bool:
 
 def read_record(run_url: str) -> RunRecord:
     """The record in a run's folder. Keys that this version does not know are left out."""
-    found: dict[str, Any] = storage.read_json(storage.join(run_url, _FILE))
+    content: dict[str, Any] = storage.read_json(storage.join(run_url, _FILE))
     known = {field.name for field in fields(RunRecord)}
     values = {"name": storage.base_name(run_url), "identity": "", "settings": {}}
-    values |= {key: value for key, value in found.items() if key in known}
-    if "model" in found:
-        values["model"] = GLMConfig.from_dict(found["model"])
-    if "validation" in found:
-        values["validation"] = Validation(**found["validation"])
+    values |= {key: value for key, value in content.items() if key in known}
+    if "model" in content:
+        values["model"] = GLMConfig.from_dict(content["model"])
+    if "validation" in content:
+        values["validation"] = Validation(**content["validation"])
     return RunRecord(**values)
 
 

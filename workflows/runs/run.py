@@ -59,7 +59,7 @@ class Run:
     def model_url(self) -> str:
         return storage.join(self.url, "model")
 
-    def knowing(self, **fields: Any) -> Run:
+    def with_record(self, **fields: Any) -> Run:
         """The same run with these fields of its record."""
         return replace(self, record=replace(self.record, **fields))
 
@@ -179,7 +179,7 @@ def check_init_from(run: Run, recipe: Recipe) -> Run:
             why=f"its weights have the digest {digest}, and had {before}",
             try_="choose another --run.name, or --run.fresh=true, to begin with these",
         )
-    return run.knowing(init_digest=digest)
+    return run.with_record(init_digest=digest)
 
 
 def start(setup: Setup, run: Run) -> tuple[Run, tracking.RunHandle]:
@@ -197,13 +197,13 @@ def start(setup: Setup, run: Run) -> tuple[Run, tracking.RunHandle]:
             why=f"the corpus or its tokenizer has changed, and {run.record.store_url} is gone",
             try_="bring that folder back; or --run.fresh=true, to begin anew on this store",
         )
-    run = run.knowing(model=setup.shape, store_url=store.url, store_digest=store.digest, steps=setup.budget.steps)
+    run = run.with_record(model=setup.shape, store_url=store.url, store_digest=store.digest, steps=setup.budget.steps)
     run.write()
     text = config.to_yaml(recipe)
     storage.write_bytes(storage.join(run.url, "config.yaml"), text.encode())
     handle = _open_tracking(setup, run)
     if handle.enabled and run.record.mlflow_run_id != handle.run_id:
-        run = run.knowing(mlflow_run_id=handle.run_id, tracking_uri=handle.uri, experiment_id=handle.experiment_id)
+        run = run.with_record(mlflow_run_id=handle.run_id, tracking_uri=handle.uri, experiment_id=handle.experiment_id)
         run.write()
         tracking.log_text(handle, text, "config.yaml")
         tracking.log_store_input(handle, store.manifest, store.url, store.digest)
@@ -234,9 +234,9 @@ def _open_tracking(setup: Setup, run: Run) -> tracking.RunHandle:
 def finish(run: Run, handle: tracking.RunHandle, validated: dict[str, float], screen: Console) -> Run:
     """Close the run here and in MLflow. validated: what validation said of the exported model."""
     validation = Validation(_first_bits(storage.join(run.url, "metrics.jsonl")), validated.get("val/bits_per_byte"))
-    run = run.knowing(finished=True, validation=validation)
+    run = run.with_record(finished=True, validation=validation)
     in_mlflow = run.record.mlflow_run_id is None or (handle.enabled and _complete(run, handle))
-    run = run.knowing(in_mlflow=in_mlflow)
+    run = run.with_record(in_mlflow=in_mlflow)
     run.write()
     if not in_mlflow:
         _warn_of_lack(run, screen)
@@ -250,7 +250,7 @@ def catch_up(run: Run, recipe: Recipe, screen: Console) -> None:
         return
     with locked(run):
         tracking.log_artifact_dir(handle, run.model_url, "model")
-        run = run.knowing(in_mlflow=_complete(run, handle))
+        run = run.with_record(in_mlflow=_complete(run, handle))
         run.write()
     if run.record.in_mlflow:
         screen.line(f"MLflow at {without_password(handle.uri)} has got what it lacked of this run")

@@ -72,7 +72,7 @@ def test_a_run_that_has_begun_keeps_its_shape_and_refuses_another_model_in_the_p
     shutil.copytree(before[0], place)
     made = recipe(place)
     made.run.storage_path = str(tmp_path)
-    run = check_init_from(Run.of(made, "r"), made).knowing(model=model_config(made, tiny_store, tiny_tokenizer))
+    run = check_init_from(Run.of(made, "r"), made).with_record(model=model_config(made, tiny_store, tiny_tokenizer))
     assert run.record.init_digest is not None
     assert check_init_from(run, made) == run
     torch.manual_seed(4)
