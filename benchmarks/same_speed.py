@@ -34,12 +34,12 @@ class Figure(NamedTuple):
 BENCHMARKS: dict[str, tuple[list[str], list[Figure]]] = {
     "objective": (["--segments=2048", "--rounds=5"], [Figure("plan_us", False), Figure("expand_us", False)]),
     "store": (
-        ["--source={source}", "--vocabulary={vocabulary}", "--rounds=1", "--scan-mtok=20"],
+        ["--source={source}", "--vocabulary={vocabulary}", "--rounds=1", "--scan-mtok=200"],
         [Figure("write_cpu_s", False), Figure("read_mtok_per_cpu_s", True)],
     ),
     "step": (["--size=tiny", "--segments=8", "--rounds=3"], [Figure("ours_fp32_s", False)]),
     "ingest": (
-        ["--store={store}", "--batches=1000", "--rounds=1", "--train-steps=0"],
+        ["--store={store}", "--batches=4000", "--rounds=1", "--train-steps=0"],
         [Figure("feed_mtok_per_cpu_s", True), Figure("feed_drawn_mtok_per_cpu_s", True)],
     ),
     "generate": (["--size=mini", "--new=48", "--texts=2", "--rounds=1", "--threads=1"], [Figure("cached_s", False)]),

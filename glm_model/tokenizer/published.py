@@ -92,7 +92,7 @@ def _vocabulary_file(url: str) -> str:
 def _read_bytes(url: str) -> bytes:
     try:
         with fsspec.open(url, "rb") as file:
-            return file.read()
+            return file.read()  # pyright: ignore[reportAttributeAccessIssue]
     except (OSError, ImportError, ValueError) as error:
         raise _missing(url, f"{type(error).__name__}: {error}") from error
 

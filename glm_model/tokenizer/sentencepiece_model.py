@@ -64,7 +64,7 @@ def _parsed(content: bytes, url: str) -> Any:
             f"{url} is a SentencePiece model, which needs the package sentencepiece ({error}). "
             "pip install sentencepiece protobuf, or give a tokenizer.json"
         ) from error
-    model = sentencepiece_model_pb2.ModelProto()
+    model = sentencepiece_model_pb2.ModelProto()  # pyright: ignore[reportAttributeAccessIssue]
     try:
         model.ParseFromString(content)
     except Exception as error:  # protobuf's own class of errors, for which nothing else here imports protobuf

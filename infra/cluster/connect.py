@@ -48,6 +48,7 @@ def connect(config: ClusterConfig, *, min_cpus: int = 2, say: Callable[[str], No
     user. Raises InfrastructureError.
     """
     import ray
+    import ray._private.worker
 
     joins = ray.is_initialized() or inside_job() or os.environ.get("RAY_ADDRESS", "local") not in ("", "local")
     if not ray.is_initialized():

@@ -45,6 +45,7 @@ class Link:
     def fail(self, error: UserError) -> None:
         """Report why the job cannot go on, and wait until the report has arrived; the first report stands."""
         import ray
+        import ray.exceptions
 
         with contextlib.suppress(ray.exceptions.RayActorError):
             ray.get(self._actor.fail.remote(error))
@@ -52,6 +53,7 @@ class Link:
     def failure(self, timeout_s: float = 10.0) -> UserError | None:
         """What `fail` reported, or None; None too when the actor does not answer in time."""
         import ray
+        import ray.exceptions
 
         try:
             return ray.get(self._actor.failure.remote(), timeout=timeout_s)
@@ -61,6 +63,7 @@ class Link:
     def poll(self, timeout_s: float = 10.0) -> list[dict[str, Any]]:
         """Messages since the last poll, in order; none when the actor does not answer in time."""
         import ray
+        import ray.exceptions
 
         try:
             return ray.get(self._actor.drain.remote(), timeout=timeout_s)
@@ -74,6 +77,7 @@ class Link:
     def stop_reason(self) -> str | None:
         """Why to stop, or None. Cheap enough for every step: asks at most twice a second and never waits."""
         import ray
+        import ray.exceptions
 
         if self._reason is not None:
             return self._reason

@@ -42,7 +42,7 @@ def render(root: type, *, description: str, flags: dict[str, str], common: tuple
     parser = argparse.ArgumentParser(
         description=description, usage="%(prog)s [--config FILE ...] [--key value ...]", add_help=False
     )
-    parser.color = False  # which Python 3.14 would use
+    parser.color = False  # pyright: ignore[reportAttributeAccessIssue] of Python 3.14, which would use colors
     settings = {setting.key: setting for setting in _settings(root)}
     first = parser.add_argument_group("most used" if common else "options")
     first.add_argument("--config", metavar="FILE", help="A YAML recipe. May be repeated: the later one wins.")
@@ -124,8 +124,9 @@ def _texts(section: type) -> dict[str, str]:
     """The docstrings that stand below the fields of a dataclass, by the fields' names."""
     found: dict[str, str] = {}
     for cls in reversed(section.__mro__):
+        name = cls.__name__
         for node in _class_nodes(cls.__module__):
-            if node.name == cls.__name__ and dataclasses.is_dataclass(cls):
+            if node.name == name and dataclasses.is_dataclass(cls):
                 for field, text in itertools.pairwise(node.body):
                     if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
                         found[ast.unparse(field.target)] = " ".join(str(ast.literal_eval(text.value)).split())

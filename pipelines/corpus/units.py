@@ -85,7 +85,7 @@ def clean_files(files: list[InputFile], config: CleanConfig, out_url: str, *, un
             if isinstance(outcome, Rejected):
                 detail = without_surrogates(outcome.detail[:200])
                 growing.dropped.append(ledger.Entry(identity, source, uri, outcome.offset, outcome.reason, detail))
-                if outcome is item and item.reason not in NOT_MALFORMED:
+                if isinstance(item, Rejected) and item.reason not in NOT_MALFORMED:
                     growing.malformed[item.reason] += 1
                 continue
             text, repaired = outcome

@@ -216,7 +216,7 @@ def _lines(text: str, left_out: frozenset[str]) -> Iterator[tuple[int, str]]:
         level, plain = 0, block
         if block.startswith("=") or "[" in block or "&" in block or "://" in block:
             code = mwparserfromhell.parse(block, skip_style_tags=True)  # those are gone already
-            level = next((node.level for node in code.nodes if hasattr(node, "level")), 0)
+            level = next((node.level for node in code.nodes if hasattr(node, "level")), 0)  # pyright: ignore[reportAttributeAccessIssue]
             plain = _plain(code, left_out)
         for line in plain.split("\n"):
             line = _SPACES.sub(" ", _EMPTY_PARENTHESES.sub("", line)).strip().lstrip(":; ")

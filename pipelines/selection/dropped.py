@@ -76,7 +76,7 @@ def read_numbered(text_url: str, place: NumberedBucket) -> pa.Table:
     columns = {
         **{name: table[name] for name in ("id", "key", "offset", "num_bytes")},
         "path": path,
-        "uri": pc.binary_join_element_wise(before, path, after, ""),
+        "uri": pc.binary_join_element_wise(before, path, after, ""),  # pyright: ignore[reportAttributeAccessIssue]
         "source": pa.array([place.source] * size, pa.string()),
         "unit": pa.array([place.unit] * size, pa.string()),
         "row": np.arange(size),
@@ -132,7 +132,7 @@ def details(selection_url: str, reason: str) -> set[str]:
     found: set[str] = set()
     for url in drop_files(selection_url):
         table = parquet.read_table(url, ["reason", "detail"])
-        found.update(table.filter(pc.equal(table["reason"], reason))["detail"].to_pylist())
+        found.update(table.filter(pc.equal(table["reason"], reason))["detail"].to_pylist())  # pyright: ignore[reportAttributeAccessIssue]
     return found
 
 

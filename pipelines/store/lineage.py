@@ -96,7 +96,7 @@ def rows_of(split: Split, document: bytes) -> list[RowPlace]:
     places: list[RowPlace] = []
     for shard in range(len(split.shards)):
         table = documents_of(split, shard)
-        table = table.filter(pc.equal(table["id"], pa.scalar(document, pa.binary(16))))
+        table = table.filter(pc.equal(table["id"], pa.scalar(document, pa.binary(16))))  # pyright: ignore[reportAttributeAccessIssue]
         if len(table) == 0:
             continue
         _, numbers, own = _segments_of(table)
