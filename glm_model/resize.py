@@ -67,7 +67,6 @@ def grow_vocabulary(model: GLM, vocab_size: int) -> str:
 @torch.no_grad()
 def copy_row(model: GLM, source: int, target: int) -> str:
     """Copy the embedding of id `source` to id `target`. Returns a description. Raises ValueError for unknown ids."""
-
     weight = model.token_embedding.weight
     if outside := [row for row in (source, target) if not 0 <= row < len(weight)]:
         raise ValueError(f"the embedding has rows 0 to {len(weight) - 1:,}, but no row {outside[0]:,}")

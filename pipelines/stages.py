@@ -2,7 +2,7 @@
 
 Ray Data schedules, retries and spreads the tasks; each writes its own files under names that follow from its item, and
 returns a small value. That makes every stage resumable per task and its output independent of parallelism, which Ray
-Data's own writers do not promise (decisions/prepare.md).
+Data's own writers do not promise (docs/decisions/prepare.md).
 """
 
 import gc

@@ -44,10 +44,10 @@ def main() -> None:
     from workflows.runs.progress import preparation
 
     screen = Console(recipe.console)
-    if flags["plan"]:
-        show_plan(recipe, run_name(recipe, recipe_name), screen)
-        return
     work = preparation_of(recipe.data, recipe.blanks)
+    if flags["plan"]:
+        show_plan(recipe, work, run_name(recipe, recipe_name), screen)
+        return
     find_store(work)  # what is wrong with sources is said before Ray starts
     ray = connect.connect(recipe.cluster, say=screen.line)
     try:

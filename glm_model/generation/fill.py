@@ -73,8 +73,8 @@ def fill(
 
     decoding: how blanks are written; its fields can be given by themselves: fill(model, tokenizer, text, max_tokens=8).
     order: "left_to_right", "right_to_left", or the masks' indices in the order in which to fill them. Raises ValueError
-    when the text is empty, has no mask or is too long for the model, on bad options, and when the model's weights are
-    not finite.
+    when the text is empty, has no mask or is too long for the model, on bad values, and when the model's weights are
+    not finite; TypeError for options that `Decoding` does not have.
     """
     if not isinstance(text, str):
         raise ValueError(f"text: expected a string, got {type(text).__name__}. fill_batch takes a list of texts")

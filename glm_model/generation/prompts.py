@@ -1,6 +1,6 @@
 """From a user's text with masks to the context that the model reads, with errors in the user's words.
 
-Imports nothing heavy: data workers may use it.
+Imports no torch, so that a wrong order of blanks is reported before it is loaded.
 """
 
 from __future__ import annotations

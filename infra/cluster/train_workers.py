@@ -52,7 +52,9 @@ class WorkersConfig:
     def __post_init__(self) -> None:
         if not 1 <= self.min_workers <= self.max_workers:
             given = self.num_workers if isinstance(self.num_workers, int) else list(self.num_workers)
-            raise ValueError(f"num_workers={given}: expected a number of at least 1, or [min, max]: 2, or [1, 4]")
+            raise ValueError(
+                f"train.num_workers must be a number of at least 1, or [min, max] such as [1, 4], got {given}"
+            )
 
     @property
     def min_workers(self) -> int:

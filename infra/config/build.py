@@ -62,9 +62,12 @@ def _with_sections(root: type, values: dict[str, Any]) -> dict[str, Any]:
 
 def _explain(root: type, values: Any, errors: list[Any], places: dict[str, str]) -> UserError:
     found = [(_path(values, error), error) for error in errors]
+    first = found[0][0]
     # Each member of a union reports why it refuses the value: the deepest error is from the member that was meant.
-    same = [one for one in found if one[0][: len(found[0][0])] == found[0][0]]
-    path, error = max(same, key=lambda one: len(one[0]))
+    same = [one for one in found if one[0][: len(first)] == first]
+    # A required key that is misspelt is missing too: what is written there helps more than what is not.
+    unknown = [one for one in found if one[1]["type"] == "unexpected_keyword_argument" and one[0][:-1] == first[:-1]]
+    path, error = max(unknown or same, key=lambda one: len(one[0]))
     key, problem = functools.reduce(tree.dotted, path, ""), error["type"]
     where = _place(places, key)
     kind = functools.reduce(tree.below, path, root)

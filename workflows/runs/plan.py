@@ -9,7 +9,7 @@ from infra.errors import UserError
 from pipelines.blanks.mixture import resolve
 from pipelines.corpus.sources import InputFile
 from pipelines.estimate import Estimate, estimate
-from pipelines.prepare import find_store, preparation_of
+from pipelines.prepare import Preparation, find_store, preparation_of
 from pipelines.store.format import TokenStore
 from pipelines.store.tokenizer import load_tokenizer
 from workflows.runs.launch import check_memory, check_room, ray_for_workers
@@ -31,7 +31,7 @@ def plan_run(recipe: Recipe, name: str, screen: Console) -> None:
     named, could not hold. Starts no Ray.
     """
     run = open_run(recipe, name)  # refused here too where its settings are another run's
-    shape = show_plan(recipe, name, screen)
+    shape = show_plan(recipe, preparation_of(recipe.data, recipe.blanks), name, screen)
     if run.record.finished:
         screen.line(f"the run {name} is finished")
     elif not recipe.run.fresh and (last := checkpoint.latest(run.checkpoints_url)):
@@ -43,7 +43,8 @@ def plan_run(recipe: Recipe, name: str, screen: Console) -> None:
 def calibrate_run(recipe: Recipe, name: str, screen: Console) -> None:
     """Print the plan of the run with times that are measured, by a few steps on the workers. Needs the token store."""
     open_run(recipe, name)
-    if find_store(preparation_of(recipe.data, recipe.blanks)) is None:
+    work = preparation_of(recipe.data, recipe.blanks)
+    if find_store(work) is None:
         raise UserError("--calibrate needs the token store", try_="python workflows/prepare.py --config <recipe>")
 
     def pace(setup: Setup) -> Pace:
@@ -51,23 +52,23 @@ def calibrate_run(recipe: Recipe, name: str, screen: Console) -> None:
         return measure_pace(setup, Run.of(recipe, name))
 
     with ray_for_workers(recipe, screen):
-        show_plan(recipe, name, screen, pace=pace)
+        show_plan(recipe, work, name, screen, pace=pace)
 
 
 def show_plan(
-    recipe: Recipe, name: str, screen: Console, *, pace: Callable[[Setup], Pace] | None = None
+    recipe: Recipe, work: Preparation, name: str, screen: Console, *, pace: Callable[[Setup], Pace] | None = None
 ) -> GLMConfig | None:
     """Print the plan of a run. Exact where the store exists; from a sample, and saying so, where it does not.
 
-    pace: times a few steps; None: the hours are those of assumed rates. Returns the model's shape, None for a recipe
-    without the length of a run. Raises UserError for what cannot run wherever it is started.
+    work: the preparation of the recipe's store. pace: times a few steps; None: the hours are those of assumed rates.
+    Returns the model's shape, None for a recipe without the length of a run. Raises UserError for what cannot run
+    wherever it is started.
     """
     mixture = resolve(recipe.blanks)
     shares = ", ".join(
         f"{objective} {share:.0%}" for objective, share in zip(mixture.names, mixture.shares, strict=True)
     )
     rows = [("objectives", f"{shares} of the segments; masks: {', '.join(mixture.masks)}")]
-    work = preparation_of(recipe.data, recipe.blanks)
     url = find_store(work)
     if url is None:
         return _show_estimated(recipe, work.inputs.files, name, screen, rows)

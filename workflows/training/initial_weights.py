@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -11,9 +10,6 @@ from glm_model import GLM, GLMConfig, from_pretrained
 from glm_model.resize import extend_positions, grow_vocabulary
 from infra import storage
 from infra.errors import DataError
-
-if TYPE_CHECKING:
-    pass
 
 
 def weights_digest(url: str) -> str:

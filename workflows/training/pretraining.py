@@ -2,12 +2,11 @@
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from glm_model import GLMConfig, Tokenizer
 from glm_model.config import LossOptions
 from glm_model.train import TrainStep
-from pipelines.blanks.mixture import resolve
 from pipelines.config import cache_of
 from pipelines.feed.examples import FeedSettings, feed_settings
 from pipelines.feed.micro_batches import RowReader, Step, steps
@@ -40,8 +39,14 @@ class Pretraining:
         recipe, train = self.recipe, self.recipe.train
         store = TokenStore.open(self.store_url, cache=cache_of(recipe.data))
         tokenizer = Tokenizer.load(self.store_url)
-        settings = self._feed_settings(store, tokenizer, place)
-        mixture = resolve(recipe.blanks)
+        settings = feed_settings(
+            store,
+            tokenizer,
+            recipe.blanks,
+            blanks_key=self.blanks_key,
+            expand_on_device=place.ranks.device.type == "cuda",
+        )
+        mixture = settings.mixture
         model = initial_model(
             self.model, seed=train.seed, init_from=None if place.is_restored else recipe.model.init_from
         ).to(place.ranks.device)
@@ -55,7 +60,7 @@ class Pretraining:
         )
         held_out = validation_of(
             store,
-            self._feed_settings(store, tokenizer, place, "validation"),
+            replace(settings, split_name="validation"),
             recipe.blanks.mask_tokens,
             rows=train.eval_rows,
             micro_rows=train.micro_rows,
@@ -83,18 +88,6 @@ class Pretraining:
             rank=ranks.rank,
             world=ranks.world,
             finish=page_lock if ranks.device.type == "cuda" else None,
-        )
-
-    def _feed_settings(
-        self, store: TokenStore, tokenizer: Tokenizer, place: Place, split: str = "train"
-    ) -> FeedSettings:
-        return feed_settings(
-            store,
-            tokenizer,
-            self.recipe.blanks,
-            split=split,
-            blanks_key=self.blanks_key,
-            expand_on_device=place.ranks.device.type == "cuda",
         )
 
     def _points(self, step: int) -> dict[str, float]:

@@ -118,7 +118,7 @@ class Worker:
         if not self.ranks.all_have(step):
             raise UserError(
                 "the workers do not find the same checkpoint",
-                why=f"this one is on {os.uname().nodename} and found that of step {step:,} in {self.job.run_url}",
+                why=f"this one is on {os.uname().nodename} and found step {step:,} in {self.job.checkpoints_url}",
                 try_="use a run.storage_path that all nodes see, those that join later too",
             )
 

@@ -145,6 +145,7 @@ def test_words_take_the_type_of_their_key(word, key, value):
         ("data: {sources: {reader: a}}", "data.sources in {}: expected a list of Source, got {{'reader': 'a'}}"),
         ("data: {sources: [a]}", "data.sources.0 in {}: expected a section with the keys reader, url, name, options"),
         ("data: {sources: [{reader: a, url: [b]}]}", "data.sources.0.url in {}: expected text, got ['b']"),
+        ("data: {sources: [{reder: a, url: b}]}", "unknown key 'data.sources.0.reder' in {}; did you mean 'reader'?"),
         ("data: {sources: [{url: b}]}", "data.sources.0.reader is required in {}\n  why: expected text"),
         ("data: {mixture: {token: x}}", "data.mixture.token in {}: expected a number, got 'x'"),
         (

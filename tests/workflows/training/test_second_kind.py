@@ -61,9 +61,9 @@ def trained(folder: Path, kill_at: int | None = None):
     """Weights after 12 steps, and all points but for times."""
     train = TrainConfig(num_workers=2, log_every=1, eval_every=4, checkpoint_every=2)
     kind, link = Classifying(kill_at, f"{folder}.killed"), Link.create(folder.name)
-    places = (f"{folder}/checkpoints", str(folder))
-    job = Job(kind, 12, *places, train=train, optim=OptimConfig(lr=0.05), link=folder.name)
-    run_workers(train_worker, job, train, name="a", storage_path=f"{folder}/ray", poll=link.poll, stop=link.fail)
+    ray, stop = f"{folder}/ray", link.request_stop
+    job = Job(kind, 12, f"{folder}/checkpoints", str(folder), train=train, optim=OptimConfig(lr=0.05), link=folder.name)
+    run_workers(train_worker, job, train, name="a", storage_path=ray, poll=link.poll, stop=stop)
     assert os.path.exists(kind.marker) == (kill_at is not None)
     logged = [(p.step, *one) for p in read_points(f"{folder}/metrics.jsonl") for one in p.values.items()]
     points = [point for point in logged if "perf" not in point[1]]
