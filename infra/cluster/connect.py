@@ -23,7 +23,9 @@ from infra.errors import InfrastructureError
 @dataclass
 class ClusterConfig:
     local_cpus: Annotated[int, Ge(1)] | None = None
-    """CPUs of a Ray that is started on this machine. Default: all, and at least 2. A joined cluster has its own."""
+    """CPUs of a Ray that is started on this machine. Default: all, but at least 2, and at least one more than the
+    workers of a training. A joined cluster has its own.
+    """
     wait_s: Annotated[float, Ge(0)] = 600.0
     """Longest wait, in seconds, for free resources for the workers, at the start and after a failure: an autoscaler may
     add nodes.

@@ -42,7 +42,8 @@ def render(root: type, *, description: str, flags: dict[str, str], common: tuple
     parser = argparse.ArgumentParser(
         description=description, usage="%(prog)s [--config FILE ...] [--key value ...]", add_help=False
     )
-    parser.color = False  # pyright: ignore[reportAttributeAccessIssue] of Python 3.14, which would use colors
+    # Python 3.14 would use colors; types are checked as of 3.11, which does not know the attribute.
+    parser.color = False  # pyright: ignore[reportAttributeAccessIssue]
     settings = {setting.key: setting for setting in _settings(root)}
     first = parser.add_argument_group("most used" if common else "options")
     first.add_argument("--config", metavar="FILE", help="A YAML recipe. May be repeated: the later one wins.")

@@ -191,7 +191,7 @@ def test_the_record_is_written_last_and_is_what_is_returned(cleaned, tmp_path, m
     write = storage.write_json
 
     def write_last(place: str, value: dict) -> None:
-        assert place == f"{url}/work/train-shard-00009.json"
+        assert place == storage.join(url, "work", "train-shard-00009.json")
         assert (tmp_path / "store" / job.files.rows).exists()
         assert (tmp_path / "store" / job.files.documents).exists()
         write(place, value)
