@@ -9,12 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,6 +33,7 @@ from glm_model.tokenizer.published import (
     vocabulary_size,
     with_special_tokens,
 )
+from glm_model.tokenizer.text_tokenizer import make_text_tokenizer
 from glm_model.tokenizer.word_cache import WordCache, words_are_independent
 
 _RETURNS_ARRAYS = hasattr(tokenizers.Encoding, "ids_array")  # tokenizers 1.x, which has no encode_batch_fast
@@ -66,7 +65,7 @@ class Tokenizer:
 
     def __init__(self, tokenizer_json: str):
         spec = with_special_tokens(json.loads(tokenizer_json))
-        self._text, self._spec = _guarded(spec)
+        self._text, self._spec = make_text_tokenizer(spec)
         self._added: dict[int, str] = {t["id"]: t["content"] for t in spec["added_tokens"]}
         self.special: SpecialTokens = _special_ids(spec)
         self.vocab_size: int = vocabulary_size(spec)
@@ -249,49 +248,6 @@ def _special_ids(spec: dict[str, Any]) -> SpecialTokens:
 def _own_names(special: SpecialTokens) -> dict[int, str]:
     named = {special.cls: CLS, special.mask: MASK, special.smask: SMASK, special.gmask: GMASK}
     return {**named, special.sop: SOP, special.eop: EOP}
-
-
-def _guarded(spec: dict[str, Any]) -> tuple[tokenizers.Tokenizer, dict[str, Any]]:
-    """The text tokenizer, made so that no text becomes a control token, and its specification.
-
-    With WordPiece and byte-level BPE, which cut at brackets, no text can. With a Unigram vocabulary that lists "[MASK]"
-    it can: the pre-tokenizer gets one more cut, after the first character of every such name.
-    """
-    names = sorted({token["content"] for token in spec["added_tokens"]})
-    text = _text_tokenizer(spec)
-    if not _reachable(text, spec, names):
-        return text, spec
-    heads = "|".join(f"{re.escape(name[0])}(?={re.escape(name[1:])})" for name in names)
-    cut = {"type": "Split", "pattern": {"Regex": heads}, "behavior": "Isolated", "invert": False}
-    steps = [step for step in (spec["pre_tokenizer"], cut) if step]
-    spec = {**spec, "pre_tokenizer": {"type": "Sequence", "pretokenizers": steps}}
-    text = _text_tokenizer(spec)
-    reached = _reachable(text, spec, names)
-    if reached:
-        raise ValueError(
-            f"this tokenizer turns plain text into control tokens ({', '.join(reached)}): its vocabulary lists them as "
-            "ordinary tokens. Use a tokenizer.json whose special tokens are added tokens, or train a new tokenizer."
-        )
-    return text, spec
-
-
-def _text_tokenizer(spec: dict[str, Any]) -> tokenizers.Tokenizer:
-    content = json.dumps({**spec, "added_tokens": []}, ensure_ascii=False)
-    if hasattr(tokenizers.Tokenizer, "from_str"):
-        return tokenizers.Tokenizer.from_str(content)
-    with tempfile.TemporaryDirectory() as folder:  # tokenizers 1.x reads files only
-        path = Path(folder) / "tokenizer.json"
-        path.write_text(content, encoding="utf-8")
-        return tokenizers.Tokenizer.from_file(str(path))
-
-
-def _reachable(text: tokenizers.Tokenizer, spec: dict[str, Any], names: list[str]) -> list[str]:
-    roles = special_roles(spec)
-    control = {token["id"] for token in spec["added_tokens"]} - {roles.get("unk")}
-    probes = [
-        (name, f"{before}{name}{after}") for name in names for before in ("", " ", "a") for after in ("", " ", "a")
-    ]
-    return sorted({n for n, probe in probes if control & set(text.encode(probe, add_special_tokens=False).ids)})
 
 
 _CJK = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uffef\u3000-\u303f"
