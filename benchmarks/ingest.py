@@ -108,8 +108,7 @@ class _Opened:
         from pipelines.store.format import TokenStore
 
         self.store, self.tokenizer = TokenStore.open(url, cache=cache), Tokenizer.load(url)
-        settings = self.store.manifest["settings"]
-        config, width = BlanksConfig(**settings["blanks"]), settings["row_width"]
+        config, width = BlanksConfig(**self.store.manifest.packed_for), self.store.manifest.row_width
         key = blanks_key(resolve(config), seed=config.seed, width=width) if stored else None
         self.settings = feed_settings(
             self.store, self.tokenizer, config, blanks_key=key, expand_on_device=expand_on_device

@@ -200,7 +200,7 @@ def _job(options: argparse.Namespace) -> tuple["Job", Any]:
     words = [f"--{key}={value}" for key, value in settings.items()]
     recipe = config.parse(Recipe, description="", argv=words).config
     store = TokenStore.open(options.store)
-    recipe.blanks = type(recipe.blanks)(**store.manifest["settings"]["blanks"])
+    recipe.blanks = type(recipe.blanks)(**store.manifest.packed_for)
     setup = resolve_setup(recipe, store, Console())
     return job_of(setup, Run.of(recipe, "overhead"), NOT_TRACKED, link=None), recipe
 

@@ -51,7 +51,7 @@ def main() -> None:
         with _Watch() as watch:
             store = prepare(preparation_of(config, BlanksConfig("glm")), Runner())
         figures = (size / 1e6, watch.seconds, size / 1e6 / watch.seconds, watch.driver_mib, watch.worker_mib)
-        dropped = {reason: n for source in store.manifest["sources"] for reason, n in source["dropped"].items()}
+        dropped = {reason: n for source in store.manifest.sources for reason, n in source.dropped.items()}
         print("{:>10,} {:>7.1f} {:>7.1f} {:>6.2f} {:>11.0f} {:>11.0f}".format(count, *figures), dropped, flush=True)
         for name, figure in zip(("mb", "s", "mb_per_s", "driver_mib", "worker_mib"), figures, strict=True):
             values[f"{name}_{count}"] = figure

@@ -44,6 +44,7 @@ from pipelines.stages import Runner, run_stage
 from pipelines.store import format, held_out
 from pipelines.store.format import TokenStore
 from pipelines.store.held_out import Cuts
+from pipelines.store.manifest import Manifest
 from pipelines.store.mix import mix
 from pipelines.store.shards import BuiltShard, ShardJob, assign_buckets, build_shard, read_built, tokenizer_of
 from pipelines.store.tokenizer import load_tokenizer, save_tokenizer, train_once
@@ -124,7 +125,7 @@ def prepare(preparation: Preparation, runner: Runner) -> TokenStore:
 def _open_given(config: DataConfig) -> TokenStore:
     """data.store or data.mix as it is. Raises UserError when data.tokenizer.url is another tokenizer than its own."""
     store = mix(config.mix, config.root) if config.mix else TokenStore.open(str(config.store))
-    if config.tokenizer.url and load_tokenizer(config.tokenizer.url).digest != store.manifest["tokenizer_digest"]:
+    if config.tokenizer.url and load_tokenizer(config.tokenizer.url).digest != store.manifest.tokenizer_digest:
         raise UserError(
             f"data.tokenizer.url={config.tokenizer.url} is not the tokenizer of "
             f"{'data.mix' if config.mix else f'data.store={config.store}'}",
@@ -275,17 +276,18 @@ def _publish(new: NewStore, shards: list[BuiltShard]) -> None:
             storage.write_bytes(storage.join(new.url, "contamination.parquet"), report)
     listed, dropped = ledger.join_ledgers(ledgers, storage.join(new.url, "ledger.parquet")), balance.documents.dropped
     assert listed == dropped, f"{dropped} documents dropped and {listed} in the ledger"
-    manifest = {
-        "tokenizer_digest": tokenizer.digest,
-        "vocab_size": tokenizer.vocab_size,
-        "dtype": format.token_dtype(tokenizer.vocab_size).str,
-        "settings": asdict(new.settings),
-        **asdict(balance),
-        "without_tokens": sum(shard.without_tokens for shard in shards),
-        "text_digests": [unit.digest for unit in selected.units],
-        "contamination": [asdict(report) for report in selected.contamination],
-        "held_out_ends": len(new.cuts.tails),
-    }
+    manifest = Manifest(
+        tokenizer_digest=tokenizer.digest,
+        vocab_size=tokenizer.vocab_size,
+        dtype=format.token_dtype(tokenizer.vocab_size).str,
+        settings=asdict(new.settings),
+        documents=balance.documents,
+        sources=balance.sources,
+        contamination=tuple(selected.contamination),
+        held_out_ends=len(new.cuts.tails),
+        without_tokens=sum(shard.without_tokens for shard in shards),
+        text_digests=tuple(unit.digest for unit in selected.units),
+    )
     splits = {name: [built.shard for built in shards if built.split == name] for name in format.SPLITS}
     format.publish(new.url, manifest, splits)
 
@@ -306,7 +308,7 @@ def prepare_blanks(store: TokenStore, blanks: BlanksConfig, *, epochs: int, runn
     """Draw and store the blanks of the validation split and of the first epochs where they are missing; returns the
     key that names them.
     """
-    width, url = store.manifest["settings"]["row_width"], store.url
+    width, url = store.manifest.row_width, store.url
     key = stored_blanks.blanks_key(mixture.resolve(blanks), seed=blanks.seed, width=width)
     jobs = []
     for name, epoch in [("validation", 0), *(("train", epoch) for epoch in range(epochs))]:

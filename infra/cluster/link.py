@@ -38,7 +38,7 @@ class Link:
 
         return Link(ray.get_actor(name))
 
-    def post(self, message: dict[str, Any]) -> None:
+    def post(self, message: Any) -> None:
         """Leave a message for the driver, without waiting; the oldest of more than 1000 unread ones are dropped."""
         self._actor.post.remote(message)
 
@@ -60,7 +60,7 @@ class Link:
         except (ray.exceptions.GetTimeoutError, ray.exceptions.RayActorError):
             return None
 
-    def poll(self, timeout_s: float = 10.0) -> list[dict[str, Any]]:
+    def poll(self, timeout_s: float = 10.0) -> list[Any]:
         """Messages since the last poll, in order; none when the actor does not answer in time."""
         import ray
         import ray.exceptions
@@ -99,14 +99,14 @@ class _Board:
     """The actor behind a Link."""
 
     def __init__(self) -> None:
-        self.posts: list[dict[str, Any]] = []
+        self.posts: list[Any] = []
         self.why: str | None = None
         self.error: UserError | None = None
 
-    def post(self, message: dict[str, Any]) -> None:
+    def post(self, message: Any) -> None:
         self.posts = [*self.posts[-_KEPT_POSTS + 1 :], message]
 
-    def drain(self) -> list[dict[str, Any]]:
+    def drain(self) -> list[Any]:
         posts, self.posts = self.posts, []
         return posts
 

@@ -55,15 +55,15 @@ def feed_settings(
     token_classes: TokenClasses | None = None,
 ) -> FeedSettings:
     """How a run with these blanks reads a store. token_classes: of the tokenizer, where they are at hand."""
-    special, settings = tokenizer.special, store.manifest["settings"]
+    special, manifest = tokenizer.special, store.manifest
     return FeedSettings(
         split_name=split,
         mixture=resolve(config),
         token_classes=token_classes or TokenClasses.of(tokenizer),
         marks=Marks(sop=special.sop, eop=special.eop, pad=special.pad),
         seed=config.seed,
-        width=settings["row_width"],
-        sequence_length=settings["sequence_length"],
+        width=manifest.row_width,
+        sequence_length=manifest.sequence_length,
         blanks_key=blanks_key,
         expand_on_device=expand_on_device,
     )

@@ -31,6 +31,7 @@ from infra.errors import DataError
 from infra.storage import parquet
 from infra.storage.disk_cache import DiskCache
 from pipelines.ragged import RowBatch, Segments, take
+from pipelines.store.manifest import Manifest
 
 FORMAT = 2
 SPLITS = ("train", "validation", "test")
@@ -218,14 +219,12 @@ class TokenStore:
     """A finished store: its URL, its manifest, and its splits."""
 
     url: str
-    manifest: dict[str, Any]
+    digest: str
+    """Covers all that decides what a run reads: see `publish`."""
+    manifest: Manifest
     train: Split
     validation: Split
     test: Split
-
-    @property
-    def digest(self) -> str:
-        return self.manifest["digest"]
 
     @property
     def splits(self) -> tuple[Split, Split, Split]:
@@ -235,7 +234,7 @@ class TokenStore:
     def parts(self) -> tuple[Part, ...]:
         """The stores that a mix trains on; empty for an ordinary store."""
         groups = Counter(shard.store for shard in self.train.shards for _ in shard.groups)
-        return tuple(Part(groups[entry["url"]], entry["weight"]) for entry in self.manifest.get("members", []))
+        return tuple(Part(groups[member.url], member.weight) for member in self.manifest.members)
 
     @property
     def row_tokens(self) -> float:
@@ -244,7 +243,7 @@ class TokenStore:
         for shard in self.train.shards:
             tokens[shard.store] += shard.tokens
             rows[shard.store] += shard.rows
-        shares = {entry["url"]: entry["weight"] for entry in self.manifest.get("members", [])} or {None: 1.0}
+        shares = {member.url: member.weight for member in self.manifest.members} or {None: 1.0}
         return sum(share * tokens[url] / rows[url] for url, share in shares.items())
 
     @staticmethod
@@ -254,25 +253,29 @@ class TokenStore:
         Raises DataError when there is no manifest, or one of another format.
         """
         url = storage.absolute(url)
-        place = storage.join(url, "manifest.json")
-        if not storage.exists(place):
+        if not storage.exists(storage.join(url, "manifest.json")):
             raise DataError(
                 f"{url} is not a finished token store: it has no manifest.json",
                 why="its preparation was interrupted, or is still running, or the path is another one",
                 try_="python workflows/prepare.py --config <recipe>   # continues where it stopped",
             )
-        manifest = storage.read_json(place)
-        if manifest.get("format") != FORMAT:
+        entry = read_manifest(url)
+        if entry.get("format") != FORMAT:
             raise DataError(
-                f"{url} has store format {manifest.get('format')}, and this version reads format {FORMAT}",
+                f"{url} has store format {entry.get('format')}, and this version reads format {FORMAT}",
                 try_="prepare it again with this version: python workflows/prepare.py --config <recipe>",
             )
-        dtype = np.dtype(manifest["dtype"])
-        splits = {
-            name: Split(url, [shard_of(entry) for entry in manifest["splits"][name]], dtype, cache=cache)
-            for name in SPLITS
-        }
-        return TokenStore(url, manifest, *(splits[name] for name in SPLITS))
+        manifest = Manifest.of_json(entry)
+        dtype = np.dtype(manifest.dtype)
+        splits = (
+            Split(url, [shard_of(shard) for shard in entry["splits"][name]], dtype, cache=cache) for name in SPLITS
+        )
+        return TokenStore(url, entry["digest"], manifest, *splits)
+
+
+def read_manifest(url: str) -> dict[str, Any]:
+    """What stands in the manifest of a store: its fields, the format, the digest and the shards."""
+    return storage.read_json(storage.join(url, "manifest.json"))
 
 
 class ShardFiles(NamedTuple):
@@ -296,8 +299,8 @@ def is_whole(url: str) -> bool:
     return all(shard.path in there for split in TokenStore.open(url).splits for shard in split.shards)
 
 
-def publish(url: str, manifest: dict[str, Any], splits: dict[str, list[Shard]]) -> dict[str, Any]:
-    """Complete the manifest with its shards and digest, and write it: from now on the store exists.
+def publish(url: str, manifest: Manifest, splits: dict[str, list[Shard]]) -> str:
+    """Write the manifest with the shards and the digest, which is returned: from now on the store exists.
 
     The digest covers the format, the tokenizer, the settings that decide content and the shards' content; never time,
     host, absolute path or parallelism.
@@ -305,15 +308,15 @@ def publish(url: str, manifest: dict[str, Any], splits: dict[str, list[Shard]]) 
     entries = {name: [asdict(shard) for shard in splits[name]] for name in SPLITS}
     content = {
         "format": FORMAT,
-        "tokenizer": manifest["tokenizer_digest"],
-        "settings": manifest["settings"],
+        "tokenizer": manifest.tokenizer_digest,
+        "settings": manifest.settings,
         "shards": {name: [entry["digest"] for entry in entries[name]] for name in SPLITS},
     }
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     utilisation = Split(url, splits["train"], np.dtype(np.uint16)).expected_fill
-    manifest = {"format": FORMAT, "digest": digest, "utilisation": utilisation, **manifest, "splits": entries}
-    storage.write_json(storage.join(url, "manifest.json"), manifest)
-    return manifest
+    entry = {"format": FORMAT, "digest": digest, "utilisation": utilisation, **manifest.to_json(), "splits": entries}
+    storage.write_json(storage.join(url, "manifest.json"), entry)
+    return digest
 
 
 def shard_of(entry: dict[str, Any]) -> Shard:

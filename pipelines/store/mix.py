@@ -8,26 +8,17 @@ member has epochs of its own; so one may be read several times while another is 
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import asdict, replace
 
 from infra import storage
 from infra.errors import UserError
+from pipelines.corpus.ledger import DocumentCounts
 from pipelines.store.config import Member
 from pipelines.store.format import SPLITS, TokenStore, publish
+from pipelines.store.manifest import Manifest, MixedStore
 
 _SAME = ("tokenizer_digest", "vocab_size", "dtype")
 _SAME_SETTINGS = ("sequence_length", "row_width", "blanks")
-
-
-@dataclass(frozen=True)
-class MixedStore:
-    """A member of a mix that was opened. The fields are those of the manifest."""
-
-    url: str
-    digest: str
-    weight: float
-    """Share of the training rows; the weights of all members sum to 1."""
 
 
 def mix(members: list[Member], root: str) -> TokenStore:
@@ -65,7 +56,7 @@ def _check(stores: list[TokenStore]) -> None:
     for number, store in enumerate(stores):
         if store.url in [other.url for other in stores[:number]]:
             raise UserError(f"data.mix names {store.url} twice", try_="name it once, with the sum of both weights")
-        if "members" in store.manifest:
+        if store.manifest.members:
             raise UserError(f"{store.url} is a mix itself", try_="name its members, each with its weight")
         if store.train.rows == 0:
             raise UserError(f"{store.url} has no training rows", try_="leave it out of data.mix")
@@ -75,8 +66,8 @@ def _check(stores: list[TokenStore]) -> None:
 
 def _check_fit(first: TokenStore, other: TokenStore) -> None:
     for name, one, another in [
-        *((name, first.manifest[name], other.manifest[name]) for name in _SAME),
-        *((name, first.manifest["settings"][name], other.manifest["settings"][name]) for name in _SAME_SETTINGS),
+        *((name, getattr(first.manifest, name), getattr(other.manifest, name)) for name in _SAME),
+        *((name, first.manifest.settings[name], other.manifest.settings[name]) for name in _SAME_SETTINGS),
     ]:
         if one != another:
             raise UserError(
@@ -86,25 +77,29 @@ def _check_fit(first: TokenStore, other: TokenStore) -> None:
             )
 
 
-def _manifest(stores: list[TokenStore], mixed: list[MixedStore]) -> dict[str, Any]:
+def _manifest(stores: list[TokenStore], mixed: list[MixedStore]) -> Manifest:
     manifests = [store.manifest for store in stores]
-    names = [f"{storage.base_name(store.url)[:8]}: " for store in stores]
-    return {
-        **{name: manifests[0][name] for name in _SAME},
+    first, documents = manifests[0], [manifest.documents for manifest in manifests]
+    return Manifest(
+        tokenizer_digest=first.tokenizer_digest,
+        vocab_size=first.vocab_size,
+        dtype=first.dtype,
         # Weights and members decide what is read, as settings of a store do.
-        "settings": {
-            **{name: manifests[0]["settings"][name] for name in _SAME_SETTINGS},
+        settings={
+            **{name: first.settings[name] for name in _SAME_SETTINGS},
             "members": [{"digest": one.digest, "weight": one.weight} for one in mixed],
         },
-        "members": [asdict(one) for one in mixed],
-        "sources": [
-            {**source, "name": name + source["name"]}
-            for name, manifest in zip(names, manifests, strict=True)
-            for source in manifest["sources"]
-        ],
-        "documents": {
-            name: sum(manifest["documents"][name] for manifest in manifests) for name in ("read", "kept", "dropped")
-        },
-        "contamination": [report for manifest in manifests for report in manifest["contamination"]],
-        "held_out_ends": sum(manifest["held_out_ends"] for manifest in manifests),
-    }
+        documents=DocumentCounts(
+            read=sum(counts.read for counts in documents),
+            kept=sum(counts.kept for counts in documents),
+            dropped=sum(counts.dropped for counts in documents),
+        ),
+        sources=tuple(
+            replace(source, name=f"{storage.base_name(store.url)[:8]}: {source.name}")
+            for store in stores
+            for source in store.manifest.sources
+        ),
+        contamination=tuple(report for manifest in manifests for report in manifest.contamination),
+        held_out_ends=sum(manifest.held_out_ends for manifest in manifests),
+        members=tuple(mixed),
+    )

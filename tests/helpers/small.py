@@ -23,6 +23,7 @@ from pipelines.ragged import RowBatch
 from pipelines.selection.dropped import SelectedText
 from pipelines.store import format as stores
 from pipelines.store.held_out import Cuts
+from pipelines.store.manifest import Manifest
 from pipelines.store.shards import ShardJob, ShardSettings, build_shard
 from pipelines.token_classes import TokenClasses
 
@@ -153,15 +154,15 @@ def store(folder: Path, tokenizer: Tokenizer, *, root: str | None = None, **chan
         ]
         for split, assigned in (("train", [buckets[:9], buckets[9:]]), ("validation", [buckets]))
     }
-    manifest = {
-        "tokenizer_digest": tokenizer.digest,
-        "vocab_size": tokenizer.vocab_size,
-        "dtype": stores.token_dtype(tokenizer.vocab_size).str,
-        "settings": asdict(shard_settings),
-        **asdict(ledger.balance([unit])),
-        "contamination": [],
-        "held_out_ends": 0,
-    }
+    balance = ledger.balance([unit])
+    manifest = Manifest(
+        tokenizer_digest=tokenizer.digest,
+        vocab_size=tokenizer.vocab_size,
+        dtype=stores.token_dtype(tokenizer.vocab_size).str,
+        settings=asdict(shard_settings),
+        documents=balance.documents,
+        sources=balance.sources,
+    )
     stores.publish(url, manifest, {**shards, "test": []})
     assert storage.exists(f"{url}/manifest.json")
     return stores.TokenStore.open(url)

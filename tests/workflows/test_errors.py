@@ -11,6 +11,7 @@ from infra.cluster import capacity
 from infra.errors import UserError, run_main
 from pipelines.blanks.mixture import BlanksConfig
 from pipelines.config import DataConfig
+from pipelines.corpus.ledger import DocumentCounts
 from pipelines.corpus.sources import Source, list_sources
 from pipelines.prepare import Preparation, preparation_of
 from pipelines.store.format import TokenStore
@@ -261,7 +262,7 @@ def test_a_file_that_goes_after_it_is_listed_ends_the_preparation_and_back_again
     sys.argv = ["prepare.py", *small(texts, tmp_path)]
     prepare.main()
     (store,) = (tmp_path / "data" / "stores").iterdir()
-    assert TokenStore.open(str(store)).manifest["documents"] == {"read": 201, "kept": 201, "dropped": 0}
+    assert TokenStore.open(str(store)).manifest.documents == DocumentCounts(read=201, kept=201, dropped=0)
 
 
 @pytest.mark.ray

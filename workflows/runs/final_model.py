@@ -75,8 +75,7 @@ def _card(setup: Setup, run: Run, state: dict[str, Any]) -> str:
     """A model card with lineage: run, step, store, tokenizer, sources."""
     store = setup.store
     sources = "\n".join(
-        f"- {s['name']}: {s['kept']:,} of {s['read']:,} documents kept, {s['num_bytes']:,} bytes"
-        for s in store.manifest["sources"]
+        f"- {s.name}: {s.kept:,} of {s.read:,} documents kept, {s.num_bytes:,} bytes" for s in store.manifest.sources
     )
     validated = state["validated"]
     init_from = setup.recipe.model.init_from
@@ -91,7 +90,7 @@ A GLM (General Language Model, Du et al., ACL 2022) pretrained by autoregressive
 | step | {state["step"]:,} |
 | validation | {score:.4f} bits per byte at step {validated.get("step", 0):,} |
 | token store | `{store.digest}` |
-| tokenizer | `{store.manifest["tokenizer_digest"]}` |
+| tokenizer | `{store.manifest.tokenizer_digest}` |
 | settings | `{run.record.identity}` |
 
 Trained on:

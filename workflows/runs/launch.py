@@ -5,7 +5,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from glm_model.config import GLMConfig, num_parameters
 from infra import checkpoint, storage
@@ -26,9 +25,10 @@ from workflows.settings.recipe import Recipe
 from workflows.training.health import Patience
 from workflows.training.job import Job
 from workflows.training.loop import train_worker
+from workflows.training.messages import Failed, Message, Placed
 from workflows.training.pretraining import Pretraining
 
-Posts = list[dict[str, Any]]
+Messages = list[Message]
 _WARN_AFTER_S = 90.0  # on a busy machine processes take most of a minute to start
 
 
@@ -79,7 +79,7 @@ def ray_for_workers(recipe: Recipe, screen: Console) -> Iterator[None]:
 
 class WorkerWait:
     """How long a group of workers has been waited for, and when that is given up: Ray Train waits for ever, and says
-    nothing. Workers post `placed` as they begin, and `failed` is posted when they end.
+    nothing. Workers post `Placed` as they begin, and `Failed` is posted when they end.
 
     clock: seconds.
     """
@@ -89,12 +89,13 @@ class WorkerWait:
         self._since: float | None = clock()
         self._has_failed = self._has_warned = False
 
-    def see(self, posts: Posts) -> None:
-        for post in posts:
-            if "placed" in post:
-                self._since, self._has_warned = None, False
-            elif "failed" in post:
-                self._since, self._has_failed = self._since or self._clock(), True
+    def see(self, messages: Messages) -> None:
+        for message in messages:
+            match message:
+                case Placed():
+                    self._since, self._has_warned = None, False
+                case Failed():
+                    self._since, self._has_failed = self._since or self._clock(), True
 
     def check(self, *, is_stopped: bool) -> None:
         """Raises Interrupted when a stop is asked for while a group is waited for, as nobody hears it then, and
@@ -125,11 +126,11 @@ class WorkerWait:
 
 
 def launch(
-    setup: Setup, run: Run, handle: RunHandle, *, on_posts: Callable[[Posts], None] = lambda posts: None
+    setup: Setup, run: Run, handle: RunHandle, *, on_messages: Callable[[Messages], None] = lambda messages: None
 ) -> None:
     """Run the train workers from the last checkpoint, or the start, to the last step. Needs a connected Ray.
 
-    on_posts: also gets what the workers post. Raises Interrupted when they were stopped early, and what they raise.
+    on_messages: also gets what the workers post. Raises Interrupted when they were stopped early, and what they raise.
     """
     screen, budget = setup.screen, setup.budget
     name = run.attempt_name()
@@ -140,9 +141,9 @@ def launch(
 
     with training(screen, budget, start=before.step if before else 0) as view:
 
-        def show(posts: Posts) -> None:
-            view.show(posts)
-            on_posts(posts)
+        def show(messages: Messages) -> None:
+            view.show(messages)
+            on_messages(messages)
 
         run_group(
             train_worker,
@@ -150,7 +151,7 @@ def launch(
             WorkerWait(setup.recipe, screen.line),
             name=name,
             storage_path=storage.join(run.url, "ray"),
-            on_posts=show,
+            on_messages=show,
             on_stop=warn_of_stop,
         )
     reached = checkpoint.latest(run.checkpoints_url)
@@ -199,21 +200,22 @@ def run_group(
     *,
     name: str,
     storage_path: str,
-    on_posts: Callable[[Posts], None],
+    on_messages: Callable[[Messages], None],
     on_stop: Callable[[str], None] = lambda reason: None,
 ) -> bool:
     """Run function(job) on a group of workers until all have returned. Returns whether they were asked to stop.
 
     job: its link is made here; wait: gives up where workers find no room; name, storage_path: of the group, for Ray
-    Train; on_posts: gets what workers post, in order; on_stop: gets the signal that stops them. Raises what they raise.
+    Train; on_messages: gets what workers post, in order; on_stop: gets the signal that stops them. Raises what they
+    raise, and Interrupted as `WorkerWait.check`.
     """
     assert job.link is not None, "workers under Ray Train have a driver"
     link, stopped = Link.create(job.link), threading.Event()
 
     def poll() -> None:
-        posts = link.poll()
-        wait.see(posts)
-        on_posts(posts)
+        messages = link.poll()
+        wait.see(messages)
+        on_messages(messages)
         wait.check(is_stopped=stopped.is_set())
 
     def stop(reason: str) -> None:
@@ -230,10 +232,10 @@ def run_group(
             storage_path=storage_path,
             poll=poll,
             stop=stop,
-            on_failure=lambda text: link.post({"failed": text}),
+            on_failure=lambda text: link.post(Failed(text)),
         )
     finally:
-        on_posts(link.poll())
+        on_messages(link.poll())
         if failure := link.failure():
             raise failure
     return stopped.is_set()

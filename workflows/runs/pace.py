@@ -6,38 +6,24 @@ For runs whose length is given in hours, and for `--plan --calibrate`. Takes som
 import resource
 import statistics
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 
 from infra import storage
 from infra.errors import Interrupted
 from infra.tracking import NOT_TRACKED
-from workflows.runs.launch import Posts, WorkerWait, job_of, run_group
+from workflows.runs.launch import WorkerWait, job_of, run_group
 from workflows.runs.run import Run
 from workflows.runs.setup import Setup
 from workflows.settings.budget import MANY_STEPS
 from workflows.training.job import Job
 from workflows.training.loop import run_worker
+from workflows.training.messages import Message, Pace
 from workflows.training.worker import Worker
 
 _WARM_UP, _LEAST, _MOST = 2, 3, 50  # steps
 _ENOUGH_S = 20.0
-
-
-@dataclass(frozen=True)
-class Pace:
-    """Medians of a few steps and validations."""
-
-    step_s: float
-    validation_s: float
-    memory_bytes: float
-    """The most that rank 0 took: of the GPU's memory, or of the machine's."""
-
-    def steps_in(self, hours: float, eval_every: int) -> int:
-        """Optimizer steps in that time, with a validation at both ends and every `eval_every` steps."""
-        each_s = self.step_s + (self.validation_s / eval_every if eval_every else 0.0)
-        return max(1, round((hours * 3600 - 2 * self.validation_s) / each_s))
 
 
 def resolve_length(setup: Setup, run: Run) -> Setup:
@@ -65,7 +51,7 @@ def measure_pace(setup: Setup, run: Run) -> Pace:
         checkpoints_url=storage.join(scratch, "checkpoints"),
         train=replace(recipe.train, max_failures=0),  # begun anew by whoever asked, not while they wait
     )
-    posts: Posts = []
+    messages: list[Message] = []
     try:
         is_stopped = run_group(
             time_steps,
@@ -73,16 +59,16 @@ def measure_pace(setup: Setup, run: Run) -> Pace:
             WorkerWait(recipe, setup.screen.line),
             name="calibration",
             storage_path=scratch,
-            on_posts=posts.extend,
+            on_messages=messages.extend,
         )
     finally:
         storage.remove_tree(scratch)
-    return posted_pace(posts, is_stopped=is_stopped)
+    return posted_pace(messages, is_stopped=is_stopped)
 
 
-def posted_pace(posts: Posts, *, is_stopped: bool) -> Pace:
+def posted_pace(messages: list[Message], *, is_stopped: bool) -> Pace:
     """What rank 0 posted. A stop counts too where the workers, validating, heard nothing of it: Interrupted."""
-    paces = [post["pace"] for post in posts if "pace" in post]
+    paces = [message for message in messages if isinstance(message, Pace)]
     if is_stopped or not paces:
         raise Interrupted(
             "stopped while a few steps were timed", try_="run the same command: it begins with timing them again"
@@ -112,7 +98,7 @@ def _time_steps(w: Worker) -> None:
     w.validate()
     if w.ranks.rank == 0:
         step_s = statistics.median(took_s[_WARM_UP:])
-        w.telemetry.post({"pace": Pace(step_s, time.perf_counter() - validated_at, _memory_bytes(w.ranks.device))})
+        w.telemetry.post(Pace(step_s, time.perf_counter() - validated_at, _memory_bytes(w.ranks.device)))
     w.close()
 
 

@@ -13,7 +13,7 @@ from pipelines.prepare import Preparation, find_store, preparation_of
 from pipelines.store.format import TokenStore
 from pipelines.store.tokenizer import load_tokenizer
 from workflows.runs.launch import check_memory, check_room, ray_for_workers
-from workflows.runs.pace import Pace, measure_pace
+from workflows.runs.pace import measure_pace
 from workflows.runs.report import workers_text
 from workflows.runs.run import Run, open_run
 from workflows.runs.setup import Setup, resolve_setup
@@ -21,6 +21,7 @@ from workflows.settings.budget import BYTES_PER_PARAMETER, MANY_STEPS, Budget, e
 from workflows.settings.recipe import Recipe
 from workflows.settings.shape import model_name, planned_config
 from workflows.settings.synthetic import synthetic_rows
+from workflows.training.messages import Pace
 
 # Sustained rates (FLOP/s) that hours are quoted at, with their assumption said beside them.
 _RATES = {"H100/H200 at 45 % MFU": 0.45 * 989e12, "A100 at 45 % MFU": 0.45 * 312e12, "CPU core, fp32": 0.1e12}

@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from glm_model.tokenizer import Tokenizer
@@ -11,7 +11,7 @@ from infra.console import Console, duration, human, human_bytes
 from pipelines.feed.examples import feed_settings
 from pipelines.prepare import Preparation, preparation_of, prepare
 from pipelines.stages import Runner
-from pipelines.store.format import Split, TokenStore
+from pipelines.store.format import Split, TokenStore, read_manifest
 from pipelines.views.render import terminal, view_examples
 from workflows.runs.progress import Stages, preparation
 from workflows.runs.shared_places import check_shared_data
@@ -38,10 +38,10 @@ def prepare_store(recipe: Recipe, work: Preparation, screen: Console) -> Prepare
     check_shared_data(work)
     stages: Stages = {}
     store = prepare(work, Runner(preparation(screen, stages)))
-    for source in store.manifest.get("sources", []) if stages else []:
-        if count := source["dropped"].get("vanished"):
+    for source in store.manifest.sources if stages else ():
+        if count := source.dropped.get("vanished"):
             screen.warn(
-                f"{count:,} files of {source['name']!r} were gone when they were to be read, and the store is without "
+                f"{count:,} files of {source.name!r} were gone when they were to be read, and the store is without "
                 f"them: {store.url}/ledger.parquet names them, with the reason `vanished`"
             )
     return Prepared(recipe, store, stages)
@@ -58,6 +58,7 @@ def prepare_tracked(recipe: Recipe, screen: Console) -> TokenStore:
 def show_store(prepared: Prepared, screen: Console) -> None:
     """What the store holds, every document that it does not, by reason, how long it took, and two examples."""
     store, manifest = prepared.store, prepared.store.manifest
+    counts = manifest.documents
     splits = {"train": store.train, "validation": store.validation, "test": store.test}
     tokens = sum(split.tokens for split in splits.values())
     size = sum(info.size for info in storage.list_files(store.url))
@@ -66,29 +67,27 @@ def show_store(prepared: Prepared, screen: Console) -> None:
         [
             ("digest", store.digest),
             *((name, _describe(split)) for name, split in splits.items()),
-            ("documents", "read {read:,} = kept {kept:,} + dropped {dropped:,}".format(**manifest["documents"])),
+            ("documents", f"read {counts.read:,} = kept {counts.kept:,} + dropped {counts.dropped:,}"),
             (
                 "size",
                 f"{human_bytes(size)} = {size / max(tokens, 1):.2f} bytes a token",
             ),
         ],
     )
-    if count := manifest["held_out_ends"]:
+    if count := manifest.held_out_ends:
         screen.warn(
             f"the corpus has too few documents to hold out whole ones: validation is the end of the {count} longest"
         )
     rows = []
-    for source in manifest["sources"]:
-        reasons = ", ".join(f"{reason} {human(count)}" for reason, count in _by_count(source["dropped"])) or "none"
-        repairs = ", ".join(f"{repair} {human(count)}" for repair, count in _by_count(source["repaired"])) or "none"
-        rows.append(
-            [source["name"], source["read"], source["kept"], human_bytes(source["num_bytes"]), reasons, repairs]
-        )
+    for source in manifest.sources:
+        reasons = ", ".join(f"{reason} {human(count)}" for reason, count in _by_count(source.dropped)) or "none"
+        repairs = ", ".join(f"{repair} {human(count)}" for repair, count in _by_count(source.repaired)) or "none"
+        rows.append([source.name, source.read, source.kept, human_bytes(source.num_bytes), reasons, repairs])
     screen.table("sources", ["source", "read", "kept", "text", "dropped", "repaired"], rows)
-    if manifest["contamination"]:
+    if manifest.contamination:
         columns = ["evaluation set", "entries", "too short to check", "found", "in documents"]
-        names = ("name", "entries", "too_short", "found", "documents")
-        screen.table("contamination", columns, [[one[name] for name in names] for one in manifest["contamination"]])
+        rows = [[one.name, one.entries, one.too_short, one.found, one.documents] for one in manifest.contamination]
+        screen.table("contamination", columns, rows)
     if prepared.stages:
         rows = [[name, duration(stage.seconds), stage.text] for name, stage in prepared.stages.items()]
         screen.table("stages", ["stage", "took", "result"], rows)
@@ -108,16 +107,16 @@ def track(prepared: Prepared) -> None:
         tags={
             "glm.phase": "prepare",
             "glm.store_digest": store.digest,
-            "glm.tokenizer_digest": manifest["tokenizer_digest"],
+            "glm.tokenizer_digest": manifest.tokenizer_digest,
             **tracking.git_tags(str(Path(__file__).resolve().parent)),
         },
         run_id=None,
         take_over=False,
         default_root=recipe.run.storage_path,
     )
-    metrics: dict[str, float] = {f"data/documents_{name}": count for name, count in manifest["documents"].items()}
-    for source in manifest["sources"]:
-        for reason, count in source["dropped"].items():
+    metrics: dict[str, float] = {f"data/documents_{name}": count for name, count in asdict(manifest.documents).items()}
+    for source in manifest.sources:
+        for reason, count in source.dropped.items():
             name = f"data/dropped_{re.sub(r'[^A-Za-z0-9_./ -]', '_', reason)}"  # a rule of the user's may say anything
             metrics[name] = metrics.get(name, 0) + count
     for name, split in (("train", store.train), ("validation", store.validation), ("test", store.test)):
@@ -126,8 +125,9 @@ def track(prepared: Prepared) -> None:
     metrics |= {f"data/seconds_{name.replace(' ', '_')}": stage.seconds for name, stage in prepared.stages.items()}
     tracking.log_values(handle, metrics)
     tracking.log_text(handle, config.to_yaml(recipe), "config.yaml")
-    tracking.log_text(handle, json.dumps(manifest, indent=2), "manifest.json")
-    tracking.log_store_input(handle, manifest, store.url, store.digest)
+    published = read_manifest(store.url)
+    tracking.log_text(handle, json.dumps(published, indent=2), "manifest.json")
+    tracking.log_store_input(handle, published, store.url, store.digest)
     tracking.finish(handle, "FINISHED")
 
 

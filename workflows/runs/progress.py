@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from infra.console import Console, Live, human
 from workflows.settings.budget import Budget
+from workflows.training.messages import Began, Failed, Message, Point, Warned
 
 _STAGES = {
     "clean": "read and clean",
@@ -99,26 +100,25 @@ class TrainingView:
         self._screen, self._live = screen, live
         self._groups = 0
 
-    def show(self, posts: list[dict[str, Any]]) -> None:
-        for post in posts:
-            if "warning" in post:
-                self._screen.warn(post["warning"])
-            elif "failed" in post:
-                self._screen.warn(post["failed"])
-            elif "began_at" in post:
-                self._show_group(post)
-            elif "train/loss" in post:
-                self._live.update(post["step"], _step_line(post, brief=self._live.is_narrow))
-            elif "val/bits_per_byte" in post:
-                self._screen.line(_validation_line(post))
+    def show(self, messages: list[Message]) -> None:
+        for message in messages:
+            match message:
+                case Warned(text) | Failed(text):
+                    self._screen.warn(text)
+                case Began():
+                    self._show_group(message)
+                case Point(step, values) if "train/loss" in values:
+                    self._live.update(step, _step_line(values, brief=self._live.is_narrow))
+                case Point(step, values) if "val/bits_per_byte" in values:
+                    self._screen.line(_validation_line(step, values))
 
-    def _show_group(self, post: dict[str, Any]) -> None:
+    def _show_group(self, group: Began) -> None:
         """A group of workers began: the first one as the header says, the others after a failure or a resize."""
         self._groups += 1
         if self._groups > 1:
-            workers = f"{post['world_size']} worker" + ("s" if post["world_size"] > 1 else "")
-            self._screen.line(f"started again with {workers}, from step {post['began_at']:,}")
-            for url in post["skipped"]:
+            workers = f"{group.num_workers} worker" + ("s" if group.num_workers > 1 else "")
+            self._screen.line(f"started again with {workers}, from step {group.step:,}")
+            for url in group.skipped:
                 self._screen.warn(f"{url} is incomplete and skipped")
 
 
@@ -128,22 +128,21 @@ def training(screen: Console, budget: Budget, *, start: int) -> Iterator[Trainin
         yield TrainingView(screen, live)
 
 
-def _step_line(post: dict[str, Any], *, brief: bool) -> str:
+def _step_line(values: dict[str, float], *, brief: bool) -> str:
+    rate = f"{human(values['perf/tokens_per_second'])} tok/s"
     if brief:
-        return f"loss {post['train/loss']:.3f}  {human(post['perf/tokens_per_second'])} tok/s"
-    parts = [
-        f"{key.removeprefix('train/loss_')} {value:.2f}" for key, value in post.items() if key.startswith("train/loss_")
-    ]
+        return f"loss {values['train/loss']:.3f}  {rate}"
+    parts = [f"{name} {loss:.2f}" for name, loss in _losses(values, "train/loss_")]
     detail = f" ({' · '.join(parts)})" if len(parts) > 1 else ""
-    mfu = f"  MFU {post['perf/mfu']:.1%}" if "perf/mfu" in post else ""
-    return (
-        f"loss {post['train/loss']:.3f}{detail}  {human(post['perf/tokens_per_second'])} tok/s{mfu}"
-        f"  data wait {post['perf/data_wait_share']:.1%}"
-    )
+    mfu = f"  MFU {values['perf/mfu']:.1%}" if "perf/mfu" in values else ""
+    return f"loss {values['train/loss']:.3f}{detail}  {rate}{mfu}  data wait {values['perf/data_wait_share']:.1%}"
 
 
-def _validation_line(post: dict[str, Any]) -> str:
-    parts = [
-        f"{key.removeprefix('val/loss_')} {value:.3f}" for key, value in post.items() if key.startswith("val/loss_")
-    ]
-    return f"step {post['step']:,}: validation {post['val/bits_per_byte']:.3f} bits per byte · loss {' · '.join(parts)}"
+def _validation_line(step: int, values: dict[str, float]) -> str:
+    losses = " · ".join(f"{name} {loss:.3f}" for name, loss in _losses(values, "val/loss_"))
+    return f"step {step:,}: validation {values['val/bits_per_byte']:.3f} bits per byte · loss {losses}"
+
+
+def _losses(values: dict[str, float], prefix: str) -> list[tuple[str, float]]:
+    """The losses of the objectives, by their names."""
+    return [(name.removeprefix(prefix), value) for name, value in values.items() if name.startswith(prefix)]

@@ -25,7 +25,7 @@ from infra.console import Console
 from infra.errors import DataError, UserError
 from infra.tracking.metric_log import MetricLog, read_points
 from infra.tracking.mlflow_client import client_of, first_line, without_password
-from pipelines.store.format import TokenStore
+from pipelines.store.format import TokenStore, read_manifest
 from workflows.runs.record import RunRecord, Validation, has_record, read_record, write_record
 from workflows.runs.setup import Setup
 from workflows.settings.recipe import Recipe, identity, identity_settings
@@ -206,7 +206,7 @@ def start(setup: Setup, run: Run) -> tuple[Run, tracking.RunHandle]:
         run = run.with_record(mlflow_run_id=handle.run_id, tracking_uri=handle.uri, experiment_id=handle.experiment_id)
         run.write()
         tracking.log_text(handle, text, "config.yaml")
-        tracking.log_store_input(handle, store.manifest, store.url, store.digest)
+        tracking.log_store_input(handle, read_manifest(store.url), store.url, store.digest)
     return run, handle
 
 
@@ -223,7 +223,7 @@ def _open_tracking(setup: Setup, run: Run) -> tracking.RunHandle:
             "glm.size": model_name(recipe),
             "glm.objectives": ",".join(setup.feed.mixture.names),
             "glm.store_digest": store.digest,
-            "glm.tokenizer_digest": store.manifest["tokenizer_digest"],
+            "glm.tokenizer_digest": store.manifest.tokenizer_digest,
             **tracking.git_tags(str(Path(__file__).resolve().parent)),
         },
         run_id=run.record.mlflow_run_id,

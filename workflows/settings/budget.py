@@ -100,7 +100,7 @@ def make_budget(
     steps = _steps(recipe, row_tokens) if steps is None else steps
     check_warmup(recipe, steps)
     rows = store.train.read_group(0)
-    _check_expansion(rows, feed, packed_for=store.manifest["settings"]["blanks"]["mixture"])
+    _check_expansion(rows, feed, packed_for=store.manifest.packed_for["mixture"])
     work = _useful_work(rows, feed, shape)
     return _budget(recipe, shape, work, steps=steps, row_tokens=row_tokens, num_rows=store.train.rows)
 
@@ -137,8 +137,8 @@ def epochs_text(budget: Budget, store: TokenStore) -> str:
     edges = np.cumsum([0, *(part.groups for part in store.parts)])[:-1]
     rows = np.add.reduceat(store.train.group_rows, edges)
     return ", ".join(
-        f"{budget.steps * budget.step_rows * part.weight / own:.2f} epochs of {storage.base_name(member['url'])[:8]}"
-        for part, own, member in zip(store.parts, rows.tolist(), store.manifest["members"], strict=True)
+        f"{budget.steps * budget.step_rows * part.weight / own:.2f} epochs of {storage.base_name(member.url)[:8]}"
+        for part, own, member in zip(store.parts, rows.tolist(), store.manifest.members, strict=True)
     )
 
 

@@ -17,8 +17,7 @@ def model_config(recipe: Recipe, store: TokenStore, tokenizer: Tokenizer) -> GLM
     """
     if recipe.model.init_from:
         check_tokenizer(recipe.model.init_from, tokenizer)
-    length = store.manifest["settings"]["sequence_length"]
-    return shape_for(recipe, length, vocab_size=_rows(recipe, tokenizer.vocab_size))
+    return shape_for(recipe, store.manifest.sequence_length, vocab_size=_rows(recipe, tokenizer.vocab_size))
 
 
 def planned_config(recipe: Recipe, tokenizer: Tokenizer | None) -> GLMConfig:

@@ -7,6 +7,7 @@ from infra import storage
 from infra.cluster.link import Link
 from infra.errors import DivergedError, InfrastructureError, UserError
 from workflows.training.job import Job, OptimConfig, TrainConfig
+from workflows.training.messages import Placed
 from workflows.training.worker import Worker
 
 __all__ = ["Job", "OptimConfig", "TrainConfig", "run_worker", "train_worker"]
@@ -26,7 +27,7 @@ def run_worker(job: Job, work: Callable[[Worker], None]) -> None:
     link = Link.attach(job.link)
     if link.failure():  # Ray Train restarts after any error, and this one would come again
         return
-    link.post({"placed": True})
+    link.post(Placed())
     try:
         work(Worker(job))
     except UserError as error:

@@ -9,7 +9,6 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -20,6 +19,7 @@ from infra.cluster.train_workers import preemption_notice
 from infra.tracking.metric_log import MetricLog
 from workflows.training.engine import Engine, Step, Taken
 from workflows.training.job import Job
+from workflows.training.messages import Message, Point, Warned
 from workflows.training.ranks import Ranks
 
 _NOTICES_EVERY_S = 5.0  # Ray itself looks for nodes that go away every 5 s
@@ -52,13 +52,13 @@ class Telemetry:
 
     # -- messages ------------------------------------------------------------------------------------------------------
 
-    def post(self, message: dict[str, Any]) -> None:
+    def post(self, message: Message) -> None:
         """Tell the driver, where there is one."""
         if self.link:
             self.link.post(message)
 
     def warn(self, text: str) -> None:
-        self.post({"warning": text})
+        self.post(Warned(text))
 
     def wants_stop(self) -> bool:
         """Whether the driver was asked to stop. Only rank 0 hears of it; never waits."""
@@ -139,7 +139,7 @@ class Telemetry:
         """A point of metrics; rank 0's is kept."""
         if self.metrics:
             self.metrics.log(step, values)
-            self.post({"step": step, **values})
+            self.post(Point(step, values))
 
     def publish(self) -> None:
         """Copy the log to its object store, where the run lies on one: before a checkpoint, or its points are lost."""

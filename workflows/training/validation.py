@@ -43,7 +43,7 @@ def validation_of(
     places = _places(opened, rows, micro_rows)
     config = BlanksConfig(mixture="gpt", mask_tokens="task" if mask_tokens == "task" else "one")
     text = replace(settings, mixture=resolve(config), blanks_key=None)
-    several = len({source["name"] for source in opened.manifest.get("sources", [])}) > 1
+    several = len({source.name for source in opened.manifest.sources}) > 1
     groups = {int(group) for place in places for group in place.group} if several else set()
     return Validation(
         places,

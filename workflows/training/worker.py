@@ -13,6 +13,7 @@ from infra.errors import UserError
 from workflows.training.engine import Engine, Place, Step, Taken
 from workflows.training.health import Patience
 from workflows.training.job import Job
+from workflows.training.messages import Began
 from workflows.training.ranks import Ranks
 from workflows.training.telemetry import Telemetry
 
@@ -41,8 +42,7 @@ class Worker:
         self.patience = Patience.of(restored.state, job.train.patience) if restored else Patience(job.train.patience)
         self.checkpoints = CheckpointWriter(job.checkpoints_url, keep=job.train.keep_checkpoints)
         self.telemetry = Telemetry(job, self.ranks, step=self.step)
-        skipped = self.found.skipped if self.found else ()
-        self.telemetry.post({"began_at": self.step, "world_size": self.ranks.world, "skipped": skipped})
+        self.telemetry.post(Began(self.step, self.ranks.world, self.found.skipped if self.found else ()))
 
     @property
     def step(self) -> int:
@@ -98,7 +98,6 @@ class Worker:
         self.telemetry.publish()  # first: a checkpoint whose points are lost would be continued without them
         weights, moments = self.training.model.state_dict(), self.engine.optimizer.state_dict()
         self.checkpoints.save(self.step, weights, moments, self._state(), score=self._score())
-        self.telemetry.post({"checkpoint": self.step})
         self.telemetry.count_saving(time.perf_counter() - began_at)
 
     def save_validation(self) -> None:

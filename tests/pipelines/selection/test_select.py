@@ -251,7 +251,7 @@ def test_a_store_without_some_documents_is_made_without_reading_the_sources(tmp_
     less = make(exclude=[f"{tmp_path}/taken.txt"])
     assert cleaned() == 2
     assert less.url != everything.url
-    assert [store.manifest["documents"]["kept"] for store in (everything, less)] == [61, 60]
+    assert [store.manifest.documents.kept for store in (everything, less)] == [61, 60]
     (row,) = pq.read_table(f"{less.url}/ledger.parquet").to_pylist()
     assert (row["uri"], row["reason"], row["detail"]) == (
         f"{tmp_path}/taken.txt",

@@ -17,9 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.errors import DataError
+from pipelines.corpus.ledger import DocumentCounts, SourceBalance
 from pipelines.ragged import Segments
+from pipelines.selection.contamination import SetReport
 from pipelines.store import format
 from pipelines.store.format import TokenStore, read_rows, token_dtype, write_shard
+from pipelines.store.manifest import Manifest
 
 U2, U4 = np.dtype("<u2"), np.dtype("<u4")
 
@@ -124,20 +127,29 @@ def test_a_shards_digest_is_that_of_its_content(tmp_path):
     assert len(digests | {base}) == 7
 
 
-MANIFEST = {"tokenizer_digest": "t", "dtype": "<u2", "vocab_size": 100, "settings": {"row_width": 16, "seed": 1}}
+MANIFEST = Manifest(
+    tokenizer_digest="t",
+    vocab_size=100,
+    dtype="<u2",
+    settings={"row_width": 16, "seed": 1},
+    documents=DocumentCounts(read=3, kept=2, dropped=1),
+    sources=(SourceBalance("news", 3, 2, 70, dropped={"empty": 1}, repaired={}),),
+    contamination=(SetReport("boolq", entries=9, too_short=1, found=2, documents=3),),
+    text_digests=("a", "b"),
+)
 
 
 def publish(folder, manifest, shards) -> str:
-    return format.publish(str(folder), manifest, {"train": shards, "validation": [], "test": []})["digest"]
+    return format.publish(str(folder), manifest, {"train": shards, "validation": [], "test": []})
 
 
 def test_a_stores_digest_covers_tokenizer_settings_and_shards_and_nothing_else(tmp_path):
     shard = write(tmp_path, PARTS, ROWS)
     base = publish(tmp_path, MANIFEST, [shard])
-    assert publish(tmp_path / "elsewhere", {**MANIFEST, "made_by": "another host"}, [shard]) == base
+    assert publish(tmp_path / "elsewhere", replace(MANIFEST, without_tokens=5), [shard]) == base
     changed = [
-        publish(tmp_path, {**MANIFEST, "tokenizer_digest": "u"}, [shard]),
-        publish(tmp_path, {**MANIFEST, "settings": {"row_width": 16, "seed": 2}}, [shard]),
+        publish(tmp_path, replace(MANIFEST, tokenizer_digest="u"), [shard]),
+        publish(tmp_path, replace(MANIFEST, settings={"row_width": 16, "seed": 2}), [shard]),
         publish(tmp_path, MANIFEST, [shard, shard]),
         publish(tmp_path, MANIFEST, []),
     ]
@@ -153,7 +165,7 @@ def test_a_store_is_opened_as_published(tmp_path):
     assert (store.train.shards, store.validation.shards) == ([shard], [])
     assert store.validation.rows == store.validation.tokens == 0
     assert store.train.read_group(0).ids.tolist() == [1002, 1000, 1001]
-    assert store.manifest["settings"] == MANIFEST["settings"]
+    assert store.manifest == MANIFEST
 
 
 def test_a_store_without_its_manifest_does_not_exist(tmp_path):
@@ -207,7 +219,7 @@ def test_the_tiny_store_holds_what_its_documents_table_says(tiny_store):
         assert sum(table["tokens"].to_pylist()) == rows.tokens
         assert sum(table["pieces"].to_pylist()) == rows.segments
         assert sum(table["num_bytes"].to_pylist()) == sum(shard.num_bytes for shard in rows.shards)
-    assert small.settings().row_width == tiny_store.manifest["settings"]["row_width"]
+    assert small.settings().row_width == tiny_store.manifest.row_width
 
 
 def test_a_damaged_shard_is_found_by_its_digest(tiny_store, tmp_path):
@@ -223,3 +235,9 @@ def test_a_damaged_shard_is_found_by_its_digest(tiny_store, tmp_path):
     (tmp_path / "cut.parquet").write_bytes(Path(url).read_bytes()[:-100])
     assert "ArrowInvalid" in str(format.verify_shard(f"{tmp_path}/cut.parquet", shard.digest))
     assert "FileNotFoundError" in str(format.verify_shard(f"{tmp_path}/gone.parquet", shard.digest))
+
+
+def test_a_manifest_of_an_earlier_version_lacks_what_was_not_known_then():
+    entry = {**MANIFEST.to_json(), "format": 2, "splits": {}}
+    del entry["members"], entry["without_tokens"]
+    assert Manifest.of_json(entry) == MANIFEST

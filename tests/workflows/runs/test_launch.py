@@ -5,6 +5,7 @@ import pytest
 from infra.errors import InfrastructureError, Interrupted
 from workflows.runs.launch import WorkerWait
 from workflows.settings.recipe import Recipe
+from workflows.training.messages import Failed, Placed, Point
 
 
 class Clock:
@@ -29,11 +30,11 @@ def test_workers_are_waited_for_from_the_start_and_after_a_failure_and_told_once
         wait.check(is_stopped=False)
         assert len(said) == told
     assert said == ["no worker has begun for 91 s: perhaps others use the cluster; waiting up to 600 s"]
-    wait.see([{"step": 1}, {"placed": True}, {"placed": True}])
+    wait.see([Point(1, {}), Placed(), Placed()])
     clock.now = 1000.0
     wait.check(is_stopped=False)
     wait.check(is_stopped=True)  # they hear it themselves
-    wait.see([{"failed": "worker 1 failed"}, {"failed": "worker 0 failed"}])
+    wait.see([Failed("worker 1 failed"), Failed("worker 0 failed")])
     clock.now = 1599.0
     wait.check(is_stopped=False)
     assert len(said) == 2
@@ -57,6 +58,6 @@ def test_a_stop_ends_the_wait():
     wait = wait_for(Clock(), [])
     with pytest.raises(Interrupted, match="stopped before workers began"):
         wait.check(is_stopped=True)
-    wait.see([{"placed": True}, {"failed": "worker 1 failed"}])
+    wait.see([Placed(), Failed("worker 1 failed")])
     with pytest.raises(Interrupted, match="stopped between a failure and the next beginning"):
         wait.check(is_stopped=True)

@@ -21,7 +21,7 @@ def test_what_a_recipe_says_is_resolved_on_its_store(tiny_store, tiny_tokenizer)
     assert (setup.recipe, setup.store, setup.screen) == (made, tiny_store, screen)
     assert setup.tokenizer.digest == tiny_tokenizer.digest
     assert setup.feed.mixture.names == ("token", "sentence", "document")
-    assert (setup.feed.seed, setup.feed.width) == (made.blanks.seed, tiny_store.manifest["settings"]["row_width"])
+    assert (setup.feed.seed, setup.feed.width) == (made.blanks.seed, tiny_store.manifest.row_width)
     assert (setup.shape.layers, setup.shape.positions, setup.budget.steps) == (2, 32, 7)
 
 

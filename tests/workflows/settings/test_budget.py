@@ -17,12 +17,13 @@ from pipelines.feed.micro_batches import RowReader
 from pipelines.feed.order import RowPlaces
 from pipelines.store.config import Member
 from pipelines.store.mix import mix
-from workflows.runs.pace import Pace, posted_pace
+from workflows.runs.pace import posted_pace
 from workflows.runs.setup import resolve_setup
 from workflows.settings.budget import check_recipe, epochs_text, planned_budget
 from workflows.settings.recipe import ModelConfig, Recipe, TrainConfig
 from workflows.settings.shape import model_config, planned_config
 from workflows.settings.synthetic import synthetic_rows
+from workflows.training.messages import Pace, Point
 from workflows.training.to_device import to_device
 
 
@@ -136,8 +137,8 @@ def test_hours_are_steps_and_validations():
 
 def test_a_stop_ends_a_calibration_wherever_it_comes():
     pace = Pace(2.0, 60.0, 0.0)
-    assert posted_pace([{"step": 1}, {"pace": pace}], is_stopped=False) == pace
-    for posts, is_stopped in (([{"pace": pace}], True), ([], True), ([], False)):
+    assert posted_pace([Point(1, {}), pace], is_stopped=False) == pace
+    for posts, is_stopped in (([pace], True), ([], True), ([], False)):
         with pytest.raises(Interrupted, match="stopped while a few steps were timed"):
             posted_pace(posts, is_stopped=is_stopped)
 

@@ -16,12 +16,13 @@ from infra.console import Console, ConsoleConfig
 from infra.errors import DivergedError, UserError
 from pipelines.store.format import TokenStore
 from workflows.runs import history, pace
-from workflows.runs.launch import Posts, job_of, launch
+from workflows.runs.launch import Messages, job_of, launch
 from workflows.runs.preparation import prepare_tracked
 from workflows.runs.pretraining import pretrain
 from workflows.runs.run import Run, open_run
 from workflows.runs.setup import resolve_setup
 from workflows.settings.recipe import Recipe, identity
+from workflows.training.messages import Point
 from workflows.training.ranks import Ranks
 from workflows.training.worker import Worker
 
@@ -55,12 +56,12 @@ def trained(recipe: Recipe, name: str, *, kill_at: int | None = None) -> Run:
     run, setup = open_run(recipe, name), resolve_setup(recipe, store_of(recipe), QUIET)
     killed: list[int] = []
 
-    def kill(posts: Posts) -> None:
-        if kill_at and not killed and any(post.get("step", 0) >= kill_at for post in posts):
+    def kill(messages: Messages) -> None:
+        if kill_at and not killed and any(isinstance(one, Point) and one.step >= kill_at for one in messages):
             killed.append(worker_pid())
             os.kill(killed[0], signal.SIGKILL)
 
-    launch(setup, run, tracking.NOT_TRACKED, on_posts=kill)
+    launch(setup, run, tracking.NOT_TRACKED, on_messages=kill)
     assert bool(killed) == bool(kill_at), "the worker was killed when it was to be"
     return run
 

@@ -11,6 +11,7 @@ from helpers import small
 
 from glm_model import GLM, GLMConfig
 from glm_model.train import TrainStep
+from pipelines.corpus import ledger
 from pipelines.corpus.clean import CleanConfig
 from pipelines.corpus.records import buckets_of
 from pipelines.feed.examples import draw_epoch
@@ -18,6 +19,7 @@ from pipelines.ragged import Blanks, RowBatch
 from pipelines.selection.dropped import SelectedText
 from pipelines.store import format
 from pipelines.store.held_out import Cuts
+from pipelines.store.manifest import Manifest
 from pipelines.store.shards import ShardJob, build_shard
 from workflows.training.engine import Place
 from workflows.training.ranks import Ranks
@@ -51,13 +53,15 @@ def held_out(folder: Path, tokenizer, texts: dict[str, list[str]]) -> format.Tok
         job = ShardJob(split, "shard-00000", buckets_of(units))
         shards[split] = [build_shard(job, cuts, settings, text=SelectedText(text_url, None), store_url=url).shard]
     shards["test"] = []
-    manifest = {
-        "sources": [{"name": name} for name in texts],
-        "tokenizer_digest": tokenizer.digest,
-        "vocab_size": tokenizer.vocab_size,
-        "dtype": format.token_dtype(tokenizer.vocab_size).str,
-        "settings": asdict(settings),
-    }
+    balance = ledger.balance(units)
+    manifest = Manifest(
+        tokenizer_digest=tokenizer.digest,
+        vocab_size=tokenizer.vocab_size,
+        dtype=format.token_dtype(tokenizer.vocab_size).str,
+        settings=asdict(settings),
+        documents=balance.documents,
+        sources=balance.sources,
+    )
     format.publish(url, manifest, shards)
     return format.TokenStore.open(url)
 
