@@ -17,7 +17,7 @@ from pipelines.corpus.decompress import TextStream, codec_of, decompressed
 from pipelines.corpus.reading import read_documents
 from pipelines.corpus.sources import InputFile
 from pipelines.document import Document, without_surrogates
-from pipelines.store.segments import chunk_documents
+from pipelines.store.segments import encode_documents
 from pipelines.store.tokenizer import load_tokenizer
 
 _FILES = 4  # of a source
@@ -123,7 +123,7 @@ def _read_file(file: InputFile, config: DataConfig, tokenizer: Tokenizer | None)
             break
     tokens = size / _USUAL_TOKEN_BYTES
     if tokenizer and texts:
-        tokens = float(len(tokenizer.encode_batch(chunk_documents(texts).texts)[0]))
+        tokens = float(len(encode_documents(texts, tokenizer).flat))
     seconds = time.process_time() - started + (0 if tokenizer else size / _USUAL_TOKENISER_BYTES_PER_S)
     raw = file.size if complete else min(_raw_bytes(file, read, end), file.size)
     return _Sample(raw, read, len(texts), size, tokens, seconds)

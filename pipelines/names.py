@@ -15,6 +15,7 @@ from pipelines.corpus.units import VERSION as TEXT_VERSION
 from pipelines.selection.select import VERSION as SELECTION_VERSION
 from pipelines.selection.select import Selection
 from pipelines.store.format import FORMAT
+from pipelines.store.segments import ids_version
 from pipelines.store.shards import ShardSettings
 
 
@@ -76,7 +77,7 @@ def selection_url(config: DataConfig, units: list[Unit], selection: Selection) -
 def store_url(config: DataConfig, units: list[Unit], tokenizer: Tokenizer, settings: StoreSettings) -> str:
     """Folder of the store that is made of these units."""
     special, digests = asdict(tokenizer.special), [[unit.source, unit.digest] for unit in units]
-    key = _key(FORMAT, tokenizer.digest, special, asdict(settings), digests)
+    key = _key(FORMAT, tokenizer.digest, special, asdict(settings), digests, *ids_version(tokenizer))
     return storage.join(storage.absolute(config.root), "stores", key)
 
 

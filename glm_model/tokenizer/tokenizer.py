@@ -19,6 +19,7 @@ import numpy as np
 import tokenizers
 
 from glm_model import urls
+from glm_model.tokenizer.cuts import MayCut, cut_rule
 from glm_model.tokenizer.published import (
     CLS,
     EOP,
@@ -73,7 +74,9 @@ class Tokenizer:
         self._names = {**self._added, **_own_names(self.special)}
         # 1.x encodes 40 MB/s by itself, and 8 by looking words up. Not a bound method: the reference cycle would keep
         # the cache alive.
-        by_words = not _RETURNS_ARRAYS and words_are_independent(spec)
+        self.ends_words_at_spaces: bool = words_are_independent(spec)
+        """Whether a space always ends a word and leaves no token, as with BERT."""
+        by_words = not _RETURNS_ARRAYS and self.ends_words_at_spaces
         self._word_cache = WordCache(partial(_encode_batch, self._text)) if by_words else None
 
     @classmethod
@@ -130,6 +133,27 @@ class Tokenizer:
         Not for use by several threads at once.
         """
         return self._word_cache.encode_batch(texts) if self._word_cache else _encode_batch(self._text, texts)
+
+    @cached_property
+    def may_cut(self) -> MayCut | None:
+        """may_cut(text, at) says whether the ids of text[:at] and text[at:] are those of the text. None: no such place
+        is known, and a text has to be encoded whole.
+        """
+        return cut_rule(self._spec, partial(_encode_batch, self._text))
+
+    def encode_batch_with_starts(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The same ids and offsets, and the place in its text at which each token begins, int64 [T], in characters.
+        Takes about a fifth longer.
+        """
+        flat: list[np.ndarray] = []
+        starts: list[np.ndarray] = []
+        for text in texts:  # one at a time: an encoding takes 200 bytes a token, and documents may be long
+            encoding = self._text.encode(text, add_special_tokens=False)
+            flat.append(np.asarray(encoding.ids, np.uint32))
+            starts.append(np.asarray([start for start, _ in encoding.offsets], np.int64))
+        offsets = np.cumsum([0, *map(len, flat)])
+        empty = np.zeros(0, np.int64)
+        return np.concatenate([empty.astype(np.uint32), *flat]), offsets, np.concatenate([empty, *starts])
 
     def encode_batch_by_library(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """The same ids without looking words up, for benchmarks to compare with."""

@@ -25,7 +25,7 @@ from pipelines.selection.dropped import SelectedText, read_kept
 from pipelines.store.format import Shard, ShardFiles, shard_files, shard_of, token_dtype, write_shard
 from pipelines.store.held_out import Cuts
 from pipelines.store.packing import pack
-from pipelines.store.segments import DocumentSegments, chunk_documents, segment_documents
+from pipelines.store.segments import DocumentSegments, encode_documents, segment_documents
 from pipelines.token_classes import TokenClasses
 
 _BATCH_BYTES = 4 << 20  # text tokenised at a time: bounds the memory of a task
@@ -191,8 +191,7 @@ def _batches(
 def _tokenise(batch: _Batch, tokenizer: Tokenizer, length: int) -> tuple[DocumentSegments, pa.Table]:
     texts = batch.table["text"].to_pylist()
     ids = batch.table["id"].to_pylist()
-    chunks = chunk_documents(texts)
-    flat, token_offsets = tokenizer.encode_batch(chunks.texts)
+    chunks, flat, token_offsets = encode_documents(texts, tokenizer)
     flat = flat.astype(token_dtype(tokenizer.vocab_size), copy=False)
     segments = segment_documents(
         flat,

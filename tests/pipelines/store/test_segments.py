@@ -16,6 +16,7 @@ from pipelines.store.segments import (
     Chunks,
     DocumentSegments,
     chunk_documents,
+    encode_documents,
     segment_documents,
 )
 
@@ -35,6 +36,10 @@ def chunks_of(
     return tokens, token_offsets, Chunks([""] * len(flat_sizes), offsets, np.array(flat_bytes, np.int64))
 
 
+def anywhere(text: str, at: int) -> bool:
+    return True
+
+
 def cut(sizes, *, length: int, num_bytes=None) -> DocumentSegments:
     flat, token_offsets, chunks = chunks_of(sizes, num_bytes)
     keys = np.arange(len(sizes), dtype=np.uint64)
@@ -47,7 +52,7 @@ def lists(segments: DocumentSegments) -> list[list[int]]:
 
 @given(TEXTS)
 def test_the_chunks_of_a_text_are_the_text(text):
-    chunks = chunk_documents([text, "", text])
+    chunks = chunk_documents([text, "", text], anywhere)
     a, b, c, d = chunks.offsets.tolist()
     assert "".join(chunks.texts[a:b]) == "".join(chunks.texts[c:d]) == text
     assert chunks.texts[b:c] == [""]
@@ -60,14 +65,14 @@ def test_short_texts_are_one_chunk():
     texts = ["a b. " * 200, "", "é b. " * 100]
     assert len(texts[0]) == 2 * ASCII_CHUNK_CHARACTERS
     assert len(texts[2]) == 2 * CHUNK_CHARACTERS
-    chunks = chunk_documents(texts)
+    chunks = chunk_documents(texts, anywhere)
     assert chunks.texts == texts
     assert chunks.offsets.tolist() == [0, 1, 2, 3]
 
 
 def test_long_texts_are_cut_behind_sentence_ends_and_before_the_space():
     text = " ".join(f"Sentence number {i} ends here." for i in range(200))
-    chunks = chunk_documents([text]).texts
+    chunks = chunk_documents([text], anywhere).texts
     assert len(chunks) > 10
     assert all(chunk.endswith("here.") for chunk in chunks)
     assert all(chunk.startswith(" Sentence") for chunk in chunks[1:])
@@ -84,11 +89,11 @@ def test_long_texts_are_cut_behind_sentence_ends_and_before_the_space():
     ],
 )
 def test_places_to_cut(text, cut):
-    assert chunk_documents([text]).texts[0].endswith(cut)
+    assert chunk_documents([text], anywhere).texts[0].endswith(cut)
 
 
 def test_a_text_without_any_place_to_cut_is_cut_all_the_same():
-    chunks = chunk_documents(["x" * 4000]).texts
+    chunks = chunk_documents(["x" * 4000], anywhere).texts
     assert [len(chunk) for chunk in chunks] == [1500, 1500, 1000]
 
 
@@ -165,8 +170,7 @@ def test_segment_ids_are_those_of_document_and_piece():
 
 
 def segmented(tokenizer: Tokenizer, texts: list[str], length: int) -> DocumentSegments:
-    chunks = chunk_documents(texts)
-    flat, token_offsets = tokenizer.encode_batch(chunks.texts)
+    chunks, flat, token_offsets = encode_documents(texts, tokenizer)
     keys = np.arange(len(texts), dtype=np.uint64)
     special = tokenizer.special
     return segment_documents(flat, token_offsets, chunks, keys, length=length, cls=special.cls, eos=special.eos)
