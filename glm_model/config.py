@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
@@ -90,14 +91,14 @@ class OptimConfig:
         if self.schedule not in (known := ("cosine", "linear", "constant")):
             raise ValueError(f"optim.schedule={self.schedule!r} is unknown{_nearest(self.schedule, known)}")
         for name in ("lr", "eps"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"optim.{name}={getattr(self, name)} must be above 0")
+            if not 0 < getattr(self, name) < math.inf:  # nor nan, which compares as false
+                raise ValueError(f"optim.{name}={getattr(self, name)} must be above 0 and finite")
         for name in ("warmup_fraction", "floor_ratio"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"optim.{name}={getattr(self, name)} must lie between 0 and 1")
         for name in ("weight_decay", "clip", "warmup_steps"):
-            if (getattr(self, name) or 0) < 0:
-                raise ValueError(f"optim.{name}={getattr(self, name)} must not be negative")
+            if not 0 <= (getattr(self, name) or 0) < math.inf:
+                raise ValueError(f"optim.{name}={getattr(self, name)} must be finite and not negative")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"optim.betas={self.betas} must each be at least 0 and below 1")
 
@@ -131,8 +132,8 @@ class LossOptions:
             raise ValueError(
                 f"train.label_smoothing={self.label_smoothing} must be at least 0 and below 1 (0.1 is usual)"
             )
-        if self.z_loss < 0:
-            raise ValueError(f"train.z_loss={self.z_loss} must not be negative (1e-4 is usual)")
+        if not 0 <= self.z_loss < math.inf:
+            raise ValueError(f"train.z_loss={self.z_loss} must be finite and not negative (1e-4 is usual)")
 
 
 def _size(layers: int, width: int, heads: int, vocab_size: int = 30_592, positions: int = 512) -> dict[str, int]:

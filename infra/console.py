@@ -10,7 +10,9 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
+
+from annotated_types import Ge
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class ConsoleConfig:
-    interval_s: float = 10.0
+    interval_s: Annotated[float, Ge(0)] = 10.0
     """Seconds between progress lines when the output is not a terminal."""
     quiet: bool = False
     """Print warnings and errors only."""

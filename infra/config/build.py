@@ -13,6 +13,7 @@ import typing
 from typing import Any, TypeVar
 
 from infra.config import tree
+from infra.config.count import Count
 from infra.errors import UserError, nearest
 
 T = TypeVar("T")
@@ -24,6 +25,8 @@ _RANGES = {
     "less_than_equal": ("at most", "le"),
     "less_than": ("below", "lt"),
 }
+
+_NUMBERS = "numbers are decimal (5, 1_000, 0.5, 1e-4), unquoted, without leading zeros, and below 1.8e308"
 
 
 def build(root: type[T], values: dict[str, Any], places: dict[str, str]) -> T:
@@ -108,10 +111,15 @@ def wrong_value(kind: Any, value: Any, key: str, where: str) -> UserError:
     if typing.get_origin(tree.bare(kind)) is typing.Literal:
         known = map(str, typing.get_args(tree.bare(kind)))
         return UserError(f"{start} one of its values, {got}{nearest(str(value), known)}")
-    try_ = None
+    why = try_ = None
     if str in tree.members(kind) and isinstance(value, bool | int | float):
-        try_ = f"quote it, or YAML reads {tree.type_name(type(value))}: {key.rpartition('.')[2]}: '...'"
-    return UserError(f"{start} {tree.type_name(kind)}, {got}", try_=try_)
+        name = key.rpartition(".")[2]
+        try_ = f"quote it, or YAML reads {tree.type_name(type(value))}: {'- ' if name.isdigit() else f'{name}: '}'...'"
+    elif value is None and str in tree.members(kind):
+        try_ = "leave it out for its default; in a recipe 'null' in quotes is text"
+    elif isinstance(value, str) and {int, float, Count} & {*tree.members(kind)}:
+        why = _NUMBERS if any(letter.isdigit() for letter in value) else None
+    return UserError(f"{start} {tree.type_name(kind)}, {got}", why=why, try_=try_)
 
 
 def _place(places: dict[str, str], key: str) -> str:

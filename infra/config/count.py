@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
+import re
+from fractions import Fraction
 from typing import Annotated, Any
 
+# Digits are ASCII, a leading zero could mean octal, and an exponent of three digits is beyond any count.
+_NUMBER = r"[-+]?(?:(?:0|[1-9][0-9]*(?:_[0-9]+)*)(?:\.[0-9]*)?|\.[0-9]+)(?:e[-+]?[0-9]{1,2})?"
+_SPELLING = re.compile(rf"({_NUMBER})([kmbt]?)")
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
 
 
@@ -14,14 +18,10 @@ class Count(int):
     def __new__(cls, value: int | float | str = 0) -> Count:
         if isinstance(value, bool) or not isinstance(value, int | float | str):
             raise ValueError(f"expected a count, got {value!r}")
-        text = str(value).strip().lower().replace("_", "")
-        number, unit = (text[:-1], text[-1]) if text and text[-1] in _UNITS else (text, "")
-        try:
-            exact = Decimal(number) * _UNITS[unit]
-        except InvalidOperation:
-            exact = Decimal("nan")
-        if not exact.is_finite() or exact != exact.to_integral_value() or exact < 0:
-            raise ValueError(f"expected a whole number such as 20B, 512k, 1.5M or 100_000, got {value!r}")
+        spelling = _SPELLING.fullmatch(str(value).strip().lower())
+        exact = Fraction(spelling[1].replace("_", "")) * _UNITS[spelling[2]] if spelling else Fraction(-1)
+        if not 0 <= exact < 2**63 or exact.denominator != 1:
+            raise ValueError(f"expected a whole number below 2**63 such as 20B, 512k, 1.5M or 100_000, got {value!r}")
         return super().__new__(cls, int(exact))
 
     @property

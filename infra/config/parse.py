@@ -48,7 +48,7 @@ def parse(
     """Read the command line; `--help` and `--print_config` print and exit 0.
 
     Understands `--config FILE` (repeatable, later wins), `--a.b=c`, `--a.b c`, `--a.list+=item`, `--a.flag` for a
-    boolean, and the switches named in `flags` (name -> help). Raises UserError for everything else.
+    boolean, and the switches named in `flags` (name -> help). Raises UserError for everything else, empty values too.
 
     common: the settings that `--help` shows first. positional: the field, a list, that takes words which stand alone.
     moved: settings of another command (key -> that command).
@@ -108,6 +108,7 @@ def _scan(root: type, argv: list[str], flags: dict[str, str], positional: str | 
             words.switches.add(switches[word])
             continue
         if positional and not word.startswith("-"):
+            _refuse_empty(positional, str, word)
             words.overrides.append(_Override(positional, json.dumps([word]), append=True))
             continue
         if not word.startswith("--") or word == "--":
@@ -125,11 +126,23 @@ def _scan(root: type, argv: list[str], flags: dict[str, str], positional: str | 
             value = "true"
         elif not equals:
             raise UserError(f"--{name} needs a value {COMMAND_LINE}", why=f"expected {tree.type_name(kind)}")
+        _refuse_empty(key, kind, value)
         if key == "config":
             words.configs.append(value)
         else:
             words.overrides.append(_Override(key, value, append=name.endswith("+")))
     return words
+
+
+def _refuse_empty(key: str, kind: Any, value: str) -> None:
+    """Raises UserError for a value without a character: `--x=$UNSET` must not mean null, nor a place called ""."""
+    if not value:
+        null = f", or --{key}=null" if tree.is_optional(kind) else ""
+        raise UserError(
+            f"{key} {COMMAND_LINE}: expected {tree.type_name(kind)}, got an empty value",
+            why="a shell variable that is not set leaves nothing behind",
+            try_=f"give a value{null}, or leave it out for its default",
+        )
 
 
 @dataclass
@@ -180,7 +193,8 @@ class _Settings(Generic[T]):
             if typing.get_origin(tree.bare(below)) is not list:
                 raise UserError(f"--{word.key}+= appends to a list, and {word.key} is {tree.type_name(below)}")
             before = into.get(last, _default(kind, last)) or []
-            value = [*before, *(value if isinstance(value, list) else [value])]
+            item = typing.get_args(tree.bare(below))[0]
+            value = [*before, *(value if isinstance(value, list) else [_meaning(item, word.value)])]
         self._set(into, last, value, word.key, COMMAND_LINE)
 
     def _section(self, section: type, into: dict[str, Any], name: str) -> dict[str, Any]:
@@ -205,11 +219,15 @@ def _meaning(kind: Any, text: str) -> Any:
     """The value of a word where a `kind` is expected: the YAML that it spells if that suits, or else its text."""
     import yaml
 
+    if text in yaml_text.NULLS:
+        return None
     if {*tree.members(kind)} <= {str, type(None)}:  # the text letter by letter, also where it is valid YAML
-        return None if text in ("null", "~") and tree.is_optional(kind) else text
+        return text
     try:
         value = yaml_text.load(text)
     except yaml.YAMLError:
+        return text
+    if value is None:  # a comment or white space, which nobody means as null
         return text
     # The mixture, a dict or a text, takes `glm` as text.
     has_items = isinstance(value, dict | list) and str not in tree.members(kind)

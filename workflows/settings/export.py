@@ -69,7 +69,7 @@ def find_target(options: ExportConfig, source: str) -> str:
             why="it holds files but no config.json, so something else lives there",
             try_="choose a new folder",
         )
-    if options.shard_gb <= 0:
+    if not options.shard_gb > 0:  # nor nan
         raise UserError(f"--shard_gb={options.shard_gb} must be above 0", try_="--shard_gb=5")
     storage.ensure_writable(url)
     return url

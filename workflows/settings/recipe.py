@@ -61,7 +61,7 @@ class TrainConfig(WorkersConfig):
     """objective: each objective counts by its share of the mixture; token: one mean over all targets."""
     label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Share of the training loss that is spread over all tokens alike (0.1 is usual; 0: none)."""
-    z_loss: Annotated[float, Ge(0)] = 0.0
+    z_loss: Annotated[float, Ge(0), Lt(math.inf)] = 0.0
     """Weight of the squared log of the softmax's sum, which keeps logits from drifting (1e-4 is usual; 0: none)."""
     compile: bool = False
     """Compile the layers, for GPUs. The first step takes a minute longer, and dropout draws differ."""

@@ -94,7 +94,6 @@ def test_entries_of_dicts_are_set_one_by_one(write):
         ("--name=null", "name", None),
         ("--name=#1 'a' # b", "name", "#1 'a' # b"),
         ('--name="a\\nb"', "name", '"a\\nb"'),
-        ("--name=", "name", ""),
         ("--name=1e5", "name", "1e5"),
         ("--name=5", "name", "5"),
         ("--name={x}", "name", "{x}"),

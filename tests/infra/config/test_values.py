@@ -34,7 +34,30 @@ def test_count_reads_units(text, value):
     assert isinstance(Count(text), int)
 
 
-@pytest.mark.parametrize("text", ["1.5", "1.0005k", "many", "", "k", "-5", "nan", "inf", 0.5, True, None])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1.5",
+        "1.0005k",
+        f"1.{'0' * 40}1k",
+        "many",
+        "",
+        "k",
+        "-5",
+        "nan",
+        "inf",
+        "010",
+        "1e400",
+        "1e999999999999999999",
+        "٣",
+        "9223373T",
+        0.5,
+        True,
+        None,
+        1e19,
+        2**63,
+    ],
+)
 def test_count_refuses_what_is_not_whole(text):
     with pytest.raises(ValueError, match=r"count|whole number"):
         Count(text)
