@@ -37,8 +37,9 @@ from pipelines.names import (
     unit_key,
     unit_limit,
 )
-from pipelines.selection import select
+from pipelines.selection import exclusion, select
 from pipelines.selection.dropped import documents_by_key, drop_files
+from pipelines.selection.exclusion import Exclusions
 from pipelines.selection.select import Selected, Selection
 from pipelines.stages import Runner, run_stage
 from pipelines.store import format, held_out
@@ -60,6 +61,8 @@ class Preparation:
     blanks: BlanksConfig
     inputs: Inputs
     """Empty where data.store or data.mix is given."""
+    exclude: Exclusions
+    """What data.select.exclude names of the inputs."""
 
     @property
     def given(self) -> bool:
@@ -69,16 +72,23 @@ class Preparation:
     @functools.cached_property
     def selection(self) -> Selection:
         """Reads the evaluation sets when it is first asked for."""
-        return select.resolve(self.config.select, preset=self.config.clean.preset)
+        return select.resolve(self.config.select, preset=self.config.clean.preset, exclude=self.exclude)
 
 
 def preparation_of(config: DataConfig, blanks: BlanksConfig) -> Preparation:
     """Check the settings and list the sources, once for all that follows. Raises UserError for settings that cannot
-    work, DataError for sources that hold nothing to read.
+    work and for exclusions that name nothing, DataError for sources that hold nothing to read.
+
+    Whether an id is one of a document is known here once the text is cleaned, and else when it is (`prepare`).
     """
     check(config, blanks)
-    given = config.store or config.mix
-    return Preparation(config, blanks, Inputs([], []) if given else list_sources(config.sources))
+    if config.store or config.mix:
+        return Preparation(config, blanks, Inputs([], []), Exclusions())
+    inputs = list_sources(config.sources)
+    exclude = exclusion.find_excluded(config.select.exclude, inputs.files)
+    if exclude.ids and (units := _cleaned_units(config, inputs)) is not None:
+        exclusion.check_ids(exclude.ids, units, text_url(config))
+    return Preparation(config, blanks, inputs, exclude)
 
 
 def find_store(preparation: Preparation) -> str | None:
@@ -88,11 +98,9 @@ def find_store(preparation: Preparation) -> str | None:
     config = preparation.config
     if preparation.given:
         return _open_given(config).url
-    url = text_url(config)
-    keys = [unit_key(files, most=unit_limit(config)) for files in _tasks(config, preparation.inputs)]
-    if not {f"{key}.json" for key in keys} <= _names_in(url):
+    units = _cleaned_units(config, preparation.inputs)
+    if units is None:
         return None
-    units = [unit for of_task in read_units([storage.join(url, key) for key in keys]) for unit in of_task]
     if not config.tokenizer.url and not storage.exists(storage.join(trained_url(config, units), "tokenizer.json")):
         return None
     settings = content_settings(config, preparation.blanks, preparation.selection)
@@ -111,9 +119,8 @@ def prepare(preparation: Preparation, runner: Runner) -> TokenStore:
     settings = content_settings(config, preparation.blanks, selection)
     url = store_url(config, units, tokenizer, settings)
     if not format.is_whole(url):
+        exclusion.check_ids(preparation.exclude.ids, units, text_url(config))
         selected = select.select(selection, units, text_url(config), selection_url(config, units, selection), runner)
-        if selected.unmatched:
-            Console().warn(f"data.select.exclude names no document: {', '.join(selected.unmatched)}")
         save_tokenizer(tokenizer, url)
         new = NewStore(url, settings, tokenizer, selected, _cuts(config, selected))
         _publish(new, _build_shards(new, runner))
@@ -188,6 +195,15 @@ def prepare_tokenizer(config: DataConfig, units: list[Unit]) -> Tokenizer:
         return load_tokenizer(config.tokenizer.url)
     url = trained_url(config, units)
     return train_once(url, units, config.tokenizer.train, text_url=text_url(config), seed=config.seed)
+
+
+def _cleaned_units(config: DataConfig, inputs: Inputs) -> list[Unit] | None:
+    """The units of cleaned text; None where some are not made yet."""
+    url = text_url(config)
+    keys = [unit_key(files, most=unit_limit(config)) for files in _tasks(config, inputs)]
+    if not {f"{key}.json" for key in keys} <= _names_in(url):
+        return None
+    return [unit for of_task in read_units([storage.join(url, key) for key in keys]) for unit in of_task]
 
 
 def _tasks(config: DataConfig, inputs: Inputs) -> list[list[InputFile]]:

@@ -48,7 +48,7 @@ def main() -> None:
     if flags["plan"]:
         show_plan(recipe, work, run_name(recipe, recipe_name), screen)
         return
-    find_store(work)  # what is wrong with sources is said before Ray starts
+    find_store(work)  # what is wrong with the tokenizer and evaluation sets is said before Ray starts
     ray = connect.connect(recipe.cluster, say=screen.line)
     try:
         prepared = prepare_store(recipe, work, screen)

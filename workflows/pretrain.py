@@ -45,7 +45,7 @@ def main() -> None:
     from infra import storage
     from workflows.runs.launch import ray_for_workers
     from workflows.runs.plan import calibrate_run, plan_run
-    from workflows.runs.preparation import prepare_tracked
+    from workflows.runs.preparation import store_maker
     from workflows.runs.pretraining import pretrain
     from workflows.runs.report import show_finished
     from workflows.runs.run import catch_up, has_begun, locked, open_run, own_store
@@ -62,8 +62,11 @@ def main() -> None:
         catch_up(run, recipe, screen)
         show_finished(run, screen)
         return
-    with locked(run), ray_for_workers(recipe, screen):
-        pretrain(recipe, run, own_store(run) or prepare_tracked(recipe, screen), screen)
+    with locked(run):
+        own = own_store(run)
+        find_store = (lambda: own) if own else store_maker(recipe, screen)
+        with ray_for_workers(recipe, screen):
+            pretrain(recipe, run, find_store(), screen)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,9 @@ class SelectConfig:
     of some 0.035). At 0.8, pairs as similar as 0.9 are all found, of those as similar as 0.8 half, as 0.7 one in 200.
     """
     exclude: list[str] = field(default_factory=list)
-    """Documents to leave out: their ids (32 hexadecimal digits), or beginnings of the URLs or paths of their files."""
+    """Documents to leave out: their ids (32 hexadecimal digits), or files, folders or globs as for sources, also given
+    by their paths below the root of a source. An entry that names nothing is refused.
+    """
     decontaminate: list[EvaluationSet] = field(default_factory=list)
     """Evaluation sets, as {reader, url, fields}: documents that share 50 bytes of text with an entry are left out."""
     contaminated: Literal["drop", "flag"] = "drop"

@@ -127,15 +127,6 @@ def drop_files(selection_url: str, *kinds: str) -> list[str]:
     return [info.url for info in storage.list_files(selection_url) if info.path.startswith(starts)]
 
 
-def details(selection_url: str, reason: str) -> set[str]:
-    """The details of all documents that were dropped for this reason."""
-    found: set[str] = set()
-    for url in drop_files(selection_url):
-        table = parquet.read_table(url, ["reason", "detail"])
-        found.update(table.filter(pc.equal(table["reason"], reason))["detail"].to_pylist())  # pyright: ignore[reportAttributeAccessIssue]
-    return found
-
-
 def read_kept(text: SelectedText, unit: str, bucket: Bucket, columns: list[str]) -> pa.Table:
     """The documents of a unit's bucket that were selected, in their order."""
     table = read_bucket(text.url, unit, bucket, columns)

@@ -29,7 +29,7 @@ from pipelines.selection import contamination, dropped, near_duplicates
 from pipelines.selection.config import SelectConfig
 from pipelines.selection.contamination import Entries, Matches, SetReport
 from pipelines.selection.dropped import DropCount, NumberedBucket, SelectedText
-from pipelines.selection.exclusion import excluded, unmatched
+from pipelines.selection.exclusion import Exclusions, excluded
 from pipelines.stages import Runner, run_stage
 
 VERSION = 1
@@ -41,8 +41,7 @@ class Selection:
 
     duplicates: Literal["off", "exact", "near"]
     similarity: float
-    exclude: tuple[str, ...]
-    """Ascending, each once."""
+    exclude: Exclusions
     entries: Entries | None
     """Those of the evaluation sets; None without any."""
     contaminated: Literal["drop", "flag"]
@@ -50,7 +49,7 @@ class Selection:
     @property
     def settings(self) -> dict[str, Any]:
         """What decides the outcome, as JSON values: it names the selection, and stands in the manifest."""
-        settings: dict[str, Any] = {"duplicates": self.duplicates, "exclude": list(self.exclude)}
+        settings: dict[str, Any] = {"duplicates": self.duplicates, "exclude": self.exclude.names}
         if self.duplicates == "near":
             settings |= {"similarity": self.similarity, "signatures": near_duplicates.VERSION}
         if self.entries:
@@ -66,8 +65,6 @@ class Selected:
     """With the counts of what is left of each."""
     text: SelectedText
     contamination: tuple[SetReport, ...]
-    unmatched: tuple[str, ...]
-    """Entries of `exclude` that name no document: misspelt, or gone from the sources."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +86,13 @@ class Judged:
     dropped: int
 
 
-def resolve(config: SelectConfig, *, preset: Literal["off", "light", "strict"]) -> Selection:
-    """Check the settings and read the evaluation sets. preset: data.clean.preset. Raises UserError and DataError."""
+def resolve(
+    config: SelectConfig, *, preset: Literal["off", "light", "strict"], exclude: Exclusions | None = None
+) -> Selection:
+    """Check the settings and read the evaluation sets. Raises UserError and DataError.
+
+    preset: data.clean.preset; exclude: what the entries of config.exclude name.
+    """
     by_preset: dict[str, Literal["off", "exact", "near"]] = {"off": "off", "light": "exact", "strict": "near"}
     if not 0.5 <= config.similarity <= 1:
         raise UserError(
@@ -98,14 +100,10 @@ def resolve(config: SelectConfig, *, preset: Literal["off", "light", "strict"]) 
             why="less similar texts are not found by their signatures",
             try_="--data.select.similarity=0.8 (the default)",
         )
-    if not all(config.exclude):
-        raise UserError(
-            "data.select.exclude holds an empty text", why="every URL begins with it: nothing would be kept"
-        )
     return Selection(
         duplicates=by_preset[preset] if config.duplicates == "auto" else config.duplicates,
         similarity=config.similarity,
-        exclude=tuple(sorted(set(config.exclude))),
+        exclude=exclude or Exclusions(),
         entries=contamination.read_entries(config.decontaminate) if config.decontaminate else None,
         contaminated=config.contaminated,
     )
@@ -118,7 +116,7 @@ def select(selection: Selection, units: list[Unit], text_url: str, out_url: str,
     leaves nothing out.
     """
     if selection.duplicates == "off" and not selection.exclude and not selection.entries:
-        return Selected(units, SelectedText(text_url, None), (), ())
+        return Selected(units, SelectedText(text_url, None), ())
     record_url = storage.join(out_url, "record.json")
     if not storage.exists(record_url):
         _write_selection(selection, units, text_url, out_url, runner)
@@ -134,8 +132,7 @@ def select(selection: Selection, units: list[Unit], text_url: str, out_url: str,
             why="dropped: " + ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common()),
             try_="shorten data.select.exclude, or keep contaminated documents: --data.select.contaminated=flag",
         )
-    names = dropped.details(out_url, "excluded") if selection.exclude else set()
-    return Selected(left, SelectedText(text_url, out_url), reports, tuple(unmatched(selection.exclude, names)))
+    return Selected(left, SelectedText(text_url, out_url), reports)
 
 
 def _write_selection(selection: Selection, units: list[Unit], text_url: str, out_url: str, runner: Runner) -> None:
@@ -176,7 +173,7 @@ def _judge(
 
 
 def _reasons(
-    table: pa.Table, exclude: tuple[str, ...], contaminated: dict[int, str], *, duplicates: bool
+    table: pa.Table, exclude: Exclusions, contaminated: dict[int, str], *, duplicates: bool
 ) -> tuple[list[str | None], list[str]]:
     """Reason to drop, or None, and details, of every document. Excluded goes before contaminated before duplicate."""
     reasons: list[str | None] = [None] * len(table)

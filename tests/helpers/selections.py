@@ -16,6 +16,7 @@ from pipelines.document import document_id
 from pipelines.selection import select as select_module
 from pipelines.selection.config import EvaluationSet, SelectConfig
 from pipelines.selection.dropped import drop_files, read_kept
+from pipelines.selection.exclusion import find_excluded
 from pipelines.selection.select import Selected
 from pipelines.stages import Runner
 
@@ -44,9 +45,18 @@ def units_of(folder: Path, **sources: list[list[str]]) -> list[Unit]:
 
 
 def select(
-    folder: Path, units: list[Unit], *, out: str = "selected", runner: Runner | None = None, **settings
+    folder: Path,
+    units: list[Unit],
+    *,
+    out: str = "selected",
+    runner: Runner | None = None,
+    raw: Path | None = None,
+    **settings,
 ) -> Selected:
-    selection = select_module.resolve(SelectConfig(**settings), preset="off")
+    """Select from units of cleaned text. raw: folder of the sources that `exclude` names files of."""
+    config, raw = SelectConfig(**settings), raw or folder / "raw"
+    files = list_inputs([Source("jsonl", str(place)) for place in sorted(raw.iterdir())]) if config.exclude else []
+    selection = select_module.resolve(config, preset="off", exclude=find_excluded(config.exclude, files))
     return select_module.select(selection, units, f"{folder}/text", f"{folder}/{out}", runner or one_by_one())
 
 

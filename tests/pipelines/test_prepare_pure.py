@@ -23,6 +23,7 @@ from pipelines.feed import stored_blanks
 from pipelines.prepare import find_store, preparation_of, prepare, prepare_text, prepare_tokenizer
 from pipelines.selection import select
 from pipelines.selection.config import EvaluationSet, SelectConfig
+from pipelines.selection.exclusion import Exclusions
 from pipelines.store.format import TokenStore
 from pipelines.store.tokenizer import sample
 from pipelines.store.tokenizer_training import TokenizerTraining
@@ -141,7 +142,7 @@ def test_names_are_those_of_earlier_versions(tiny_tokenizer):
     """What was prepared before is found again."""
     data = config(root="/r", sequence_length=64)
     settings, units = content_settings(data, BlanksConfig()), [small.unit("a", path="u", digest="1")]
-    chosen = select.resolve(SelectConfig(duplicates="near", exclude=["x"]), preset="light")
+    chosen = select.resolve(SelectConfig(duplicates="near"), preset="light", exclude=Exclusions(("x",)))
     urls = [
         names.text_url(data),
         names.selection_url(data, units, chosen),

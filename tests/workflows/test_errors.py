@@ -5,6 +5,7 @@ import os
 import sys
 
 import pytest
+from helpers.runners import one_by_one
 
 from infra import storage
 from infra.cluster import capacity
@@ -14,6 +15,7 @@ from pipelines.config import DataConfig
 from pipelines.corpus.ledger import DocumentCounts
 from pipelines.corpus.sources import Source, list_sources
 from pipelines.prepare import Preparation, preparation_of
+from pipelines.prepare import prepare as make_store
 from pipelines.store.format import TokenStore
 from workflows import generate, prepare, pretrain, train_tokenizer
 from workflows.runs.shared_places import check_shared, check_shared_data
@@ -69,6 +71,31 @@ def test_a_missing_source(run, tmp_path):
     code, error = run(prepare.main, *small(tmp_path / "nowhere", tmp_path))
     assert code == 3
     assert "nowhere does not exist" in error
+
+
+@pytest.mark.parametrize("main", [prepare.main, pretrain.main])
+@pytest.mark.parametrize("entry", ["texts/b.jsonl", "{here}/texts/b.jsonl", "texts/*.txt"])
+def test_an_exclusion_that_names_nothing_is_refused_before_ray_starts(run, texts, tmp_path, monkeypatch, main, entry):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("infra.cluster.connect.connect", lambda *_, **__: pytest.fail("Ray starts"))
+    entry = entry.format(here=tmp_path)
+    code, error = run(main, *small(texts, tmp_path, f"--data.select.exclude=[{entry}]"))
+    assert code == 2
+    assert f"data.select.exclude names no document: {entry}" in error
+    assert f"the nearest is {texts}/a.jsonl" in error
+
+
+def test_an_unknown_id_is_refused_before_anything_is_trained_on(texts, tmp_path):
+    """Before Ray starts, where the text is cleaned already; else as soon as it is."""
+    data = DataConfig(root=str(tmp_path / "data"), sources=[Source("jsonl", str(texts))])
+    data.tokenizer.train.vocab_size, data.sequence_length, data.row_width = 600, 64, 256
+    data.select.exclude = ["0" * 32]
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"data\.select\.exclude names no document: 0000"):
+            make_store(preparation_of(data, BlanksConfig()), one_by_one())
+        assert not (tmp_path / "data" / "stores").exists()
+    with pytest.raises(UserError, match=r"data\.select\.exclude names no document: 0000"):
+        preparation_of(data, BlanksConfig())
 
 
 @pytest.mark.ray

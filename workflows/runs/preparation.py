@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -47,9 +48,17 @@ def prepare_store(recipe: Recipe, work: Preparation, screen: Console) -> Prepare
     return Prepared(recipe, store, stages)
 
 
-def prepare_tracked(recipe: Recipe, screen: Console) -> TokenStore:
+def store_maker(recipe: Recipe, screen: Console) -> Callable[[], TokenStore]:
+    """What makes, or finds, the recipe's store once Ray is connected. What can be known without Ray is checked now:
+    that there is something to read, and that data.select.exclude names documents. Raises UserError and DataError.
+    """
+    work = preparation_of(recipe.data, recipe.blanks)
+    return lambda: prepare_tracked(recipe, work, screen)
+
+
+def prepare_tracked(recipe: Recipe, work: Preparation, screen: Console) -> TokenStore:
     """The recipe's store as `prepare_store` gives it; a store that is made is also a run in MLflow."""
-    prepared = prepare_store(recipe, preparation_of(recipe.data, recipe.blanks), screen)
+    prepared = prepare_store(recipe, work, screen)
     if prepared.stages:
         track(prepared)
     return prepared.store

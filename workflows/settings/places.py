@@ -1,6 +1,7 @@
 """The places of a recipe, made absolute."""
 
 import copy
+import glob
 from typing import Any
 
 from infra import storage, tracking
@@ -32,7 +33,16 @@ def resolve_paths(recipe: R, *, in_job: bool) -> R:
                 f"--{key.split('[')[0]}=/shared/{value.removeprefix('./')}",
             )
         setattr(owner, name, absolute)
+    recipe.data.select.exclude = [_absolute_if_there(entry) for entry in recipe.data.select.exclude]
     return recipe
+
+
+def _absolute_if_there(entry: str) -> str:
+    """An entry of data.select.exclude: it may also be an id, or a path below the root of a source."""
+    if not entry or not storage.is_local(entry):
+        return entry
+    place = storage.absolute(entry)
+    return place if storage.exists(place) or glob.glob(place, recursive=True) else entry
 
 
 def _places(recipe: Recipe) -> list[tuple[str, Any, str]]:

@@ -1,10 +1,7 @@
 """Selection: what is excluded, contaminated or said before is left out, with a reason; all the rest is kept."""
 
 import json
-import zipfile
 
-import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from helpers import small
@@ -13,16 +10,13 @@ from helpers.selections import counts, exam, left, offsets, prose, reasons, sele
 
 from infra import storage
 from infra.errors import DataError, UserError
-from infra.storage import parquet
 from pipelines import prepare
 from pipelines.blanks.mixture import BlanksConfig
 from pipelines.config import DataConfig, TokenizerConfig
-from pipelines.corpus.clean import CleanConfig
-from pipelines.corpus.sources import Source, list_inputs
+from pipelines.corpus.sources import Source
 from pipelines.document import document_id
 from pipelines.selection.config import SelectConfig
-from pipelines.selection.dropped import drop_files
-from pipelines.selection.exclusion import excluded
+from pipelines.selection.exclusion import Exclusions
 from pipelines.selection.select import resolve
 
 # --- what is dropped --------------------------------------------------------------------------------------------------
@@ -68,54 +62,18 @@ def test_documents_that_are_dropped_already_hide_no_near_duplicate(tmp_path):
     assert [reason for reason, _ in reasons(tmp_path).values()] == ["excluded", "near_duplicate"]
 
 
-def test_exclusion_by_id_by_url_and_by_path(tmp_path):
+def test_exclusion_by_id_by_place_and_by_path(tmp_path):
     texts = [prose(number, 9) for number in range(9)]
     units = units_of(tmp_path, a=[texts[:2], texts[2:4], texts[4:6]], b=[texts[6:]])
-    url = f"{tmp_path}/raw/a/1"
+    url = f"{tmp_path}/raw/a/1.jsonl"
     chosen = document_id("a", "0.jsonl", offsets(texts)[1]).hex()
-    exclude = [chosen.upper(), url, url + ".jsonl", "2.j", "nothing", "0" * 32, f"{tmp_path}/raw/b/1"]
-    selected = select(tmp_path, units, duplicates="off", exclude=exclude)
+    selected = select(tmp_path, units, duplicates="off", exclude=[chosen.upper(), url, "2.jsonl"])
     assert left(selected) == {texts[0], *texts[6:]}
     assert reasons(tmp_path) == {
         ("a", "0.jsonl", offsets(texts)[1]): ("excluded", chosen),
         **{("a", "1.jsonl", offset): ("excluded", url) for offset in offsets(texts[2:3])},
-        **{("a", "2.jsonl", offset): ("excluded", "2.j") for offset in offsets(texts[4:5])},
+        **{("a", "2.jsonl", offset): ("excluded", "2.jsonl") for offset in offsets(texts[4:5])},
     }
-    assert set(selected.unmatched) == {"nothing", "0" * 32, f"{tmp_path}/raw/b/1"}
-
-
-def test_exclusion_of_files_in_an_archive(tmp_path):
-    texts = [prose(number, 9) for number in range(3)]
-    archive = tmp_path / "texts.zip"
-    with zipfile.ZipFile(archive, "w") as file:
-        for number, one in enumerate(texts):
-            file.writestr(f"in/{number}.jsonl", json.dumps({"text": one}))
-    files = list_inputs([Source("jsonl", f"zip://in::{archive}", name="z")])
-    units = [small.clean_unit(files, CleanConfig(preset="off"), f"{tmp_path}/text/z")]
-    selected = select(tmp_path, units, duplicates="off", exclude=[f"zip://in/1.jsonl::{archive}", "2.jsonl"])
-    assert left(selected) == {texts[0]}
-    tables = [parquet.read_table(url) for url in drop_files(f"{tmp_path}/selected")]
-    uris = [uri for table in tables for uri in table["uri"].to_pylist()]
-    assert sorted(uris) == [f"zip://in/{number}.jsonl::{archive}" for number in (1, 2)]
-
-
-def test_many_prefixes_are_looked_up_as_each_would_be():
-    rng = np.random.default_rng(0)
-    names = ["".join(rng.choice(list("ab/"), rng.integers(1, 7))) for _ in range(300)]
-    exclude = sorted({name for name in names[:60] if len(name) > 2})
-    table = small_table(names)
-    found = dict(excluded(table, exclude))
-    expected = {
-        row: next(e for e in exclude if name.startswith(e))
-        for row, name in enumerate(names)
-        if name.startswith(tuple(exclude))
-    }
-    assert found == expected
-    assert 0 < len(found) < 300
-
-
-def small_table(paths: list[str]):
-    return pa.table({"id": [bytes(16)] * len(paths), "uri": [f"s3:{path}" for path in paths], "path": paths})
 
 
 def test_contaminated_documents_are_dropped_or_flagged(tmp_path):
@@ -187,7 +145,8 @@ def test_settings_that_change_nothing_do_not_name_a_selection():
     ]
     settings = [resolve(config, preset="light").settings for config in configs]
     assert settings == [{"duplicates": "exact", "exclude": []}] * 4
-    assert resolve(SelectConfig(exclude=["b", "a", "b"]), preset="off").settings["exclude"] == ["a", "b"]
+    exclude = Exclusions(("0f", "ff"), {("news", "a.txt"): "/x/a.txt"})
+    assert resolve(SelectConfig(), preset="off", exclude=exclude).settings["exclude"] == ["0f", "ff", "news: a.txt"]
     near = [resolve(SelectConfig(similarity=s), preset="strict").settings for s in (0.7, 0.8)]
     assert near[0] != near[1]
 
@@ -198,11 +157,6 @@ def test_a_similarity_outside_its_range_is_refused(value):
         resolve(SelectConfig(similarity=value), preset="strict")
     for allowed in (0.5, 1.0):
         resolve(SelectConfig(similarity=allowed), preset="strict")
-
-
-def test_an_empty_exclusion_is_refused():
-    with pytest.raises(UserError, match="every URL begins with it"):
-        resolve(SelectConfig(exclude=["a", ""]), preset="off")
 
 
 def test_a_selection_that_leaves_nothing_says_why(tmp_path):

@@ -47,7 +47,7 @@ def select_busy(folder: Path, here: Path, **changes) -> Selected:
     sets = [EvaluationSet("jsonl", str(folder / "exam.jsonl"), name="exam")]
     doomed = document_id("a", "0.jsonl", 0).hex()
     settings = {"duplicates": "near", "exclude": [doomed], "similarity": 0.7, "decontaminate": sets, **changes}
-    return select(here, busy_units(folder), **settings)
+    return select(here, busy_units(folder), raw=folder / "raw", **settings)
 
 
 @pytest.fixture(scope="module")

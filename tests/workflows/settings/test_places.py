@@ -37,6 +37,15 @@ def test_relative_paths_are_those_of_the_working_directory(tmp_path, monkeypatch
     assert resolve_paths(resolved, in_job=True) == resolved
 
 
+def test_an_exclusion_that_lies_in_the_working_directory_is_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.txt").touch()
+    given = recipe()
+    given.data.select.exclude = ["a.txt", "*.txt", "b.txt", "s3://b/a.txt", "0" * 32]
+    resolved = resolve_paths(given, in_job=False).data.select.exclude
+    assert resolved == [f"{tmp_path}/a.txt", f"{tmp_path}/*.txt", "b.txt", "s3://b/a.txt", "0" * 32]
+
+
 def test_inside_a_ray_job_the_first_relative_path_is_refused(monkeypatch):
     given = recipe()
     given.run.storage_path, given.data.root = "/shared/runs", str(Path("/shared/data"))

@@ -17,7 +17,7 @@ from infra.errors import DivergedError, UserError
 from pipelines.store.format import TokenStore
 from workflows.runs import history, pace
 from workflows.runs.launch import Messages, job_of, launch
-from workflows.runs.preparation import prepare_tracked
+from workflows.runs.preparation import store_maker
 from workflows.runs.pretraining import pretrain
 from workflows.runs.run import Run, open_run
 from workflows.runs.setup import resolve_setup
@@ -48,7 +48,7 @@ def recipe_for(corpus, root, *overrides) -> Recipe:
 
 
 def store_of(recipe: Recipe) -> TokenStore:
-    return prepare_tracked(recipe, QUIET)
+    return store_maker(recipe, QUIET)()
 
 
 def trained(recipe: Recipe, name: str, *, kill_at: int | None = None) -> Run:
