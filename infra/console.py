@@ -183,6 +183,11 @@ def human_bytes(number: float) -> str:
     return _scaled(number, 1000, ["B", "kB", "MB", "GB", "TB", "PB"], " ")
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: 1 step, 1,200 steps."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def duration(seconds: float) -> str:
     """3661 -> "1h01m"; the two largest units."""
     if seconds < 9.95:

@@ -1,5 +1,5 @@
-"""README.md keeps its word: every command in its bash blocks parses, runs with a shortened budget, and (slow) as
-written.
+"""README.md keeps its word (law 15): every command in its bash blocks parses, runs with a shortened budget, and (slow)
+as written.
 
 The slow half runs them in order, in a fresh copy of the checkout with a home of its own (`make test` itself does not
 run, `make mlflow` is ended, `ray start` gets ports of its own).

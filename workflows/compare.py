@@ -38,7 +38,9 @@ def main() -> None:
     changed = comparison.differences(one.settings, two.settings)
     data = comparison.same_data(one.fingerprints, two.fingerprints)
     screen = Console()
-    screen.header(f"{one.name} and {two.name}", [("data", data), ("settings", f"{len(changed)} differ")])
+    stores = f"the same, {one.store_digest}" if one.store_digest == two.store_digest else "two different ones"
+    rows = [("store", stores), ("data", data), ("settings", f"{len(changed)} differ" if changed else "none differs")]
+    screen.header(f"{one.name} and {two.name}", rows)
     if changed:
         screen.table("settings that differ", ["setting", one.name, two.name], changed)
     lasts = [row for row in comparison.last_values(one.curves, two.curves) if row[0].startswith(comparison.HEADLINES)]

@@ -112,21 +112,39 @@ def preemption_notice() -> str | None:
 
 
 def describe_failure(error: BaseException, max_failures: int) -> BaseException:
-    """An InfrastructureError if worker processes died, with the reason that Ray gives; any other error as it is."""
+    """An InfrastructureError if processes died, the workers or those of Ray Train, with the reason that Ray gives; any
+    other error as it is.
+    """
+    if isinstance(root_cause(error), UserError):
+        return error
     failures = getattr(error, "worker_failures", {})
     dead = [(rank, one) for rank, one in sorted(failures.items()) if type(one).__name__.startswith("WorkerHealthCheck")]
-    if not dead or isinstance(root_cause(error), UserError):
+    if dead:
+        used = f", and {max_failures} restarts are used up" if max_failures > 0 else ""
+        what, why = f"worker {dead[0][0]} ended without an error of its own{used}", dead[0][1]
+    elif (why := _death_of_ray(error)) is not None:
+        what = "a process of Ray Train ended, which restarts no worker after that"
+    else:
         return error
-    rank, first = dead[0]
-    used = f", and {max_failures} restarts are used up" if max_failures > 0 else ""
     failure = InfrastructureError(
-        f"worker {rank} ended without an error of its own{used}",
-        why=_reason(first),
+        what,
+        why=_reason(why),
         try_="reduce --train.micro_rows or --train.num_workers if it ran out of memory; the same command continues "
         "from the last checkpoint",
     )
     failure.__cause__ = error
     return failure
+
+
+def _death_of_ray(error: BaseException) -> Exception | None:
+    """The end of one of Ray's actors, if that is what ended the training: since 2.56 Ray kills several processes at
+    once when memory is short, and the controller of the workers may be among them.
+    """
+    from ray.exceptions import OutOfMemoryError, RayActorError
+
+    inner = getattr(error, "controller_failure", error)
+    cause = root_cause(inner)
+    return next((one for one in (cause, inner) if isinstance(one, RayActorError | OutOfMemoryError)), None)
 
 
 def _trainer(
@@ -180,7 +198,11 @@ def _failure_callback(on_failure: Callable[[str], None]) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    """What Ray says of an error, in a line: the last one, as in a traceback, that is not advice with a link."""
+    text = str(error)
+    if "low on memory" in text or "memory usage threshold" in text:
+        return "the machine ran short of memory, and Ray ended the process to keep it alive"
+    lines = [line.strip() for line in text.splitlines() if line.strip() and "https://" not in line]
     return textwrap.shorten(f"{type(error).__name__}: {lines[-1] if lines else ''}", 300, placeholder=" ...")
 
 

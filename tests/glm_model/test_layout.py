@@ -1,4 +1,4 @@
-"""The layout function: the authors' worked examples, the paper's picture, padding and packing, and its refusals."""
+"""The layout function (laws 4 and 14): the authors' examples, the paper's picture, packing, and its refusals."""
 
 import json
 

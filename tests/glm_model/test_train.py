@@ -1,4 +1,4 @@
-"""A training step's parts: laws of accumulation and empty batches, schedule, decay, loss weights, dropout seeds."""
+"""A training step's parts: accumulation (law 8), empty batches, schedule, decay, loss weights, dropout seeds."""
 
 import copy
 import functools

@@ -1,4 +1,4 @@
-"""Checkpoints: exact round trips, torn ones, what is kept, and errors of the writing thread."""
+"""Checkpoints (law 12): exact round trips, torn ones, what is kept, and errors of the writing thread."""
 
 import os
 import uuid

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from infra.console import Console, ConsoleConfig, duration, human, human_bytes
+from infra.console import Console, ConsoleConfig, counted, duration, human, human_bytes
 
 
 class Clock:
@@ -187,3 +187,7 @@ def test_human_bytes(number, text):
 )
 def test_duration(seconds, text):
     assert duration(seconds) == text
+
+
+def test_a_number_has_its_noun():
+    assert [counted(n, "step") for n in (0, 1, 2, 1200)] == ["0 steps", "1 step", "2 steps", "1,200 steps"]

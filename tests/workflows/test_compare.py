@@ -83,7 +83,7 @@ def test_a_run_that_has_logged_nothing_yet(run, two):
 
 def test_the_page_begins_with_what_a_run_is_judged_by():
     def run(*names: str) -> comparison.RunFigures:
-        return comparison.RunFigures("", "", {}, {name: {1: 0.0, 2: 0.0} for name in names}, {})
+        return comparison.RunFigures("", "", {}, "", {name: {1: 0.0, 2: 0.0} for name in names}, {})
 
     one = run("data/fingerprint_low", "data/epoch", "perf/tokens_per_second", "perf/data_wait", "train/loss")
     two = run("val/loss/token", "val/bits_per_byte", "train/grad_norm")
@@ -116,6 +116,7 @@ def test_data(one, two, told):
         ([], 2, "expected two runs to compare, got 0"),
         (["runs/c"], 2, "expected two runs to compare, got 1"),
         (["runs/c", "runs/none"], 3, "runs/none is not a run"),
+        (["runs/c", "runs/none-*"], 3, "runs/none-* is not a run\n  why: it has no run.json"),
         (["runs/c", "--runs+=runs/none"], 3, "runs/none is not a run"),
     ],
 )

@@ -79,7 +79,10 @@ def test_a_plan_without_a_store_says_what_the_run_would_cost(plan, tmp_path):
     assert rows["vocabulary"] == "taken to have the 600 entries of data.tokenizer.train.vocab_size"
     assert rows["model"] == f"tiny: {num_parameters(shape):,} parameters"
     held = human_bytes(16 * num_parameters(shape))
-    assert rows["memory"] == f"{held} per worker with gradients and optimizer, activations not counted"
+    assert rows["memory"] == (
+        f"{held} per worker with gradients and optimizer, besides, some 1 GB for the process and more for activations: "
+        "--calibrate measures it"
+    )
     assert re.fullmatch(r"about 5 rows = 5 micro-batches of 1 = 1,0\d\d tokens", rows["batch"])
     assert re.fullmatch(r"about 2 steps = 2k tokens = 0\.\d\d epochs of 1\d\.\dk tokens", rows["budget"])
     assert re.fullmatch(r"about \S+e\+09 FLOP, about \d MFLOP per token", rows["compute"])

@@ -43,6 +43,8 @@ class RunFigures:
     name: str
     settings: dict[str, str]
     """By dotted key."""
+    store_digest: str
+    """Begins with 16 hexadecimal digits of it; empty before the run has begun."""
     curves: dict[str, dict[int, float]]
     """Metric -> {step: value}."""
     fingerprints: dict[int, int]
@@ -58,8 +60,8 @@ def read_run(run: str) -> RunFigures:
     for point in points:
         for name, value in point.values.items():
             curves.setdefault(name, {})[point.step] = value
-    settings = config.flatten(recipe) | {"store digest": (read_record(url).store_digest or "")[:16]}
-    return RunFigures(url, storage.base_name(url), settings, curves, fingerprints(points))
+    digest = (read_record(url).store_digest or "")[:16]
+    return RunFigures(url, storage.base_name(url), config.flatten(recipe), digest, curves, fingerprints(points))
 
 
 def differences(one: dict[str, str], two: dict[str, str]) -> list[tuple[str, str, str]]:

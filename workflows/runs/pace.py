@@ -11,6 +11,7 @@ from dataclasses import replace
 import torch
 
 from infra import storage
+from infra.console import counted
 from infra.errors import Interrupted
 from infra.tracking import NOT_TRACKED
 from workflows.runs.launch import WorkerWait, job_of, run_group
@@ -36,7 +37,7 @@ def resolve_length(setup: Setup, run: Run) -> Setup:
     screen.line(f"timing a few steps, to see how many {hours:g} hours are")
     pace = measure_pace(setup, run)
     steps = pace.steps_in(hours, setup.recipe.train.eval_every)
-    screen.line(f"{steps:,} steps of {pace.step_s:.3g} s")
+    screen.line(f"{counted(steps, 'step')} of {pace.step_s:.3g} s")
     return setup.with_steps(steps)
 
 

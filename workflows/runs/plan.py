@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from glm_model.config import GLMConfig
 from infra import checkpoint, storage
-from infra.console import Console, duration, human, human_bytes
+from infra.console import Console, counted, duration, human, human_bytes
 from infra.errors import UserError
 from pipelines.blanks.mixture import resolve
 from pipelines.corpus.sources import InputFile
@@ -113,7 +113,7 @@ def _estimated_rows(guess: Estimate) -> list[tuple[str, str]]:
     by = "" if guess.measured else ", at 4.1 bytes a token (the tokenizer is to be trained yet)"
     return [
         ("store", "not prepared yet; the following is extended from a sample"),
-        ("sources", f"{guess.files:,} files, {human_bytes(guess.stored_bytes)} as stored"),
+        ("sources", f"{counted(guess.files, 'file')}, {human_bytes(guess.stored_bytes)} as stored"),
         (
             "documents",
             f"about {human(guess.documents)}, {guess.kept_share:.1%} kept by cleaning "
@@ -145,15 +145,14 @@ def _run_rows(
     """epochs: how often the run reads what there is; about: said before what is estimated."""
     parameters = budget.parameters
     state = f"{human_bytes(parameters * BYTES_PER_PARAMETER)} per worker with gradients and optimizer"
-    used = f"{human_bytes(pace.memory_bytes)} at the most, measured" if pace else "activations not counted"
+    # Two workers of `tiny` take 1.1 GB each on two cores, of which 24 MB are this state.
+    rest = "besides, some 1 GB for the process and more for activations: --calibrate measures it"
+    used = f"{human_bytes(pace.memory_bytes)} at the most, measured" if pace else rest
+    batch = f"{budget.micro_batches} micro-batches of {budget.micro_rows} = {budget.step_tokens:,.0f} tokens"
     rows = [
         ("model", f"{model_name(recipe)}: {parameters:,} parameters"),
         ("memory", f"{state}, {used}"),
-        (
-            "batch",
-            f"{about}{budget.step_rows} rows = {budget.micro_batches} micro-batches of {budget.micro_rows} = "
-            f"{budget.step_tokens:,.0f} tokens",
-        ),
+        ("batch", f"{about}{counted(budget.step_rows, 'row')} = {batch}"),
     ]
     when = " once there is a store" if about else ""
     per_token = f"{about}{budget.flops_per_token / 1e6:,.0f} MFLOP per token"
@@ -163,7 +162,7 @@ def _run_rows(
     total = budget.tokens * budget.flops_per_token
     return [
         *rows,
-        ("budget", f"{about}{budget.steps:,} steps = {human(budget.tokens)} tokens = {epochs}"),
+        ("budget", f"{about}{counted(budget.steps, 'step')} = {human(budget.tokens)} tokens = {epochs}"),
         ("compute", f"{about}{total:.2e} FLOP, {per_token}"),
         ("time", about + _time_text(recipe, budget, pace) + when),
         (

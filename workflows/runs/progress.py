@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
-from infra.console import Console, Live, human
+from infra.console import Console, Live, counted, human
 from workflows.settings.budget import Budget
 from workflows.training.messages import Began, Failed, Message, Point, Warned
 
@@ -116,8 +116,7 @@ class TrainingView:
         """A group of workers began: the first one as the header says, the others after a failure or a resize."""
         self._groups += 1
         if self._groups > 1:
-            workers = f"{group.num_workers} worker" + ("s" if group.num_workers > 1 else "")
-            self._screen.line(f"started again with {workers}, from step {group.step:,}")
+            self._screen.line(f"started again with {counted(group.num_workers, 'worker')}, from step {group.step:,}")
             for url in group.skipped:
                 self._screen.warn(f"{url} is incomplete and skipped")
 

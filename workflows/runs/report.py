@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from infra import checkpoint, storage, tracking
-from infra.console import Console, human
+from infra.console import Console, counted, human
 from pipelines.views.render import html, view_examples
 from workflows.runs.run import Run
 from workflows.runs.setup import Setup
@@ -15,17 +15,19 @@ from workflows.settings.recipe import Recipe
 from workflows.settings.shape import describe_growth, model_name
 
 _EXAMPLES = 12
+_FEW_STEPS = 20  # fewer are a trial of the machinery, or a mistake about the size of a step
 
 
 def show_header(setup: Setup, run: Run, handle: tracking.RunHandle) -> None:
     """What begins, or goes on from its last checkpoint."""
     recipe, store, budget = setup.recipe, setup.store, setup.budget
-    workers = f"{workers_text(recipe)} {'GPU' if recipe.train.use_gpu else 'CPU'} workers"
+    workers = f"{workers_text(recipe)} {'GPU' if recipe.train.use_gpu else 'CPU'} worker"
+    workers += "s" if recipe.train.max_workers > 1 else ""
     rows = [
         ("store", f"{store.url}  {human(store.train.tokens)} tokens, {store.train.rows:,} rows"),
         (
             "budget",
-            f"{human(budget.tokens)} tokens = {budget.steps:,} steps of {budget.step_rows} rows = "
+            f"{human(budget.tokens)} tokens = {counted(budget.steps, 'step')} of {counted(budget.step_rows, 'row')} = "
             + epochs_text(budget, store),
         ),
         ("run", run.url),
@@ -37,6 +39,11 @@ def show_header(setup: Setup, run: Run, handle: tracking.RunHandle) -> None:
         rows.append(("continues", f"from step {last.step:,}{skipped}"))
     title = f"glm pretrain · {model_name(recipe)} {human(budget.parameters)} · {workers} · run {run.name}"
     setup.screen.header(title, rows)
+    if budget.steps < _FEW_STEPS:
+        setup.screen.warn(
+            f"{counted(budget.steps, 'step')} of {human(budget.step_tokens)} tokens teach the model next to nothing: "
+            "give a larger --train.tokens or a smaller --train.batch_tokens"
+        )
     if recipe.run.fresh:
         setup.screen.line("begun anew; the same command without --run.fresh continues it")
     if recipe.model.init_from and last is None:

@@ -81,6 +81,8 @@ def find_run(run: str) -> str:
             return storage.absolute(url)
     uri = str(tracking.resolve_uri(tracking.TrackingConfig(), "./runs"))
     why = f"it has no run.json, nor has ./runs/{run}"
+    if set("*?/") & set(run):  # a pattern or a path: MLflow's ids are neither
+        raise DataError(f"{run} is not a run", why=why, try_="give the path of a run's folder")
     try:
         tags = client_of(uri).get_run(run).data.tags
     except Exception as error:

@@ -1,4 +1,4 @@
-"""The authors' checkpoints: every form gives the authors' values, the published one is written back, bad ones named."""
+"""The authors' checkpoints (law 14): every form gives their values, the published one is written back, bad ones named."""
 
 import json
 import math

@@ -1,7 +1,8 @@
 """What ended a training, in the user's words."""
 
 import pytest
-from ray.train import WorkerGroupError
+from ray.exceptions import OutOfMemoryError, RayActorError
+from ray.train import ControllerError, WorkerGroupError
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
 from infra.cluster.train_workers import describe_failure
@@ -27,8 +28,46 @@ def test_a_process_that_ended_is_infrastructure_whatever_the_others_say(restarts
     assert "reduce --train.micro_rows" in failure.try_
 
 
+# As Ray 2.60 words it, shortened: the last line is advice.
+LOW_ON_MEMORY = (
+    "3 worker(s) were killed due to the node running low on memory. Memory on the node was 15.3GB / 16.0GB.\n"
+    "Refer to the documentation: https://docs.ray.io/. Consider provisioning more memory on this node."
+)
+
+
 @pytest.mark.parametrize(
-    "error", [group(r0=RuntimeError("a bug")), group(r0=DataError("a store is gone"), r1=DIED), ValueError("ours")]
+    ("error", "why"),
+    [
+        (ControllerError(OutOfMemoryError(LOW_ON_MEMORY)), "ran short of memory"),
+        (ControllerError(RayActorError(error_msg=f"The actor died.\n{LOW_ON_MEMORY}")), "ran short of memory"),
+        (
+            RayActorError(error_msg="The actor died unexpectedly.\nSee https://docs.ray.io/"),
+            "The actor died unexpectedly.",
+        ),
+    ],
+)
+def test_the_end_of_rays_own_processes_is_infrastructure(error, why):
+    failure = describe_failure(error, 3)
+    assert isinstance(failure, InfrastructureError)
+    assert failure.message == "a process of Ray Train ended, which restarts no worker after that"
+    assert why in failure.why
+    assert "the same command continues" in failure.try_
+
+
+def test_a_worker_killed_for_memory_says_so():
+    died = WorkerHealthCheckFailedError("A worker health check failed.", OutOfMemoryError(LOW_ON_MEMORY))
+    failure = describe_failure(group(r0=died), 0)
+    assert failure.why == "the machine ran short of memory, and Ray ended the process to keep it alive"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ControllerError(ValueError("a bug in a callback")),
+        group(r0=RuntimeError("a bug")),
+        group(r0=DataError("a store is gone"), r1=DIED),
+        ValueError("ours"),
+    ],
 )
 def test_errors_of_the_workers_stay_what_they_are(error):
     assert describe_failure(error, 3) is error

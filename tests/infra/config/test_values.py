@@ -1,4 +1,4 @@
-"""Settings as values: counts, through YAML and back, flat, as a digest, out of mappings."""
+"""Settings as values (law 15): counts, through YAML and back, flat, as a digest, out of mappings."""
 
 import pickle
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Whatever a file holds and whichever reader it is given to: it is read, every record is accounted for, twice the same.
+"""Whatever a file holds and whichever reader it is given to: it is read, each record counted (law 11), twice the same.
 
 A failure names its seed: `hostile_file(seed)` is the file, and the seed modulo the number of ways to read, its reader.
 """

@@ -1,4 +1,4 @@
-"""The ledger: every document that was dropped, with its reason, and sums that leave none out."""
+"""The ledger (law 11): every document that was dropped, with its reason, and sums that leave none out."""
 
 import json
 from dataclasses import replace

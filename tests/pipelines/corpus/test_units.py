@@ -1,4 +1,4 @@
-"""Cleaning a unit: every document kept or dropped with a reason, ordered by content, the same on every run."""
+"""Cleaning a unit (law 11): every document kept or dropped with a reason, ordered by content, the same on every run."""
 
 import json
 import os

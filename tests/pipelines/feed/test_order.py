@@ -1,4 +1,4 @@
-"""BatchPlan: a permutation per epoch, bounded by the window, cut into steps that do not depend on who runs them."""
+"""BatchPlan (law 9): a permutation per epoch, bounded by the window, cut into steps that are the same whoever runs them."""
 
 import copy
 import hashlib

@@ -1,4 +1,4 @@
-"""Objectives: their statistics against the authors' and against theory, their shapes, and how they are found."""
+"""Objectives (law 14): their statistics against the authors' and theory, their shapes, and how they are found."""
 
 import itertools
 import json

@@ -1,5 +1,5 @@
-"""The token store: what is written is read, what is unfinished, foreign or damaged is refused, and what the digest
-covers.
+"""The token store (law 12): what is written is read, what is unfinished, foreign or damaged is refused, and what the
+digest covers.
 """
 
 import itertools

@@ -1,4 +1,4 @@
-"""Recipes: every one parses, says only what exists, and survives the way through YAML that a run's config takes."""
+"""Recipes (law 15): every one parses, says only what exists, and survives the way through YAML to a run's config."""
 
 import functools
 import itertools
