@@ -22,6 +22,10 @@ from pipelines.store.tokenizer_training import TokenizerTraining
 class TokenizerConfig:
     url: str | None = None
     """A tokenizer.json, a BERT vocab.txt, or GPT-2's vocab.json + merges.txt: path or URL. Default: one is trained."""
+    lowercase: bool | None = None
+    """Whether a vocab.txt belongs to an uncased model. Default: as the tokenizer_config.json beside it says, else as
+    its pieces do.
+    """
     train: TokenizerTraining = field(default_factory=TokenizerTraining)
     """How to train a tokenizer on the corpus when no url is given."""
 
@@ -77,6 +81,12 @@ def check(config: DataConfig, blanks_config: BlanksConfig) -> None:
         raise UserError(
             "there is nothing to prepare: data.sources is empty",
             try_="--data.sources='[{reader: text, url: /path/to/texts}]', or data.store=<an existing store>",
+        )
+    if config.tokenizer.lowercase is not None and config.tokenizer.url is None:
+        raise UserError(
+            "data.tokenizer.lowercase is given without data.tokenizer.url",
+            why="it tells how to read a vocab.txt",
+            try_="--data.tokenizer.train.lowercase=true, if the tokenizer that is trained should be uncased",
         )
     for source in config.sources:
         if source.url and storage.join(storage.absolute(config.root), "").startswith(

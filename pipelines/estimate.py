@@ -70,7 +70,8 @@ _NOTHING = _Sample(0, 0, 0, 0, 0, 0)
 
 def estimate(config: DataConfig, files: list[InputFile]) -> Estimate:
     """Read a sample of every source and extend it to all its files, which `list_inputs` lists. Raises as reading."""
-    tokenizer = load_tokenizer(config.tokenizer.url) if config.tokenizer.url else None
+    given = config.tokenizer
+    tokenizer = load_tokenizer(given.url, lowercase=given.lowercase) if given.url else None
     total = _NOTHING
     for source in dict.fromkeys(file.source for file in files):
         own = [file for file in files if file.source == source]

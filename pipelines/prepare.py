@@ -132,7 +132,8 @@ def prepare(preparation: Preparation, runner: Runner) -> TokenStore:
 def _open_given(config: DataConfig) -> TokenStore:
     """data.store or data.mix as it is. Raises UserError when data.tokenizer.url is another tokenizer than its own."""
     store = mix(config.mix, config.root) if config.mix else TokenStore.open(str(config.store))
-    if config.tokenizer.url and load_tokenizer(config.tokenizer.url).digest != store.manifest.tokenizer_digest:
+    given = config.tokenizer
+    if given.url and (load_tokenizer(given.url, lowercase=given.lowercase).digest != store.manifest.tokenizer_digest):
         raise UserError(
             f"data.tokenizer.url={config.tokenizer.url} is not the tokenizer of "
             f"{'data.mix' if config.mix else f'data.store={config.store}'}",
@@ -192,7 +193,7 @@ def prepare_text(config: DataConfig, inputs: Inputs, runner: Runner) -> list[Uni
 def prepare_tokenizer(config: DataConfig, units: list[Unit]) -> Tokenizer:
     """The tokenizer that is given, or one trained on a sample of the cleaned text, once per text and settings."""
     if config.tokenizer.url:
-        return load_tokenizer(config.tokenizer.url)
+        return load_tokenizer(config.tokenizer.url, lowercase=config.tokenizer.lowercase)
     url = trained_url(config, units)
     return train_once(url, units, config.tokenizer.train, text_url=text_url(config), seed=config.seed)
 

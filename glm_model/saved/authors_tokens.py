@@ -74,7 +74,9 @@ def special_tokens(name: str, *, task_masks: bool | None = None) -> SpecialToken
     return published.special if with_masks else replace(published.special, smask=-1, gmask=-1)
 
 
-def load_tokenizer(url: str, name: str | None, *, task_masks: bool | None = None, lowercase: bool = True) -> Tokenizer:
+def load_tokenizer(
+    url: str, name: str | None, *, task_masks: bool | None = None, lowercase: bool | None = None
+) -> Tokenizer:
     """The tokenizer at `url`, checked to have the special ids of `PUBLISHED[name]`; with name None it is not checked.
 
     Raises ValueError where its ids differ from those, naming them.

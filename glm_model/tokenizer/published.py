@@ -11,6 +11,8 @@ from typing import Any
 
 import fsspec
 
+from glm_model.tokenizer import vocab_txt
+
 MASK, SMASK, GMASK = "[MASK]", "[sMASK]", "[gMASK]"
 SOP, EOP, CLS = "<|startofpiece|>", "<|endofpiece|>", "[CLS]"
 PROMPT_MASKS = re.compile(r"(\[MASK\]|\[sMASK\]|\[gMASK\])")
@@ -33,9 +35,14 @@ _OPTIONAL_ROLES = ("sep", "unk")
 _TASK_MASKS = ("gmask", "smask")
 
 
-def read_spec(url: str, lowercase: bool) -> dict[str, Any]:
+def read_spec(url: str, lowercase: bool | None = None) -> dict[str, Any]:
     """The tokenizer.json of a published vocabulary, parsed: `Tokenizer.load` says which forms there are."""
     file_url = _vocabulary_file(url)
+    is_bert = file_url.endswith(".txt") and "merges" not in file_url.rsplit("/", 1)[-1]
+    if lowercase is not None and not is_bert:
+        raise ValueError(
+            f"lowercase={lowercase} is for a vocab.txt, which does not say it, and {file_url} does. Leave lowercase out"
+        )
     if file_url.endswith(".model"):
         from glm_model.tokenizer.sentencepiece_model import spec_of
 
@@ -53,7 +60,7 @@ def read_spec(url: str, lowercase: bool) -> dict[str, Any]:
     if content.startswith("#version") or "merges" in file_url.rsplit("/", 1)[-1]:
         vocab_text = _read_text(_sibling(file_url, "merges", "vocab", ".txt", ".json"))
         return _byte_level_bpe(_json_object(vocab_text, file_url), content)
-    return _bert_wordpiece(content, lowercase)
+    return vocab_txt.spec_of(content, _settings_beside(file_url), lowercase=lowercase, url=file_url)
 
 
 def no_tokenizer(url: str, why: str) -> ValueError:
@@ -113,6 +120,14 @@ def _missing(url: str, why: str) -> ValueError:
     )
 
 
+def _settings_beside(url: str) -> dict[str, Any]:
+    """The tokenizer_config.json in the folder of a file; {} where there is none."""
+    folder, slash, _ = url.rpartition("/")
+    place = f"{folder}{slash}tokenizer_config.json"
+    fs, path = fsspec.core.url_to_fs(place)
+    return _json_object(_read_text(place), place) if fs.exists(path) else {}
+
+
 def _sibling(url: str, word: str, other: str, suffix: str, other_suffix: str) -> str:
     """gpt2-vocab.json -> gpt2-merges.txt, and back."""
     folder, slash, name = url.rpartition("/")
@@ -121,40 +136,6 @@ def _sibling(url: str, word: str, other: str, suffix: str, other_suffix: str) ->
             url, f"a vocab.json needs its merges.txt beside it, and without {word!r} in {name!r} that cannot be found"
         )
     return folder + slash + name.replace(word, other).removesuffix(suffix) + other_suffix
-
-
-def _bert_wordpiece(content: str, lowercase: bool) -> dict[str, Any]:
-    # Not splitlines(), which would cut at tokens such as U+2028.
-    lines = [line.rstrip("\r") for line in content.split("\n")]
-    while lines and not lines[-1]:
-        lines.pop()
-    vocab = {token: id_ for id_, token in enumerate(lines)}
-    # A token listed twice keeps its last line (bert-base-chinese has 53 of them). The first line keeps its id under a
-    # name that no text reaches, so that ids have no gaps and other readers number the special tokens alike.
-    vocab |= {f"[line {id_} unused]": id_ for id_ in sorted(set(range(len(lines))) - set(vocab.values()))}
-    if "[UNK]" not in vocab:
-        raise ValueError(
-            "this vocab.txt has no [UNK] line, so it is not a BERT vocabulary. Give a tokenizer.json instead"
-        )
-    return {
-        "added_tokens": _known(vocab, ("[PAD]", "[UNK]", CLS, "[SEP]", MASK)),
-        "normalizer": {
-            "type": "BertNormalizer",
-            "clean_text": True,
-            "handle_chinese_chars": True,
-            "strip_accents": None,
-            "lowercase": lowercase,
-        },
-        "pre_tokenizer": {"type": "BertPreTokenizer"},
-        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
-        "model": {
-            "type": "WordPiece",
-            "unk_token": "[UNK]",
-            "continuing_subword_prefix": "##",
-            "max_input_chars_per_word": 100,
-            "vocab": vocab,
-        },
-    }
 
 
 def _byte_level_bpe(vocab: dict[str, int], merges: str) -> dict[str, Any]:
@@ -200,7 +181,7 @@ def with_special_tokens(spec: dict[str, Any], *, task_masks: bool | None = None)
         "pre_tokenizer": spec.get("pre_tokenizer"),
         "post_processor": None,
         "decoder": spec.get("decoder"),
-        "model": spec["model"],
+        "model": _without_dropout(spec["model"]),
     }
     if task_masks is False:
         spec["added_tokens"] = [token for token in spec["added_tokens"] if token["content"] not in (GMASK, SMASK)]
@@ -224,6 +205,11 @@ def with_special_tokens(spec: dict[str, Any], *, task_masks: bool | None = None)
         for token in sorted(spec["added_tokens"], key=lambda token: token["id"])
     ]
     return spec
+
+
+def _without_dropout(model: dict[str, Any]) -> dict[str, Any]:
+    """BPE's dropout draws other merges at every call: for training by its authors, and no store could be made again."""
+    return {**model, "dropout": None} if model.get("dropout") else model
 
 
 def special_roles(spec: dict[str, Any]) -> dict[str, int]:

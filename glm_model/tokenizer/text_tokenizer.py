@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import tokenizers
@@ -38,13 +36,7 @@ def make_text_tokenizer(spec: dict[str, Any]) -> tuple[tokenizers.Tokenizer, dic
 
 
 def _text_tokenizer(spec: dict[str, Any]) -> tokenizers.Tokenizer:
-    content = json.dumps({**spec, "added_tokens": []}, ensure_ascii=False)
-    if hasattr(tokenizers.Tokenizer, "from_str"):
-        return tokenizers.Tokenizer.from_str(content)
-    with tempfile.TemporaryDirectory() as folder:  # tokenizers 1.x reads files only
-        path = Path(folder) / "tokenizer.json"
-        path.write_text(content, encoding="utf-8")
-        return tokenizers.Tokenizer.from_file(str(path))
+    return tokenizers.Tokenizer.from_str(json.dumps({**spec, "added_tokens": []}, ensure_ascii=False))
 
 
 def _reachable(text: tokenizers.Tokenizer, spec: dict[str, Any], names: list[str]) -> list[str]:

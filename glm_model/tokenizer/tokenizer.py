@@ -1,7 +1,7 @@
 """Text <-> token ids, with GLM's special tokens kept apart from the text tokenizer.
 
 The text tokenizer knows no special token, so raw text that contains the characters "[MASK]" stays text. Loading takes
-about 0.1 s (BERT); encoding runs at 3 to 8 MB/s per core with tokenizers 0.23, at 40 with 1.x. Never imports torch.
+about 0.1 s (BERT); encoding runs at 3 to 8 MB/s per core. Never imports torch.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -37,7 +38,6 @@ from glm_model.tokenizer.published import (
 from glm_model.tokenizer.text_tokenizer import make_text_tokenizer
 from glm_model.tokenizer.word_cache import WordCache, words_are_independent
 
-_RETURNS_ARRAYS = hasattr(tokenizers.Encoding, "ids_array")  # tokenizers 1.x, which has no encode_batch_fast
 # The parts of a tokenizer file that decide which ids a text gets; the digest covers nothing else.
 _TEXT_SECTIONS = ("normalizer", "pre_tokenizer", "model")
 
@@ -72,23 +72,27 @@ class Tokenizer:
         self.vocab_size: int = vocabulary_size(spec)
         """Number of ids, specials included."""
         self._names = {**self._added, **_own_names(self.special)}
-        # 1.x encodes 40 MB/s by itself, and 8 by looking words up. Not a bound method: the reference cycle would keep
-        # the cache alive.
         self.ends_words_at_spaces: bool = words_are_independent(spec)
         """Whether a space always ends a word and leaves no token, as with BERT."""
-        by_words = not _RETURNS_ARRAYS and self.ends_words_at_spaces
-        self._word_cache = WordCache(partial(_encode_batch, self._text)) if by_words else None
+        # Not a bound method: the reference cycle would keep the cache alive.
+        self._word_cache = WordCache(partial(_encode_batch, self._text)) if self.ends_words_at_spaces else None
 
     @classmethod
-    def load(cls, url: str, *, lowercase: bool = True, task_masks: bool | None = None) -> Tokenizer:
+    def load(cls, url: str, *, lowercase: bool | None = None, task_masks: bool | None = None) -> Tokenizer:
         """Read a tokenizer.json, a folder with one, a BERT vocab.txt, a GPT-2 style vocab.json with its merges.txt, or
         the authors' SentencePiece .model.
 
-        url: local path or fsspec URL. lowercase: only for vocab.txt, which does not say it. task_masks: whether to have
-        [gMASK] and [sMASK]; None: as the file says if it is one of ours, else yes. Raises ValueError when the file is
-        missing or damaged.
+        url: local path or fsspec URL. lowercase: only for vocab.txt, which does not say it; None: as the
+        tokenizer_config.json beside it says, else as its pieces do. task_masks: whether to have [gMASK] and [sMASK];
+        None: as the file says if it is one of ours, else yes. Raises ValueError when the file is missing or damaged.
         """
         spec = read_spec(str(url), lowercase)
+        if dropout := spec["model"].get("dropout"):
+            warnings.warn(
+                f"{url} has model.dropout={dropout}, which gives a text other ids at every call. It is left out: equal "
+                "texts get equal ids, those without dropout",
+                stacklevel=2,
+            )
         try:
             return cls(json.dumps(with_special_tokens(spec, task_masks=task_masks), ensure_ascii=False))
         except ValueError:
@@ -252,14 +256,9 @@ class Tokenizer:
 
 
 def _encode_batch(text: tokenizers.Tokenizer, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    if _RETURNS_ARRAYS:
-        parts = [e.ids_array for e in text.encode_batch(texts, add_special_tokens=False)]  # type: ignore[attr-defined]
-    else:
-        parts = [e.ids for e in text.encode_batch_fast(texts, add_special_tokens=False)]
+    parts = [e.ids for e in text.encode_batch_fast(texts, add_special_tokens=False)]
     offsets = np.zeros(len(parts) + 1, dtype=np.int64)
     np.cumsum([len(p) for p in parts], out=offsets[1:])
-    if _RETURNS_ARRAYS:
-        return np.concatenate([np.empty(0, np.uint32), *parts]).astype(np.uint32, copy=False), offsets
     return np.fromiter(chain.from_iterable(parts), dtype=np.uint32, count=int(offsets[-1])), offsets
 
 

@@ -1,9 +1,12 @@
 """The tokenizer of a corpus: given, or trained once on a sample of its cleaned text."""
 
+import functools
+import warnings
 from collections.abc import Iterator
 
 from glm_model.tokenizer import Tokenizer
 from infra import storage
+from infra.console import Console
 from infra.errors import UserError
 from pipelines.corpus.records import Unit, buckets_of
 from pipelines.corpus.units import read_bucket
@@ -11,12 +14,22 @@ from pipelines.store.shards import keyed_order
 from pipelines.store.tokenizer_training import TokenizerTraining, train
 
 
-def load_tokenizer(url: str) -> Tokenizer:
-    """The tokenizer of data.tokenizer.url. Raises UserError when there is none."""
+def load_tokenizer(url: str, *, lowercase: bool | None) -> Tokenizer:
+    """The tokenizer of data.tokenizer.url and lowercase. Raises UserError when there is none."""
     try:
-        return Tokenizer.load(url)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            tokenizer = Tokenizer.load(url, lowercase=lowercase)
     except ValueError as error:  # it names the file, the reason and the remedy
         raise UserError(f"data.tokenizer.url: {error}") from error
+    for warning in caught:
+        _warn_once(f"data.tokenizer.url: {warning.message}")
+    return tokenizer
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    Console().warn(message)
 
 
 def train_once(url: str, units: list[Unit], training: TokenizerTraining, *, text_url: str, seed: int) -> Tokenizer:

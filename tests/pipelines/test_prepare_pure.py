@@ -284,6 +284,12 @@ def test_a_missing_tokenizer_names_the_setting():
         prepare_tokenizer(config(tokenizer=TokenizerConfig(url="/no/such/vocab.txt")), [])
 
 
+def test_lowercase_without_a_vocabulary_to_read_is_refused():
+    given = config(sources=[Source("text", "/texts")], tokenizer=TokenizerConfig(lowercase=True))
+    with pytest.raises(UserError, match=r"data\.tokenizer\.lowercase is given without data\.tokenizer\.url"):
+        check(given, BlanksConfig())
+
+
 @pytest.mark.parametrize(
     "content", ['{"model": {"type": "WordPiece", "voc', '{"model": {"type": "WordPiece"}}', "[]", '{"model": {}}']
 )

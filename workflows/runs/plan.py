@@ -98,7 +98,7 @@ def _show_estimated(
         if url is None:
             most = recipe.data.tokenizer.train.vocab_size
             rows.append(("vocabulary", f"taken to have the {most:,} entries of data.tokenizer.train.vocab_size"))
-        shape = planned_config(recipe, load_tokenizer(url) if url else None)
+        shape = planned_config(recipe, load_tokenizer(url, lowercase=recipe.data.tokenizer.lowercase) if url else None)
         synthetic = synthetic_rows(recipe, guess.tokens / max(guess.documents * guess.kept_share, 1))
         steps = None if recipe.train.hours is None else MANY_STEPS
         budget = planned_budget(recipe, shape, synthetic, tokens=guess.tokens, steps=steps)

@@ -21,8 +21,10 @@ class ExportConfig:
     """A vocab.txt, a vocab.json beside its merges.txt, a tokenizer.json, or a folder with one; of the Chinese models
     cog-pretrain.model. Default: the one beside the checkpoint.
     """
-    lowercase: bool = True
-    """Whether a vocab.txt belongs to an uncased model; the other files say it themselves."""
+    lowercase: bool | None = None
+    """Whether a vocab.txt belongs to an uncased model. Default: as the tokenizer_config.json beside it says, else as
+    its pieces do; the other files say it themselves.
+    """
     tokens: Literal["bert", "gpt2", "roberta", "chinese", "own"] | None = None
     """Whose special ids the checkpoint was trained with; own: those of its tokenizer. Default: the authors', recognised
     by the shape.

@@ -23,7 +23,7 @@ def file(name: str) -> str:
 
 @pytest.mark.parametrize("name", FILES)
 def test_ids_are_the_tables_with_and_without_task_masks(name):
-    spec = read_spec(file(name), lowercase=True)
+    spec = read_spec(file(name))
     for task_masks in (True, False):
         roles = {"gmask": -1, "smask": -1, **special_roles(with_special_tokens(spec, task_masks=task_masks))}
         wanted = vars(special_tokens(name, task_masks=task_masks))

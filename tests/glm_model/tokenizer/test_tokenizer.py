@@ -255,3 +255,21 @@ def test_import_is_light():
     code = "import sys, glm_model.tokenizer; sys.exit(bool({'torch', 'ray', 'mlflow'} & set(sys.modules)))"
     root = Path(__file__).resolve().parents[3]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+def bpe(dropout: float | None) -> dict:
+    letters = dict(zip("abc", range(3), strict=True))
+    merged = {"ab": 3, "abc": 4, "<|endoftext|>": 5}
+    model = {"type": "BPE", "dropout": dropout, "vocab": letters | merged, "merges": [["a", "b"], ["ab", "c"]]}
+    return {"model": model, "added_tokens": [{"id": 5, "content": "<|endoftext|>", "special": True}]}
+
+
+def test_dropout_is_left_out_and_said(tmp_path, recwarn):
+    for name, dropout in (("with", 0.5), ("without", None)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "tokenizer.json").write_text(json.dumps(bpe(dropout)))
+    random, plain = (Tokenizer.load(str(tmp_path / name)) for name in ("with", "without"))
+    assert [str(w.message).partition(", which")[0] for w in recwarn] == [f"{tmp_path}/with has model.dropout=0.5"]
+    assert {tuple(random.encode("abcabcab").tolist()) for _ in range(50)} == {(4, 4, 3)}
+    assert random.encode_batch(["abc"] * 50)[0].tolist() == [4] * 50
+    assert (random.digest, random.to_json()) == (plain.digest, plain.to_json())

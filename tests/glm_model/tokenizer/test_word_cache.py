@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,7 +45,6 @@ TOKENIZERS = {
 }
 
 
-@pytest.mark.skipif(not hasattr(tokenizers.Tokenizer, "encode_batch_fast"), reason="tokenizers 1.x needs no cache")
 @pytest.mark.parametrize("kind", TOKENIZERS)
 @given(texts=st.lists(st.text(ALPHABET, max_size=40), max_size=8))
 def test_ids_are_the_library_s(kind, texts):
