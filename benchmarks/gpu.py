@@ -8,7 +8,7 @@ backward, clipping and fused AdamW, medians of synchronised steps. MFU counts us
 (`glm_model.config.flops_per_token`) against the card's specified dense bf16 peak where it is known, else against the
 measured product. (The formula counts the last layer in full; ours leaves out what comes after its attention at context
 positions, 4 % of Base and 2 % of Large.) `original style` is benchmarks/original_style.py: one segment per row, dense
-mask, logits of all positions, activations computed anew. A part that fails prints its error and the rest goes on; parts
+mask, logits of all positions, activations computed again. A part that fails prints its error, the rest goes on; parts
 that would start after --budget-s are left out.
 """
 

@@ -1,7 +1,7 @@
 """The step as GLM's original training did it by its papers' description, as plain torch: what ours is compared with.
 
 One segment per row, a dense mask [B, 1, T, T] multiplied into the scores with 65,504 taken from what it hides,
-attention by two matrix products and a softmax, every layer computed anew in backward, logits of all positions. The
+attention by two matrix products and a softmax, every layer computed again in backward, logits of all positions. The
 weights are those of a `GLM`, so that losses can be compared.
 
 Shapes: B rows, T positions, D width, H heads, K head width, V vocabulary.

@@ -3,7 +3,7 @@
     python benchmarks/step.py [--size base] [--segments 2] [--rounds 5] [--memory] [--json FILE]
 
 Segments of 560 positions (512 tokens, 24 blanks), dropout 0.1. `original style` is benchmarks/original_style.py in
-fp32: a dense mask, activations computed anew in backward, logits of all positions. Ours packs the segments into one
+fp32: a dense mask, activations computed again in backward, logits of all positions. Ours packs the segments into one
 row. The maths are equal: without dropout the losses agree to 1e-5, which is checked first. CPU seconds of one thread,
 without the optimizer, interleaved, medians; bf16 only where the CPU multiplies it in hardware. --memory adds the peak
 memory of a whole step (with AdamW) of base and large, with and without activation checkpointing, each in a process of

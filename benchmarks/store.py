@@ -4,7 +4,7 @@
         [--rounds 5] [--json FILE]
 
 `write` is text Parquet in to token shards out in this process: tokenise, segment, pack, write; it loads the tokenizer
-anew, which knows no words yet. `bare` is the library's own batch call on the same texts, 4,096 at a time, plus the copy
+first, which knows no words. `bare` is the library's own batch call on the same texts, 4,096 at a time, plus the copy
 of its ids into one array. `datatrove` is its DocumentTokenizer on the same Parquet and tokenizer.json, in one task,
 without its shuffling; it neither segments nor packs. `read` scans the tokens column into one array; `read, all columns`
 decodes row groups as training does; `mds` iterates a StreamingDataset of the same rows, uncompressed and repeated up to

@@ -22,7 +22,7 @@ from glm_model.config import LossOptions
 from glm_model.model import GLM
 
 # Elements of logits that are computed at a time. On a CPU 16 MiB in fp32, which the allocator reuses: larger blocks are
-# mapped anew and cost a page fault per 4 KiB. On a GPU 512 MiB in fp32: enough rows for a product at full speed.
+# mapped again and cost a page fault per 4 KiB. On a GPU 512 MiB in fp32: enough rows for a product at full speed.
 _CPU_CHUNK, _GPU_CHUNK = 1 << 22, 1 << 27
 # Bytes of the logits' gradients, of several chunks, that a CPU multiplies together in backward: each product adds V * D
 # numbers to the gradient of the embedding, which in bf16 costs as much as the product of one chunk.
@@ -103,7 +103,7 @@ def blank_loss(
 
 
 def filled(at_M: Tensor) -> Tensor:
-    """The positions, filled up with position 0 to a multiple of 128: few shapes, so little is compiled anew."""
+    """The positions, filled up with position 0 to a multiple of 128: few shapes, so little is compiled again."""
     return torch.nn.functional.pad(at_M, (0, -len(at_M) % _FILL))
 
 

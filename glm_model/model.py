@@ -128,7 +128,7 @@ class GLM(Saved):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Draw all weights anew from torch's default generator."""
+        """Draw all weights from torch's default generator."""
         for name, parameter in self.named_parameters():
             if name.endswith("norm.weight"):
                 parameter.fill_(1.0)

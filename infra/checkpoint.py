@@ -250,7 +250,7 @@ def _readable(place: str) -> _Manifest | None:
         raise DataError(
             f"the checkpoint {place} has the format {manifest.format}; this version reads {FORMAT}",
             why="another version of this program wrote it",
-            try_="--run.fresh=true or another --run.name to start anew; use that version to continue the run",
+            try_="--run.fresh=true or another --run.name to start from scratch; use that version to continue the run",
         )
     return manifest
 

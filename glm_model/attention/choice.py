@@ -23,7 +23,7 @@ from glm_model.attention.trial import failure_on
 # By device, what should be fastest first: measured on CPUs (docs/lab.md). On CUDA, not measured yet, by the work that
 # they waste: none, parts of the blocks at borders, other segments.
 PREFERENCE: dict[str, tuple[Backend, ...]] = {"cpu": ("segments", "dense"), "cuda": ("varlen", "flex", "dense")}
-# FlexAttention is compiled anew for each shape: tens of seconds, which short rows of many lengths do not repay.
+# FlexAttention is compiled for each shape: tens of seconds, which short rows of many lengths do not repay.
 _FLEX_FROM = 1024
 # In shorter rows the calls for each segment cost a CPU more than what dense wastes: 5 times as much at 16 positions and
 # 2 heads, as much at 128 and 12 (docs/lab.md).

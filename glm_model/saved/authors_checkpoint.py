@@ -315,7 +315,7 @@ def _load_pickle(path: str, url: str) -> Any:
             raise ValueError(f"{url} is damaged or not a torch file. Copy it again") from error
         raise ValueError(
             f"{url} is refused: it needs {found[1]}, which could run code. If you trust its source, write the plain "
-            "weights anew: torch.save(torch.load(FILE, weights_only=False)['module'], 'pytorch_model.bin')"
+            "weights again: torch.save(torch.load(FILE, weights_only=False)['module'], 'pytorch_model.bin')"
         ) from error
     except Exception as error:  # a changed byte may become any instruction of a pickle, and raise what that raises
         # EINVAL: the archive's end points outside the file. Other OSErrors come from the machine.

@@ -260,7 +260,7 @@ def _version_of(url: str) -> str:
 @functools.lru_cache(maxsize=2)
 def _archive(protocol: str, outer: str, version: str) -> AbstractFileSystem:
     """The files in an archive. fsspec would read its directory again for each of them: 25 ms in one of 2,000 files.
-    version: part of the key, so that a changed archive is read anew.
+    version: part of the key, so that a changed archive is read again.
     """
     import fsspec
 

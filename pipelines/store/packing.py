@@ -1,7 +1,7 @@
 """Pack segments into rows of fixed width: best fit, longest first.
 
 Rows are filled by the *expected* size of their segments once laid out, up to a reserve of six standard deviations of
-the row's sum, since blanks are drawn anew each epoch. About 1 us per segment. The reserve is what a mixture's spread
+the row's sum, since blanks are drawn again each epoch. About 1 us per segment. The reserve is what a mixture's spread
 costs: on Wikipedia 8,192 positions are 98 % full for the token objective and about 92 % for token + sentence +
 document. Packing keeps a segment whole and never crosses a shard, so shards build in parallel.
 """

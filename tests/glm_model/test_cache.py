@@ -1,4 +1,4 @@
-"""The ragged cache (law 5): rows of any lengths equal the same rows alone, whatever is appended, dropped or repeated."""
+"""The ragged cache (law 5): rows of any lengths equal the same rows alone, whatever is added, dropped or repeated."""
 
 import numpy as np
 import pytest

@@ -82,7 +82,7 @@ class Seen(TorchDispatchMode):
         return result
 
     def groups(self) -> list[list[int]]:
-        """Of a backward over a vocabulary of 40 and a width of 16: the blanks of each group's chunks."""
+        """The blanks of each group's chunks, in a backward over a vocabulary of 40 and a width of 16."""
         found: list[list[int]] = [[]]
         for name, shape in self.operations:
             if name == "scatter_add_":  # the gradient of a chunk's logits
@@ -211,7 +211,7 @@ def test_under_bf16_losses_and_gradients_are_summed_in_fp32(model, options, spli
 @pytest.mark.parametrize("options", [LossOptions(), LossOptions(0.1, 1e-3)], ids=["plain", "options"])
 @pytest.mark.parametrize("blanks", [10, 3000])
 def test_no_tensor_of_logits_or_their_gradients_is_larger_than_max_logits(precision, options, blanks):
-    """Of all that forward and backward compute. The embedding and its gradient, 999 times 4, are smaller anyway."""
+    """This holds for all that forward and backward compute. Embedding and gradient, 999 times 4, are smaller anyway."""
     model = GLM(GLMConfig(layers=1, width=4, heads=1, vocab_size=999))
     x = torch.randn(1, blanks, 4, requires_grad=True)
     targets, ones = torch.randint(0, 999, (1, blanks)), torch.ones(1, blanks, dtype=torch.int64)

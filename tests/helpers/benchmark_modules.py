@@ -1,4 +1,4 @@
-"""Modules of benchmarks/, which is no package: each is loaded by its path, under a name that nothing else has."""
+"""Modules of benchmarks/, which is not a package: each is loaded by its path, under a name that nothing else has."""
 
 import importlib.util
 import sys
@@ -9,7 +9,7 @@ FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
 def load(name: str) -> ModuleType:
-    """The module benchmarks/<name>.py, run anew; it may import its neighbours, as a script does."""
+    """The module benchmarks/<name>.py, run again; it may import its neighbours, as a script does."""
     spec = importlib.util.spec_from_file_location(f"benchmark_{name}", FOLDER / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None

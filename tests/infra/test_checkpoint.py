@@ -203,7 +203,7 @@ def test_only_torn_checkpoints_are_none(tmp_path):
 def test_the_newest_and_the_best_of_those_saved_are_kept(url):
     kept = []
     for step, score in enumerate([5.0, 1.0, None, 3.0, float("nan"), 0.5, 0.7, 0.9], start=1):
-        checkpoints = CheckpointWriter(url, keep=2)  # anew each time, as after a restart
+        checkpoints = CheckpointWriter(url, keep=2)  # a new one each time, as after a restart
         checkpoints.save(step, {}, NOTHING, {}, score=score)
         checkpoints.wait()
         kept.append(steps(url))

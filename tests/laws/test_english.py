@@ -11,9 +11,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("glm_model", "pipelines", "infra", "workflows", "benchmarks")
 MODULES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+TESTS = sorted(path for path in (ROOT / "tests").rglob("*.py"))
 
 OF = 'begins with "Of"'
 TORN = "is torn by a wrap"
+ANEW = 'says "anew", not "again" or "from scratch"'
 NO = 'says "is no", not "is not a"'
 TYPES = 'does not say "expected ..., got ..."'
 REMEDY = "a try begins with a verb or is a command"
@@ -43,13 +45,24 @@ class Finding(NamedTuple):
 
 def findings(source: str) -> list[Finding]:
     """Everything in a module's source that breaks a rule of this page, in the order of lines."""
-    tree, lines = ast.parse(source), source.splitlines()
-    docstrings = [node for node in ast.walk(tree) if isinstance(node, ast.Expr) and is_text(node.value)]
-    found = [finding for node in docstrings for finding in in_docstring(node, lines)]
-    ignored = {node.value for node in docstrings}
+    tree = ast.parse(source)
+    found = docstring_findings(source)
+    lines = enumerate(source.splitlines(), start=1)
+    found += [Finding(number, ANEW, line.strip()) for number, line in lines if re.search(r"\banew\b", line)]
+    ignored = {node.value for node in docstrings(tree)}
     found += [finding for node, text in messages(tree, ignored) for finding in in_message(node.lineno, text)]
     found += [finding for node in remedies(tree) for finding in in_remedy(node)]
     return sorted(set(found))
+
+
+def docstring_findings(source: str) -> list[Finding]:
+    """Those in docstrings alone: what tests hold besides quotes messages of others, or bad ones."""
+    lines = source.splitlines()
+    return sorted({finding for node in docstrings(ast.parse(source)) for finding in in_docstring(node, lines)})
+
+
+def docstrings(tree: ast.AST) -> list[ast.Expr]:
+    return [node for node in ast.walk(tree) if isinstance(node, ast.Expr) and is_text(node.value)]
 
 
 def is_text(node: ast.AST) -> bool:
@@ -188,6 +201,14 @@ def test_wording(path):
     assert found == [], "\n".join(["docs/style.md says how to write it", *found])
 
 
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_wording_of_tests(path):
+    found = [
+        f"{path.relative_to(ROOT)}:{line}: {law}: {text}" for line, law, text in docstring_findings(path.read_text())
+    ]
+    assert found == [], "\n".join(["docs/style.md says how to write it", *found])
+
+
 def test_docstrings_that_begin_with_of_are_found():
     source = '''
 """Of nothing."""
@@ -234,6 +255,11 @@ def g():
         Finding(11, TORN, '"""Takes a segment\'s tokens,'),
         Finding(15, TORN, "..."),
     ]
+
+
+def test_translated_words_are_found_in_comments_too():
+    assert findings("x = 1  # drawn anew\n") == [Finding(1, ANEW, "x = 1  # drawn anew")]
+    assert findings("renew = 1\n") == []
 
 
 def test_docstrings_that_are_whole_pass():

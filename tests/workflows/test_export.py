@@ -93,7 +93,7 @@ def test_a_checkpoint_of_the_authors_becomes_a_complete_folder(
 
 @pytest.mark.parametrize("source", ["thudm_ckpt_MP2", "thudm_ckpt_ds_fp16", "thudm_ckpt/1234/pytorch_model.bin"])
 def test_the_authors_own_checkpoints_become_folders_with_their_weights(run, shared, tmp_path, source):
-    """Of two ranks, in fp16, and as published: none of them comes with a config.json or a tokenizer."""
+    """Checkpoints of two ranks, in fp16, and as published: none comes with a config.json or a tokenizer."""
     place, target = shared / "reference" / "golden" / source, tmp_path / "exported"
     if not place.exists():
         pytest.skip(f"the authors' golden checkpoints are not here ({source} is absent)")

@@ -37,7 +37,7 @@ def test_a_run_is_over_at_its_last_step_or_by_the_patience_that_it_has_now(tmp_p
 
 
 def settings(tmp_path: Path, *more: str) -> list[str]:
-    """Of a run of two steps on 600 short documents; the folder with the text is made at the first call."""
+    """Settings of a run of two steps on 600 short documents; the folder with the text is made at the first call."""
     if not (tmp_path / "texts").exists():
         small.corpus(tmp_path / "texts", small.documents(600))
     source = f"--data.sources=[{{reader: jsonl, url: {tmp_path}/texts}}]"

@@ -86,7 +86,7 @@ A GLM (General Language Model, Du et al., ACL 2022) pretrained by autoregressive
 
 | | |
 |---|---|
-| weights | {f"begun with those of {init_from}" if init_from else "drawn anew"} |
+| weights | {f"begun with those of {init_from}" if init_from else "drawn at random"} |
 | step | {state["step"]:,} |
 | validation | {score:.4f} bits per byte at step {validated.get("step", 0):,} |
 | token store | `{store.digest}` |

@@ -88,7 +88,7 @@ def batch_of(past: Past, step: int) -> Batch:
     steps = past.setup.budget.steps
     if not 1 <= step <= steps:
         raise UserError(f"the run has no step {step}", why=f"its steps are 1 to {steps:,}", try_=f"--step={steps}")
-    # `Setup.feed` names no stored blanks: all are drawn anew, so that the fingerprint checks the stored ones too.
+    # `Setup.feed` names no stored blanks: all are drawn again, so that the fingerprint checks the stored ones too.
     reader = RowReader(past.setup.store.train, past.setup.feed)
     places = [past.plan.micro_batch(step - 1, index) for index in range(past.plan.micro_batches)]
     parts = [reader.read(place) for place in places]

@@ -50,7 +50,7 @@ def measure_pace(setup: Setup, run: Run) -> Pace:
         job_of(setup.with_steps(MANY_STEPS), run, NOT_TRACKED, link=name),
         run_url=None,
         checkpoints_url=storage.join(scratch, "checkpoints"),
-        train=replace(recipe.train, max_failures=0),  # begun anew by whoever asked, not while they wait
+        train=replace(recipe.train, max_failures=0),  # whoever asked tries again, not the group while they wait
     )
     messages: list[Message] = []
     try:

@@ -45,7 +45,7 @@ def show_header(setup: Setup, run: Run, handle: tracking.RunHandle) -> None:
             "give a larger --train.tokens or a smaller --train.batch_tokens"
         )
     if recipe.run.fresh:
-        setup.screen.line("begun anew; the same command without --run.fresh continues it")
+        setup.screen.line("begun from scratch; the same command without --run.fresh continues it")
     if recipe.model.init_from and last is None:
         setup.screen.line(f"weights from {describe_growth(recipe.model.init_from, setup.shape)}")
 

@@ -122,7 +122,7 @@ def open_run(recipe: Recipe, name: str) -> Run:
         raise UserError(
             f"the run {name!r} exists with other settings: {_differences(record.settings, new.record.settings)}",
             why=f"{new.url} was started with them, and a run keeps its settings",
-            try_="choose another --run.name, or --run.fresh=true to start this one anew",
+            try_="choose another --run.name, or --run.fresh=true to start this one from scratch",
         )
     return Run(new.url, replace(record, name=name))
 
@@ -197,7 +197,7 @@ def start(setup: Setup, run: Run) -> tuple[Run, tracking.RunHandle]:
         raise DataError(
             f"the run {run.name!r} was trained on another store: {before[:12]}, and this is {store.digest[:12]}",
             why=f"the corpus or its tokenizer has changed, and {run.record.store_url} is gone",
-            try_="bring that folder back; or --run.fresh=true, to begin anew on this store",
+            try_="bring that folder back; or --run.fresh=true, to begin from scratch on this store",
         )
     run = run.with_record(model=setup.shape, store_url=store.url, store_digest=store.digest, steps=setup.budget.steps)
     run.write()

@@ -27,7 +27,7 @@ class ModelConfig:
     """tiny, mini, base, large, 410m, 515m, 2b or 10b."""
     init_from: str | None = None
     """Begin with the weights of this model: a folder or URL that pretrain.py or export.py wrote. Its shape replaces
-    `size`; its tables grow where the data needs more positions or tokens. The optimizer starts anew.
+    `size`; its tables grow where the data needs more positions or tokens. The optimizer starts from scratch.
     """
     positions: Annotated[int, Ge(1)] | None = None
     """Rows of the position tables; default: data.sequence_length, or those of `init_from` where they are more."""
@@ -115,7 +115,7 @@ class RunConfig:
     storage_path: str = "./runs"
     """Folder or URL of runs; shared by all nodes of a cluster."""
     fresh: bool = False
-    """Start anew even if a run of this name exists (its folder is removed)."""
+    """Start from scratch even if a run of this name exists (its folder is removed)."""
 
 
 @dataclass

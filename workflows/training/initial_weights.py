@@ -1,4 +1,4 @@
-"""The weights that a run begins with: drawn anew, or those of another model (`model.init_from`)."""
+"""The weights that a run begins with: drawn at random, or those of another model (`model.init_from`)."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class Ranks:
         Sums, as the loss is one. And DDP's own means are not quite a function of the gradients: it multiplies by 1/W at
         the first step of a process and divides by W from then on, which differs for three workers.
 
-        exact: keep the layout of the gradient buckets. DDP lays them out anew after the first backward of a process,
+        exact: keep the layout of the gradient buckets. DDP lays them out again after the first backward of a process,
         so that after a restart the sums of three workers and more are taken in another order once, and differ in their
         last bits. (Not static_graph: with gradients accumulated before the first exchange it fails, docs/lab.md.)
         """

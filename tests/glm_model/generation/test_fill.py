@@ -43,7 +43,7 @@ def written(model, prompts, decoding, **settings):
 
 @pytest.mark.parametrize("settings", [{}, {"temperature": 1.0, "samples": 3}, {"no_repeat_ngram": 2}], ids=str)
 def test_law_5_with_cache_equals_without(model, settings):
-    """Of ragged texts, whose blanks end at different steps and some by themselves."""
+    """The fillings of ragged texts, whose blanks end at different steps and some by themselves."""
     texts = ([1, 20, 2, 21, 2, 22, 0], [1, 2, 0], [1, 30, 31, 2])
     prompts = [layout.prompt(np.array(text), masks=(2,)) for text in texts]
     decoding = Decoding(max_tokens=9, seed=4, **settings)

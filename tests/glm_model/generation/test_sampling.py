@@ -12,7 +12,7 @@ ENDS = Limits(sop=9, stop=(0, 4))
 
 
 def drawn(**settings) -> list[int]:
-    """Of 1,000 even draws, how many fall on each token."""
+    """How many of 1,000 even draws fall on each token."""
     logits = torch.log(torch.tensor(PROBS)).expand(1000, 4)
     tokens = choose(logits, Decoding(**{"temperature": 1.0, **settings}), np.linspace(0, 1, 1000, endpoint=False))
     return torch.bincount(tokens, minlength=4).tolist()

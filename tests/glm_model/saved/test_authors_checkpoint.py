@@ -1,4 +1,4 @@
-"""The authors' checkpoints (law 14): every form gives their values, the published one is written back, bad ones named."""
+"""The authors' checkpoints (law 14): every form gives their values, the published one is written, bad ones named."""
 
 import json
 import math
@@ -243,7 +243,7 @@ def test_a_pickle_that_asks_for_a_call_is_refused_by_the_name_of_the_function(tm
     torch.save(content, tmp_path / RANK, _use_new_zipfile_serialization=zipped)
     with pytest.raises(ValueError, match=rf"{RANK} is refused: it needs math\.gcd, which could run code") as error:
         from_pretrained(str(tmp_path))
-    assert "write the plain weights anew" in str(error.value)
+    assert "write the plain weights again" in str(error.value)
     assert torch.load(tmp_path / RANK, weights_only=False)["extra"] == 1, "without the guard it would have been called"
 
 

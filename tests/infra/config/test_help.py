@@ -24,7 +24,7 @@ class Train(Base):
     """
 
     tokens: Count | None = None
-    """Tokens to train on,
+    """Tokens to train on:
     of the source.
     """
     kind: str = ""
@@ -100,7 +100,7 @@ def test_docstrings_of_inherited_fields_and_of_sections_are_shown_in_one_line(sh
     assert "  --model TEXT          A folder. (required)\n" in text
     assert "\ntrain:\n  How to train. The rest of this docstring\n\n  --train.num_workers" in text
     assert "Processes: 100 % of them, or [min, max]. (default: 1)" in text
-    assert "Tokens to train on, of the source. (default: null)" in text
+    assert "Tokens to train on: of the source. (default: null)" in text
     assert "is not shown" not in text
 
 

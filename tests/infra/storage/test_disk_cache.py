@@ -80,14 +80,14 @@ def test_what_is_read_again_comes_from_the_disk_and_is_the_same(tmp_path, url, f
     assert sum(path.stat().st_size for path in ranges(tmp_path / "cache")) == once
 
 
-def test_a_file_that_changed_is_fetched_anew(tmp_path, url):
+def test_a_file_that_changed_is_fetched_again(tmp_path, url):
     cache = DiskCache(str(tmp_path), max_bytes=1 << 30)
     assert read_all(url, cache).equals(table(10))
     write(url, table(10, seed=1))  # of the same size
     assert read_all(url, cache).equals(table(10, seed=1))
 
 
-def test_a_range_that_is_cut_is_fetched_anew(tmp_path, url, fetched):
+def test_a_range_that_is_cut_is_fetched_again(tmp_path, url, fetched):
     cache = DiskCache(str(tmp_path), max_bytes=1 << 30)
     read_all(url, cache)
     damaged = max(ranges(tmp_path), key=lambda path: path.stat().st_size)

@@ -60,7 +60,7 @@ def test_a_run_is_resumed_by_id_without_logging_params_again(mlflow_root):
 
 
 @pytest.mark.parametrize("gone", ["deleted", "unknown"])
-def test_a_run_that_is_gone_is_made_anew_and_said_so(mlflow_root, gone):
+def test_a_run_that_is_gone_is_made_again_and_said_so(mlflow_root, gone):
     handle, warnings = start(mlflow_root), []
     client_of(handle.uri).delete_run(handle.run_id)
     run_id = handle.run_id if gone == "deleted" else "0" * 32

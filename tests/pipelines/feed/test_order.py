@@ -1,4 +1,4 @@
-"""BatchPlan (law 9): a permutation per epoch, bounded by the window, cut into steps that are the same whoever runs them."""
+"""BatchPlan (law 9): a permutation per epoch, bounded by the window, cut into steps that are equal for all workers."""
 
 import copy
 import hashlib

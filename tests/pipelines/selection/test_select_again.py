@@ -88,7 +88,7 @@ def test_every_document_is_accounted_for(busy, done):
 
 
 def test_no_near_duplicates_are_left_to_straddle_splits(done):
-    """Of the kept documents none are as similar as the setting says, by their whole signatures."""
+    """No two kept documents are as similar as the setting says, by their whole signatures."""
     texts = sorted(one for one in left(done[1]) if normalise(one))
     found = near_duplicates.signatures(texts).astype(np.uint8)
     alike = [near_duplicates.similarity(found, np.roll(found, shift, axis=0)).max() for shift in range(1, len(texts))]

@@ -116,7 +116,7 @@ def test_tokens_take_two_bytes_up_to_65536_and_then_four():
 
 def test_a_shards_digest_is_that_of_its_content(tmp_path):
     base = write(tmp_path, PARTS, ROWS).digest
-    assert write(tmp_path, PARTS, ROWS, rows_per_group=1).digest == base, "how rows are grouped is no content"
+    assert write(tmp_path, PARTS, ROWS, rows_per_group=1).digest == base, "how rows are grouped is not content"
     assert write(tmp_path / "elsewhere", PARTS, ROWS).digest == base
     other_token = segments([1, 5, 6], [1, 7], [1, 8, 9, 0], [1, 65_534], [1, 3])
     other_id = replace(PARTS, ids=PARTS.ids + np.uint64(1))

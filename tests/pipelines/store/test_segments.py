@@ -1,6 +1,4 @@
-"""Segmenting: no character, byte or token lost or doubled, nothing longer than allowed, eos only where a document
-ends.
-"""
+"""Segmenting: no character, byte or token lost or doubled, nothing too long, eos only where a document ends."""
 
 import numpy as np
 import pytest

@@ -129,7 +129,7 @@ def test_a_part_of_a_text_has_its_share_of_the_bytes(two_texts, tiny_tokenizer):
 
 
 def test_bytes_of_blanks_are_the_segments_by_their_share_of_its_text():
-    """[CLS] and eos (0) are no text."""
+    """[CLS] and eos (0) are not text."""
     rows = RowBatch(
         np.array([1, 20, 21, 22, 23, 0, 1, 30, 31]),
         np.array([0, 6, 9]),
