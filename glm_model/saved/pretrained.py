@@ -2,7 +2,7 @@
 
     config.json          the shape; written last: a folder without it is unfinished
     model.safetensors    or shards and their index (`glm_model.saved.weights`)
-    tokenizer.json       if a tokenizer is given
+    tokenizer.json       if a tokenizer is given, with the roles of its tokens in tokenizer_config.json
     README.md            the model card
 
 Loading takes one fp32 copy of the model; saving copies nothing that lies on the CPU.
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from glm_model import urls
 from glm_model.config import GLMConfig, num_parameters
 from glm_model.saved.authors_checkpoint import PUBLISHED, our_names, read_authors, shape_of, write_authors
+from glm_model.saved.tokenizer_config import tokenizer_config
 from glm_model.saved.weights import SHARD_BYTES, has_weights, read_weights, remove_weights, write_weights
 
 if TYPE_CHECKING:
@@ -194,10 +195,13 @@ def _check_save(config: GLMConfig, url: str, tokenizer: Tokenizer | None) -> Non
 
 
 def _write_companions(config: GLMConfig, url: str, tokenizer: Tokenizer | None, card: str | None) -> None:
+    settings = urls.join(url, "tokenizer_config.json")
     if tokenizer is None:
         urls.remove(urls.join(url, "tokenizer.json"))  # of another model
+        urls.remove(settings)
     else:
         tokenizer.save(str(url))
+        urls.write_json(settings, tokenizer_config(tokenizer, positions=config.positions))
     urls.write(urls.join(url, "README.md"), (card or _default_card(config)).encode())
 
 

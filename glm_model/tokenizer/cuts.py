@@ -14,6 +14,7 @@ from collections.abc import Callable
 from itertools import product
 from typing import Any
 
+from glm_model.tokenizer.published import text_tokens
 from glm_model.tokenizer.word_cache import EncodeBatch, words_are_independent
 
 MayCut = Callable[[str, int], bool]
@@ -33,6 +34,8 @@ _PROBES = (".", "。", "”", "'", "…", " ", "\n", "\n\n", " \n", "a", "S", "1
 def cut_rule(spec: dict[str, Any], encode_batch: EncodeBatch) -> MayCut | None:
     """The rule of a tokenizer.json; None where no place is known at which every text may be cut."""
     rule = None
+    if text_tokens(spec):  # which may hold any white space, or take what is around them
+        return None
     kinds = [(spec.get(part) or {}).get("type") for part in ("normalizer", "pre_tokenizer", "model")]
     if words_are_independent(spec):
         ideographs = (spec["normalizer"] or {}).get("handle_chinese_chars", False)

@@ -33,6 +33,9 @@ _ROLES: dict[str, tuple[str, ...]] = {
 }
 _OPTIONAL_ROLES = ("sep", "unk")
 _TASK_MASKS = ("gmask", "smask")
+# What tokenizer_config.json calls tokenizers with GPT-2's pattern; Qwen2's and CLIP's files look alike and have others.
+_LIKE_GPT2 = ("", "GPT2", "Roberta", "Bart", "Longformer", "LED", "Blenderbot", "CodeGen", "PreTrained")
+_ROLE_SURFACES = frozenset(surface for surfaces in _ROLES.values() for surface in surfaces)
 
 
 def read_spec(url: str, lowercase: bool | None = None) -> dict[str, Any]:
@@ -48,19 +51,24 @@ def read_spec(url: str, lowercase: bool | None = None) -> dict[str, Any]:
 
         return spec_of(_read_bytes(file_url), file_url)
     content = _read_text(file_url)
-    if file_url.endswith(".json"):
-        spec = _json_object(content, file_url)
-        if isinstance(spec.get("model"), dict):  # in GPT-2's vocab.json "model" is a token with its id
-            if not spec["model"].get("vocab"):
-                raise no_tokenizer(file_url, "its model has no vocab")
-            return spec
+    is_json = file_url.endswith(".json")
+    spec = _json_object(content, file_url) if is_json else {}
+    if isinstance(spec.get("model"), dict):  # in GPT-2's vocab.json "model" is a token with its id
+        if not spec["model"].get("vocab"):
+            raise no_tokenizer(file_url, "its model has no vocab")
+        return spec
+    settings = _json_beside(file_url, "tokenizer_config.json")
+    if is_json:
         if not spec or not all(isinstance(id_, int) for id_ in spec.values()):
             raise no_tokenizer(file_url, "it has neither a model nor tokens with their ids")
-        return _byte_level_bpe(spec, _read_text(_sibling(file_url, "vocab", "merges", ".json", ".txt")))
-    if content.startswith("#version") or "merges" in file_url.rsplit("/", 1)[-1]:
+        merges = _read_text(_sibling(file_url, "vocab", "merges", ".json", ".txt"))
+        spec = _byte_level_bpe(spec, merges, settings, file_url)
+    elif content.startswith("#version") or "merges" in file_url.rsplit("/", 1)[-1]:
         vocab_text = _read_text(_sibling(file_url, "merges", "vocab", ".txt", ".json"))
-        return _byte_level_bpe(_json_object(vocab_text, file_url), content)
-    return vocab_txt.spec_of(content, _settings_beside(file_url), lowercase=lowercase, url=file_url)
+        spec = _byte_level_bpe(_json_object(vocab_text, file_url), content, settings, file_url)
+    else:
+        spec = vocab_txt.spec_of(content, settings, lowercase=lowercase, url=file_url)
+    return {**spec, "added_tokens": spec["added_tokens"] + _added_beside(spec, settings, file_url)}
 
 
 def no_tokenizer(url: str, why: str) -> ValueError:
@@ -120,12 +128,24 @@ def _missing(url: str, why: str) -> ValueError:
     )
 
 
-def _settings_beside(url: str) -> dict[str, Any]:
-    """The tokenizer_config.json in the folder of a file; {} where there is none."""
+def _json_beside(url: str, name: str) -> dict[str, Any]:
+    """The JSON object of this name in the folder of a file; {} where there is none."""
     folder, slash, _ = url.rpartition("/")
-    place = f"{folder}{slash}tokenizer_config.json"
+    place = f"{folder}{slash}{name}"
     fs, path = fsspec.core.url_to_fs(place)
     return _json_object(_read_text(place), place) if fs.exists(path) else {}
+
+
+def _added_beside(spec: dict[str, Any], settings: dict[str, Any], url: str) -> list[dict[str, Any]]:
+    """The tokens that users added to a vocab.txt or vocab.json: those in tokenizer_config.json, else in
+    added_tokens.json, which leaves it to special_tokens_map.json to say which of them are special.
+    """
+    added = [{**token, "id": int(id_)} for id_, token in (settings.get("added_tokens_decoder") or {}).items()]
+    if not added and (ids := _json_beside(url, "added_tokens.json")):
+        special = json.dumps(_json_beside(url, "special_tokens_map.json"))
+        added = [{"id": id_, "content": name, "special": json.dumps(name) in special} for name, id_ in ids.items()]
+    known = {token["content"] for token in spec["added_tokens"]}
+    return [token for token in added if token["content"] not in known]
 
 
 def _sibling(url: str, word: str, other: str, suffix: str, other_suffix: str) -> str:
@@ -138,8 +158,15 @@ def _sibling(url: str, word: str, other: str, suffix: str, other_suffix: str) ->
     return folder + slash + name.replace(word, other).removesuffix(suffix) + other_suffix
 
 
-def _byte_level_bpe(vocab: dict[str, int], merges: str) -> dict[str, Any]:
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+def _byte_level_bpe(vocab: dict[str, int], merges: str, settings: dict[str, Any], url: str) -> dict[str, Any]:
+    kind = str(settings.get("tokenizer_class") or "").removesuffix("Fast").removesuffix("Tokenizer")
+    if kind not in _LIKE_GPT2:
+        raise ValueError(
+            f"{url} is not cut as GPT-2 cuts text: the tokenizer_config.json beside it says {kind}Tokenizer. Give its "
+            "tokenizer.json instead"
+        )
+    prefix = bool(settings.get("add_prefix_space", False))
+    byte_level = {"type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": True, "use_regex": True}
     lines = [line.rstrip("\r") for line in merges.split("\n")]
     pairs = [line.split(" ") for line in lines if line and not line.startswith("#version")]
     roberta = "<s>" in vocab and "</s>" in vocab
@@ -193,18 +220,39 @@ def with_special_tokens(spec: dict[str, Any], *, task_masks: bool | None = None)
         spec["added_tokens"] += [{"id": first + i, "content": _ROLES[role][0]} for i, role in enumerate(missing)]
     eats_space = spec["model"]["type"] != "WordPiece"
     spec["added_tokens"] = [
-        {
-            "id": token["id"],
-            "content": token["content"],
-            "single_word": False,
-            "lstrip": eats_space and token["content"] in (MASK, SMASK, GMASK, "<mask>"),
-            "rstrip": False,
-            "normalized": False,
-            "special": True,
-        }
+        _text_token(token) if is_text(token) else _control_token(token, eats_space)
         for token in sorted(spec["added_tokens"], key=lambda token: token["id"])
     ]
     return spec
+
+
+def is_text(added_token: dict[str, Any]) -> bool:
+    """Whether an added token stands for text: its authors say so (`special: false`), and it has no role in GLM."""
+    return added_token.get("special") is False and added_token["content"] not in _ROLE_SURFACES
+
+
+def text_tokens(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    """The added tokens that stand for text: words of a domain, runs of spaces, line breaks."""
+    return [token for token in spec["added_tokens"] if is_text(token)]
+
+
+def _text_token(token: dict[str, Any]) -> dict[str, Any]:
+    """As its authors have it. normalized: found in the text after normalisation, with its own content normalised."""
+    flags = {name: bool(token.get(name, False)) for name in ("single_word", "lstrip", "rstrip")}
+    kept = {"id": token["id"], "content": token["content"], **flags}
+    return {**kept, "normalized": bool(token.get("normalized", True)), "special": False}
+
+
+def _control_token(token: dict[str, Any], eats_space: bool) -> dict[str, Any]:
+    return {
+        "id": token["id"],
+        "content": token["content"],
+        "single_word": False,
+        "lstrip": eats_space and token["content"] in (MASK, SMASK, GMASK, "<mask>"),
+        "rstrip": False,
+        "normalized": False,
+        "special": True,
+    }
 
 
 def _without_dropout(model: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""The text tokenizer of a tokenizer.json: it knows no special token, so that raw text never becomes one."""
+"""The text tokenizer of a tokenizer.json: it takes no control token for one, so that raw text never becomes one.
+
+Added tokens that stand for text (`special: false`) are found in it as their authors' tokenizer finds them.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Any
 
 import tokenizers
 
-from glm_model.tokenizer.published import special_roles
+from glm_model.tokenizer.published import is_text, special_roles, text_tokens
 
 
 def make_text_tokenizer(spec: dict[str, Any]) -> tuple[tokenizers.Tokenizer, dict[str, Any]]:
@@ -17,7 +20,7 @@ def make_text_tokenizer(spec: dict[str, Any]) -> tuple[tokenizers.Tokenizer, dic
     With WordPiece and byte-level BPE, which cut at brackets, no text can. With a Unigram vocabulary that lists "[MASK]"
     it can: the pre-tokenizer gets one more cut, after the first character of every such name.
     """
-    names = sorted({token["content"] for token in spec["added_tokens"]})
+    names = sorted({token["content"] for token in spec["added_tokens"] if not is_text(token)})
     text = _text_tokenizer(spec)
     if not _reachable(text, spec, names):
         return text, spec
@@ -36,12 +39,22 @@ def make_text_tokenizer(spec: dict[str, Any]) -> tuple[tokenizers.Tokenizer, dic
 
 
 def _text_tokenizer(spec: dict[str, Any]) -> tokenizers.Tokenizer:
-    return tokenizers.Tokenizer.from_str(json.dumps({**spec, "added_tokens": []}, ensure_ascii=False))
+    """Control tokens are left out, or where there are others, which get their ids in order, switched off."""
+    of_text = text_tokens(spec)
+    added = spec["added_tokens"] if of_text else []
+    text = tokenizers.Tokenizer.from_str(json.dumps({**spec, "added_tokens": added}, ensure_ascii=False))
+    text.encode_special_tokens = True  # as text; the library does not save it
+    if moved := [token["content"] for token in of_text if text.token_to_id(token["content"]) != token["id"]]:
+        raise ValueError(
+            f"the tokenizers library gives the added token {moved[0]!r} another id than the file: the ids of its added "
+            "tokens must follow those of the vocabulary without a gap. Give the tokenizer.json of its authors"
+        )
+    return text
 
 
 def _reachable(text: tokenizers.Tokenizer, spec: dict[str, Any], names: list[str]) -> list[str]:
     roles = special_roles(spec)
-    control = {token["id"] for token in spec["added_tokens"]} - {roles.get("unk")}
+    control = {token["id"] for token in spec["added_tokens"] if not is_text(token)} - {roles.get("unk")}
     probes = [
         (name, f"{before}{name}{after}") for name in names for before in ("", " ", "a") for after in ("", " ", "a")
     ]

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import chain
+from itertools import chain, groupby
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ from glm_model.tokenizer.published import (
     no_tokenizer,
     read_spec,
     special_roles,
+    text_tokens,
     vocabulary_size,
     with_special_tokens,
 )
@@ -67,11 +68,12 @@ class Tokenizer:
     def __init__(self, tokenizer_json: str):
         spec = with_special_tokens(json.loads(tokenizer_json))
         self._text, self._spec = make_text_tokenizer(spec)
-        self._added: dict[int, str] = {t["id"]: t["content"] for t in spec["added_tokens"]}
+        self._text_tokens: dict[int, str] = {t["id"]: t["content"] for t in text_tokens(spec)}
+        control = {t["id"]: t["content"] for t in spec["added_tokens"] if t["id"] not in self._text_tokens}
         self.special: SpecialTokens = _special_ids(spec)
         self.vocab_size: int = vocabulary_size(spec)
         """Number of ids, specials included."""
-        self._names = {**self._added, **_own_names(self.special)}
+        self._names = {**control, **_own_names(self.special)}
         self.ends_words_at_spaces: bool = words_are_independent(spec)
         """Whether a space always ends a word and leaves no token, as with BERT."""
         # Not a bound method: the reference cycle would keep the cache alive.
@@ -117,13 +119,15 @@ class Tokenizer:
 
     @property
     def control_ids(self) -> frozenset[int]:
-        """Ids that do not stand for text: [CLS], the masks, [UNK], and all that a published vocabulary adds besides."""
+        """Ids that do not stand for text: [CLS], the masks, [UNK], and all special tokens of a published vocabulary."""
         return frozenset(id_ for id_ in self._names if id_ >= 0)
 
     @cached_property
     def digest(self) -> str:
         """Hex sha256 of the text tokenizer: equal digests give equal ids. It does not cover the special tokens."""
         text_spec = {name: self._spec[name] for name in _TEXT_SECTIONS}
+        if self._text_tokens:
+            text_spec["added_tokens"] = text_tokens(self._spec)
         canonical = json.dumps(text_spec, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -206,6 +210,8 @@ class Tokenizer:
             return self._names[id_]
         if not 0 <= id_ < self.padded_vocab_size:
             raise ValueError(f"token id {id_} is outside the vocabulary of {self.vocab_size:,} ids")
+        if id_ in self._text_tokens:
+            return self._text_tokens[id_]
         return self._spelled(self._tokens.get(int(id_), ""))
 
     def surfaces(self) -> list[str]:
@@ -252,7 +258,15 @@ class Tokenizer:
     def _decode_text(self, ids: list[int]) -> str:
         if self._joins_subwords:
             return _tidy(" ".join(self.surface(i) for i in ids).replace(f" {self._inside_word}", ""))
-        return self._text.decode([i for i in ids if i < self.vocab_size], skip_special_tokens=False)
+        ids = [i for i in ids if i < self.vocab_size]
+        if self._byte_of is None or not self._text_tokens:
+            return self._text.decode(ids, skip_special_tokens=False)
+        # The library takes the letters of an added token for bytes and loses its accents.
+        runs = groupby(ids, self._text_tokens.__contains__)
+        return "".join(
+            "".join(map(self.surface, run)) if added else self._text.decode(list(run), skip_special_tokens=False)
+            for added, run in runs
+        )
 
 
 def _encode_batch(text: tokenizers.Tokenizer, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from glm_model.tokenizer.published import text_tokens
+
 _TEXTS = 2048  # number of texts that are looked up at a time
 _MAX_CHARACTERS = 1 << 21  # in all remembered words: about 250,000 English ones, which take 40 MB
 
@@ -22,7 +24,9 @@ EncodeBatch = Callable[[list[str]], tuple[np.ndarray, np.ndarray]]
 def words_are_independent(spec: dict[str, Any]) -> bool:
     """Whether a tokenizer.json has the properties that `WordCache` needs."""
     kinds = [(spec.get(part) or {}).get("type") for part in ("normalizer", "pre_tokenizer", "model")]
-    return kinds in (["BertNormalizer", "BertPreTokenizer", "WordPiece"], [None, "BertPreTokenizer", "WordPiece"])
+    is_bert = kinds in (["BertNormalizer", "BertPreTokenizer", "WordPiece"], [None, "BertPreTokenizer", "WordPiece"])
+    # An added token may hold spaces, take those around it, or look at the characters beside it.
+    return is_bert and not text_tokens(spec)
 
 
 class WordCache:

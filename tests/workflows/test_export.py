@@ -77,7 +77,7 @@ def test_a_checkpoint_of_the_authors_becomes_a_complete_folder(
     target = tmp_path / "exported"
     code, out, error = run("--from", authors, "--to", target, "--heads", 2, "--tokenizer", vocabulary)
     assert (code, error) == (0, "")
-    assert names(target) == {*OURS, "tokenizer.json"}
+    assert names(target) == {*OURS, "tokenizer.json", "tokenizer_config.json"}
     assert same_weights(from_pretrained(str(target)), bert_sized)
     assert Tokenizer.load(str(target)).special == special_tokens("bert", task_masks=False)
     assert "1 layers, width 16, 2 heads of 8" in out
@@ -133,7 +133,7 @@ def test_our_model_to_the_published_form_and_back_is_exact(run, ours, tmp_path, 
     code, out, _ = run("--from", ours, "--to", tmp_path / "published", "--form", "authors")
     assert code == 0
     assert "its own special ids" in out
-    files = {"pytorch_model.bin", "config.json", "tokenizer.json", "README.md"}
+    files = {"pytorch_model.bin", "config.json", "tokenizer.json", "tokenizer_config.json", "README.md"}
     assert names(tmp_path / "published") == files
     code, _, _ = run("--from", tmp_path / "published", "--to", tmp_path / "back")
     assert code == 0

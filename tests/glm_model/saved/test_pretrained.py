@@ -49,7 +49,7 @@ def test_a_saved_folder_holds_the_usual_files_and_a_card_of_its_own(model, saved
     assert json.loads((saved / "config.json").read_text())["width"] == 32
     assert f"{model.num_parameters():,} parameters" in (saved / "README.md").read_text()
     save_pretrained(model, str(saved), tiny_tokenizer)
-    assert {p.name for p in saved.iterdir()} == {*FILES, "tokenizer.json"}
+    assert {p.name for p in saved.iterdir()} == {*FILES, "tokenizer.json", "tokenizer_config.json"}
     assert Tokenizer.load(str(saved)).special == tiny_tokenizer.special
 
 
