@@ -219,7 +219,7 @@ def _checked(decoding: Decoding | None) -> Decoding:
 
 
 def _filled(tokenizer: Tokenizer, text: str, written: Sequence[Written]) -> Filled:
-    blanks = tuple(Blank(tokenizer.decode(tokens), logprob, tokens) for tokens, logprob in written)
+    blanks = tuple(Blank(tokenizer.decode(tokens, inside=True), logprob, tokens) for tokens, logprob in written)
     return Filled(spliced(text, [blank.text for blank in blanks]), blanks)
 
 

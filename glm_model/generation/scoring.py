@@ -66,11 +66,11 @@ def score(
 ) -> list[Score]:
     """log p(candidate | text) for several ways to fill the masks of a text, in one pass.
 
-    candidates: each is the answer of the text's mask, or a list with one per mask from left to right. Where spaces are
-    tokens an answer begins with its space (" yes"). count_end: whether the answer's [eop] counts, as in the authors'
-    cloze tasks; without it an answer never scores above one that it begins with. order: as for `fill`.
-    Raises ValueError when the text is empty, has no mask or is too long, on an empty candidate, and when the model's
-    weights are not finite.
+    candidates: each is the answer of the text's mask, or a list with one per mask from left to right; it gets the ids
+    that it has in the filled text (`Tokenizer.encode_answers`). count_end: whether the answer's [eop] counts, as in the
+    authors' cloze tasks; without it an answer never scores above one that it begins with. order: as for `fill`. Raises
+    ValueError when the text is empty, has no mask or is too long, on an empty candidate, and when the model's weights
+    are not finite.
     """
     return score_batch(model, tokenizer, [text], [candidates], count_end=count_end, order=order)[0]
 
@@ -85,13 +85,15 @@ def score_batch(
     order: str | Sequence[int] = "left_to_right",
 ) -> list[list[Score]]:
     """`score` for several texts at once; candidates[i] are those of texts[i]. Memory grows with their number."""
-    special, answers = tokenizer.special, []
+    special, answers, texts = tokenizer.special, [], listed(texts, "texts", "strings")
+    prompts = read_prompts(tokenizer, texts, eos=True)
     for index, several in enumerate(each := listed(candidates, "candidates", "lists of answers, one for each text")):
+        text = texts[index] if index < len(texts) else ""  # `score_tokens` says that there are too many
         with naming_text(index, len(each)):
-            answers.append([_encoded(tokenizer, one) for one in listed(several, "candidates", "answers")])
+            answers.append([_encoded(tokenizer, text, one) for one in listed(several, "candidates", "answers")])
     return score_tokens(
         model,
-        read_prompts(tokenizer, texts, eos=True),
+        prompts,
         answers,
         marks=layout.Marks(special.sop, special.eop, special.pad),
         count_end=count_end,
@@ -282,12 +284,12 @@ def _scored(
     return Scored(example, counted)
 
 
-def _encoded(tokenizer: Tokenizer, answer: Any) -> list[np.ndarray]:
+def _encoded(tokenizer: Tokenizer, text: str, answer: Any) -> list[np.ndarray]:
     parts = [answer] if isinstance(answer, str) else listed(answer, "a candidate", "strings, one for each mask")
     for part in parts:
         if not isinstance(part, str):
             raise ValueError(f"a candidate: expected one string for each mask, got {part!r:.60}")
-    return [tokenizer.encode(part) for part in parts]
+    return tokenizer.encode_answers(text, parts)
 
 
 def _check_answer(model: GLM, example: layout.Example) -> None:

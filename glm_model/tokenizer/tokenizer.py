@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import chain, groupby
@@ -21,6 +21,7 @@ import tokenizers
 
 from glm_model import urls
 from glm_model.tokenizer.cuts import MayCut, cut_rule
+from glm_model.tokenizer.in_context import encode_inside, stand_ins
 from glm_model.tokenizer.published import (
     CLS,
     EOP,
@@ -36,9 +37,11 @@ from glm_model.tokenizer.published import (
     vocabulary_size,
     with_special_tokens,
 )
+from glm_model.tokenizer.spelling import byte_alphabet, mentions, tidy
 from glm_model.tokenizer.text_tokenizer import make_text_tokenizer
 from glm_model.tokenizer.word_cache import WordCache, words_are_independent
 
+_NEAR = 32  # characters of the text beside an answer that its ids can depend on
 # The parts of a tokenizer file that decide which ids a text gets; the digest covers nothing else.
 _TEXT_SECTIONS = ("normalizer", "pre_tokenizer", "model")
 
@@ -168,23 +171,49 @@ class Tokenizer:
         return _encode_batch(self._text, texts)
 
     def encode_prompt(self, text: str) -> np.ndarray:
-        """int32 ids of a prompt, in which [MASK], [sMASK] and [gMASK] become their ids. Not meant for corpora."""
-        mask_ids = {MASK: self.special.mask, SMASK: self.special.smask, GMASK: self.special.gmask}
-        ids: list[np.ndarray] = []
-        parts = PROMPT_MASKS.split(text)
-        for between, mask in zip(parts[::2], [*parts[1::2], None], strict=True):
-            # Where spaces are tokens, a blank's text begins with its space. The authors' data_utils/tokenization.py
-            # also drops white space to the left of a mask.
-            between = between.rstrip() if mask and not self._joins_subwords else between
-            ids.append(self.encode(between))
-            if mask:
-                mask_id = mask_ids[mask] if mask_ids[mask] >= 0 else self.special.mask
-                ids.append(np.array([mask_id], dtype=np.int32))
-        return np.concatenate(ids)
+        """int32 ids of a prompt, in which [MASK], [sMASK] and [gMASK] become their ids. Not meant for corpora.
 
-    def decode(self, ids: Any, *, show_special: bool = False) -> str:
+        The text beside a mask has the ids that it has in the whole text, if the blank covers whole tokens. Where spaces
+        are tokens, one space before a mask is left out: the text of the blank begins with it.
+        """
+        mask_ids = {MASK: self.special.mask, SMASK: self.special.smask, GMASK: self.special.gmask}
+        ids: list[int] = []
+        parts, hidden = PROMPT_MASKS.split(text), stand_ins(text)
+        for index, (between, mask) in enumerate(zip(parts[::2], [*parts[1::2], None], strict=True)):
+            part = self._before_mask(between) if mask else between
+            befores = hidden if index else ("",)
+            afters = ("",)
+            if mask:  # a space ends a word in every kind; within white space it would belong to its run
+                spaces = () if part[-1:].isspace() and part == between else (f" {hidden[0]}",)
+                afters = (*spaces, *hidden)
+            ids += encode_inside(self._text, part, befores, afters)
+            if mask:
+                ids.append(mask_ids[mask] if mask_ids[mask] >= 0 else self.special.mask)
+        return np.array(ids, np.int32)
+
+    def encode_answers(self, prompt: str, answers: Sequence[str]) -> list[np.ndarray]:
+        """int32 ids of the text that stands in place of each mask of a prompt, as they stand in the whole text.
+
+        Where spaces are tokens, an answer has the space before its mask in front, whether it is given with it or not.
+        """
+        between, hidden = PROMPT_MASKS.split(prompt)[::2], stand_ins(prompt)
+        if len(answers) != len(between) - 1:  # the layout says what is wrong
+            return [self.encode(answer) for answer in answers]
+        ids = []
+        for index, answer in enumerate(answers):
+            left, right = self._before_mask(between[index]), between[index + 1]
+            if answer and left != between[index] and not answer[0].isspace():
+                answer = f" {answer}"
+            befores = (left[-_NEAR:], *hidden) if left else hidden if index else ("",)
+            afters = (right[:_NEAR],) if right or index == len(answers) - 1 else ()
+            inside = encode_inside(self._text, answer, befores, (*afters, f" {hidden[0]}", *hidden))
+            ids.append(np.array(inside, np.int32))
+        return ids
+
+    def decode(self, ids: Any, *, show_special: bool = False, inside: bool = False) -> str:
         """Text of ids. Control tokens are left out, or with show_special appear by their surface; the "##" of a first
-        token that continues a word is left out with them.
+        token that continues a word is left out with them. inside: the ids are a part of a text and not its beginning,
+        so that the space of the first word is kept.
         """
         hidden = self._names.keys() - {self.special.unk}
         parts: list[str] = []
@@ -194,15 +223,16 @@ class Tokenizer:
                 run.append(id_)
                 continue
             if run:
-                parts.append(self._decode_text(run))
-                run = []
+                parts.append(self._decode_text(run, inside))
+                run, inside = [], True
+            inside = inside or id_ != self.special.cls
             if id_ is not None and show_special:
                 parts.append(self.surface(id_))
         if not self._joins_subwords:
             return "".join(parts)
         if show_special:
             return " ".join(parts)
-        return self._decode_text([i for i in map(int, ids) if i not in hidden]).removeprefix(self._inside_word)
+        return self._decode_text([i for i in map(int, ids) if i not in hidden], inside).removeprefix(self._inside_word)
 
     def surface(self, id_: int) -> str:
         """How one id is spelled: "##ing" (WordPiece), " the" (byte-level BPE, Unigram), "[MASK]"; "" if unused."""
@@ -242,7 +272,7 @@ class Tokenizer:
 
     @cached_property
     def _byte_of(self) -> dict[str, int] | None:
-        return _byte_alphabet() if _mentions(self._spec, "ByteLevel") else None
+        return byte_alphabet() if mentions(self._spec, "ByteLevel") else None
 
     def _spelled(self, token: str) -> str:
         if self._byte_of is not None:
@@ -255,10 +285,27 @@ class Tokenizer:
             return bytes([int(token[3:5], 16)]).decode(errors="replace")
         return token.replace("\u2581", " ")
 
-    def _decode_text(self, ids: list[int]) -> str:
+    def _before_mask(self, text: str) -> str:
+        """The text before a mask, without the space that the blank's first token has."""
+        last = text[-1:]
+        if self._joins_subwords or not last.isspace():
+            return text
+        is_a_space = last == " " or self.encode(f"x{last}x").tolist() == self.encode("x x").tolist()
+        return text[:-1] if is_a_space else text
+
+    @cached_property
+    def _a_letter(self) -> list[int]:
+        """The id of a token without a space in front, if there is one."""
+        return [id_ for id_, token in self._tokens.items() if token.isascii() and token.isalpha()][:1]
+
+    def _decode_text(self, ids: list[int], inside: bool) -> str:
         if self._joins_subwords:
-            return _tidy(" ".join(self.surface(i) for i in ids).replace(f" {self._inside_word}", ""))
-        ids = [i for i in ids if i < self.vocab_size]
+            return tidy(" ".join(self.surface(i) for i in ids).replace(f" {self._inside_word}", ""))
+        before = self._a_letter if inside else []  # decoders take the space of the first token away
+        known = [i for i in ids if i < self.vocab_size]
+        return self._decode_known([*before, *known]).removeprefix(self._decode_known(before))
+
+    def _decode_known(self, ids: list[int]) -> str:
         if self._byte_of is None or not self._text_tokens:
             return self._text.decode(ids, skip_special_tokens=False)
         # The library takes the letters of an added token for bytes and loses its accents.
@@ -285,30 +332,3 @@ def _special_ids(spec: dict[str, Any]) -> SpecialTokens:
 def _own_names(special: SpecialTokens) -> dict[int, str]:
     named = {special.cls: CLS, special.mask: MASK, special.smask: SMASK, special.gmask: GMASK}
     return {**named, special.sop: SOP, special.eop: EOP}
-
-
-_CJK = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uffef\u3000-\u303f"
-_TIDY = (
-    (re.compile(r" ([.,;:!?%)\]}])"), r"\1"),
-    (re.compile(r"([(\[{]) "), r"\1"),
-    (re.compile(r"(\w) ' (s|t|re|ve|m|ll|d)\b"), r"\1'\2"),
-    (re.compile(rf"(?<=[{_CJK}]) (?=[{_CJK}])"), ""),
-)
-
-
-def _tidy(text: str) -> str:
-    """Undo the spaces that WordPiece puts around punctuation and between CJK characters: a guess at the original."""
-    for pattern, replacement in _TIDY:
-        text = pattern.sub(replacement, text)
-    return text
-
-
-def _byte_alphabet() -> dict[str, int]:
-    """The bytes for which byte-level BPE's characters stand: printable Latin-1 for itself, others from U+0100 on."""
-    printable = [b for b in range(256) if 33 <= b <= 126 or 161 <= b <= 172 or 174 <= b <= 255]
-    others: Iterator[tuple[int, int]] = enumerate(b for b in range(256) if b not in set(printable))
-    return {chr(b): b for b in printable} | {chr(256 + place): b for place, b in others}
-
-
-def _mentions(spec: dict[str, Any], kind: str) -> bool:
-    return any(f'"type": "{kind}"' in json.dumps(spec[name]) for name in ("pre_tokenizer", "decoder"))

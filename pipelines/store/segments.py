@@ -90,7 +90,7 @@ def encode_documents(texts: list[str], tokenizer: Tokenizer) -> EncodedChunks:
 def ids_version(tokenizer: Tokenizer) -> list[str]:
     """What distinguishes the names of stores whose ids were others before they were those of whole texts: of every kind
     of tokenizer but BERT's. A store with BERT's keeps its name: it can differ only in how many [UNK] a string of 750
-    characters without a space became (1 of 82,755 articles of English Wikipedia, none of 9,579 Chinese ones).
+    characters without a space became (in none of 82,755 articles of English Wikipedia and 9,579 of the Chinese one).
     """
     return [] if tokenizer.ends_words_at_spaces else ["ids of whole texts"]
 

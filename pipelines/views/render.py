@@ -75,15 +75,15 @@ def _view(one: RowBatch, blanks: Blanks, settings: FeedSettings, tokenizer: Toke
     at = 0
     for number in np.argsort(blanks.spans[:, 0]).tolist():
         start, end = blanks.spans[number].tolist()
-        context.append((tokenizer.decode(one.tokens[at:start]), None))
-        context.append((tokenizer.decode(one.tokens[start:end]), number + 1))
+        context.append((tokenizer.decode(one.tokens[at:start], inside=at > 0), None))
+        context.append((tokenizer.decode(one.tokens[start:end], inside=True), number + 1))
         at = end
-    context.append((tokenizer.decode(one.tokens[at:]), None))
+    context.append((tokenizer.decode(one.tokens[at:], inside=at > 0), None))
     return ExampleView(
         objective=settings.mixture.names[int(blanks.objective[0])],
         segment_id=f"{int(one.ids[0]):016x}",
         context=context,
-        pieces=[tokenizer.decode(one.tokens[start:end]) for start, end in blanks.spans],
+        pieces=[tokenizer.decode(one.tokens[start:end], inside=True) for start, end in blanks.spans],
         tokens=[_surface(int(i), settings, tokenizer) for i in example.tokens[0]],
         position_ids=example.position_ids[0].tolist(),
         block_position_ids=example.block_position_ids[0].tolist(),

@@ -25,7 +25,10 @@ class Letters:
             text = text.replace(surface, sign)
         return np.array([ord(c) if ord(c) < 5 else ord(c) - 87 for c in text], np.int32)
 
-    def decode(self, ids) -> str:
+    def encode_answers(self, prompt: str, answers) -> list[np.ndarray]:
+        return [self.encode(answer) for answer in answers]
+
+    def decode(self, ids, *, inside: bool) -> str:
         return "".join(chr(int(i) + 87) for i in ids if i >= 10)
 
 

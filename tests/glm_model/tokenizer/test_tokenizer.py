@@ -118,8 +118,17 @@ def test_prompt_masks_become_ids(bert):
 
 def test_byte_level_prompts_give_the_mask_its_leading_space():
     gpt2 = load("gpt2-vocab.json")
-    assert gpt2.encode_prompt("Ray is \n[MASK] for").tolist() == [
+    assert gpt2.encode_prompt("Ray is [MASK] for").tolist() == [
         *gpt2.encode("Ray is").tolist(),
+        50260,
+        *gpt2.encode(" for").tolist(),
+    ]
+
+
+def test_a_line_break_before_a_mask_is_text():
+    gpt2 = load("gpt2-vocab.json")
+    assert gpt2.encode_prompt("Ray is \n[MASK] for").tolist() == [
+        *gpt2.encode("Ray is \nx").tolist()[:4],
         50260,
         *gpt2.encode(" for").tolist(),
     ]
