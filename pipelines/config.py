@@ -1,19 +1,19 @@
 """The settings that decide a token store, and their checks."""
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any
 
 from annotated_types import Ge, Le, Lt
 
 from infra import storage
-from infra.config import Count
+from infra.config import Count, plain
 from infra.errors import UserError
 from infra.storage.disk_cache import DiskCache
 from pipelines.blanks import mixture
 from pipelines.blanks.mixture import BlanksConfig
 from pipelines.corpus.clean import CleanConfig
-from pipelines.corpus.sources import Source
-from pipelines.selection.config import SelectConfig
+from pipelines.corpus.sources import Source, source_name
+from pipelines.selection.config import SelectConfig, duplicates_of
 from pipelines.store.config import Member
 from pipelines.store.tokenizer_training import TokenizerTraining
 
@@ -71,6 +71,46 @@ class DataConfig:
     """Folder on each training machine that keeps what is read of a remote store. Default: nothing is kept."""
     cache_bytes: Count = Count(100_000_000_000)
     """Maximum size of that folder; a cache smaller than the store is of little use."""
+
+
+# Settings that a run has whatever its store holds.
+OWN = ("root", "store", "mix", "unit_bytes", "max_malformed", "plan_epochs", "cache", "cache_bytes")
+_OF_MAKING = ("unit_bytes", "max_malformed", "plan_epochs")  # in effect where a store is made
+_LENGTHS = ("sequence_length", "row_width")  # known of every store
+
+
+def effective_settings(config: DataConfig) -> dict[str, Any]:
+    """The settings of data that have an effect, as a recipe has them. On a finished store they are what its manifest
+    says (`workflows.settings.given_store`), and of one that does not say what it is made of, what differs from the
+    defaults and the lengths.
+    """
+    values = plain(config)
+    left_out = [*_OF_MAKING, *(() if config.mix else ("root",))] if config.store or config.mix else []
+    if left_out and not config.sources:
+        default = plain(DataConfig())
+        left_out += [key for key in values if key not in (*OWN, *_LENGTHS) and values[key] == default[key]]
+    if not config.cache:
+        left_out.append("cache_bytes")
+    del values["tokenizer"]["train" if config.tokenizer.url else "lowercase"]
+    values["select"]["duplicates"] = duplicates_of(config.select, config.clean.preset)
+    if values["select"]["duplicates"] != "near":
+        del values["select"]["similarity"]
+    if not config.select.decontaminate:
+        del values["select"]["contaminated"]
+    return {key: value for key, value in values.items() if key not in left_out}
+
+
+def made_with(config: DataConfig) -> dict[str, Any]:
+    """The settings of data that decide what a store holds, for its manifest: with the names of sources and evaluation
+    sets, not their places.
+    """
+    values = {key: value for key, value in effective_settings(config).items() if key not in OWN}
+    values["sources"] = [
+        {"reader": source.reader, "name": source_name(source), "options": source.options} for source in config.sources
+    ]
+    sets = [{**plain(one), "name": one.name or storage.base_name(one.url)} for one in config.select.decontaminate]
+    values["select"]["decontaminate"] = [{key: one[key] for key in one if key != "url"} for one in sets]
+    return values
 
 
 def check(config: DataConfig, blanks_config: BlanksConfig) -> None:

@@ -12,15 +12,15 @@ Names are keys of inputs and settings, so changed inputs make another store and 
 
 import functools
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from glm_model.tokenizer import Tokenizer
 from infra import storage
 from infra.console import Console, human_bytes
-from infra.errors import UserError
 from pipelines import readers
 from pipelines.blanks import mixture
 from pipelines.blanks.mixture import BlanksConfig
-from pipelines.config import DataConfig, check
+from pipelines.config import DataConfig, check, made_with
 from pipelines.corpus import ledger
 from pipelines.corpus.records import Unit
 from pipelines.corpus.sources import InputFile, Inputs, Source, estimated_bytes, group_inputs, list_sources
@@ -122,7 +122,7 @@ def prepare(preparation: Preparation, runner: Runner) -> TokenStore:
         exclusion.check_ids(preparation.exclude.ids, units, text_url(config))
         selected = select.select(selection, units, text_url(config), selection_url(config, units, selection), runner)
         save_tokenizer(tokenizer, url)
-        new = NewStore(url, settings, tokenizer, selected, _cuts(config, selected))
+        new = NewStore(url, settings, tokenizer, selected, _cuts(config, selected), made_with(config))
         _publish(new, _build_shards(new, runner))
     store = TokenStore.open(url)
     prepare_blanks(store, preparation.blanks, epochs=config.plan_epochs, runner=runner)
@@ -130,17 +130,8 @@ def prepare(preparation: Preparation, runner: Runner) -> TokenStore:
 
 
 def _open_given(config: DataConfig) -> TokenStore:
-    """data.store or data.mix as it is. Raises UserError when data.tokenizer.url is another tokenizer than its own."""
-    store = mix(config.mix, config.root) if config.mix else TokenStore.open(str(config.store))
-    given = config.tokenizer
-    if given.url and (load_tokenizer(given.url, lowercase=given.lowercase).digest != store.manifest.tokenizer_digest):
-        raise UserError(
-            f"data.tokenizer.url={config.tokenizer.url} is not the tokenizer of "
-            f"{'data.mix' if config.mix else f'data.store={config.store}'}",
-            why="the store holds ids of its own tokenizer, which stand for other text in this one",
-            try_="leave out data.tokenizer.url: a store brings its tokenizer; or prepare a store with this one",
-        )
-    return store
+    """data.store or data.mix as it is."""
+    return mix(config.mix, config.root) if config.mix else TokenStore.open(str(config.store))
 
 
 # --- cleaned text, and the tokenizer ----------------------------------------------------------------------------------
@@ -248,6 +239,8 @@ class NewStore:
     tokenizer: Tokenizer
     selected: Selected
     cuts: Cuts
+    data: dict[str, Any]
+    """The settings that it is made with, for the manifest."""
 
 
 def _cuts(config: DataConfig, selected: Selected) -> Cuts:
@@ -304,6 +297,7 @@ def _publish(new: NewStore, shards: list[BuiltShard]) -> None:
         held_out_ends=len(new.cuts.tails),
         without_tokens=sum(shard.without_tokens for shard in shards),
         text_digests=tuple(unit.digest for unit in selected.units),
+        data=new.data,
     )
     splits = {name: [built.shard for built in shards if built.split == name] for name in format.SPLITS}
     format.publish(new.url, manifest, splits)

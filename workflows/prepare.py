@@ -10,7 +10,8 @@ The same command continues a preparation where it stopped.
 from infra.console import Console
 from infra.errors import run_main
 from workflows.settings.command_line import read_recipe
-from workflows.settings.recipe import Recipe, run_name
+from workflows.settings.identity import run_name
+from workflows.settings.recipe import Recipe
 
 _COMMON = (
     "data.sources",

@@ -11,7 +11,8 @@ The same command continues an unfinished run from its last checkpoint.
 from infra.console import Console
 from infra.errors import UserError, run_main
 from workflows.settings.command_line import read_recipe
-from workflows.settings.recipe import Recipe, run_name
+from workflows.settings.identity import run_name
+from workflows.settings.recipe import Recipe
 
 _COMMON = (
     "data.sources",

@@ -21,6 +21,11 @@ _COMMON = (
 
 def main() -> None:
     recipe = read_recipe(Recipe, description="Train a tokenizer on the sources of a recipe.", common=_COMMON).config
+    if recipe.data.store or recipe.data.mix:
+        raise UserError(
+            "a tokenizer is trained on text, and data.store and data.mix name finished stores",
+            try_="leave them out, and give the text: --data.sources='[{reader: text, url: ...}]'",
+        )
     if not recipe.data.sources:
         raise UserError(
             "data.sources is empty: a tokenizer needs text to train on",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -44,6 +45,7 @@ def parse(
     common: tuple[str, ...] = (),
     positional: str | None = None,
     moved: dict[str, str] | None = None,
+    settle: Callable[[T, dict[str, str]], T] = lambda config, places: config,
 ) -> Parsed[T]:
     """Read the command line; `--help` and `--print_config` print and exit 0.
 
@@ -51,7 +53,8 @@ def parse(
     boolean, and the switches named in `flags` (name -> help). Raises UserError for everything else, empty values too.
 
     common: the settings that `--help` shows first. positional: the field, a list, that takes words which stand alone.
-    moved: settings of another command (key -> that command).
+    moved: settings of another command (key -> that command). settle: from the config, and from the places of the
+    settings that were given (key -> "on the command line"), to the config that is meant.
     """
     flags = {**(flags or {}), PRINT_CONFIG: "Print the resolved configuration and exit."}
     words = _scan(root, sys.argv[1:] if argv is None else argv, flags, positional, moved or {})
@@ -65,7 +68,7 @@ def parse(
         settings.merge(_load(_read(path), f"in {path}"), f"in {path}")
     for override in words.overrides:
         settings.override(override)
-    config = settings.build()
+    config = settle(settings.build(), settings.places)
     if PRINT_CONFIG in words.switches:
         print(to_yaml(config), end="")
         sys.exit(0)
@@ -84,6 +87,11 @@ def dataclass_from(cls: type[T], mapping: dict[str, Any], *, where: str) -> T:
 
 def from_yaml(root: type[T], text: str, *, where: str = "in the YAML text") -> T:
     return dataclass_from(root, _load(text, where), where=where)
+
+
+def mapping_from_yaml(text: str, *, where: str = "in the YAML text") -> dict[str, Any]:
+    """The keys and values of a YAML text as they stand there, without defaults."""
+    return _load(text, where)
 
 
 class _Override(NamedTuple):

@@ -1,10 +1,8 @@
-"""A config as plain values, which other programs read: YAML, flat keys, a digest."""
+"""A config as plain values, which other programs read: YAML and flat keys."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-import hashlib
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -33,17 +31,6 @@ def flatten(config: Any) -> dict[str, str]:
     """Dotted key -> text, lists of mappings by index: `{"data.sources.0.reader": "text", "optim.steps": "5"}`."""
     leaves = _leaves(plain(config), "")
     return {key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for key, value in leaves}
-
-
-def config_digest(config: Any, *, exclude: tuple[str, ...] = ()) -> str:
-    """Hex sha256 of the config without the dotted keys or sections in `exclude`."""
-    values = plain(config)
-    for key in exclude:
-        *path, last = key.split(".")
-        section = functools.reduce(lambda node, part: node[part], path, values)
-        del section[last]  # a KeyError is a wrong key in our own code, which would leave in what was to be left out
-    canonical = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:

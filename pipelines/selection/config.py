@@ -40,3 +40,9 @@ class SelectConfig:
     """Evaluation sets, as {reader, url, fields}: documents that share 50 bytes of text with an entry are left out."""
     contaminated: Literal["drop", "flag"] = "drop"
     """flag: keep contaminated documents and report them in the store's contamination.parquet."""
+
+
+def duplicates_of(config: SelectConfig, preset: Literal["off", "light", "strict"]) -> Literal["off", "exact", "near"]:
+    """Which duplicates are dropped. preset: data.clean.preset."""
+    by_preset: dict[str, Literal["off", "exact", "near"]] = {"off": "off", "light": "exact", "strict": "near"}
+    return by_preset[preset] if config.duplicates == "auto" else config.duplicates

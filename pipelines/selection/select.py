@@ -26,7 +26,7 @@ from infra import storage
 from infra.errors import DataError, UserError
 from pipelines.corpus.records import Unit
 from pipelines.selection import contamination, dropped, near_duplicates
-from pipelines.selection.config import SelectConfig
+from pipelines.selection.config import SelectConfig, duplicates_of
 from pipelines.selection.contamination import Entries, Matches, SetReport
 from pipelines.selection.dropped import DropCount, NumberedBucket, SelectedText
 from pipelines.selection.exclusion import Exclusions, excluded
@@ -93,7 +93,6 @@ def resolve(
 
     preset: data.clean.preset; exclude: what the entries of config.exclude name.
     """
-    by_preset: dict[str, Literal["off", "exact", "near"]] = {"off": "off", "light": "exact", "strict": "near"}
     if not 0.5 <= config.similarity <= 1:
         raise UserError(
             f"data.select.similarity must be between 0.5 and 1, got {config.similarity:g}",
@@ -101,7 +100,7 @@ def resolve(
             try_="--data.select.similarity=0.8 (the default)",
         )
     return Selection(
-        duplicates=by_preset[preset] if config.duplicates == "auto" else config.duplicates,
+        duplicates=duplicates_of(config, preset),
         similarity=config.similarity,
         exclude=exclude or Exclusions(),
         entries=contamination.read_entries(config.decontaminate) if config.decontaminate else None,

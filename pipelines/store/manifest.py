@@ -1,6 +1,6 @@
 """What a store says of itself: `manifest.json` as a value. It is published last, and readers trust nothing else."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from pipelines.corpus.ledger import DocumentCounts, SourceBalance
@@ -38,6 +38,10 @@ class Manifest:
     """Documents of which the tokenizer leaves nothing: no row holds them."""
     text_digests: tuple[str, ...] = ()
     """The units of cleaned text that it was made of."""
+    data: dict[str, Any] = field(default_factory=dict)
+    """The settings of data that it was made with, as a recipe has them: `pipelines.config.made_with`. The digest does
+    not cover them. Empty for a mix, and for stores of earlier versions.
+    """
     members: tuple[MixedStore, ...] = ()
     """The stores of a mix, which holds no rows of its own."""
 
@@ -62,7 +66,7 @@ class Manifest:
     @staticmethod
     def of_json(entry: dict[str, Any]) -> "Manifest":
         """What `to_json` gave, of this version or of an earlier one that knew fewer fields."""
-        known = {field.name: entry[field.name] for field in fields(Manifest) if field.name in entry}
+        known = {one.name: entry[one.name] for one in fields(Manifest) if one.name in entry}
         return Manifest(
             **{
                 **known,

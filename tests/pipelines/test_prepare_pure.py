@@ -181,6 +181,17 @@ def test_an_existing_store_is_found_and_opened_as_it_is(tiny_store, tmp_path):
         made(DataConfig(store=str(tmp_path)))
 
 
+def test_a_store_says_what_it_was_made_with_but_not_where_its_text_lay(tmp_path, tiny_tokenizer):
+    data = small_data(tmp_path, tiny_tokenizer, select=SelectConfig(exclude=["corpus.jsonl"], duplicates="off"))
+    small.corpus(tmp_path / "raw", small.documents(90)[80:], name="more")
+    said = made(data).manifest.data
+    assert said["sources"] == [{"reader": "jsonl", "name": "raw", "options": {}}]
+    assert said["select"] == {"duplicates": "off", "exclude": ["corpus.jsonl"], "decontaminate": []}
+    assert said["tokenizer"] == {"url": data.tokenizer.url, "lowercase": None}
+    assert (said["sequence_length"], said["clean"]["preset"]) == (32, data.clean.preset)
+    assert not {"root", "store", "mix", "unit_bytes"} & set(said)
+
+
 def test_a_store_that_is_not_there_is_not_found(tmp_path):
     small.corpus(tmp_path / "raw", small.documents(3))
     data = config(sources=[Source("jsonl", str(tmp_path / "raw"))], root=str(tmp_path / "runs"))

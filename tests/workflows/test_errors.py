@@ -17,7 +17,7 @@ from pipelines.corpus.sources import Source, list_sources
 from pipelines.prepare import Preparation, preparation_of
 from pipelines.prepare import prepare as make_store
 from pipelines.store.format import TokenStore
-from workflows import generate, prepare, pretrain, train_tokenizer
+from workflows import generate, inspect_data, prepare, pretrain, train_tokenizer
 from workflows.runs.shared_places import check_shared, check_shared_data
 from workflows.settings.models import find_model
 from workflows.settings.recipe import Recipe
@@ -180,6 +180,19 @@ def test_generate_without_a_model_or_mask(run, tmp_path):
     code, error = run(generate.main, f"--model={tmp_path}")
     assert code == 3
     assert "holds no model" in error
+
+
+def test_a_tokenizer_is_not_trained_on_a_store(run, tiny_store):
+    code, error = run(train_tokenizer.main, f"--data.store={tiny_store.url}")
+    assert code == 2
+    assert "a tokenizer is trained on text" in error
+
+
+def test_a_store_with_settings_of_another_is_refused_by_every_command(run, tiny_store):
+    for main in (prepare.main, pretrain.main, inspect_data.main):
+        code, error = run(main, f"--data.store={tiny_store.url}", "--data.sequence_length=64")
+        assert code == 2
+        assert "data.sequence_length=64 on the command line is not what the store was made with: 32" in error
 
 
 def test_a_tokenizer_cannot_be_trained_where_one_is_given(run, texts, tmp_path):

@@ -14,7 +14,7 @@ from infra import config, storage
 from workflows.runs.history import fingerprints, read_log
 from workflows.runs.record import read_record
 from workflows.runs.run import find_run
-from workflows.settings.recipe import Recipe
+from workflows.settings.identity import flat_settings
 
 Curve = Mapping[int, float]
 _COLOURS = ("#1f77b4", "#d95f02")
@@ -54,14 +54,14 @@ class RunFigures:
 def read_run(run: str) -> RunFigures:
     """The figures of a run: its folder, URL, name or MLflow id. Raises DataError when there is none."""
     url = find_run(run)
-    recipe = config.from_yaml(Recipe, storage.read_bytes(storage.join(url, "config.yaml")).decode())
+    values = config.mapping_from_yaml(storage.read_bytes(storage.join(url, "config.yaml")).decode())
     points = read_log(url)
     curves: dict[str, dict[int, float]] = {}
     for point in points:
         for name, value in point.values.items():
             curves.setdefault(name, {})[point.step] = value
     digest = (read_record(url).store_digest or "")[:16]
-    return RunFigures(url, storage.base_name(url), config.flatten(recipe), digest, curves, fingerprints(points))
+    return RunFigures(url, storage.base_name(url), flat_settings(values), digest, curves, fingerprints(points))
 
 
 def differences(one: dict[str, str], two: dict[str, str]) -> list[tuple[str, str, str]]:

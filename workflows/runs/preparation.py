@@ -16,6 +16,7 @@ from pipelines.store.format import Split, TokenStore, read_manifest
 from pipelines.views.render import terminal, view_examples
 from workflows.runs.progress import Stages, preparation
 from workflows.runs.shared_places import check_shared_data
+from workflows.settings.identity import flat_settings, recorded
 from workflows.settings.recipe import Recipe
 
 _EXAMPLES = 2
@@ -106,13 +107,12 @@ def show_store(prepared: Prepared, screen: Console) -> None:
 def track(prepared: Prepared) -> None:
     """Record the preparation as a run in MLflow; does nothing where tracking is off."""
     recipe, store, manifest = prepared.recipe, prepared.store, prepared.store.manifest
+    values = recorded(recipe)
     handle = tracking.open_run(
         replace(recipe.tracking, required=False),  # what is prepared is not lost for want of a record
         name=f"prepare-{store.digest[:8]}",
         run_dir=store.url,
-        params={
-            key: value for key, value in config.flatten(recipe).items() if key.partition(".")[0] in ("data", "blanks")
-        },
+        params=flat_settings({key: values[key] for key in ("data", "blanks")}),
         tags={
             "glm.phase": "prepare",
             "glm.store_digest": store.digest,
@@ -133,7 +133,7 @@ def track(prepared: Prepared) -> None:
     metrics["data/utilisation"] = store.train.expected_fill
     metrics |= {f"data/seconds_{name.replace(' ', '_')}": stage.seconds for name, stage in prepared.stages.items()}
     tracking.log_values(handle, metrics)
-    tracking.log_text(handle, config.to_yaml(recipe), "config.yaml")
+    tracking.log_text(handle, config.to_yaml(values), "config.yaml")
     published = read_manifest(store.url)
     tracking.log_text(handle, json.dumps(published, indent=2), "manifest.json")
     tracking.log_store_input(handle, published, store.url, store.digest)

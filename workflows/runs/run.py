@@ -28,7 +28,8 @@ from infra.tracking.mlflow_client import client_of, first_line, without_password
 from pipelines.store.format import TokenStore, read_manifest
 from workflows.runs.record import RunRecord, Validation, has_record, read_record, write_record
 from workflows.runs.setup import Setup
-from workflows.settings.recipe import Recipe, identity, identity_settings
+from workflows.settings.identity import changed_settings, flat_settings, identity, identity_settings, recorded
+from workflows.settings.recipe import Recipe
 from workflows.settings.shape import model_name, pretrained_config
 
 _CATCH_UP_S = 30.0  # longest that the end of a run waits for MLflow
@@ -118,9 +119,10 @@ def open_run(recipe: Recipe, name: str) -> Run:
     if not is_known or recipe.run.fresh:
         return new
     record = read_record(new.url)
-    if record.identity != new.record.identity:
+    if changed := changed_settings(record.settings, new.record.settings):
+        told = _differences(changed, record.settings, new.record.settings)
         raise UserError(
-            f"the run {name!r} exists with other settings: {_differences(record.settings, new.record.settings)}",
+            f"the run {name!r} exists with other settings: {told}",
             why=f"{new.url} was started with them, and a run keeps its settings",
             try_="choose another --run.name, or --run.fresh=true to start this one from scratch",
         )
@@ -201,7 +203,7 @@ def start(setup: Setup, run: Run) -> tuple[Run, tracking.RunHandle]:
         )
     run = run.with_record(model=setup.shape, store_url=store.url, store_digest=store.digest, steps=setup.budget.steps)
     run.write()
-    text = config.to_yaml(recipe)
+    text = config.to_yaml(recorded(recipe))
     storage.write_bytes(storage.join(run.url, "config.yaml"), text.encode())
     handle = _open_tracking(setup, run)
     if handle.enabled and run.record.mlflow_run_id != handle.run_id:
@@ -219,7 +221,7 @@ def _open_tracking(setup: Setup, run: Run) -> tracking.RunHandle:
         recipe.tracking,
         name=run.name,
         run_dir=run.url,
-        params=config.flatten(recipe) | budget,
+        params=flat_settings(recorded(recipe)) | budget,
         tags={
             "glm.phase": "pretrain",
             "glm.size": model_name(recipe),
@@ -283,7 +285,6 @@ def _first_bits(metrics_url: str) -> float | None:
     return next((one["val/bits_per_byte"] for one in values if "val/bits_per_byte" in one), None)
 
 
-def _differences(before: dict[str, str], now: dict[str, str]) -> str:
-    keys = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+def _differences(keys: list[str], before: dict[str, str], now: dict[str, str]) -> str:
     changes = [f"{key} was {before.get(key, 'unset')}, is {now.get(key, 'unset')}" for key in keys[:6]]
     return "; ".join(changes) + (f"; and {len(keys) - 6} more" if len(keys) > 6 else "")

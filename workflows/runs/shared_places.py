@@ -25,6 +25,8 @@ def check_shared(recipe: Recipe) -> None:
         "data.tokenizer.url": recipe.data.tokenizer.url,
         "model.init_from": recipe.model.init_from,
     }
+    if recipe.data.store or recipe.data.mix:
+        del read["data.tokenizer.url"]  # the store has its own
     read |= {f"data.mix[{i}].store": member.store for i, member in enumerate(recipe.data.mix)}
     for key, place in {**written, **read}.items():
         if not place or not storage.is_local(place):

@@ -3,6 +3,7 @@
 from infra import config
 from infra.cluster import connect
 from infra.config import Parsed
+from workflows.settings.given_store import settle
 from workflows.settings.places import resolve_paths
 from workflows.settings.recipe import R
 
@@ -15,9 +16,13 @@ def read_recipe(
     flags: dict[str, str] | None = None,
     moved: dict[str, str] | None = None,
 ) -> Parsed[R]:
-    """The recipe that the command line gives, its paths absolute; the arguments are those of `config.parse`.
+    """The recipe that the command line gives, its paths absolute, and its settings of data those of the finished store
+    where one is given; the arguments are those of `config.parse`.
 
-    Raises UserError for settings that do not exist and for values that they cannot have.
+    Raises UserError for settings that do not exist, that contradict the store, and for values that they cannot have.
     """
-    parsed = config.parse(root, description=description, flags=flags, common=common, moved=moved)
-    return parsed._replace(config=resolve_paths(parsed.config, in_job=connect.inside_job()))
+
+    def settled(recipe: R, places: dict[str, str]) -> R:
+        return settle(resolve_paths(recipe, in_job=connect.inside_job()), places)
+
+    return config.parse(root, description=description, flags=flags, common=common, moved=moved, settle=settled)

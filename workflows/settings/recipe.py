@@ -4,7 +4,6 @@ So a store and the run that trains on it cannot disagree, and `--print_config` s
 """
 
 import math
-import re
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, TypeVar
 
@@ -13,7 +12,7 @@ from annotated_types import Ge, Gt, Lt
 from glm_model.config import OptimConfig
 from infra.cluster.connect import ClusterConfig
 from infra.cluster.train_workers import WorkersConfig
-from infra.config import Count, config_digest, flatten
+from infra.config import Count
 from infra.console import ConsoleConfig
 from infra.errors import UserError
 from infra.tracking import TrackingConfig
@@ -132,60 +131,3 @@ class Recipe:
 
 
 R = TypeVar("R", bound=Recipe)
-
-# Settings that change where and how fast a run is, and not what it computes.
-_NOT_IDENTITY = (
-    "run",
-    "tracking",
-    "console",
-    "cluster",
-    "train.num_workers",
-    "train.use_gpu",
-    "train.resources_per_worker",
-    "train.max_failures",
-    "train.hang_s",
-    "train.resize_every_s",
-    "train.exact",
-    "train.patience",
-    "train.checkpoint_activations",
-    "train.checkpoint_every",
-    "train.max_skipped",
-    "train.log_every",
-    "train.keep_checkpoints",
-    "data.root",
-    "data.unit_bytes",
-    "data.plan_epochs",
-    "data.max_malformed",
-    "data.cache",
-    "data.cache_bytes",
-)
-
-
-def identity(recipe: Recipe) -> str:
-    """Hex digest of the settings that decide what a run computes."""
-    return config_digest(recipe, exclude=_NOT_IDENTITY)
-
-
-def identity_settings(recipe: Recipe) -> dict[str, str]:
-    """The settings behind `identity`, flat, to say what differs between two runs of one name."""
-    flat = flatten(recipe)
-    return {
-        key: value
-        for key, value in flat.items()
-        if not any(key == out or key.startswith(f"{out}.") for out in _NOT_IDENTITY)
-    }
-
-
-def run_name(recipe: Recipe, recipe_name: str) -> str:
-    """The name of the run's folder. recipe_name: of the recipe's file; "" where there is none.
-
-    Raises UserError for one that would be another place than a folder of its own.
-    """
-    name = recipe.run.name or f"{recipe_name or 'pretrain'}-{identity(recipe)[:8]}"
-    if not re.fullmatch(r"\w[\w.+=-]*", name):
-        raise UserError(
-            f"run.name={name!r} cannot be a run's name",
-            why="it names a folder in run.storage_path: letters, digits and _ . + = -, a letter or digit first",
-            try_="--run.name=<another>",
-        )
-    return name

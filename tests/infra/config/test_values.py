@@ -4,11 +4,11 @@ import pickle
 from dataclasses import dataclass
 
 import pytest
-from helpers.sections import Data, Optim, Root, Source, read
+from helpers.sections import Data, Optim, Root, Source
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.config import Count, config_digest, dataclass_from, flatten, from_yaml, to_yaml
+from infra.config import Count, dataclass_from, flatten, from_yaml, to_yaml
 from infra.errors import UserError
 
 
@@ -107,21 +107,6 @@ def test_flatten():
         "optim.schedule": "cosine",
         "name": "null",
     }
-
-
-def test_digest_depends_on_all_that_is_not_excluded():
-    digest = config_digest(Root(), exclude=("name", "optim.steps"))
-    assert digest == config_digest(Root(name="x", optim=Optim(lr=3e-4, steps=3)), exclude=("name", "optim.steps"))
-    assert digest != config_digest(Root(optim=Optim(lr=1e-4)), exclude=("name", "optim.steps"))
-    assert len(digest) == 64
-    with pytest.raises(KeyError):
-        config_digest(Root(), exclude=("optim.stepss",))
-
-
-def test_digest_is_of_values_not_of_spellings(tmp_path):
-    path = tmp_path / "recipe.yaml"
-    path.write_text("optim: {lr: 1.0}\ndata: {tokens: 1000}")
-    assert config_digest(read("--optim.lr=1", "--data.tokens=1k")) == config_digest(read("--config", str(path)))
 
 
 def test_dataclass_from_is_strict():

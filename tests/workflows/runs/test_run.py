@@ -12,7 +12,8 @@ from infra.console import Console
 from infra.errors import DataError, UserError
 from workflows.runs.run import Run, locked, open_run, own_store, start
 from workflows.runs.setup import resolve_setup
-from workflows.settings.recipe import Recipe, run_name
+from workflows.settings.identity import run_name
+from workflows.settings.recipe import Recipe
 
 
 def recipe_in(folder: Path, *, fresh: bool = False, tokens: int = 1000) -> Recipe:

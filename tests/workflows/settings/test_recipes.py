@@ -13,7 +13,8 @@ from pipelines.blanks.mixture import resolve
 from pipelines.config import check
 from pipelines.names import StoreSettings, content_settings
 from pipelines.selection import select
-from workflows.settings.recipe import Recipe, identity, run_name
+from workflows.settings.identity import identity, run_name
+from workflows.settings.recipe import Recipe
 
 FOLDER = Path(__file__).resolve().parents[3] / "workflows" / "recipes"
 RECIPES = sorted(path.stem for path in FOLDER.glob("*.yaml"))

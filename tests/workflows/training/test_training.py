@@ -21,7 +21,8 @@ from workflows.runs.preparation import store_maker
 from workflows.runs.pretraining import pretrain
 from workflows.runs.run import Run, open_run
 from workflows.runs.setup import resolve_setup
-from workflows.settings.recipe import Recipe, identity
+from workflows.settings.identity import identity
+from workflows.settings.recipe import Recipe
 from workflows.training.messages import Point
 from workflows.training.ranks import Ranks
 from workflows.training.worker import Worker
