@@ -60,7 +60,11 @@ class DataConfig:
     unit_bytes: Annotated[Count, Ge(1)] = Count(16_000_000)
     """Bytes of raw text that one task reads and cleans."""
     max_malformed: Annotated[float, Ge(0), Le(1)] = 0.01
-    """Share of a source's records that may be malformed (broken lines, not text); if more are, preparation stops."""
+    """Share of a source's records that may be malformed (broken lines, not text), and of its files' bytes that may be
+    lost with them or where a file breaks off; if more are, preparation stops."""
+    max_window: Annotated[Count, Ge(1024), Le(1 << 31)] = Count(1 << 27)
+    """Maximum window of a .zst file, in bytes, rounded up to a power of two. Reading such a file takes as much memory,
+    a .xz file up to twice as much. 2G reads all that zstd writes."""
     shard_bytes: Annotated[Count, Ge(1)] = Count(64_000_000)
     """Bytes of cleaned text in one shard."""
     plan_epochs: Annotated[int, Ge(0)] = 1

@@ -17,6 +17,8 @@ _NO_BREAK_SPACE, _IDEOGRAPHIC_SPACE = "\u00a0".encode(), "\u3000".encode()
 _LEFT_OUT = {"redirect", "namespace", "no_documentation", "syntax_error", "no_text", "not_wikitext"}
 _WHOLE_FILE = {"empty_file", "no_documents", "binary_file", "vanished", "unreadable", "truncated_archive"}
 NOT_MALFORMED = frozenset(_LEFT_OUT | _WHOLE_FILE | {"compression_ratio"})
+CUT_OFF = frozenset({"truncated_archive", "truncated_xml"})
+"""Reasons of files that end before their end mark: nobody knows how much of them is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,10 @@ class Rejected:
     """A fixed word, which is counted."""
     detail: str = ""
     """Free text."""
+    lost: int | None = 0
+    """Bytes of the file, as stored, that give no document because of this. A reader that cannot go on gives None: all
+    that follows `offset`.
+    """
 
 
 def document_id(source_name: str, path_below_root: str, offset: int) -> bytes:

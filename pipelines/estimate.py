@@ -13,7 +13,7 @@ from infra import storage
 from pipelines import readers
 from pipelines.config import DataConfig
 from pipelines.corpus.clean import clean
-from pipelines.corpus.decompress import TextStream, codec_of, decompressed
+from pipelines.corpus.decompress import codec_of, text_stream
 from pipelines.corpus.reading import read_documents
 from pipelines.corpus.sources import InputFile
 from pipelines.document import Document, without_surrogates
@@ -110,7 +110,7 @@ def _read_file(file: InputFile, config: DataConfig, tokenizer: Tokenizer | None)
     started = time.process_time()
     texts: list[str] = []
     read, size, end, complete = 0, 0, 0, True
-    for item in read_documents(file):
+    for item in read_documents(file, max_window=int(config.max_window)):
         read += 1
         end = item.offset
         if isinstance(item, Document):
@@ -126,22 +126,24 @@ def _read_file(file: InputFile, config: DataConfig, tokenizer: Tokenizer | None)
     if tokenizer and texts:
         tokens = float(len(encode_documents(texts, tokenizer).flat))
     seconds = time.process_time() - started + (0 if tokenizer else size / _USUAL_TOKENISER_BYTES_PER_S)
-    raw = file.size if complete else min(_raw_bytes(file, read, end), file.size)
+    raw = file.size if complete else min(_raw_bytes(file, read, end, int(config.max_window)), file.size)
     return _Sample(raw, read, len(texts), size, tokens, seconds)
 
 
-def _raw_bytes(file: InputFile, read: int, end: int) -> float:
+def _raw_bytes(file: InputFile, read: int, end: int, max_window: int) -> float:
     """Stored bytes behind the first `read` records, which end at decompressed byte `end`, or are rows of a table."""
     count = getattr(readers.find(file.reader), "count", None)
     with storage.open_file(file.url) as raw:
-        return file.size * read / max(count(raw), 1) if count else end / _expansion(raw, codec_of(file.path))
+        return (
+            file.size * read / max(count(raw), 1) if count else end / _expansion(raw, codec_of(file.path), max_window)
+        )
 
 
-def _expansion(raw: BinaryIO, codec: str | None) -> float:
+def _expansion(raw: BinaryIO, codec: str | None, max_window: int) -> float:
     """Decompressed bytes per stored byte at the beginning of a file."""
     if codec is None:
         return 1.0
-    size, stream = 0, TextStream(decompressed(raw, codec), raw.close)  # ends where a damaged file breaks off
+    size, stream = 0, text_stream(raw, codec, max_window=max_window)  # ends where a damaged file breaks off
     while size < _PROBE_BYTES and (chunk := stream.read(_CHUNK)):
         size += len(chunk)
     return size / max(raw.tell(), 1) or 1.0

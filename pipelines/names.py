@@ -9,6 +9,7 @@ from glm_model.tokenizer import Tokenizer
 from infra import storage
 from pipelines.blanks.mixture import BlanksConfig
 from pipelines.config import DataConfig
+from pipelines.corpus.decompress import MAX_WINDOW, codec_of
 from pipelines.corpus.records import Unit
 from pipelines.corpus.sources import InputFile
 from pipelines.corpus.units import VERSION as TEXT_VERSION
@@ -93,13 +94,20 @@ def unit_limit(config: DataConfig) -> int:
     return 4 * int(config.unit_bytes)
 
 
-def unit_key(files: list[InputFile], *, most: int) -> str:
-    """Names the outputs of a task: source, reader and options, each file's path, size and version, and the bytes of
-    text from which on it begins another unit.
+def task_key(config: DataConfig, files: list[InputFile]) -> str:
+    """`unit_key` of a task, by the limits in the settings."""
+    return unit_key(files, most=unit_limit(config), max_window=int(config.max_window))
+
+
+def unit_key(files: list[InputFile], *, most: int, max_window: int = MAX_WINDOW) -> str:
+    """Names the outputs of a task: source, reader and options, each file's path, size and version, the bytes of text
+    from which on it begins another unit, and the largest window of compressed files that have one.
     """
     head = files[0]
     places = [[f.path, f.size, f.version, f.start, f.stop] for f in files]
-    return _key(head.source, head.reader, head.options, places, most)
+    # Of other files the window is not asked for.
+    windows = [max_window] if any(codec_of(f.path) in (".zst", ".xz") for f in files) else []
+    return _key(head.source, head.reader, head.options, places, most, *windows)
 
 
 def _key(*parts: Any) -> str:

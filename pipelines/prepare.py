@@ -32,9 +32,9 @@ from pipelines.names import (
     content_settings,
     selection_url,
     store_url,
+    task_key,
     text_url,
     trained_url,
-    unit_key,
     unit_limit,
 )
 from pipelines.selection import exclusion, select
@@ -160,16 +160,17 @@ def prepare_text(config: DataConfig, inputs: Inputs, runner: Runner) -> list[Uni
     """
     for source, paths in inputs.ignored:
         _warn_of_ignored_files(source, paths)
-    tasks, url, most = _tasks(config, inputs), text_url(config), unit_limit(config)
+    tasks, url, most, max_window = _tasks(config, inputs), text_url(config), unit_limit(config), int(config.max_window)
     storage.ensure_writable(url)
     clean_config = config.clean
-    jobs = [CleanJob(key, files, storage.join(url, key)) for files in tasks for key in [unit_key(files, most=most)]]
+    jobs = [CleanJob(key, files, storage.join(url, key)) for files in tasks for key in [task_key(config, files)]]
     there = _names_in(url)
     todo = [job for job in jobs if f"{job.key}.json" not in there]
     _warn_of_large_files([file for job in todo for file in job.files], config)
 
     def task(job: CleanJob) -> Cleaned:
-        return Cleaned(job.key, clean_files(job.files, clean_config, job.out, unit_bytes=most))
+        units = clean_files(job.files, clean_config, job.out, unit_bytes=most, max_window=max_window)
+        return Cleaned(job.key, units)
 
     made = {cleaned.key: cleaned.units for cleaned in run_stage(runner, "clean", task, todo)}
     old = [job for job in jobs if job.key not in made]
@@ -178,6 +179,8 @@ def prepare_text(config: DataConfig, inputs: Inputs, runner: Runner) -> list[Uni
     units = [replace(unit, around=around_path(job.files[0])) for job in jobs for unit in made[job.key]]
     ledger.check_kept(units, url)
     ledger.check_malformed(units, url, limit=config.max_malformed)
+    for warning in ledger.describe_losses(units, url):
+        Console().warn(warning)
     return units
 
 
@@ -192,7 +195,7 @@ def prepare_tokenizer(config: DataConfig, units: list[Unit]) -> Tokenizer:
 def _cleaned_units(config: DataConfig, inputs: Inputs) -> list[Unit] | None:
     """The units of cleaned text; None where some are not made yet."""
     url = text_url(config)
-    keys = [unit_key(files, most=unit_limit(config)) for files in _tasks(config, inputs)]
+    keys = [task_key(config, files) for files in _tasks(config, inputs)]
     if not {f"{key}.json" for key in keys} <= _names_in(url):
         return None
     return [unit for of_task in read_units([storage.join(url, key) for key in keys]) for unit in of_task]

@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 # Digits are ASCII, a leading zero could mean octal, and an exponent of three digits is beyond any count.
 _NUMBER = r"[-+]?(?:(?:0|[1-9][0-9]*(?:_[0-9]+)*)(?:\.[0-9]*)?|\.[0-9]+)(?:e[-+]?[0-9]{1,2})?"
-_SPELLING = re.compile(rf"({_NUMBER})([kmbt]?)")
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
+_SPELLING = re.compile(rf"({_NUMBER})([kmbgt]?)")
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}
 
 
 class Count(int):
-    """A number of things, also written `20B`, `512k`, `1.5M`, `1e9`, `100_000` (k 1e3, M 1e6, B 1e9, T 1e12)."""
+    """A number of things, also written `20B`, `512k`, `1.5M`, `1e9`, `100_000` (k 1e3, M 1e6, B or G 1e9, T 1e12)."""
 
     def __new__(cls, value: int | float | str = 0) -> Count:
         if isinstance(value, bool) or not isinstance(value, int | float | str):
@@ -27,7 +27,7 @@ class Count(int):
     @property
     def short(self) -> str:
         """The same number in few characters: 20B, 512k, 32768."""
-        units = [(size, unit) for unit, size in _UNITS.items() if self and self % size == 0]
+        units = [(size, unit) for unit, size in _UNITS.items() if self and self % size == 0 and unit != "g"]
         size, unit = max(units, default=(1, ""))
         return f"{self // size}{unit.upper() if unit != 'k' else unit}"
 

@@ -1,6 +1,7 @@
 """Compressed files as streams of their text: .gz .bz2 .xz .zst. They end where a file breaks off or expands too much.
 
-Memory: about 2 MB, and the window of the format: at most 128 MB for zstd (its library's limit), 256 MB for xz.
+Memory: about 2 MB, and the window that the file was compressed with: at most `data.max_window` for zstd, rounded up to
+a power of two, and twice that for xz.
 """
 
 from __future__ import annotations
@@ -8,19 +9,42 @@ from __future__ import annotations
 import bz2
 import io
 import lzma
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, cast
 
+from infra.config import Count
+from infra.errors import UserError
+
 CODECS = (".gz", ".bz2", ".xz", ".zst")
+MAX_WINDOW = 1 << 27  # zstd's own limit, where none is given: files may ask for gigabytes, on every core at once
 
 _CHUNK = 1 << 18
-_MOST_OUTPUT = 1 << 20  # of one step: 256 KiB of bzip2 can hold gigabytes
-# xz -9 needs 65 MB to decompress; archives may ask for 1.5 GB and more, on every core at once.
-_XZ_MEMORY = 256 << 20
+_STEP = 1 << 14  # stored bytes that are decompressed at once: damage costs no more than these
+_MOST_OUTPUT = 1 << 20  # of one step: 16 KiB of bzip2 can hold hundreds of megabytes
 # Prose shrinks to a third or a fifth, logs to a fiftieth. A thousand times is not text: gzip's best is 1,032, on zeros.
 # The first 64 MB are not limited, since a small file of few different lines does no harm.
 _MOST_RATIO, _FREE_OUTPUT = 1000, 64 << 20
+_MOST_WINDOW = 1 << 31  # of zstd
+_HEADER = 18  # bytes of the longest header of a zstd frame
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+
+
+class StoredFile:
+    """A file, and which of its bytes the last read took: [start, stop)."""
+
+    def __init__(self, raw: BinaryIO):
+        self._raw = raw
+        self.start = self.stop = 0
+
+    def read(self, count: int) -> bytes:
+        data = self._raw.read(count)
+        self.start, self.stop = self.stop, self.stop + len(data)
+        return data
+
+    def close(self) -> None:
+        self._raw.close()
 
 
 class TextStream(io.BufferedReader):
@@ -29,13 +53,34 @@ class TextStream(io.BufferedReader):
     origin: offset of the first byte in the decompressed file. failure: (reason, detail) after the end, if it broke off.
     """
 
-    def __init__(self, chunks: Iterator[bytes], close: Callable[[], None], *, origin: int = 0):
-        super().__init__(_ChunkStream(chunks, close), buffer_size=_CHUNK)
-        self.origin = origin
+    def __init__(self, chunks: Iterator[bytes], stored: StoredFile, *, origin: int = 0):
+        super().__init__(_ChunkStream(chunks, stored.close), buffer_size=_CHUNK)
+        self.stored, self.origin = stored, origin
 
     @property
     def failure(self) -> tuple[str, str] | None:
         return cast(_ChunkStream, self.raw).failure
+
+    @property
+    def stop(self) -> int:
+        """Offset behind the last byte that was decompressed so far, read or not."""
+        return self.origin + cast(_ChunkStream, self.raw).size
+
+    def stored_bytes(self, num_bytes: int) -> int:
+        """About how many bytes of the file, as stored, hold so many bytes of its text: by the ratio so far. Ends the
+        step that is being decompressed, whose text would otherwise be missing from the ratio.
+        """
+        chunks, stop = cast(_ChunkStream, self.raw), self.stored.stop
+        while self.stored.stop == stop and chunks.skip():
+            pass
+        place = self.stored.start if self.failure else self.stored.stop  # the step that failed gave nothing
+        return place * num_bytes // max(chunks.size, 1)
+
+
+def text_stream(raw: BinaryIO, codec: str | None, *, max_window: int = MAX_WINDOW) -> TextStream:
+    """The decompressed bytes of an open file, which closes with the stream; memory: as this module says."""
+    stored = StoredFile(raw)
+    return TextStream(decompressed(stored, codec, max_window=max_window), stored)
 
 
 def codec_of(path: str) -> str | None:
@@ -49,24 +94,28 @@ def without_codec(path: str) -> str:
     return path[: -len(suffix)] if suffix else path
 
 
-def decompressed(raw: BinaryIO, codec: str | None) -> Iterator[bytes]:
-    """The text of a file in chunks of up to 1 MiB. Raises EOFError if it is cut off, Swollen if it expands too much."""
+def decompressed(raw: StoredFile, codec: str | None, *, max_window: int = MAX_WINDOW) -> Iterator[bytes]:
+    """The text of a file in chunks of up to 1 MiB. Raises EOFError if it is cut off, Swollen if it expands too much,
+    LargeWindow if it needs more memory than it may have, and what the codecs raise for damage.
+    """
     if codec is None:
         while chunk := raw.read(_CHUNK):
             yield chunk
         return
     size = 0
-    for chunk in _zstd(raw) if codec == ".zst" else _members(raw, _DECOMPRESSORS[codec]):
+    for chunk in _members(raw, _decompressors(codec, max_window), max_window):
         size += len(chunk)
-        if size > max(_FREE_OUTPUT, _MOST_RATIO * raw.tell()):
-            raise Swollen(
-                f"{raw.tell():,} bytes hold more than {size:,}: over {_MOST_RATIO:,} times as much is not text"
-            )
+        if size > max(_FREE_OUTPUT, _MOST_RATIO * raw.stop):
+            raise Swollen(f"{raw.stop:,} bytes hold more than {size:,}: over {_MOST_RATIO:,} times as much is not text")
         yield chunk
 
 
 class Swollen(Exception):
     """The decompressed data is so much larger than the file that it cannot be text."""
+
+
+class LargeWindow(Exception):
+    """The file was compressed with a window that needs more memory than it may have."""
 
 
 class _Gzip:
@@ -90,24 +139,37 @@ class _Gzip:
         return self._inner.unused_data
 
 
-_DECOMPRESSORS: dict[str, Callable[[], Any]] = {
-    ".gz": _Gzip,
-    ".bz2": bz2.BZ2Decompressor,
-    ".xz": lambda: lzma.LZMADecompressor(memlimit=_XZ_MEMORY),
-}
+def _decompressors(codec: str, max_window: int) -> Callable[[], Any]:
+    """What makes a decompressor of one member; all have the interface of bz2's."""
+    if codec == ".xz":
+        return lambda: lzma.LZMADecompressor(memlimit=2 * max_window)
+    if codec == ".zst":
+        if sys.version_info >= (3, 14):
+            from compression import zstd
+        else:
+            from backports import zstd
+        options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: max(10, (max_window - 1).bit_length())}
+        return lambda: zstd.ZstdDecompressor(options=options)
+    return {".gz": _Gzip, ".bz2": bz2.BZ2Decompressor}[codec]
 
 
-def _members(raw: BinaryIO, make: Callable[[], Any]) -> Iterator[bytes]:
-    """Decompress one member after another (pigz, bgzip and `cat a.gz b.gz` write several)."""
-    decompressor = None
-    while data := raw.read(_CHUNK):
+def _members(raw: StoredFile, make: Callable[[], Any], max_window: int) -> Iterator[bytes]:
+    """Decompress one member after another (pigz, bgzip, pzstd and `cat a.gz b.gz` write several)."""
+    decompressor, head = None, b""
+    while data := raw.read(_STEP):
         while data:
             if decompressor is None or decompressor.eof:
                 data = data.lstrip(b"\0")  # padding between and after members
                 if not data:
                     break
-                decompressor = make()
-            yield decompressor.decompress(data, _MOST_OUTPUT)
+                decompressor, head = make(), b""
+            head = (head + data)[:_HEADER] if len(head) < _HEADER else head
+            try:
+                yield decompressor.decompress(data, _MOST_OUTPUT)
+            except Exception as error:
+                if "memory" in str(error).lower():  # lzma and zstd have no exception type of its own for this
+                    raise LargeWindow(_window_remedy(head, max_window)) from error
+                raise
             while not (decompressor.eof or decompressor.needs_input):
                 yield decompressor.decompress(b"", _MOST_OUTPUT)
             data = decompressor.unused_data if decompressor.eof else b""
@@ -115,19 +177,34 @@ def _members(raw: BinaryIO, make: Callable[[], Any]) -> Iterator[bytes]:
         raise EOFError("the compressed data ends before its end mark")
 
 
-def _zstd(raw: BinaryIO) -> Iterator[bytes]:
-    import pyarrow as pa
+def _window_remedy(head: bytes, max_window: int) -> str:
+    """Which setting reads the member that begins so."""
+    needed = _zstd_window(head) if head.startswith(_ZSTD_MAGIC) else _MOST_WINDOW
+    limit = f"it needs more memory than data.max_window={Count(max_window).short} allows"
+    if needed > _MOST_WINDOW:
+        return f"{limit}, and than zstd can read: a window of {needed:,} bytes"
+    return f"{limit}: --data.max_window={Count(needed).short} reads it, and lets each task take so many bytes"
 
-    with pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd") as stream:
-        while chunk := stream.read(_CHUNK):
-            yield chunk
+
+def _zstd_window(head: bytes) -> int:
+    """The window of a frame, in bytes, from the first of its bytes (RFC 8878, 3.1.1.1)."""
+    descriptor, window = head[4], head[5]
+    if descriptor & 0x20:  # a single segment: the window is all of its content, whose size follows the dictionary's id
+        begin = 5 + (0, 1, 2, 4)[descriptor & 3]
+        return int.from_bytes(head[begin : begin + (1, 2, 4, 8)[descriptor >> 6]], "little")
+    base = 1 << (10 + (window >> 3))
+    return base + base // 8 * (window & 7)
 
 
 class _ChunkStream(io.RawIOBase):
-    """An iterator of chunks as a raw stream. What comes before a break stays readable; then `failure` says why."""
+    """An iterator of chunks as a raw stream. What comes before a break stays readable; then `failure` says why.
+
+    size: bytes of the chunks so far.
+    """
 
     def __init__(self, chunks: Iterator[bytes], close: Callable[[], None]):
         self.failure: tuple[str, str] | None = None
+        self.size = 0
         self._chunks, self._close, self._rest = chunks, close, memoryview(b"")
 
     def readable(self) -> bool:
@@ -145,6 +222,10 @@ class _ChunkStream(io.RawIOBase):
         first, self._rest = bytes(self._rest), memoryview(b"")
         return b"".join([first, *iter(self._next, b"")])
 
+    def skip(self) -> bool:
+        """Leave out the next chunk; whether there was one."""
+        return bool(self._next())
+
     def close(self) -> None:
         if not self.closed:
             self._close()
@@ -154,14 +235,24 @@ class _ChunkStream(io.RawIOBase):
         if self.failure:
             return b""
         try:
-            return next((chunk for chunk in self._chunks if chunk), b"")
-        except EOFError as error:
-            self.failure = ("truncated_archive", str(error))
-        except Swollen as error:
-            self.failure = ("compression_ratio", str(error))
-        except FileNotFoundError as error:
-            self.failure = ("vanished", f"it disappeared while it was read: {error}")
-        except (OSError, ValueError, zlib.error, lzma.LZMAError) as error:
-            cut_off = "truncated" in str(error).lower()  # pyarrow has no exception type of its own for this
-            self.failure = ("truncated_archive" if cut_off else "unreadable", f"{type(error).__name__}: {error}")
-        return b""
+            chunk = next((chunk for chunk in self._chunks if chunk), b"")
+        except (UserError, MemoryError):  # a server that is away, say: nothing is known of the file
+            raise
+        except Exception as error:
+            self.failure = _failure(error)
+            return b""
+        self.size += len(chunk)
+        return chunk
+
+
+def _failure(error: Exception) -> tuple[str, str]:
+    """(reason, detail) for what ends the reading of a file."""
+    if isinstance(error, EOFError):
+        return "truncated_archive", str(error)
+    if isinstance(error, Swollen):
+        return "compression_ratio", str(error)
+    if isinstance(error, LargeWindow):
+        return "unreadable", str(error)
+    if isinstance(error, FileNotFoundError):
+        return "vanished", f"it disappeared while it was read: {error}"
+    return "unreadable", f"{type(error).__name__}: {error}"  # OSError, or the codec's own

@@ -1,9 +1,8 @@
 """What became of every document: the ledger of those that were dropped, and sums over units that leave none out."""
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 
@@ -11,6 +10,8 @@ from infra import storage
 from infra.errors import DataError
 from infra.storage import parquet
 from pipelines.corpus.records import Unit
+
+_EXAMPLES = 3
 
 SCHEMA = pa.schema(
     [
@@ -20,12 +21,15 @@ SCHEMA = pa.schema(
         ("offset", pa.int64()),
         ("reason", pa.string()),
         ("detail", pa.string()),
+        ("lost", pa.int64()),
     ]
 )
 
 
 class Entry(NamedTuple):
-    """A document that was dropped: its id, where it stood, and why it was dropped. The fields are the columns."""
+    """A document that was dropped: its id, where it stood, why it was dropped, and the bytes of its file that are lost
+    with it. The fields are the columns.
+    """
 
     id: bytes
     source: str
@@ -33,6 +37,7 @@ class Entry(NamedTuple):
     offset: int
     reason: str
     detail: str
+    lost: int = 0
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,14 @@ class SourceBalance:
     """Reason -> documents, by name."""
     repaired: dict[str, int]
     """Repair -> kept documents, by name."""
+    lost: dict[str, int] = field(default_factory=dict)
+    """Reason -> bytes of the files, as stored, that gave no document because of it, by name."""
+    stored_bytes: int = 0
+    """Bytes of the files, as stored: what could be read, and what is lost. Before these were counted, 0."""
+
+    @property
+    def lost_bytes(self) -> int:
+        return sum(self.lost.values())
 
 
 @dataclass(frozen=True)
@@ -108,20 +121,34 @@ def by_source(units: list[Unit]) -> dict[str, list[Unit]]:
 
 
 def check_malformed(units: list[Unit], text_url: str, *, limit: float) -> None:
-    """Raises DataError for a source of which more than this share of the records is malformed, with examples."""
+    """Raises DataError for a source of which more than this share is lost, of its records or of its files' bytes, with
+    examples. A file that breaks off may be one record and nearly all bytes.
+    """
     for name, own in by_source(units).items():
         malformed, read = sum(sum(unit.malformed.values()) for unit in own), sum(unit.read for unit in own)
+        lost, stored = _lost_bytes(own)
         if malformed > limit * read:
-            examples: list[str] = []
-            for unit in own:
-                if unit.malformed and len(examples) < 3:
-                    examples += _examples(ledger_url(text_url, unit), unit.malformed)
-            raise DataError(
-                f"the source {name!r} is damaged: {malformed:,} of {read:,} records are malformed, more than "
-                f"data.max_malformed={limit:g} allows",
-                why="\n".join(examples[:3]),
-                try_="mend or remove these files, or accept the loss: --data.max_malformed=1 (what was read is kept)",
-            )
+            what, examples = f"{malformed:,} of {read:,} records are malformed", _examples(own, text_url, "malformed")
+        elif lost > limit * stored:
+            what, examples = f"{lost:,} of {stored:,} bytes of its files are lost", _examples(own, text_url, "lost")
+        else:
+            continue
+        raise DataError(
+            f"the source {name!r} is damaged: {what}, more than data.max_malformed={limit:g} allows",
+            why="\n".join(examples),
+            try_="mend or remove these files, or accept the loss: --data.max_malformed=1 (what was read is kept)",
+        )
+
+
+def describe_losses(units: list[Unit], text_url: str) -> list[str]:
+    """A sentence for each source of whose files some bytes are lost: how many, and the first places."""
+    sentences = []
+    for name, own in by_source(units).items():
+        lost, stored = _lost_bytes(own)
+        if lost:
+            places = "; ".join(_examples(own, text_url, "lost"))
+            sentences.append(f"{lost:,} of {stored:,} bytes of the files of {name!r} are lost: {places}")
+    return sentences
 
 
 def check_kept(units: list[Unit], text_url: str) -> None:
@@ -131,16 +158,35 @@ def check_kept(units: list[Unit], text_url: str) -> None:
             raise _nothing_kept(_balance_of(own), own, text_url)
 
 
-def _examples(url: str, reasons: Iterable[str]) -> list[str]:
-    entries = [entry for entry in _read(url).to_pylist() if entry["reason"] in reasons]
-    return [f"{e['uri']} at byte {e['offset']}: {e['reason']}, {e['detail'][:100]}" for e in entries[:3]]
+def _lost_bytes(units: list[Unit]) -> tuple[int, int]:
+    """(bytes that are lost, bytes of all files) of some units; of some files the size was not known before."""
+    lost = sum(sum(unit.lost.values()) for unit in units)
+    return lost, max(sum(unit.stored_bytes for unit in units), lost)
+
+
+def _examples(units: list[Unit], text_url: str, kind: Literal["malformed", "lost"]) -> list[str]:
+    """The first places with a reason for which records are malformed, or bytes lost."""
+    examples: list[str] = []
+    for unit in units:
+        reasons: dict[str, int] = getattr(unit, kind)
+        if reasons and len(examples) < _EXAMPLES:
+            entries = [entry for entry in _read(ledger_url(text_url, unit)).to_pylist() if entry["reason"] in reasons]
+            entries.sort(key=lambda entry: -entry["lost"])
+            examples += [_example(entry) for entry in entries[:_EXAMPLES]]
+    return examples[:_EXAMPLES]
+
+
+def _example(entry: dict[str, Any]) -> str:
+    lost = f" ({entry['lost']:,} bytes are lost)" if entry["lost"] else ""
+    return f"{entry['uri']} at byte {entry['offset']}: {entry['reason']}, {entry['detail']}{lost}"
 
 
 def _balance_of(units: list[Unit]) -> SourceBalance:
     """Sums over the units of one source."""
-    dropped, repaired = Counter[str](), Counter[str]()
+    dropped, lost, repaired = Counter[str](), Counter[str](), Counter[str]()
     for unit in units:
         dropped.update(unit.dropped)
+        lost.update(unit.lost)
         repaired.update(unit.repaired)
     return SourceBalance(
         name=units[0].source,
@@ -148,6 +194,8 @@ def _balance_of(units: list[Unit]) -> SourceBalance:
         kept=sum(unit.kept for unit in units),
         num_bytes=sum(unit.num_bytes for unit in units),
         dropped=dict(sorted(dropped.items())),
+        lost=dict(sorted(lost.items())),
+        stored_bytes=sum(unit.stored_bytes for unit in units),
         repaired=dict(sorted(repaired.items())),
     )
 
@@ -159,7 +207,11 @@ def _nothing_kept(source: SourceBalance, units: list[Unit], text_url: str) -> Da
     entries = [entry for entry in _read(ledger_url(text_url, unit)).to_pylist() if entry["reason"] == most]
     first = min(entries, key=lambda entry: (entry["uri"], entry["offset"]))
     detail = f": {first['detail']}" if first["detail"] else ""
-    remedies = {"missing_field": "name the field that holds the text, as options: {field: ...} of the source"}
+    mend = "mend or replace these files"
+    remedies = {
+        "missing_field": "name the field that holds the text, as options: {field: ...} of the source",
+        **dict.fromkeys(("unreadable", "truncated_archive", "compression_ratio", "vanished"), mend),
+    }
     return DataError(
         f"the source {source.name!r} is empty: of {source.read:,} documents none was kept",
         why=f"dropped: {', '.join(f'{reason} {count:,}' for reason, count in reasons)}\n"
@@ -169,4 +221,7 @@ def _nothing_kept(source: SourceBalance, units: list[Unit], text_url: str) -> Da
 
 
 def _read(url: str) -> pa.Table:
-    return parquet.read_table(url, SCHEMA.names).cast(SCHEMA)
+    table = parquet.read_table(url)
+    if "lost" not in table.column_names:  # written before bytes were counted
+        table = table.append_column("lost", pa.array([0] * len(table), pa.int64()))
+    return table.select(SCHEMA.names).cast(SCHEMA)

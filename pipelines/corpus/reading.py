@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from types import ModuleType
@@ -16,17 +17,19 @@ from infra import storage
 from infra.errors import DataError, UserError
 from pipelines import readers
 from pipelines.corpus import line_ranges
-from pipelines.corpus.decompress import TextStream, codec_of, decompressed
+from pipelines.corpus.decompress import MAX_WINDOW, StoredFile, TextStream, codec_of, text_stream
 from pipelines.corpus.sources import InputFile, local_place
-from pipelines.document import Document, Rejected
+from pipelines.document import CUT_OFF, NOT_MALFORMED, Document, Rejected
 
 _HEAD = 4096
 
 
-def read_documents(file: InputFile) -> Iterator[Document | Rejected]:
+def read_documents(file: InputFile, *, max_window: int = MAX_WINDOW) -> Iterator[Document | Rejected]:
     """Every document of a file, and a Rejected for everything else in it; a whole file yields at least one of them.
 
-    A range behind the first (`start` > 0) may own no line and yield nothing. Offsets are those in the whole file.
+    A range behind the first (`start` > 0) may own no line and yield nothing. Offsets are those in the whole file. What
+    is lost is counted in bytes of the file as stored, over all ranges at most its size; a file that breaks off counts
+    whole, since nobody knows how much of it is missing. max_window: bytes, as `data.max_window`.
     Raises UserError if the recipe is wrong (unknown option, wrong field name), DataError if a local file disappeared
     after it was listed, InfrastructureError if a remote file cannot be read: what it holds is unknown.
     """
@@ -35,28 +38,28 @@ def read_documents(file: InputFile) -> Iterator[Document | Rejected]:
     seekable = getattr(reader, "SEEKABLE", False)
     if seekable and (codec := codec_of(file.path)):
         why = f"the reader {file.reader!r} seeks in its file, which {codec} does not allow: decompress it"
-        yield Rejected(0, "unreadable", why)
+        yield Rejected(0, "unreadable", why, file.size)
         return
     try:
-        stream = storage.open_file(file.url) if seekable else open_input(file)
+        stream = storage.open_file(file.url) if seekable else open_input(file, max_window=max_window)
         with stream:
-            yield from _records(reader, options, file, stream)
+            yield from _with_losses(_records(reader, options, file, stream), file, stream)
     except FileNotFoundError as error:
         if file.version and (place := local_place(file.url)):  # a link that leads nowhere has no version
             raise _gone(file, place) from error
-        yield Rejected(file.start, "vanished", f"it disappeared after it was listed: {error}")
+        yield Rejected(file.start, "vanished", f"it disappeared after it was listed: {error}", _end(file) - file.start)
     except OSError as error:
-        yield Rejected(file.start, "unreadable", f"{type(error).__name__}: {error}")
+        yield Rejected(file.start, "unreadable", f"{type(error).__name__}: {error}", _end(file) - file.start)
 
 
-def open_input(file: InputFile) -> TextStream:
+def open_input(file: InputFile, *, max_window: int = MAX_WINDOW) -> TextStream:
     """The decompressed bytes of a file, or of the lines of its range, as a buffered binary stream."""
     raw = storage.open_file(file.url)
     try:
         if _is_range(file):
             origin, chunks = line_ranges.owned_lines(raw, file.start, file.stop)
-            return TextStream(chunks, raw.close, origin=origin)
-        return TextStream(decompressed(raw, codec_of(file.path)), raw.close)
+            return TextStream(chunks, StoredFile(raw), origin=origin)
+        return text_stream(raw, codec_of(file.path), max_window=max_window)
     except BaseException:
         raw.close()
         raise
@@ -64,6 +67,11 @@ def open_input(file: InputFile) -> TextStream:
 
 def _is_range(file: InputFile) -> bool:
     return file.start > 0 or file.stop is not None
+
+
+def _end(file: InputFile) -> int:
+    """The offset behind the range."""
+    return file.size if file.stop is None else min(file.stop, file.size)
 
 
 def _gone(file: InputFile, place: str) -> DataError:
@@ -84,12 +92,13 @@ def _records(
     head = _head(file) if _is_range(file) else stream.peek(_HEAD)[:_HEAD]
     if not head:
         if file.start == 0:
-            yield Rejected(0, *(_failure(stream) or ("empty_file", "0 bytes")))
+            failure = _failure(stream)
+            yield Rejected(0, *failure, None) if failure else Rejected(0, "empty_file", "0 bytes")
         return
     binary = getattr(reader, "BINARY", False) or getattr(reader, "SEEKABLE", False)
     if not binary and (why := _binary(head)):
         if file.start == 0:
-            yield Rejected(0, "binary_file", why)
+            yield Rejected(0, "binary_file", why, file.size)
         return
     origin = getattr(stream, "origin", 0)
     empty = True
@@ -121,7 +130,52 @@ def _unbroken(records: Iterator[Document | Rejected], stream: io.BufferedReader)
     if last is not None and not failure:
         yield last
     if failure or error:
-        yield Rejected(offset, *(failure or error or ("", "")))
+        yield Rejected(offset, *(failure or error or ("", "")), None)
+
+
+def _with_losses(
+    records: Iterator[Document | Rejected], file: InputFile, stream: io.BufferedReader
+) -> Iterator[Document | Rejected]:
+    """The records, each malformed one with the bytes that are lost with it: those up to the next record, or all that
+    follow where reading ended. In all at most the size of the file.
+    """
+    left = file.size or sys.maxsize  # some servers do not tell the size
+    waiting: Rejected | None = None
+    for record in records:
+        if waiting is not None:
+            lost = min(_stored_bytes(file, stream, record.offset - waiting.offset), left)
+            yield replace(waiting, lost=lost)
+            waiting, left = None, left - lost
+        if isinstance(record, Rejected):
+            if record.lost == 0 and record.reason not in NOT_MALFORMED and isinstance(stream, TextStream):
+                waiting = record
+                continue
+            if record.lost is None:
+                record = replace(record, lost=min(_rest(file, stream, record), left))
+            left -= record.lost or 0
+        yield record
+    if waiting is not None:
+        yield replace(waiting, lost=min(_rest(file, stream, waiting), left))
+
+
+def _stored_bytes(file: InputFile, stream: io.BufferedReader, num_bytes: int) -> int:
+    """Bytes of the file, as stored, that hold so many bytes of its text; of a compressed file by the ratio so far."""
+    num_bytes = max(num_bytes, 0)  # a reader may yield its records in another order
+    if isinstance(stream, TextStream) and codec_of(file.path):
+        return num_bytes * stream.stored.stop // max(stream.stop, 1)
+    return num_bytes
+
+
+def _rest(file: InputFile, stream: io.BufferedReader, record: Rejected) -> int:
+    """Bytes of the file, as stored, behind a record with which reading ended."""
+    if not isinstance(stream, TextStream):
+        return file.size
+    size = file.size or stream.stored.stop
+    if record.reason in CUT_OFF:
+        return size
+    if codec_of(file.path):
+        return max(size - stream.stored_bytes(record.offset), 0)
+    return max(_end(file), stream.stop) - record.offset
 
 
 def _failure(stream: io.BufferedReader) -> tuple[str, str] | None:
@@ -138,8 +192,12 @@ def _head(file: InputFile) -> bytes:
 
 def _binary(head: bytes) -> str | None:
     """Why a file that begins so is not text, or None."""
+    if head.startswith(b"PK\3\4"):
+        return "a zip archive: name the files in it, as zip://**/*.txt::<the archive>"
     if b"\0" in head:
         utf16 = head.startswith((b"\xff\xfe", b"\xfe\xff"))
+        if head[257:262] == b"ustar":
+            return "a tar archive: name the files in it, as tar://**/*.txt::<the archive>"
         return "UTF-16 text: convert it to UTF-8" if utf16 else "it has NUL bytes in its first 4 KiB"
     text = head.decode(errors="replace")
     share = text.count("\ufffd") / len(text)

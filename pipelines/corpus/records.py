@@ -41,10 +41,14 @@ class Unit:
     """Reason -> documents."""
     malformed: dict[str, int]
     """Reason -> dropped documents that speak against their file, such as broken lines."""
+    lost: dict[str, int]
+    """Reason -> bytes of the files, as stored, that gave no document because of it."""
     repaired: dict[str, int]
     """Repair -> kept documents."""
     num_bytes: int
     """Bytes of the kept texts in UTF-8."""
+    stored_bytes: int
+    """Bytes of the files that it was read from, as stored; a file that makes several units counts in the first one."""
     buckets: tuple[Bucket, ...]
     digest: str
     """Covers identities and texts of what was kept, identities and reasons of what was dropped."""
@@ -87,8 +91,10 @@ def unit_record(unit: Unit) -> dict[str, Any]:
         "kept": unit.kept,
         "dropped": unit.dropped,
         "malformed": unit.malformed,
+        "lost": unit.lost,
         "repaired": unit.repaired,
         "num_bytes": unit.num_bytes,
+        "stored_bytes": unit.stored_bytes,
         "pieces": [
             {"piece": one.number, "group": one.group, "documents": one.documents, "num_bytes": one.num_bytes}
             for one in unit.buckets
@@ -99,7 +105,8 @@ def unit_record(unit: Unit) -> dict[str, Any]:
 
 def unit_of(record: dict[str, Any]) -> Unit:
     """The unit whose `unit_record` this is."""
-    before, after = record.get("around", ("", ""))  # the first records of this format had none
+    before, after = record.get("around", ("", ""))  # the first records of this format had none, nor counts of bytes
+    record = {"lost": {}, "stored_bytes": record["num_bytes"], **record}
     buckets = [
         Bucket(piece["piece"], piece["group"], piece["documents"], piece["num_bytes"]) for piece in record["pieces"]
     ]

@@ -20,6 +20,7 @@ from infra import storage
 from infra.storage import parquet
 from pipelines.corpus import ledger
 from pipelines.corpus.clean import CleanConfig, clean
+from pipelines.corpus.decompress import MAX_WINDOW
 from pipelines.corpus.reading import read_documents
 from pipelines.corpus.records import BUCKETS, Bucket, Unit, bucket_start, unit_of, unit_record
 from pipelines.corpus.sources import InputFile
@@ -60,11 +61,19 @@ class _Growing:
         self.dropped: list[ledger.Entry] = []
         self.repairs: Counter[str] = Counter()
         self.malformed: Counter[str] = Counter()
-        self.num_bytes = 0
+        self.lost: Counter[str] = Counter()
+        self.num_bytes = self.stored_bytes = 0
         self.weight = 0  # what bounds memory: text, and what is kept of any record
 
 
-def clean_files(files: list[InputFile], config: CleanConfig, out_url: str, *, unit_bytes: int = 1 << 62) -> list[Unit]:
+def clean_files(
+    files: list[InputFile],
+    config: CleanConfig,
+    out_url: str,
+    *,
+    unit_bytes: int = 1 << 62,
+    max_window: int = MAX_WINDOW,
+) -> list[Unit]:
     """Read and clean some files of one source; returns the units that they make, one nearly always.
 
     A unit ends behind the document that fills unit_bytes of text: that bounds memory. Writes `<out_url>.parquet` and
@@ -75,7 +84,8 @@ def clean_files(files: list[InputFile], config: CleanConfig, out_url: str, *, un
     around = around_path(files[0])
     for file in files:
         path, uri = without_surrogates(file.path), without_surrogates(file.url)  # names need not be UTF-8
-        for item in read_documents(file):
+        growing.stored_bytes += (file.size if file.stop is None else file.stop) - file.start
+        for item in read_documents(file, max_window=max_window):
             if growing.weight >= unit_bytes:
                 units.append(_write_unit(growing, source, around, f"{out_url}-{len(units)}" if units else out_url))
                 growing = _Growing()
@@ -84,7 +94,10 @@ def clean_files(files: list[InputFile], config: CleanConfig, out_url: str, *, un
             identity = document_id(source, file.path, item.offset)
             if isinstance(outcome, Rejected):
                 detail = without_surrogates(outcome.detail[:200])
-                growing.dropped.append(ledger.Entry(identity, source, uri, outcome.offset, outcome.reason, detail))
+                if outcome.lost:
+                    growing.lost[outcome.reason] += outcome.lost
+                place = (identity, source, uri, outcome.offset)
+                growing.dropped.append(ledger.Entry(*place, outcome.reason, detail, outcome.lost or 0))
                 if isinstance(item, Rejected) and item.reason not in NOT_MALFORMED:
                     growing.malformed[item.reason] += 1
                 continue
@@ -164,8 +177,10 @@ def _write_unit(growing: _Growing, source: str, around: tuple[str, str], url: st
         kept=len(kept),
         dropped=dict(sorted(Counter(entry.reason for entry in growing.dropped).items())),
         malformed=dict(growing.malformed),
+        lost=dict(growing.lost),
         repaired=dict(growing.repairs),
         num_bytes=growing.num_bytes,
+        stored_bytes=growing.stored_bytes,
         buckets=tuple(buckets),
         digest=_digest(kept, growing.dropped),
     )

@@ -5,6 +5,7 @@ Only that column is read, in small batches: memory holds some rows and a page of
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -30,25 +31,31 @@ class Options:
 
 def read(stream: BinaryIO, *, path: str, options: Options) -> Iterator[Document | Rejected]:
     """One Document a row, whose `offset` is the number of the row: a row has no bytes of its own. `stream` can seek;
-    `path` is not used. A file without the column, or with another type in it, is one Rejected.
+    `path` is not used. A file without the column, or with another type in it, is one Rejected. Where a file is damaged,
+    its share of rows that follow is lost.
     """
-    row = 0
+    row, rows, size = 0, 0, 0
     try:
+        size = stream.seek(0, io.SEEK_END)
         with pq.ParquetFile(stream, buffer_size=_READ_BYTES, pre_buffer=False) as file:
+            rows = file.metadata.num_rows
             names = file.schema_arrow.names
             if options.field not in names:
-                yield Rejected(0, "missing_field", f"no {options.field!r}, but {', '.join(names) or 'nothing'}"[:200])
+                yield Rejected(
+                    0, "missing_field", f"no {options.field!r}, but {', '.join(names) or 'nothing'}"[:200], None
+                )
                 return
             kind = file.schema_arrow.types[names.index(options.field)]
             if not _is_text(kind):
-                yield Rejected(0, "not_text", f"{options.field!r}: expected strings, got {kind}"[:200])
+                yield Rejected(0, "not_text", f"{options.field!r}: expected strings, got {kind}"[:200], None)
                 return
             for batch in file.iter_batches(_ROWS, columns=[options.field], use_threads=False):
                 for value in _as_bytes(batch.column(0)):
                     yield _document(value, row, options.field)
                     row += 1
     except (pa.ArrowException, OSError, ValueError) as error:  # pyarrow raises all three for damaged files
-        yield Rejected(row, "unreadable", f"{type(error).__name__}: {error}"[:200])
+        lost = size * (rows - row) // rows if rows > row else None
+        yield Rejected(row, "unreadable", f"{type(error).__name__}: {error}"[:200], lost)
 
 
 def count(stream: BinaryIO) -> int:

@@ -23,7 +23,7 @@ from pipelines.corpus.reading import read_documents
 from pipelines.corpus.records import Unit
 from pipelines.corpus.sources import Source, list_inputs, source_name
 from pipelines.corpus.units import read_texts
-from pipelines.document import Document, without_surrogates
+from pipelines.document import Document, Rejected, without_surrogates
 from pipelines.selection.config import EvaluationSet
 from pipelines.selection.dropped import NumberedBucket, documents_at
 from pipelines.selection.per_unit import UnitJob, file_of, missing
@@ -36,6 +36,8 @@ from pipelines.selection.window_index import (
     windows_of,
 )
 from pipelines.stages import Runner, run_stage
+
+_NO_ENTRY = {"missing_field", "not_text"}  # an entry without this field, or with null in it
 
 _REPORT_SCHEMA = pa.schema(
     [("set", pa.string()), ("path", pa.string()), ("offset", pa.int64()), ("document", pa.binary(16))]
@@ -199,6 +201,12 @@ def _texts(one: EvaluationSet) -> Iterator[tuple[tuple[str, int], str]]:
         found = False
         for file in list_inputs([_source(one, name)]):
             for item in read_documents(file):
+                if isinstance(item, Rejected) and item.lost and item.reason not in _NO_ENTRY:
+                    raise DataError(
+                        f"a part of the evaluation set {one.url} cannot be read: documents that share it would be kept",
+                        why=f"{file.url} at byte {item.offset}: {item.reason}, {item.detail}",
+                        try_="mend this file, or take it out of the folder",
+                    )
                 if isinstance(item, Document) and item.text.strip():
                     found = True
                     text, _ = repair(without_surrogates(item.text))  # as documents are

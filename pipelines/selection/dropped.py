@@ -104,6 +104,7 @@ def write_drops(table: pa.Table, reasons: list[str | None], details: list[str], 
     columns = {name: taken[name] for name in SCHEMA.names if name in taken.column_names}
     columns["reason"] = pa.array([reasons[row] for row in dropped], pa.string())
     columns["detail"] = pa.array([details[row] for row in dropped], pa.string())
+    columns["lost"] = pa.array([0] * len(dropped), pa.int64())  # of its file: nothing
     parquet.write_table(url, pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA))
     return len(dropped)
 

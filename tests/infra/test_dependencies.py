@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+PYTHONS = {*sys.stdlib_module_names, "compression"}  # the latter from Python 3.14 on
 OURS = ("glm_model", "pipelines", "workflows", "infra")
 
 
@@ -27,7 +28,7 @@ def imported() -> dict[str, str]:
             if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
                 names.append(node.module)
             found |= {name.split(".")[0]: str(path.relative_to(ROOT)) for name in names}
-    return {name: path for name, path in found.items() if name not in {*OURS, *sys.stdlib_module_names}}
+    return {name: path for name, path in found.items() if name not in {*OURS, *PYTHONS}}
 
 
 def test_every_import_is_a_declared_pinned_and_explained_dependency():

@@ -92,8 +92,10 @@ def show_store(prepared: Prepared, screen: Console) -> None:
     for source in manifest.sources:
         reasons = ", ".join(f"{reason} {human(count)}" for reason, count in _by_count(source.dropped)) or "none"
         repairs = ", ".join(f"{repair} {human(count)}" for repair, count in _by_count(source.repaired)) or "none"
-        rows.append([source.name, source.read, source.kept, human_bytes(source.num_bytes), reasons, repairs])
-    screen.table("sources", ["source", "read", "kept", "text", "dropped", "repaired"], rows)
+        lost = human_bytes(source.lost_bytes) if source.lost_bytes else "none"
+        counts = [source.read, source.kept, human_bytes(source.num_bytes)]
+        rows.append([source.name, *counts, reasons, lost, repairs])
+    screen.table("sources", ["source", "read", "kept", "text", "dropped", "lost", "repaired"], rows)
     if manifest.contamination:
         columns = ["evaluation set", "entries", "too short to check", "found", "in documents"]
         rows = [[one.name, one.entries, one.too_short, one.found, one.documents] for one in manifest.contamination]
@@ -128,6 +130,7 @@ def track(prepared: Prepared) -> None:
         for reason, count in source.dropped.items():
             name = f"data/dropped_{re.sub(r'[^A-Za-z0-9_./ -]', '_', reason)}"  # a rule of the user's may say anything
             metrics[name] = metrics.get(name, 0) + count
+    metrics["data/lost_bytes"] = sum(source.lost_bytes for source in manifest.sources)
     for name, split in (("train", store.train), ("validation", store.validation), ("test", store.test)):
         metrics[f"data/tokens_{name}"] = split.tokens
     metrics["data/utilisation"] = store.train.expected_fill

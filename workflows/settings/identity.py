@@ -34,6 +34,7 @@ _NOT_IDENTITY = (
     "data.unit_bytes",
     "data.plan_epochs",
     "data.max_malformed",
+    "data.max_window",
     "data.cache",
     "data.cache_bytes",
 )

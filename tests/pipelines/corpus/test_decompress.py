@@ -58,7 +58,7 @@ def test_it_is_left_before_it_fills_the_memory(suffix, small_limits):
     archive = swelling(suffix)
     chunks: list[int] = []
     with pytest.raises(decompress.Swollen):
-        chunks.extend(map(len, decompress.decompressed(io.BytesIO(archive), suffix)))
+        chunks.extend(map(len, decompress.decompressed(decompress.StoredFile(io.BytesIO(archive)), suffix)))
     assert max(chunks) <= 4096
     assert sum(chunks) <= max(50_000, 20 * len(archive)) < LETTERS
 
@@ -72,23 +72,51 @@ def test_small_archives_may_shrink_as_they_like(tmp_path, small_limits):
         assert stream.failure is None
 
 
-def test_windows_that_are_too_large_are_refused(tmp_path, monkeypatch):
-    """A header of some bytes may ask for gigabytes, on every core at once.
+@pytest.mark.parametrize(
+    ("name", "data", "largest", "enough"),
+    [
+        ("f.txt.zst", 1 << 28, 1 << 27, 1 << 28),
+        ("f.txt.zst", (1 << 20) + (1 << 17), 1 << 20, (1 << 20) + (1 << 17)),  # windows are not only powers of two
+        ("f.txt.zst", 1 << 31, 1 << 30, 2_000_000_000),  # --data.max_window=2G
+        ("f.txt.xz", 3 << 20, 1 << 20, 1 << 21),
+    ],
+)
+def test_a_window_is_read_if_the_memory_is_allowed_and_refused_with_the_remedy(name, data, largest, enough, tmp_path):
+    """A header of some bytes may ask for gigabytes, on every core at once."""
+    content = xz(dictionary=data) if name.endswith(".xz") else zstd_frame(data)
+    (tmp_path / name).write_bytes(content)
+    (file,) = list_inputs([Source("text", str(tmp_path / name))])
+    (record,) = read_documents(file, max_window=largest)
+    needed = 1 << 31 if name.endswith(".xz") else data
+    assert record == Rejected(
+        0,
+        "unreadable",
+        f"it needs more memory than data.max_window={largest} allows: --data.max_window={needed} reads it, and lets "
+        "each task take so many bytes",
+        len(content),
+    )
+    assert list(read_documents(file, max_window=needed)) == [Document(FIRST.decode(), 0)]
+    assert list(read_documents(file, max_window=enough)) == [Document(FIRST.decode(), 0)]
 
-    xz gets a small limit here. That of zstd is its library's: a window of 256 MB, the smallest above it, is refused.
-    """
-    monkeypatch.setattr(decompress, "_XZ_MEMORY", 1 << 20)
-    window_log_28 = b"\x28\xb5\x2f\xfd" + b"\0" + bytes([18 << 3]) + b"\x01\0\0"
-    for name, data in {"f.txt.xz": xz(dictionary=4 << 20), "f.txt.zst": window_log_28}.items():
-        (tmp_path / name).write_bytes(data)
-        (file,) = list_inputs([Source("text", str(tmp_path / name))])
-        (record,) = read_documents(file)
-        assert isinstance(record, Rejected)
-        assert record.reason == "unreadable"
-        assert "memory" in record.detail.lower()
-    (tmp_path / "f.txt.xz").write_bytes(xz(dictionary=1 << 18))
-    (file,) = list_inputs([Source("text", str(tmp_path / "f.txt.xz"))])
-    assert list(read_documents(file)) == [Document(FIRST.decode(), 0)]
+
+def test_the_window_of_a_later_frame_counts_too(tmp_path):
+    """Also where a step ends within its header, and behind a skippable frame."""
+    skippable = b"\x50\x2a\x4d\x18\x04\0\0\0abcd"
+    (tmp_path / "f.txt.zst").write_bytes(zstd_frame(1 << 20) + skippable + zstd_frame(1 << 24))
+    (file,) = list_inputs([Source("text", str(tmp_path / "f.txt.zst"), options={"per": "line"})])
+    assert len(list(read_documents(file, max_window=1 << 24))) == 200
+    *kept, last = read_documents(file, max_window=1 << 20)
+    assert len(kept) == 99
+    assert isinstance(last, Rejected)
+    assert "data.max_window=16777216 reads it" in last.detail
+
+
+def zstd_frame(window: int) -> bytes:
+    """FIRST as one stored block of a frame that declares this window (RFC 8878)."""
+    exponent = window.bit_length() - 1
+    mantissa = (window - (1 << exponent)) * 8 >> exponent
+    block = (len(FIRST) << 3 | 1).to_bytes(3, "little") + FIRST
+    return b"\x28\xb5\x2f\xfd" + bytes([0, exponent - 10 << 3 | mantissa]) + block
 
 
 def test_what_xz_itself_asks_for_at_most_is_read(tmp_path):

@@ -4,6 +4,7 @@ A failure names its seed: `hostile_file(seed)` is the file, and the seed modulo 
 """
 
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,11 @@ WAYS = [
 MEGABYTES = 20
 
 
+def without_losses(record: Document | Rejected) -> Document | Rejected:
+    """Blank lines behind a malformed one may belong to the next range."""
+    return replace(record, lost=0) if isinstance(record, Rejected) else record
+
+
 def check(seed: int, folder: Path) -> None:
     name, data = hostile_file(seed)
     (folder / name).write_bytes(data)
@@ -37,13 +43,15 @@ def check(seed: int, folder: Path) -> None:
         assert records
         assert all(isinstance(record, Document | Rejected) and record.offset >= 0 for record in records)
         assert list(read_documents(file)) == records
+        assert 0 <= sum(record.lost for record in records if isinstance(record, Rejected)) <= len(data)
         unit = clean_unit([file], CleanConfig(), f"{out}/unit")
         assert unit.read == len(records)
         assert unit.read == unit.kept + sum(unit.dropped.values())
         parts = [part for (part,) in group_inputs([file], 3000)]
         if len(parts) > 1:
-            ranged = [record for part in parts for record in read_documents(part)]
-            assert [r for r in ranged if r != records[0]] == [r for r in records if r != records[0]]
+            ranged = [without_losses(record) for part in parts for record in read_documents(part)]
+            whole = [without_losses(record) for record in records]
+            assert [r for r in ranged if r != whole[0]] == [r for r in whole if r != whole[0]]
     except BaseException as error:
         error.add_note(f"seed {seed}: {name}, {len(data):,} bytes, read as {reader} {options}")
         raise

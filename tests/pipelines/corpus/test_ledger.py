@@ -47,9 +47,11 @@ def test_the_balance_of_several_units():
                 kept=5,
                 num_bytes=50,
                 dropped={"empty_file": 4, "too_short": 3},
+                lost={},
+                stored_bytes=0,
                 repaired={"nfc": 2, "utf8": 3},
             ),
-            SourceBalance(name="b", read=7, kept=7, num_bytes=70, dropped={}, repaired={}),
+            SourceBalance(name="b", read=7, kept=7, num_bytes=70, dropped={}, lost={}, stored_bytes=0, repaired={}),
         ),
         documents=DocumentCounts(read=19, kept=12, dropped=7),
     )
@@ -128,7 +130,7 @@ def test_the_malformed_are_counted_by_source(tmp_path):
 
 
 def test_whole_files_and_records_left_out_on_purpose_are_not_malformed(tmp_path):
-    """Nor are documents that cleaning drops: they are well-formed."""
+    """Nor are documents that cleaning drops: they are well-formed. The bytes of files that were not read are lost."""
     contents = {
         "text": {"a": "", "b": "\0binary", "c": "short", "d": "A text that is long enough."},
         "pydocs": {"a": "x = 1", "b": "def broken(:"},
@@ -147,7 +149,8 @@ def test_whole_files_and_records_left_out_on_purpose_are_not_malformed(tmp_path)
         {"no_documentation": 1, "syntax_error": 1},
     ]
     assert [unit.malformed for unit in units] == [{}, {}]
-    ledger.check_malformed(units, f"{tmp_path}/cleaned", limit=0)
+    assert [unit.lost for unit in units] == [{"binary_file": 7}, {}]
+    ledger.check_malformed(units[1:], f"{tmp_path}/cleaned", limit=0)
 
 
 def test_pages_that_a_wiki_has_besides_articles_are_not_malformed():

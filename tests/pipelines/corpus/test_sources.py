@@ -84,7 +84,7 @@ def test_a_reader_may_be_any_importable_module(tmp_path, monkeypatch):
     write(tmp_path, {"my_readers/broken.py": code.encode(), "my_readers/empty.py": b""})
     monkeypatch.syspath_prepend(str(tmp_path))
     (file,) = list_inputs([Source("my_readers.broken", str(tmp_path / "in.dat"))])
-    assert list(read_documents(file)) == [Rejected(0, "reader_error", "OSError: in.dat")]
+    assert list(read_documents(file)) == [Rejected(0, "reader_error", "OSError: in.dat", 2)]
     for name, what in (("my_readers.empty", "does not define `read`"), ("my_readers.gone", "cannot import")):
         with pytest.raises(UserError, match=what):
             list_inputs([Source(name, str(tmp_path / "in.dat"))])

@@ -15,7 +15,7 @@ from pipelines.corpus.sources import InputFile, Source, list_inputs
 from pipelines.corpus.units import read_bucket, read_units
 from pipelines.document import content_key, document_id
 
-LEDGER = ["id", "source", "uri", "offset", "reason", "detail"]
+LEDGER = ["id", "source", "uri", "offset", "reason", "detail", "lost"]
 
 
 def test_a_unit_keeps_drops_and_repairs(tmp_path):
@@ -67,8 +67,10 @@ def test_a_unit_keeps_drops_and_repairs(tmp_path):
         "kept": 2,
         "dropped": {"malformed_json": 1, "not_text": 1, "too_short": 1},
         "malformed": {"malformed_json": 1, "not_text": 1},
+        "lost": {"malformed_json": starts[3] - starts[2], "not_text": starts[4] - starts[3]},
         "repaired": {"trailing_space": 1},
         "num_bytes": sum(d["num_bytes"] for d in documents),
+        "stored_bytes": files[0].size,
         "pieces": [
             {"piece": bucket_number(d["key"]), "group": group, "documents": 1, "num_bytes": d["num_bytes"]}
             for group, d in enumerate(documents)

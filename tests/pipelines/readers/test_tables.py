@@ -127,9 +127,9 @@ def test_parquet(kind):
 
 def test_parquet_without_a_column_of_strings_is_told_once():
     data = table({"id": [1, 2], "b.c": ["x", "y"], "d": [{"text": "z"}] * 2})
-    assert records(data) == [Rejected(0, "missing_field", "no 'text', but id, b.c, d")]
-    assert records(data, "id") == [Rejected(0, "not_text", "'id': expected strings, got int64")]
-    assert records(data, "d") == [Rejected(0, "not_text", "'d': expected strings, got struct<text: string>")]
+    assert records(data) == [Rejected(0, "missing_field", "no 'text', but id, b.c, d", None)]
+    assert records(data, "id") == [Rejected(0, "not_text", "'id': expected strings, got int64", None)]
+    assert records(data, "d") == [Rejected(0, "not_text", "'d': expected strings, got struct<text: string>", None)]
     assert records(data, "b.c") == [Document("x", 0), Document("y", 1)]
 
 
