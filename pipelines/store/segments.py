@@ -23,15 +23,13 @@ from glm_model.layout import ranges
 from glm_model.tokenizer import MayCut, Tokenizer
 from pipelines.document import segment_ids
 from pipelines.ragged import Segments, offsets_of
+from pipelines.sentence_marks import SENTENCE_END
 
 CHUNK_CHARACTERS = 250
 # ASCII text has about four characters a token, other scripts down to one: it is cut half as often, which saves 4 % of
 # the tokenizer's time.
 ASCII_CHUNK_CHARACTERS = 500
 
-# A place to cut: behind a sentence end and its closing marks, before the white space (byte-level tokenizers join a word
-# with the space before it); a line break; or, in scripts without spaces, directly behind the sentence end.
-_CUT = re.compile(r"[.!?…][\"'”’»)\]]*(?=\s)|(?=\n)|[。！？…][”’」』）]*")
 _SPACE = re.compile(r"(?=\s\S)")
 
 
@@ -153,7 +151,7 @@ def _split(text: str, size: int, may_cut: MayCut) -> list[str]:
     chunks, start, end = [], 0, len(text)
     while end - start > 2 * size:
         first, last = start + size, start + 3 * size
-        stop = _first(_CUT, text, first, last, may_cut)
+        stop = _first(SENTENCE_END, text, first, last, may_cut)
         if stop is None:  # no sentence end for long: tables, code, lists
             stop = _first(_SPACE, text, first, last, may_cut)
         if stop is None:

@@ -20,8 +20,8 @@ ALLOWED = {
 # Inside a package: what stands to the left may not import what stands to its right. It is the order of the data.
 # A folder is one entry, whatever it holds; so is a module beside the folders. New ones are put where they belong.
 ORDER = {
-    "pipelines": "keyed token_classes stages plugins document ragged readers corpus objectives blanks selection store "
-    "feed views config names estimate prepare",
+    "pipelines": "keyed sentence_marks token_classes stages plugins document ragged readers corpus objectives blanks "
+    "selection store feed views config names estimate prepare",
     "glm_model": "config decoding ids urls checks dropout layout device_layout tokenizer attention cache saved logits "
     "model loss resize train generation",
     "workflows": "settings training runs",  # and then the scripts
