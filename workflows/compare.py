@@ -5,9 +5,8 @@ python workflows/compare.py <id in MLflow> <id in MLflow> --html=difference.html
 """
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
-from infra import config
+from infra import config, storage
 from infra.console import Console
 from infra.errors import UserError, run_main
 
@@ -48,7 +47,7 @@ def main() -> None:
     names = comparison.curve_names(one, two)
     curves = {name: (one.curves.get(name, {}), two.curves.get(name, {})) for name in names}
     page = comparison.page((one.name, two.name), data, changed, curves)
-    Path(options.html).write_text(page, encoding="utf-8")
+    storage.write_bytes(options.html, page.encode())
     screen.line(f"wrote {options.html}: all curves side by side")
 
 

@@ -9,7 +9,6 @@ What a run was shown is looked up with inspect_run.py.
 """
 
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Literal
 
 from infra.console import Console
@@ -86,7 +85,7 @@ def main() -> None:
     charts = split_histograms(split, settings, groups=options.groups, epoch=options.epoch)
     if options.html:
         page = render.html(examples, title=f"What a model is asked on {storage.base_name(url)}", histograms=charts)
-        Path(options.html).write_text(page, encoding="utf-8")
+        storage.write_bytes(options.html, page.encode())
         screen.line(f"wrote {options.html}")
         return
     for example in examples:

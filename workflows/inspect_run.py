@@ -7,10 +7,9 @@ python workflows/inspect_run.py --run 'runs/quickstart-*' --document=<id>
 
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infra import config
+from infra import config, storage
 from infra.console import Console
 from infra.errors import DataError, UserError, run_main
 
@@ -77,7 +76,7 @@ def _show_step(past: "Past", step: int, options: InspectRunConfig, screen: Conso
     examples = render.view_segments(batch.rows, batch.blanks, chosen, setup.feed, setup.tokenizer)
     if options.html:
         page = render.html(examples, title=f"{past.name}, step {step:,}")
-        Path(options.html).write_text(page, encoding="utf-8")
+        storage.write_bytes(options.html, page.encode())
         screen.line(f"wrote {options.html}")
         return
     for example in examples:

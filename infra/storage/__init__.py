@@ -21,6 +21,7 @@ from infra.storage.urls import (
     upload_dir,
     write_bytes,
     write_json,
+    written,
 )
 
 __all__ = [
@@ -44,4 +45,5 @@ __all__ = [
     "upload_dir",
     "write_bytes",
     "write_json",
+    "written",
 ]

@@ -28,22 +28,29 @@ def absolute(url: str) -> str:
     return os.path.abspath(os.path.expanduser(url.removeprefix("file://")))
 
 
-def write(path: str, data: bytes) -> None:
-    """Write the whole file or nothing, durable when this returns; folders are made as needed."""
+@contextlib.contextmanager
+def written(path: str) -> Iterator[str]:
+    """A path to write to. What is there when the block ends becomes `path`, whole and durable; nothing if it raises.
+    Folders are made as needed.
+    """
     folder = os.path.dirname(path)
     os.makedirs(folder, exist_ok=True)
     temporary = os.path.join(folder, f".tmp-{uuid.uuid4().hex}")
     try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        open(temporary, "xb").close()
+        yield temporary
+        sync(temporary)
         os.replace(temporary, path)
-    except BaseException:
+    finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
-        raise
     sync(folder)  # the rename itself must survive a power cut: a manifest says that what it names is complete
+
+
+def write(path: str, data: bytes) -> None:
+    """Write the whole file or nothing, durable when this returns; folders are made as needed."""
+    with written(path) as temporary, open(temporary, "wb") as file:
+        file.write(data)
 
 
 def sync(path: str) -> None:

@@ -139,6 +139,25 @@ def write_bytes(url: str, data: bytes) -> None:
         fs.pipe_file(path, bytes(data))  # some drivers do not take pyarrow's buffers
 
 
+@contextlib.contextmanager
+def written(url: str) -> Iterator[str]:
+    """The path of a file to write to. What it holds when the block ends becomes `url`, whole; nothing if the block
+    raises. For what is too large for `write_bytes`. A driver's own `open(url, "wb")` publishes what was written before
+    an error, as if it were all: no other place in the project opens files for writing.
+    """
+    if is_local(url):
+        with local_files.written(local_files.absolute(url)) as path:
+            yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="glm-write-") as folder:
+        copy = os.path.join(folder, "file")
+        yield copy
+        with remote.translate_errors("write", url):
+            fs, path = filesystem(url)
+            _make_parent(fs, url, path)
+            fs.put_file(copy, path)
+
+
 def write_json(url: str, value: Any) -> None:
     write_bytes(url, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 

@@ -18,12 +18,11 @@ def export(split: Split, settings: FeedSettings, url: str, *, epoch: int, rows: 
     """Write a split's rows as the model is asked them in an epoch; returns how many. rows: at most so many.
 
     A column per array of `glm_model.layout.Example`, each a list<int32> of row_width values; a row per packed row, in
-    the store's order. Memory: one row group.
+    the store's order. Memory: one row group. A remote file is put together on a local disk.
     """
     schema = pa.schema([(name, pa.list_(pa.int32(), settings.width)) for name in _NAMES])
     wanted = left = split.rows if rows is None else min(rows, split.rows)
-    fs, path = storage.filesystem(url)
-    with fs.open(path, "wb") as sink, pq.ParquetWriter(sink, schema, compression="zstd") as writer:
+    with storage.written(url) as path, pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for group in range(len(split.group_rows)):
             if left <= 0:
                 break
