@@ -65,6 +65,8 @@ class DataConfig:
     max_window: Annotated[Count, Ge(1024), Le(1 << 31)] = Count(1 << 27)
     """Maximum window of a .zst file, in bytes, rounded up to a power of two. Reading such a file takes as much memory,
     a .xz file up to twice as much. 2G reads all that zstd writes."""
+    max_unknown: Annotated[float, Ge(0), Le(1)] = 0.1
+    """Share of a source's bytes that the tokenizer may not know ([UNK]); from here on, preparation stops."""
     shard_bytes: Annotated[Count, Ge(1)] = Count(64_000_000)
     """Bytes of cleaned text in one shard."""
     plan_epochs: Annotated[int, Ge(0)] = 1
@@ -78,8 +80,8 @@ class DataConfig:
 
 
 # Settings that a run has whatever its store holds.
-OWN = ("root", "store", "mix", "unit_bytes", "max_malformed", "plan_epochs", "cache", "cache_bytes")
-_OF_MAKING = ("unit_bytes", "max_malformed", "plan_epochs")  # in effect where a store is made
+_OF_MAKING = ("unit_bytes", "max_malformed", "max_window", "max_unknown", "plan_epochs")  # in effect where it is made
+OWN = ("root", "store", "mix", "cache", "cache_bytes", *_OF_MAKING)
 _LENGTHS = ("sequence_length", "row_width")  # known of every store
 
 

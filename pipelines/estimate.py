@@ -52,30 +52,36 @@ class Estimate:
     """Memory of a task."""
     measured: bool
     """Whether tokens were counted by the tokenizer itself."""
+    unknown_shares: dict[str, float]
+    """Source -> share of its bytes that the tokenizer does not know."""
 
 
 class _Sample(NamedTuple):
-    """What was read of some files: raw bytes behind it, documents read and kept, bytes kept, tokens, CPU seconds."""
+    """What was read of some files: raw bytes behind it, documents read and kept, bytes kept, those of them that
+    the tokenizer does not know, tokens, CPU seconds.
+    """
 
     raw_bytes: float
     read: float
     kept: float
     text_bytes: float
+    unknown_bytes: float
     tokens: float
     seconds: float
 
 
-_NOTHING = _Sample(0, 0, 0, 0, 0, 0)
+_NOTHING = _Sample(0, 0, 0, 0, 0, 0, 0)
 
 
 def estimate(config: DataConfig, files: list[InputFile]) -> Estimate:
     """Read a sample of every source and extend it to all its files, which `list_inputs` lists. Raises as reading."""
     given = config.tokenizer
     tokenizer = load_tokenizer(given.url, lowercase=given.lowercase) if given.url else None
-    total = _NOTHING
+    total, unknown = _NOTHING, dict[str, float]()
     for source in dict.fromkeys(file.source for file in files):
         own = [file for file in files if file.source == source]
         sample = _read_some(own, config, tokenizer)
+        unknown[source] = sample.unknown_bytes / max(sample.text_bytes, 1)
         ratio = sum(file.size for file in own) / max(sample.raw_bytes, 1)
         total = _add(total, _Sample(*(value * ratio for value in sample)))
     return Estimate(
@@ -89,6 +95,7 @@ def estimate(config: DataConfig, files: list[InputFile]) -> Estimate:
         disk_bytes=0.6 * total.text_bytes + _STORE_TOKEN_BYTES * total.tokens,  # cleaned text under lz4, and the store
         task_bytes=_TASK_BYTES + _TASK_UNITS * float(config.unit_bytes),
         measured=tokenizer is not None,
+        unknown_shares=unknown,
     )
 
 
@@ -122,12 +129,13 @@ def _read_file(file: InputFile, config: DataConfig, tokenizer: Tokenizer | None)
         if size >= _TEXT_BYTES or read >= _RECORDS:
             complete = False
             break
-    tokens = size / _USUAL_TOKEN_BYTES
+    tokens, unknown = size / _USUAL_TOKEN_BYTES, 0.0
     if tokenizer and texts:
-        tokens = float(len(encode_documents(texts, tokenizer).flat))
+        chunks, flat, offsets = encode_documents(texts, tokenizer)
+        tokens, unknown = float(len(flat)), float(tokenizer.unknown_bytes(chunks.texts, flat, offsets).sum())
     seconds = time.process_time() - started + (0 if tokenizer else size / _USUAL_TOKENISER_BYTES_PER_S)
     raw = file.size if complete else min(_raw_bytes(file, read, end, int(config.max_window)), file.size)
-    return _Sample(raw, read, len(texts), size, tokens, seconds)
+    return _Sample(raw, read, len(texts), size, unknown, tokens, seconds)
 
 
 def _raw_bytes(file: InputFile, read: int, end: int, max_window: int) -> float:

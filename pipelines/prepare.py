@@ -49,6 +49,7 @@ from pipelines.store.manifest import Manifest
 from pipelines.store.mix import mix
 from pipelines.store.shards import BuiltShard, ShardJob, assign_buckets, build_shard, read_built, tokenizer_of
 from pipelines.store.tokenizer import load_tokenizer, save_tokenizer, train_once
+from pipelines.store.unknown import count_unknown
 
 _LARGE_UNITS = 8  # units' worth of text in one file, from which on a user is warned
 
@@ -123,7 +124,7 @@ def prepare(preparation: Preparation, runner: Runner) -> TokenStore:
         selected = select.select(selection, units, text_url(config), selection_url(config, units, selection), runner)
         save_tokenizer(tokenizer, url)
         new = NewStore(url, settings, tokenizer, selected, _cuts(config, selected), made_with(config))
-        _publish(new, _build_shards(new, runner))
+        _publish(new, _build_shards(new, runner), config)
     store = TokenStore.open(url)
     prepare_blanks(store, preparation.blanks, epochs=config.plan_epochs, runner=runner)
     return store
@@ -275,10 +276,11 @@ def _build_shards(new: NewStore, runner: Runner) -> list[BuiltShard]:
     return read_built(new.url, jobs)
 
 
-def _publish(new: NewStore, shards: list[BuiltShard]) -> None:
+def _publish(new: NewStore, shards: list[BuiltShard], config: DataConfig) -> None:
     """Write the ledger and the manifest, after checking that every document that was read is accounted for."""
     selected, tokenizer = new.selected, new.tokenizer
-    balance = ledger.balance(selected.units)
+    trained = not config.tokenizer.url
+    balance = count_unknown(ledger.balance(selected.units), shards, limit=config.max_unknown, trained=trained)
     in_store = sum(shard.documents for shard in shards)
     assert balance.documents.kept == in_store, f"{balance.documents.kept} documents kept and {in_store} in the shards"
     ledgers = [ledger.ledger_url(selected.text.url, unit) for unit in selected.units]

@@ -39,6 +39,7 @@ from glm_model.tokenizer.published import (
 )
 from glm_model.tokenizer.spelling import byte_alphabet, mentions, tidy
 from glm_model.tokenizer.text_tokenizer import make_text_tokenizer
+from glm_model.tokenizer.unknown import UnknownBytes, unknown_id
 from glm_model.tokenizer.word_cache import WordCache, words_are_independent
 
 _NEAR = 32  # characters of the text beside an answer that its ids can depend on
@@ -123,7 +124,8 @@ class Tokenizer:
     @property
     def control_ids(self) -> frozenset[int]:
         """Ids that do not stand for text: [CLS], the masks, [UNK], and all special tokens of a published vocabulary."""
-        return frozenset(id_ for id_ in self._names if id_ >= 0)
+        unknown = unknown_id(self._spec)  # in SentencePiece's vocabularies a token like others
+        return frozenset(id_ for id_ in self._names if id_ >= 0) | (set() if unknown is None else {unknown})
 
     @cached_property
     def digest(self) -> str:
@@ -165,6 +167,14 @@ class Tokenizer:
         offsets = np.cumsum([0, *map(len, flat)])
         empty = np.zeros(0, np.int64)
         return np.concatenate([empty.astype(np.uint32), *flat]), offsets, np.concatenate([empty, *starts])
+
+    def unknown_bytes(self, texts: list[str], ids: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+        """UTF-8 bytes of each text that the tokenizer does not know, int64 [N]: those behind the vocabulary's unknown
+        token, or characters that a vocabulary without one drops.
+
+        ids, offsets: what `encode_batch` gave for the texts. Cheap where nothing is unknown.
+        """
+        return self._unknown.count(texts, ids, offsets)
 
     def encode_batch_by_library(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """The same ids without looking words up, for benchmarks to compare with."""
@@ -254,6 +264,10 @@ class Tokenizer:
     def __repr__(self) -> str:
         kind = self._spec["model"]["type"]
         return f"Tokenizer({kind}, vocab_size={self.vocab_size}, digest={self.digest[:12]})"
+
+    @cached_property
+    def _unknown(self) -> UnknownBytes:
+        return UnknownBytes(self._text, self._spec, by_words=self.ends_words_at_spaces)
 
     @cached_property
     def _tokens(self) -> dict[int, str]:

@@ -18,12 +18,19 @@ from glm_model.tokenizer.published import text_tokens
 _TEXTS = 2048  # number of texts that are looked up at a time
 _MAX_CHARACTERS = 1 << 21  # in all remembered words: about 250,000 English ones, which take 40 MB
 
+LONGEST_WORD = 100  # characters that BERT's WordPiece reads; a longer word is unknown to it
+WORD_PARTS = rf"[\s\S]{{1,{LONGEST_WORD}}}"  # what our own WordPiece cuts longer words into
+
 EncodeBatch = Callable[[list[str]], tuple[np.ndarray, np.ndarray]]
 
 
 def words_are_independent(spec: dict[str, Any]) -> bool:
     """Whether a tokenizer.json has the properties that `WordCache` needs."""
-    kinds = [(spec.get(part) or {}).get("type") for part in ("normalizer", "pre_tokenizer", "model")]
+    pre = spec.get("pre_tokenizer") or {}
+    steps = pre.get("pretokenizers", [])
+    if [step.get("pattern") for step in steps[1:]] == [{"Regex": WORD_PARTS}]:
+        pre = steps[0]  # then words are cut, which changes nothing between them
+    kinds = [(spec.get("normalizer") or {}).get("type"), pre.get("type"), spec["model"]["type"]]
     is_bert = kinds in (["BertNormalizer", "BertPreTokenizer", "WordPiece"], [None, "BertPreTokenizer", "WordPiece"])
     # An added token may hold spaces, take those around it, or look at the characters beside it.
     return is_bert and not text_tokens(spec)

@@ -4,8 +4,9 @@ A shard is made of buckets of many units (`assign_buckets`), so documents are sh
 without an all-to-all exchange.
 """
 
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -82,6 +83,8 @@ class BuiltShard:
     documents: int
     without_tokens: int
     """Documents of which the tokenizer leaves nothing: no row holds them."""
+    unknown_bytes: dict[str, int] = field(default_factory=dict)
+    """Bytes of text that the tokenizer does not know, by source; sources without any are left out."""
 
 
 def keyed_order(buckets: list[UnitBucket], *, seed: int) -> list[UnitBucket]:
@@ -112,7 +115,7 @@ def build_shard(
 ) -> BuiltShard:
     """Build one shard. Writes the files `job.files` in the store's folder, its record being the last."""
     tokenizer, classes = tokenizer_of(store_url)
-    segments, documents = _read_segments(job, cuts, settings.sequence_length, tokenizer, text)
+    segments, documents, unknown = _read_segments(job, cuts, settings.sequence_length, tokenizer, text)
     rows, fill = _pack(segments, classes, settings)
     shard = write_shard(
         storage.join(store_url, job.files.rows),
@@ -125,7 +128,7 @@ def build_shard(
     )
     parquet.write_table(storage.join(store_url, job.files.documents), documents)
     empty = int((np.asarray(documents["tokens"]) == 0).sum()) if len(documents) else 0
-    built = BuiltShard(job.split, shard, len(documents), empty)
+    built = BuiltShard(job.split, shard, len(documents), empty, unknown)
     storage.write_json(storage.join(store_url, job.files.record), asdict(built))
     return built
 
@@ -145,13 +148,14 @@ def tokenizer_of(store_url: str) -> tuple[Tokenizer, TokenClasses]:
 
 def _read_segments(
     job: ShardJob, cuts: Cuts, length: int, tokenizer: Tokenizer, text: SelectedText
-) -> tuple[Segments, pa.Table]:
-    """The segments of a shard, and the table of its documents."""
+) -> tuple[Segments, pa.Table, dict[str, int]]:
+    """The segments of a shard, the table of its documents, and the unknown bytes of each source that has some."""
     ranges = cuts.ranges[job.split]
+    unknown = Counter[str]()
     parts: list[Segments] = []
     documents = [DOCUMENT_SCHEMA.empty_table()]
     for batch in _batches(job.buckets, ranges, cuts.tails if job.split == "validation" else {}, text):
-        segments, table = _tokenise(batch, tokenizer, length)
+        segments, table, unknown_bytes = _tokenise(batch, tokenizer, length)
         keys = batch.table["key"].to_pylist()
         if cuts.tails and job.split != "test":
             segments = _cut_tails(segments, np.array([cuts.tails.get(key, 0.0) for key in keys]), job.split)
@@ -159,7 +163,8 @@ def _read_segments(
         first, last = ranges.get(batch.source, (1, 0))
         own = [first <= key <= last for key in keys]  # a document that is cut is listed once, with training
         documents.append(table.filter(pa.array(own)))
-    return concatenate_segments(parts), pa.concat_tables(documents)
+        unknown[batch.source] += int(unknown_bytes[own].sum())
+    return concatenate_segments(parts), pa.concat_tables(documents), dict(+unknown)
 
 
 class _Batch(NamedTuple):
@@ -188,10 +193,12 @@ def _batches(
             yield _Batch(place.source, table.slice(begin, end - begin))
 
 
-def _tokenise(batch: _Batch, tokenizer: Tokenizer, length: int) -> tuple[DocumentSegments, pa.Table]:
+def _tokenise(batch: _Batch, tokenizer: Tokenizer, length: int) -> tuple[DocumentSegments, pa.Table, np.ndarray]:
+    """The segments of some documents, the table of the documents, and the unknown bytes of each, int64 [N]."""
     texts = batch.table["text"].to_pylist()
     ids = batch.table["id"].to_pylist()
     chunks, flat, token_offsets = encode_documents(texts, tokenizer)
+    unknown = np.cumsum(np.append(0, tokenizer.unknown_bytes(chunks.texts, flat, token_offsets)))
     flat = flat.astype(token_dtype(tokenizer.vocab_size), copy=False)
     segments = segment_documents(
         flat,
@@ -216,7 +223,7 @@ def _tokenise(batch: _Batch, tokenizer: Tokenizer, length: int) -> tuple[Documen
         },
         schema=DOCUMENT_SCHEMA,
     )
-    return segments, table
+    return segments, table, np.diff(unknown[chunks.offsets])
 
 
 def _cut_tails(segments: DocumentSegments, shares: np.ndarray, split: str) -> Segments:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -16,13 +17,17 @@ import tokenizers
 from annotated_types import Ge
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
-from glm_model.tokenizer import CLS, EOP, GMASK, MASK, SMASK, SOP, Tokenizer
+from glm_model.tokenizer import CLS, EOP, GMASK, LONGEST_WORD, MASK, SMASK, SOP, WORD_PARTS, Tokenizer
 from infra.config import Count
 from infra.errors import DataError, UserError
 
 SPECIAL = ("[PAD]", "[UNK]", CLS, MASK, SMASK, GMASK, SOP, EOP)
 
 _DEFAULT_SAMPLE = Count(30_000_000)
+# Characters among which a word may be too long. Not all that end a word: the most frequent ones make the search fast.
+_LONG_RUN = re.compile(
+    rf"[^\s!-/:-@\[-`{{-~\u2010-\u2027\u3000-\u3002\u3400-\u4dbf\u4e00-\u9fff\uff0c]{{{LONGEST_WORD + 1},}}"
+)
 _BLANKS = ("\n", "\t")  # SentencePiece trains on lines and never sees them
 _SMALLEST = 512  # ids: 256 bytes or an alphabet, the special tokens, and some room for merges
 _COVERED = 0.9999  # share of the text in characters that are in the alphabet; a word with another one is [UNK]
@@ -74,11 +79,14 @@ def _first_bytes(texts: Iterable[str], limit: int) -> Iterator[str]:
 
 
 def _wordpiece(sample: list[str], config: TokenizerTraining) -> dict[str, Any]:
-    trained = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=100))
+    trained = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=LONGEST_WORD))
     trained.normalizer = normalizers.BertNormalizer(
         clean_text=True, handle_chinese_chars=True, strip_accents=False, lowercase=config.lowercase
     )
     trained.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    if any(_has_long_words(text, trained) for text in sample):
+        cut = pre_tokenizers.Split(tokenizers.Regex(WORD_PARTS), behavior="isolated")
+        trained.pre_tokenizer = pre_tokenizers.Sequence([trained.pre_tokenizer, cut])
     trained.decoder = decoders.WordPiece()
     alphabet = _alphabet(sample, trained.normalizer, config.vocab_size // 3)
     # The trainer numbers "##a", "##b", ... as it meets them while walking a randomly seeded hash map, and breaks ties
@@ -94,6 +102,19 @@ def _wordpiece(sample: list[str], config: TokenizerTraining) -> dict[str, Any]:
     )
     trained.train_from_iterator(sample, trainer, length=len(sample))
     return json.loads(trained.to_str())
+
+
+def _has_long_words(text: str, trained: tokenizers.Tokenizer) -> bool:
+    """Whether a text has words that WordPiece would take for unknown because of their length, such as clauses of
+    scripts without spaces. Only then are words cut, so that other corpora keep the tokenizer that they had.
+
+    A higher limit would be slow: WordPiece takes 0.7 ms for a word of 100 characters, 106 ms for one of 1,000.
+    """
+    return any(
+        len(word) > LONGEST_WORD
+        for run in _LONG_RUN.findall(text)
+        for word, _ in trained.pre_tokenizer.pre_tokenize_str(trained.normalizer.normalize_str(run))
+    )
 
 
 def _byte_level_bpe(sample: list[str], config: TokenizerTraining) -> dict[str, Any]:

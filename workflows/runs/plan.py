@@ -12,6 +12,7 @@ from pipelines.estimate import Estimate, estimate
 from pipelines.prepare import Preparation, find_store, preparation_of
 from pipelines.store.format import TokenStore
 from pipelines.store.tokenizer import load_tokenizer
+from pipelines.store.unknown import WARNED, share_text
 from workflows.runs.launch import check_memory, check_room, ray_for_workers
 from workflows.runs.pace import measure_pace
 from workflows.runs.report import workers_text
@@ -92,6 +93,13 @@ def _show_estimated(
 ) -> GLMConfig | None:
     """The plan without a store. files: what its sources hold; rows: those that need none."""
     guess, shape = estimate(recipe.data, files), None
+    for source, share in guess.unknown_shares.items():
+        if share >= WARNED:
+            stops = ", and preparation will stop" if share >= recipe.data.max_unknown < 1 else ""
+            screen.warn(
+                f"the tokenizer does not know {share:.1%} of the text of {source!r}{stops} "
+                f"(data.max_unknown={recipe.data.max_unknown:g})"
+            )
     rows = rows + _estimated_rows(guess)
     if has_length(recipe):
         url = recipe.data.tokenizer.url
@@ -120,6 +128,7 @@ def _estimated_rows(guess: Estimate) -> list[tuple[str, str]]:
             f"(duplicates not counted); {human_bytes(guess.text_bytes)} of text",
         ),
         ("tokens", f"about {human(guess.tokens)}{by}"),
+        *((("unknown", f"{share_text(max(guess.unknown_shares.values()))} of the text"),) if guess.measured else ()),
         (
             "preparation",
             f"about {duration(guess.core_seconds)} of one core as fast as this one, "

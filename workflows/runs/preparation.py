@@ -13,6 +13,7 @@ from pipelines.feed.examples import feed_settings
 from pipelines.prepare import Preparation, preparation_of, prepare
 from pipelines.stages import Runner
 from pipelines.store.format import Split, TokenStore, read_manifest
+from pipelines.store.unknown import share_text
 from pipelines.views.render import terminal, view_examples
 from workflows.runs.progress import Stages, preparation
 from workflows.runs.shared_places import check_shared_data
@@ -93,9 +94,9 @@ def show_store(prepared: Prepared, screen: Console) -> None:
         reasons = ", ".join(f"{reason} {human(count)}" for reason, count in _by_count(source.dropped)) or "none"
         repairs = ", ".join(f"{repair} {human(count)}" for repair, count in _by_count(source.repaired)) or "none"
         lost = human_bytes(source.lost_bytes) if source.lost_bytes else "none"
-        counts = [source.read, source.kept, human_bytes(source.num_bytes)]
+        counts = [source.read, source.kept, human_bytes(source.num_bytes), share_text(source.unknown_share)]
         rows.append([source.name, *counts, reasons, lost, repairs])
-    screen.table("sources", ["source", "read", "kept", "text", "dropped", "lost", "repaired"], rows)
+    screen.table("sources", ["source", "read", "kept", "text", "unknown", "dropped", "lost", "repaired"], rows)
     if manifest.contamination:
         columns = ["evaluation set", "entries", "too short to check", "found", "in documents"]
         rows = [[one.name, one.entries, one.too_short, one.found, one.documents] for one in manifest.contamination]
@@ -131,6 +132,7 @@ def track(prepared: Prepared) -> None:
             name = f"data/dropped_{re.sub(r'[^A-Za-z0-9_./ -]', '_', reason)}"  # a rule of the user's may say anything
             metrics[name] = metrics.get(name, 0) + count
     metrics["data/lost_bytes"] = sum(source.lost_bytes for source in manifest.sources)
+    metrics["data/unknown_bytes"] = sum(source.unknown_bytes for source in manifest.sources)
     for name, split in (("train", store.train), ("validation", store.validation), ("test", store.test)):
         metrics[f"data/tokens_{name}"] = split.tokens
     metrics["data/utilisation"] = store.train.expected_fill

@@ -35,6 +35,7 @@ _NOT_IDENTITY = (
     "data.plan_epochs",
     "data.max_malformed",
     "data.max_window",
+    "data.max_unknown",
     "data.cache",
     "data.cache_bytes",
 )

@@ -3,6 +3,9 @@
 `bits_per_byte` without a suffix is the unidirectional form (`[CLS] [gMASK]`, then the whole text), which can be set
 beside n-gram models and compressors; with an objective's name it is comparable only within that objective. Where the
 rows come from several sources, `val/<source>/loss` and `val/<source>/bits_per_byte` (unidirectional) tell each apart.
+
+Each byte that the tokenizer does not know costs 8 bits besides what the model pays for [UNK]: otherwise a vocabulary
+would score the better the more it does not know. Their share of a source's bytes is that of the whole source.
 """
 
 import math
@@ -20,6 +23,7 @@ from pipelines.feed.order import RowPlaces
 from pipelines.ragged import Blanks, RowBatch
 from pipelines.store import lineage
 from pipelines.store.format import TokenStore
+from pipelines.store.manifest import Manifest
 from workflows.training.engine import Place
 from workflows.training.to_device import to_device
 
@@ -34,6 +38,8 @@ class Validation:
     blanks: RowReader
     text: RowReader
     sources: lineage.Sources
+    unknown_shares: np.ndarray
+    """Share of the bytes of each source that the tokenizer does not know, [S]; of all where there is one source."""
 
 
 def validation_of(
@@ -45,11 +51,13 @@ def validation_of(
     text = replace(settings, mixture=resolve(config), blanks_key=None)
     several = len({source.name for source in opened.manifest.sources}) > 1
     groups = {int(group) for place in places for group in place.group} if several else set()
+    sources = lineage.sources_of(opened.validation, groups)
     return Validation(
         places,
         RowReader(opened.validation, settings),
         RowReader(opened.validation, text),
-        lineage.sources_of(opened.validation, groups),
+        sources,
+        _unknown_shares(opened.manifest, sources.names),
     )
 
 
@@ -73,7 +81,7 @@ def validate(step: TrainStep, validation: Validation, place: Place) -> dict[str,
 
 
 def _totals(step: TrainStep, validation: Validation, reader: RowReader, place: Place) -> np.ndarray:
-    """(summed loss, targets, bytes) per objective and source over all workers, float64 [3, O, S].
+    """(summed loss, targets, bytes, unknown bytes) per objective and source over all workers, float64 [4, O, S].
 
     Each pair of an objective and a source is an objective of its own to the loss.
     """
@@ -95,7 +103,8 @@ def _totals(step: TrainStep, validation: Validation, reader: RowReader, place: P
             num_bytes = blank_bytes(rows, blanks, reader.settings.token_classes.eos)
             totals[2] += torch.from_numpy(np.bincount(own, weights=num_bytes, minlength=pairs))
             place.beat()
-    return ranks.sum(totals).numpy().reshape(3, step.num_objectives, num_sources)
+    summed = ranks.sum(totals).numpy().reshape(3, step.num_objectives, num_sources)
+    return np.concatenate((summed, summed[2:] * validation.unknown_shares))
 
 
 def blank_bytes(rows: RowBatch, blanks: Blanks, eos: int) -> np.ndarray:
@@ -128,22 +137,37 @@ def _places(opened: TokenStore, rows: int, micro_rows: int) -> list[RowPlaces]:
     ]
 
 
+def _unknown_shares(manifest: Manifest, names: tuple[str, ...]) -> np.ndarray:
+    """[S]: for each of these sources, or one for all sources where no name is given. In a mix, sources of several
+    members that have one name count together; their names in the manifest have the member's in front.
+    """
+    shares = []
+    for name in names or ("",):
+        own = [s for s in manifest.sources if not names or s.name == name or s.name.partition(": ")[2] == name]
+        shares.append(sum(source.unknown_bytes for source in own) / max(sum(source.num_bytes for source in own), 1))
+    return np.array(shares)
+
+
+def _bits(loss: float, unknown_bytes: float) -> float:
+    return loss / math.log(2) + 8 * unknown_bytes
+
+
 def _of_text(totals: np.ndarray) -> dict[str, float]:
-    """totals: (summed loss, targets, bytes), [3]."""
-    loss, _, num_bytes = totals.tolist()
-    return {"val/bits_per_byte": loss / math.log(2) / num_bytes} if num_bytes else {}
+    """totals: (summed loss, targets, bytes, unknown bytes), [4]."""
+    loss, _, num_bytes, unknown = totals.tolist()
+    return {"val/bits_per_byte": _bits(loss, unknown) / num_bytes} if num_bytes else {}
 
 
 def _of_blanks(totals: np.ndarray, mixture: Mixture) -> dict[str, float]:
-    """totals: (summed loss, targets, bytes) per objective, [3, O]."""
-    loss, targets, num_bytes = totals.tolist()
+    """totals: (summed loss, targets, bytes, unknown bytes) per objective, [4, O]."""
+    loss, targets, num_bytes, unknown = totals.tolist()
     metrics = {}
     total = weight = 0.0
     for index, (name, share) in enumerate(zip(mixture.names, mixture.shares, strict=True)):
         if targets[index]:
             metrics[f"val/loss_{name}"] = loss[index] / targets[index]
             if num_bytes[index]:
-                metrics[f"val/bits_per_byte_{name}"] = loss[index] / math.log(2) / num_bytes[index]
+                metrics[f"val/bits_per_byte_{name}"] = _bits(loss[index], unknown[index]) / num_bytes[index]
             total += share * metrics[f"val/loss_{name}"]
             weight += share
     if weight:

@@ -21,6 +21,7 @@ from pipelines.store import format
 from pipelines.store.held_out import Cuts
 from pipelines.store.manifest import Manifest
 from pipelines.store.shards import ShardJob, build_shard
+from pipelines.store.unknown import count_unknown
 from workflows.training.engine import Place
 from workflows.training.ranks import Ranks
 from workflows.training.validation import Validation, blank_bytes, validate, validation_of
@@ -37,8 +38,10 @@ def two_texts(tmp_path_factory, tiny_tokenizer) -> format.TokenStore:
     return held_out(tmp_path_factory.mktemp("two"), tiny_tokenizer, {"texts": TEXTS})
 
 
-def held_out(folder: Path, tokenizer, texts: dict[str, list[str]]) -> format.TokenStore:
-    """texts: by their source."""
+def held_out(
+    folder: Path, tokenizer, texts: dict[str, list[str]], *, unknown: dict[str, int] | None = None
+) -> format.TokenStore:
+    """texts: by their source. unknown: bytes that have to be found unknown, by source."""
     url, text_url = str(folder / "store"), str(folder / "text")
     units = []
     for number, (source, own) in enumerate(texts.items()):
@@ -51,9 +54,11 @@ def held_out(folder: Path, tokenizer, texts: dict[str, list[str]]) -> format.Tok
     settings, shards = small.settings(), {}
     for split in ("train", "validation"):
         job = ShardJob(split, "shard-00000", buckets_of(units))
-        shards[split] = [build_shard(job, cuts, settings, text=SelectedText(text_url, None), store_url=url).shard]
+        built = build_shard(job, cuts, settings, text=SelectedText(text_url, None), store_url=url)
+        shards[split] = [built.shard]
+        assert built.unknown_bytes == ((unknown or {}) if split == "validation" else {})
     shards["test"] = []
-    balance = ledger.balance(units)
+    balance = count_unknown(ledger.balance(units), [built], limit=1.0, trained=True)
     manifest = Manifest(
         tokenizer_digest=tokenizer.digest,
         vocab_size=tokenizer.vocab_size,
@@ -126,6 +131,26 @@ def test_a_part_of_a_text_has_its_share_of_the_bytes(two_texts, tiny_tokenizer):
     metrics = measure(unigram({}), given)
     expected = (long + 1 + short + 1) * 6 / (23 * long / 7 + 7 * short / 3)
     assert metrics["val/bits_per_byte_document"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_each_byte_behind_unk_costs_8_bits_besides(tmp_path, tiny_tokenizer):
+    """`☃ ☃☃` is 10 bytes of 17 and two [UNK]: to know nothing must not be cheap."""
+    store = held_out(tmp_path, tiny_tokenizer, {"a": ["the cat ☃ ☃☃."]}, unknown={"a": 9})
+    given = asked(store, tiny_tokenizer, mixture={"document": 1.0}, settings=WHOLE_TEXT)
+    metrics = measure(unigram({}), given)
+    num_bytes = len("the cat ☃ ☃☃.".encode())
+    assert metrics["val/bits_per_byte"] == pytest.approx((7 * 6 + 9 * 8) / num_bytes, rel=1e-5)
+    assert metrics["val/bits_per_byte_document"] == pytest.approx((6 * 6 + 9 * 8) / num_bytes, rel=1e-5)
+    assert metrics["val/loss"] == pytest.approx(math.log(64), rel=1e-5), "what the model is trained on"
+
+
+def test_unknown_bytes_are_charged_to_their_source(tmp_path, tiny_tokenizer):
+    texts = {"known": ["the cat sat on a mat."], "unknown": ["the ☃ sat."]}
+    store = held_out(tmp_path, tiny_tokenizer, texts, unknown={"unknown": 3})
+    metrics = measure(unigram({}), asked(store, tiny_tokenizer, mixture={"document": 1.0}, settings=WHOLE_TEXT))
+    assert metrics["val/known/bits_per_byte"] == pytest.approx(9 * 6 / 21, rel=1e-5)
+    assert metrics["val/unknown/bits_per_byte"] == pytest.approx((6 * 6 + 3 * 8) / 12, rel=1e-5)
+    assert metrics["val/bits_per_byte"] == pytest.approx((15 * 6 + 3 * 8) / 33, rel=1e-5)
 
 
 def test_bytes_of_blanks_are_the_segments_by_their_share_of_its_text():
