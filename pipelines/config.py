@@ -79,8 +79,8 @@ class DataConfig:
     """Maximum size of that folder; a cache smaller than the store is of little use."""
 
 
-# Settings that a run has whatever its store holds.
 _OF_MAKING = ("unit_bytes", "max_malformed", "max_window", "max_unknown", "plan_epochs")  # in effect where it is made
+# Settings that a run has whatever its store holds.
 OWN = ("root", "store", "mix", "cache", "cache_bytes", *_OF_MAKING)
 _LENGTHS = ("sequence_length", "row_width")  # known of every store
 

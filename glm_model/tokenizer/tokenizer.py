@@ -152,7 +152,7 @@ class Tokenizer:
         """may_cut(text, at) says whether the ids of text[:at] and text[at:] are those of the text. None: no such place
         is known, and a text has to be encoded whole.
         """
-        return cut_rule(self._spec, partial(_encode_batch, self._text))
+        return cut_rule(self._spec, self._text)
 
     def encode_batch_with_starts(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The same ids and offsets, and the place in its text at which each token begins, int64 [T], in characters.

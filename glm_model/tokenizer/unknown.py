@@ -5,6 +5,8 @@ They cost a model one cheap token, or none, and it can neither read nor write th
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from itertools import compress
 from typing import Any
 
@@ -13,6 +15,7 @@ import tokenizers
 
 from glm_model.tokenizer.spelling import byte_alphabet, mentions
 
+_BYTE_TOKENS = [f"<0x{byte:02X}>" for byte in range(256)]
 _MAX_WORDS = 1 << 17  # that are remembered: about 20 MB
 
 
@@ -23,18 +26,20 @@ class UnknownBytes:
         """by_words: whether the tokenizer reads each word by itself, words being what stands between spaces."""
         self._text, self._by_words = text, by_words
         self._words: dict[str, int] = {}
-        self.id = unknown_id(spec)
-        self._drops = self.id is None and drops_characters(spec)
+        self._characters: dict[str, int] = {}
+        self._normalizer = None if _is_byte_level(spec) else text.normalizer
+        self._id = unknown_id(spec)
+        self._dropped = _dropped_bytes(spec) if self._id is None and drops_characters(spec) else None
 
     def count(self, texts: list[str], ids: np.ndarray, offsets: np.ndarray) -> np.ndarray:
         """Bytes of each text in UTF-8, int64 [N]. ids [T], offsets [N+1]: what the texts were encoded to."""
+        if self._dropped:
+            return np.array([self._of_characters(text, self._dropped) for text in texts], np.int64)
         found = np.zeros(len(texts), np.int64)
-        if self._drops:
-            return np.array([self._bytes(text) for text in texts], np.int64)
-        if self.id is not None:
-            places = np.searchsorted(offsets, np.flatnonzero(ids == self.id), side="right") - 1
+        if self._id is not None:
+            places = np.searchsorted(offsets, np.flatnonzero(ids == self._id), side="right") - 1
             for index in np.unique(places).tolist():
-                found[index] = self._of_words(texts[index]) if self._by_words else self._bytes(texts[index])
+                found[index] = self._of_words(texts[index]) if self._by_words else self._behind_token(texts[index])
         return found
 
     def _of_words(self, text: str) -> int:
@@ -45,20 +50,27 @@ class UnknownBytes:
             if num_bytes is None:
                 if len(known) >= _MAX_WORDS:
                     known.clear()
-                num_bytes = known[word] = self._bytes(word)
+                num_bytes = known[word] = self._behind_token(word)
             total += num_bytes
         return total
 
-    def _bytes(self, text: str) -> int:
+    def _behind_token(self, text: str) -> int:
         encoding = self._text.encode(text, add_special_tokens=False)
-        covered = np.zeros(len(text) + 1, np.int8)
+        covered = np.zeros(len(text), bool)
         for id_, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
-            if self._drops or id_ == self.id:
-                covered[start:end] = 1
-        covered = covered[:-1] == 1
-        if not self._drops:
-            return len("".join(compress(text, covered)).encode())
-        return len("".join(c for c in compress(text, ~covered) if not c.isspace()).encode())
+            if id_ == self._id:
+                covered[start:end] = True
+        return len("".join(compress(text, covered)).encode())
+
+    def _of_characters(self, text: str, dropped: Callable[[str], int]) -> int:
+        """By the vocabulary: behind a dropped character the library's offsets are wrong up to the end of the word."""
+        total, known = 0, self._characters
+        for character, times in Counter(text).items():
+            if character not in known:
+                normal = self._normalizer.normalize_str(character) if self._normalizer else character
+                known[character] = min(sum(map(dropped, normal)), len(character.encode()))
+            total += times * known[character]
+        return total
 
 
 def unknown_id(spec: dict[str, Any]) -> int | None:
@@ -74,8 +86,29 @@ def drops_characters(spec: dict[str, Any]) -> bool:
     model = spec["model"]
     if model["type"] != "BPE":
         return False
-    if mentions(spec, "ByteLevel", ("normalizer", "pre_tokenizer")):
-        needed = list(byte_alphabet())
-    else:
-        needed = [f"<0x{byte:02X}>" for byte in range(256)] if model.get("byte_fallback") else []
-    return not needed or any(token not in model["vocab"] for token in needed)
+    if _is_byte_level(spec):
+        return not model["vocab"].keys() >= byte_alphabet().keys()
+    return not (model.get("byte_fallback") and model["vocab"].keys() >= set(_BYTE_TOKENS))
+
+
+def _dropped_bytes(spec: dict[str, Any]) -> Callable[[str], int]:
+    """What says how many bytes of a normalised character a BPE model without an unknown token drops."""
+    model, vocab = spec["model"], spec["model"]["vocab"]
+    if _is_byte_level(spec):
+        lacking = {byte for sign, byte in byte_alphabet().items() if sign not in vocab}
+        return lambda character: sum(byte in lacking for byte in character.encode())
+    prefix, suffix = model.get("continuing_subword_prefix") or "", model.get("end_of_word_suffix") or ""
+
+    def dropped(character: str) -> int:
+        forms = (character, f"{prefix}{character}", f"{character}{suffix}", f"{prefix}{character}{suffix}")
+        if character.isspace() or any(form in vocab for form in forms):
+            return 0
+        data = character.encode()
+        has_bytes = model.get("byte_fallback") and all(_BYTE_TOKENS[byte] in vocab for byte in data)
+        return 0 if has_bytes else len(data)
+
+    return dropped
+
+
+def _is_byte_level(spec: dict[str, Any]) -> bool:
+    return mentions(spec, "ByteLevel", ("normalizer", "pre_tokenizer"))

@@ -27,7 +27,7 @@ def count_unknown(balance: Balance, shards: Sequence[BuiltShard], *, limit: floa
     sources = tuple(replace(source, unknown_bytes=total[source.name]) for source in balance.sources)
     remedy = "--data.tokenizer.train.algorithm=bpe, which has a token for every byte"
     if not trained:
-        remedy = f"another vocabulary, or a trained one: without data.tokenizer.url, and with {remedy}"
+        remedy = f"give another vocabulary, or train one: leave out data.tokenizer.url, and add {remedy}"
     for source in sources:
         if source.unknown_share >= limit < 1:
             raise _too_much(source, limit, remedy)
@@ -35,7 +35,7 @@ def count_unknown(balance: Balance, shards: Sequence[BuiltShard], *, limit: floa
         if source.unknown_share >= WARNED:
             Console().warn(
                 f"the tokenizer does not know {source.unknown_share:.1%} of the text of {source.name!r}, which the "
-                f"model will never see. Try {remedy}"
+                f"model will never see: {remedy}"
             )
     return replace(balance, sources=sources)
 

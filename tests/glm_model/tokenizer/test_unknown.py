@@ -44,6 +44,7 @@ def test_characters_that_bpe_drops_are_counted_and_white_space_is_not():
     text = "cab ☃d\n\nda "
     assert bpe("abcd").encode(text).size == 7 - 1
     assert unknown(bpe("abcd"), [text, "ab"]) == [3, 0]
+    assert unknown(bpe("abcd"), ["caébd", "éé ab", "caébd"]) == [2, 4, 2], "inside a word, where its offsets are wrong"
     assert unknown(bpe("ab?", unk_token="?"), [text]) == [1 + 3 + 1 + 1], "one token each, or one for several"
     assert unknown(bpe("ab?", unk_token="?", fuse_unk=True), [text]) == [6]
 
@@ -55,6 +56,7 @@ def test_a_vocabulary_with_a_token_for_every_byte_drops_nothing():
     del byte_level["model"]["vocab"]["Ġ"]
     byte_level["model"]["merges"] = []
     assert drops_characters(byte_level)
+    assert unknown(Tokenizer(json.dumps(byte_level)), ["the river carried", "the"]) == [2, 0]
     assert [unknown_id(specs[kind]) for kind in ("wordpiece", "byte-level", "unigram", "SentencePiece")] == [
         1,
         None,

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glm_model.tokenizer import Tokenizer
+from pipelines.sentence_marks import END_MARKS
 from pipelines.store.segments import encode_documents
 
 SHARED = Path(__file__).resolve().parents[3] / ".." / "shared" / "data"
@@ -86,6 +87,21 @@ def test_texts_are_cut_into_chunks_of_some_hundred_characters_at_sentence_ends(k
 
 def test_only_bert_s_and_gpt_2_s_kinds_may_be_cut():
     assert [kind for kind in kinds.KINDS if kinds.of_kind(kind).may_cut] == ["wordpiece", "byte-level"]
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "byte-level"])
+def test_marks_of_all_scripts_may_be_cut_where_the_library_takes_them_for_signs(kind):
+    """Python knows signs that the library does not: U+061D is one of Unicode 14."""
+    tokenizer = kinds.of_kind(kind)
+    assert tokenizer.may_cut
+    cuts = 0
+    for mark in sorted(END_MARKS):
+        for text in (f"a{mark}1x", f"天{mark}天", f"a{mark}”x", f"a{mark}\nx"):
+            for at in [at for at in range(1, len(text)) if tokenizer.may_cut(text, at)]:
+                parts = [*tokenizer.encode(text[:at]).tolist(), *tokenizer.encode(text[at:]).tolist()]
+                assert parts == tokenizer.encode(text).tolist(), (text, at)
+                cuts += 1
+    assert cuts > 3 * len(END_MARKS)
 
 
 @pytest.mark.parametrize(
