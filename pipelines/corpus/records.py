@@ -45,6 +45,10 @@ class Unit:
     """Reason -> bytes of the files, as stored, that gave no document because of it."""
     repaired: dict[str, int]
     """Repair -> kept documents."""
+    sampled: int
+    """Documents that were looked at for marks."""
+    marks: dict[str, int]
+    """Mark, as `marks.find_marks` names it -> documents of the sample."""
     num_bytes: int
     """Bytes of the kept texts in UTF-8."""
     stored_bytes: int
@@ -93,6 +97,8 @@ def unit_record(unit: Unit) -> dict[str, Any]:
         "malformed": unit.malformed,
         "lost": unit.lost,
         "repaired": unit.repaired,
+        "sampled": unit.sampled,
+        "marks": unit.marks,
         "num_bytes": unit.num_bytes,
         "stored_bytes": unit.stored_bytes,
         "pieces": [
@@ -105,8 +111,8 @@ def unit_record(unit: Unit) -> dict[str, Any]:
 
 def unit_of(record: dict[str, Any]) -> Unit:
     """The unit whose `unit_record` this is."""
-    before, after = record.get("around", ("", ""))  # the first records of this format had none, nor counts of bytes
-    record = {"lost": {}, "stored_bytes": record["num_bytes"], **record}
+    before, after = record.get("around", ("", ""))  # the first records of this format had none, and counted less
+    record = {"lost": {}, "sampled": 0, "marks": {}, "stored_bytes": record["num_bytes"], **record}
     buckets = [
         Bucket(piece["piece"], piece["group"], piece["documents"], piece["num_bytes"]) for piece in record["pieces"]
     ]

@@ -21,6 +21,7 @@ from infra.storage import parquet
 from pipelines.corpus import ledger
 from pipelines.corpus.clean import CleanConfig, clean
 from pipelines.corpus.decompress import MAX_WINDOW
+from pipelines.corpus.marks import find_marks, is_sampled
 from pipelines.corpus.reading import read_documents
 from pipelines.corpus.records import BUCKETS, Bucket, Unit, bucket_start, unit_of, unit_record
 from pipelines.corpus.sources import InputFile
@@ -62,6 +63,8 @@ class _Growing:
         self.repairs: Counter[str] = Counter()
         self.malformed: Counter[str] = Counter()
         self.lost: Counter[str] = Counter()
+        self.marks: Counter[str] = Counter()
+        self.sampled = 0
         self.num_bytes = self.stored_bytes = 0
         self.weight = 0  # what bounds memory: text, and what is kept of any record
 
@@ -90,6 +93,9 @@ def clean_files(
                 units.append(_write_unit(growing, source, around, f"{out_url}-{len(units)}" if units else out_url))
                 growing = _Growing()
             growing.weight += _RECORD_BYTES
+            if isinstance(item, Document) and is_sampled(len(growing.kept) + len(growing.dropped)):
+                growing.sampled += 1
+                growing.marks.update(find_marks(item.text, file.reader))
             outcome = _judge(item, config)
             identity = document_id(source, file.path, item.offset)
             if isinstance(outcome, Rejected):
@@ -179,6 +185,8 @@ def _write_unit(growing: _Growing, source: str, around: tuple[str, str], url: st
         malformed=dict(growing.malformed),
         lost=dict(growing.lost),
         repaired=dict(growing.repairs),
+        sampled=growing.sampled,
+        marks=dict(growing.marks),
         num_bytes=growing.num_bytes,
         stored_bytes=growing.stored_bytes,
         buckets=tuple(buckets),

@@ -69,6 +69,8 @@ def test_a_unit_keeps_drops_and_repairs(tmp_path):
         "malformed": {"malformed_json": 1, "not_text": 1},
         "lost": {"malformed_json": starts[3] - starts[2], "not_text": starts[4] - starts[3]},
         "repaired": {"trailing_space": 1},
+        "sampled": 3,
+        "marks": {},
         "num_bytes": sum(d["num_bytes"] for d in documents),
         "stored_bytes": files[0].size,
         "pieces": [

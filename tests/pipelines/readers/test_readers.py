@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.errors import UserError
 from pipelines import plugins, readers
 from pipelines.corpus.reading import read_documents
 from pipelines.corpus.sources import Source, list_inputs
@@ -225,3 +226,47 @@ def test_pydocs_lists_sorted_paths_within_its_budget(installed, max_bytes, expec
 )
 def test_pydocs_quota_cuts_the_largest_packages_first(sizes, budget, quota):
     assert pydocs._quota([(str(i), size) for i, size in enumerate(sizes)], budget) == quota
+
+
+STORIES = (
+    b"\xef\xbb\xbfOne.\n\nMore of one.\n<|endoftext|>\nTwo.\r\n<|endoftext|>\n\n<|endoftext|>Three.<|endoftext|>Four.\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("per", "texts"),
+    [
+        ("file", ["One.\n\nMore of one.", "Two.", "Three.", "Four."]),
+        ("line", ["One.", "More of one.", "Two.", "Three.", "Four."]),
+        ("paragraph", ["One.", "More of one.", "Two.", "Three.", "Four."]),
+    ],
+)
+def test_no_document_reaches_over_a_separator(per, texts):
+    options = text.Options(per=per, separator="<|endoftext|>")
+    documents = list(text.read(io.BufferedReader(io.BytesIO(STORIES)), path="", options=options))
+    assert all(isinstance(document, Document) for document in documents)
+    assert [document.text for document in documents] == texts  # type: ignore[union-attr]
+    for document in documents[1:]:
+        assert STORIES[document.offset :].startswith(document.text.encode())  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 7, 1 << 20])
+@pytest.mark.parametrize("separator", ["\n---\n", "---", "\n"])
+def test_a_separator_is_found_wherever_the_file_is_cut_into_chunks_and_whatever_its_line_ends(
+    chunk, separator, monkeypatch
+):
+    monkeypatch.setattr(text, "_READ_BYTES", chunk)
+    parts = ["One -- more", "two", "", "three---"]
+    for line_end in ("\n", "\r\n"):
+        data = separator.join(parts).replace("\n", line_end).encode()
+        found = list(text._parts(io.BytesIO(data), separator))
+        expected = separator.join(parts).split(separator)
+        assert [part.decode() for _, part in found] == expected
+        assert [data[at : at + len(part)] for at, part in found] == [part for _, part in found]
+
+
+def test_a_separator_that_is_empty_is_refused_and_one_of_several_lines_keeps_a_file_whole():
+    with pytest.raises(UserError, match="the separator is empty"):
+        text.Options(separator="")
+    assert text.splittable(text.Options(per="line", separator="<|endoftext|>"))
+    assert not text.splittable(text.Options(per="line", separator="\n--\n"))

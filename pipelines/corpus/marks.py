@@ -1,0 +1,74 @@
+"""Signs that documents are not what they are read as: separators inside them, markup, JSON, another reader's format.
+
+A sample is looked at, and only the beginning of each document: that costs less than 1 % of cleaning.
+"""
+
+import re
+from collections import Counter
+
+from pipelines.corpus.ledger import by_source
+from pipelines.corpus.records import Unit
+
+_FIRST, _EVERY = 64, 16  # documents of a unit: all of the first ones, and then one of so many
+_HEAD = 1 << 15  # characters of a document
+_LEAST = 0.01  # share of the sample; texts that only talk about such marks are rarer
+_TAGS = 5  # of a document that is called HTML
+
+_SEPARATOR = re.compile(
+    r"<(?:\|(?:endoftext|end_of_text|endofdocument|eot_id|im_end|eos|eod|sep)\|>|/s>|(?:eos|eod|eot|sep)>)",
+    re.IGNORECASE,
+)
+_TAG = re.compile(r"</?(?:html|head|body|p|div|span|li|ul|table|td|tr|a|h[1-6])(?: [^<>\n]*)?>", re.IGNORECASE)
+# What the reader `text` should leave to another one.
+_FORMATS = {
+    "jsonl": re.compile(r'\s*\{\s*"[^"\n]{1,100}"\s*:'),
+    "wikiextractor": re.compile(r'(?m)^<doc id="[^"\n]*" url='),
+    "wikipedia": re.compile(r"\s*(?:<\?xml[^<>]*>\s*)?<mediawiki[ >]"),
+    "gutenberg": re.compile(r"(?im)^\*\*\* ?START OF (?:THE|THIS) PROJECT GUTENBERG"),
+}
+
+
+def is_sampled(number: int) -> bool:
+    """Whether the document of this number in its unit is looked at."""
+    return number < _FIRST or number % _EVERY == 0
+
+
+def find_marks(text: str, reader: str) -> list[str]:
+    """What shows in the beginning of a document: its separators as they stand there, "HTML", and where it was read as
+    plain text, the name of the reader that it is for.
+    """
+    head = text[:_HEAD]
+    found = [name for name, mark in _FORMATS.items() if mark.search(head)] if reader == "text" else []
+    if "<" not in head:
+        return found
+    if "</" in head and sum(1 for _ in zip(range(_TAGS), _TAG.finditer(head), strict=False)) == _TAGS:
+        return [*found, "HTML"]  # in which </s> ends what is struck out
+    return [*found, *sorted({match[0] for match in _SEPARATOR.finditer(head)})]
+
+
+def describe_marks(units: list[Unit], readers: dict[str, str]) -> list[str]:
+    """A sentence for each source with frequent marks: the most frequent one, its share of the sample, and what helps.
+    readers: source -> reader.
+    """
+    sentences = []
+    for name, own in by_source(units).items():
+        counts, sampled = Counter[str](), sum(unit.sampled for unit in own)
+        for unit in own:
+            counts.update(unit.marks)
+        mark, count = max(counts.items(), key=lambda item: item[1], default=("", 0))
+        if count and count >= _LEAST * sampled:
+            place = f"{count / sampled:.0%} of {sampled:,} sampled documents of {name!r}"
+            sentences.append(_sentence(mark, place, readers.get(name, "")))
+    return sentences
+
+
+def _sentence(mark: str, place: str, reader: str) -> str:
+    if mark in _FORMATS:
+        return f"{place} look like the format of another reader: reader: {mark} reads them"
+    if mark == "HTML":
+        return (
+            f"{place} hold HTML, whose tags would be learnt as text: extract the text first, for example by trafilatura"
+        )
+    if reader == "text":
+        return f"{place} hold {mark}: options: {{separator: '{mark}'}} makes a document of each text between these"
+    return f"{place} hold {mark}: make a record of each text between these, for one document must not hold several"
