@@ -10,6 +10,7 @@ from infra import storage
 from pipelines.blanks.mixture import BlanksConfig
 from pipelines.config import DataConfig
 from pipelines.corpus.decompress import MAX_WINDOW, codec_of
+from pipelines.corpus.languages import VERSION as LANGUAGES_VERSION
 from pipelines.corpus.records import Unit
 from pipelines.corpus.sources import InputFile
 from pipelines.corpus.units import VERSION as TEXT_VERSION
@@ -65,7 +66,8 @@ def content_settings(config: DataConfig, blanks: BlanksConfig, selection: Select
 
 def text_url(config: DataConfig) -> str:
     """Folder of the cleaned text."""
-    return storage.join(storage.absolute(config.root), "text", _key("text", TEXT_VERSION, asdict(config.clean)))
+    told = [LANGUAGES_VERSION] if config.clean.languages else []
+    return storage.join(storage.absolute(config.root), "text", _key("text", TEXT_VERSION, asdict(config.clean), *told))
 
 
 def selection_url(config: DataConfig, units: list[Unit], selection: Selection) -> str:
