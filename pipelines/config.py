@@ -21,7 +21,9 @@ from pipelines.store.tokenizer_training import TokenizerTraining
 @dataclass
 class TokenizerConfig:
     url: str | None = None
-    """A tokenizer.json, a BERT vocab.txt, or GPT-2's vocab.json + merges.txt: path or URL. Default: one is trained."""
+    """A tokenizer.json, a BERT vocab.txt, GPT-2's vocab.json + merges.txt or a SentencePiece .model: path or URL.
+    Default: one is trained.
+    """
     lowercase: bool | None = None
     """Whether a vocab.txt belongs to an uncased model. Default: as the tokenizer_config.json beside it says, else as
     its pieces do.

@@ -15,6 +15,15 @@ from glm_model.tokenizer import vocab_txt
 
 MASK, SMASK, GMASK = "[MASK]", "[sMASK]", "[gMASK]"
 SOP, EOP, CLS = "<|startofpiece|>", "<|endofpiece|>", "[CLS]"
+# What a folder is searched for, in this order.
+VOCABULARY_FILES = (
+    "tokenizer.json",
+    "vocab.json",
+    "vocab.txt",
+    "cog-pretrain.model",
+    "tokenizer.model",
+    "spiece.model",
+)
 PROMPT_MASKS = re.compile(r"(\[MASK\]|\[sMASK\]|\[gMASK\])")
 
 # role -> (our surface, surfaces under which published vocabularies hold it). Roles that a vocabulary lacks are appended
@@ -35,6 +44,10 @@ _OPTIONAL_ROLES = ("sep", "unk")
 _TASK_MASKS = ("gmask", "smask")
 # What tokenizer_config.json calls tokenizers with GPT-2's pattern; Qwen2's and CLIP's files look alike and have others.
 _LIKE_GPT2 = ("", "GPT2", "Roberta", "Bart", "Longformer", "LED", "Blenderbot", "CodeGen", "PreTrained")
+# Tokenizers that put other tokens in front of a SentencePiece model's pieces.
+_MOVED_PIECES = (
+    *("XLMRoberta", "Camembert", "MBart", "MBart50", "XGLM", "Nllb", "Barthez", "M2M100", "Pegasus", "Bartpho"),
+)
 _ROLE_SURFACES = frozenset(surface for surfaces in _ROLES.values() for surface in surfaces)
 
 
@@ -47,9 +60,7 @@ def read_spec(url: str, lowercase: bool | None = None) -> dict[str, Any]:
             f"lowercase={lowercase} is for a vocab.txt, which does not say it, and {file_url} does. Leave lowercase out"
         )
     if file_url.endswith(".model"):
-        from glm_model.tokenizer.sentencepiece_model import spec_of
-
-        return spec_of(_read_bytes(file_url), file_url)
+        return _sentencepiece(file_url)
     content = _read_text(file_url)
     is_json = file_url.endswith(".json")
     spec = _json_object(content, file_url) if is_json else {}
@@ -69,6 +80,23 @@ def read_spec(url: str, lowercase: bool | None = None) -> dict[str, Any]:
     else:
         spec = vocab_txt.spec_of(content, settings, lowercase=lowercase, url=file_url)
     return {**spec, "added_tokens": spec["added_tokens"] + _added_beside(spec, settings, file_url)}
+
+
+def _sentencepiece(url: str) -> dict[str, Any]:
+    from glm_model.tokenizer.sentencepiece_model import spec_of
+
+    settings = _json_beside(url, "tokenizer_config.json")
+    if _kind(settings) in _MOVED_PIECES:
+        raise ValueError(
+            f"the ids of the model are not those of {url}: the tokenizer_config.json beside it says "
+            f"{_kind(settings)}Tokenizer, which moves them. Give its tokenizer.json instead"
+        )
+    spec = spec_of(_read_bytes(url), url)
+    return {**spec, "added_tokens": spec["added_tokens"] + _added_beside(spec, settings, url)}
+
+
+def _kind(settings: dict[str, Any]) -> str:
+    return str(settings.get("tokenizer_class") or "").removesuffix("Fast").removesuffix("Tokenizer")
 
 
 def no_tokenizer(url: str, why: str) -> ValueError:
@@ -93,14 +121,13 @@ def _vocabulary_file(url: str) -> str:
     """The file to read for a file or folder URL."""
     if url.endswith((".json", ".txt", ".model")):
         return url
-    names = ("tokenizer.json", "vocab.json", "vocab.txt", "cog-pretrain.model")
     try:
         fs, path = fsspec.core.url_to_fs(url)
-        found = [name for name in names if fs.exists(f"{path.rstrip('/')}/{name}")]
+        found = [name for name in VOCABULARY_FILES if fs.exists(f"{path.rstrip('/')}/{name}")]
     except (OSError, ImportError, ValueError) as error:  # ValueError: a protocol that fsspec does not know
         raise _missing(url, str(error)) from error
     if not found:
-        raise _missing(url, f"no {', '.join(names)} there")
+        raise _missing(url, f"no {', '.join(VOCABULARY_FILES)} there")
     return f"{url.rstrip('/')}/{found[0]}"
 
 
@@ -159,7 +186,7 @@ def _sibling(url: str, word: str, other: str, suffix: str, other_suffix: str) ->
 
 
 def _byte_level_bpe(vocab: dict[str, int], merges: str, settings: dict[str, Any], url: str) -> dict[str, Any]:
-    kind = str(settings.get("tokenizer_class") or "").removesuffix("Fast").removesuffix("Tokenizer")
+    kind = _kind(settings)
     if kind not in _LIKE_GPT2:
         raise ValueError(
             f"{url} is not cut as GPT-2 cuts text: the tokenizer_config.json beside it says {kind}Tokenizer. Give its "

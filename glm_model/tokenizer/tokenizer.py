@@ -86,7 +86,7 @@ class Tokenizer:
     @classmethod
     def load(cls, url: str, *, lowercase: bool | None = None, task_masks: bool | None = None) -> Tokenizer:
         """Read a tokenizer.json, a folder with one, a BERT vocab.txt, a GPT-2 style vocab.json with its merges.txt, or
-        the authors' SentencePiece .model.
+        a SentencePiece .model, such as the authors'.
 
         url: local path or fsspec URL. lowercase: only for vocab.txt, which does not say it; None: as the
         tokenizer_config.json beside it says, else as its pieces do. task_masks: whether to have [gMASK] and [sMASK];

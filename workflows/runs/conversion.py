@@ -8,6 +8,7 @@ from glm_model import GLM, Tokenizer, from_pretrained
 from glm_model.resize import copy_row, extend_positions, grow_vocabulary
 from glm_model.saved.authors_tokens import load_tokenizer, recognise
 from glm_model.saved.pretrained import MODEL_TYPE, save_authors, save_pretrained
+from glm_model.tokenizer.published import VOCABULARY_FILES
 from infra import storage
 from infra.console import human
 from infra.errors import DataError, InfrastructureError
@@ -125,8 +126,7 @@ def _tokenizer(source: str, options: ExportConfig, table: str | None) -> tuple[T
     url, folder = options.tokenizer, folder_of(source)
     beside = storage.join(folder, "tokenizer.json")
     if url is None:
-        names = ("tokenizer.json", "vocab.json", "vocab.txt", "cog-pretrain.model")
-        if not any(storage.exists(storage.join(folder, name)) for name in names):
+        if not any(storage.exists(storage.join(folder, name)) for name in VOCABULARY_FILES):
             return None, table
         url = folder
         if options.tokens is None and storage.exists(beside) and b"<|endofpiece|>" in storage.read_bytes(beside):

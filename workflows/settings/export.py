@@ -19,7 +19,7 @@ class ExportConfig:
     """ours: config.json, model.safetensors; authors: pytorch_model.bin and a config.json with their keys."""
     tokenizer: str | None = None
     """A vocab.txt, a vocab.json beside its merges.txt, a tokenizer.json, or a folder with one; of the Chinese models
-    cog-pretrain.model. Default: the one beside the checkpoint.
+    cog-pretrain.model (or another SentencePiece model). Default: the one beside the checkpoint.
     """
     lowercase: bool | None = None
     """Whether a vocab.txt belongs to an uncased model. Default: as the tokenizer_config.json beside it says, else as

@@ -92,10 +92,22 @@ def test_the_chinese_sentencepiece_model_gives_its_own_ids_and_the_authors_speci
     assert tokenizer.special == PUBLISHED["chinese"].special
     assert tokenizer.padded_vocab_size == PUBLISHED["chinese"].rows
     texts = gzip.decompress(corpus.read_bytes()).decode().split("</doc>\n")[:80]
-    texts += ["", " ", "  a  b ", "１２３ ½ ﬁne", "▁a▁▁b", "a\tb\nc\u3000d", "😀😀 x 😀", "[MASK] <|endofpiece|>"]
+    texts += [
+        "中<n>文 <n> a<n>",
+        "ｶﾞ e\u0302\u0301",
+        "\u1112\u1161\u11ab",
+        "～",
+        "",
+        " ",
+        "  a  b ",
+        "１２３ ½ ﬁne",
+        "▁a▁▁b",
+        "a\tb\nc\u3000d",
+        "😀😀 x 😀",
+        "[MASK] <|endofpiece|>",
+    ]
     reference = sentencepiece.SentencePieceProcessor(model_file=str(url))
     assert [tokenizer.encode(text).tolist() for text in texts] == reference.encode(texts)
-    assert 3 not in tokenizer.encode("<n>").tolist()  # its markup for line ends: text here, as everywhere
 
 
 def test_a_file_that_is_no_sentencepiece_model_is_refused(tmp_path):

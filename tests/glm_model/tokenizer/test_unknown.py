@@ -66,7 +66,7 @@ def test_a_vocabulary_with_a_token_for_every_byte_drops_nothing():
 
 
 def test_the_models_own_unknown_token_is_never_written():
-    """In SentencePiece's vocabularies it is a token like others, and not the [UNK] of GLM."""
+    """SentencePiece's is the first of its pieces; the authors' Chinese model has an [UNK] besides, for no text."""
     tokenizer = kinds.of_kind("SentencePiece")
-    assert tokenizer.special.unk != 0
+    assert tokenizer.special.unk == 0
     assert 0 in tokenizer.control_ids
