@@ -21,13 +21,13 @@ ALLOWED = {
 # A folder is one entry, whatever it holds; so is a module beside the folders. New ones are put where they belong.
 ORDER = {
     "pipelines": "keyed sentence_marks token_classes stages plugins document ragged readers corpus objectives blanks "
-    "selection store feed views config names estimate prepare",
+    "questions tasks selection store feed views config names estimate prepare",
     "glm_model": "config decoding ids urls checks dropout layout device_layout tokenizer attention cache saved logits "
     "model loss resize train generation",
     "workflows": "settings training runs",  # and then the scripts
     "infra": "errors console config storage checkpoint tracking cluster",
 }
-PLUGINS = ("pipelines.readers", "pipelines.objectives")
+PLUGINS = ("pipelines.readers", "pipelines.objectives", "pipelines.tasks")
 FACES = ("infra.config", "infra.storage", "infra.tracking", "glm_model.tokenizer", "glm_model.attention")
 SCRIPTS = [path for path in sorted((ROOT / "workflows").glob("*.py")) if path.name != "__init__.py"]
 MODULES = sorted(path for package in OURS for path in (ROOT / package).rglob("*.py"))

@@ -1,0 +1,1 @@
+"""From a row of a file to what a model is asked: items, patterns, tasks, questions."""

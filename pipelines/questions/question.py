@@ -1,0 +1,84 @@
+"""A question: an item as tokens, laid out by `glm_model.layout`, that shows what a pattern says."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from glm_model import layout
+from glm_model.tokenizer import Tokenizer
+from pipelines.questions.pattern import Pattern
+from pipelines.questions.task import Item, Task
+
+Overlong = Literal["cut", "skip", "error"]
+"""What becomes of an item that is longer than the model: cut as its pattern says, or no question, with a reason."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a model is asked about an item."""
+
+    item: Item
+    text: str
+    """As it is shown, with its mask."""
+    answers: tuple[str, ...]
+    """The candidates as they are written."""
+    prompt: layout.Prompt
+    candidates: tuple[np.ndarray, ...]
+    """Tokens of each candidate, int32 [n], without `[eop]`."""
+    count_end: bool
+    """Whether `[eop]` counts: always, but where every candidate is one token, as in the authors' cloze tasks."""
+    gold: int | None
+    """Number of the right candidate."""
+    cut: int
+    """Tokens that the context lacks because it was too long."""
+
+    @property
+    def positions(self) -> int:
+        """Positions that the context and all candidates take, the context counted once."""
+        return len(self.prompt.tokens) + sum(len(candidate) + 1 for candidate in self.candidates)
+
+
+def ask(
+    task: Task, pattern: Pattern, item: Item, tokenizer: Tokenizer, *, positions: int, overlong: Overlong = "cut"
+) -> Question:
+    """The question about an item. positions: rows of the model's position tables.
+
+    Raises ValueError for an item that lacks a field, for a candidate without tokens or longer than the model, and for a
+    context that is too long and may not be cut.
+    """
+    if missing := [name for name in pattern.fields if name not in item.fields]:
+        raise ValueError(f"no field {missing[0]!r}, but {', '.join(item.fields) or 'none'}")
+    answers = item.candidates or tuple(pattern.words[label] for label in task.labels)
+    text = pattern.render(item.fields)
+    whole = _context(tokenizer, text)
+    context = whole
+    if len(whole) > positions:
+        shorter = pattern.shorten(item.fields, lambda one: len(_context(tokenizer, one)) <= positions)
+        if overlong != "cut" or shorter is None:
+            raise ValueError(f"{len(whole):,} tokens, and the model has {positions:,} positions")
+        text, context = shorter, _context(tokenizer, shorter)
+    special = tokenizer.special
+    masks = tuple(mask for mask in (special.mask, special.smask, special.gmask) if mask >= 0)
+    candidates = tuple(tokenizer.encode_answers(text, [answer])[0] for answer in answers)
+    for answer, tokens in zip(answers, candidates, strict=True):
+        if not 0 < len(tokens) < positions:
+            raise ValueError(
+                f"the candidate {answer!r:.60} has {len(tokens):,} tokens: expected 1 to {positions - 1:,}"
+            )
+    return Question(
+        item=item,
+        text=text,
+        answers=answers,
+        prompt=layout.prompt(context, masks=masks),
+        candidates=candidates,
+        count_end=any(len(tokens) > 1 for tokens in candidates),
+        gold=task.gold_index(item),
+        cut=len(whole) - len(context),
+    )
+
+
+def _context(tokenizer: Tokenizer, text: str) -> np.ndarray:
+    """[CLS] + text + eos; without eos where nothing follows `[gMASK]`, as in pretraining's documents."""
+    end = [] if text.endswith("[gMASK]") else [tokenizer.special.eos]
+    return np.concatenate([[tokenizer.special.cls], tokenizer.encode_prompt(text), end]).astype(np.int64)

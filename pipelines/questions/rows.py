@@ -1,0 +1,153 @@
+"""Rows of a table with named fields: CSV, TSV, JSON lines or Parquet, at any URL, compressed or not.
+
+Reading streams; a damaged row is one `BadRow` and costs no other.
+"""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from infra import storage
+from infra.errors import DataError
+from pipelines.corpus.decompress import codec_of, text_stream, without_codec
+from pipelines.document import without_surrogates
+
+KINDS = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".jsonl": "jsonl",
+    ".json": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+}
+_MAX_FIELD = 1 << 28  # characters; Python's default, 131,072, is less than a long passage
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a file."""
+
+    url: str
+    line: int
+    """Counted from 1: the line on which it begins; of Parquet, the number of the row."""
+    fields: dict[str, str]
+
+    @property
+    def place(self) -> str:
+        return f"{self.url}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row that cannot be read, or is not an item of its task, and why."""
+
+    url: str
+    line: int
+    reason: str
+
+    @property
+    def place(self) -> str:
+        return f"{self.url}:{self.line}"
+
+
+def kind_of(url: str) -> str | None:
+    """csv, tsv, jsonl or parquet by the name of a file; None for others."""
+    name = without_codec(url).lower()
+    return next((kind for suffix, kind in KINDS.items() if name.endswith(suffix)), None)
+
+
+def read_rows(url: str, *, columns: Sequence[str] = ()) -> Iterator[Row | BadRow]:
+    """The rows of a file. columns: their names, of a CSV or TSV file without a header.
+
+    Fields of TSV are not quoted; those of CSV may be. Values that are not text become it: true, 3, 0.5; what is missing
+    or null is "". Raises DataError for a file of another kind and for one that breaks off.
+    """
+    kind = kind_of(url)
+    if kind is None:
+        raise DataError(
+            f"{url} is not a table that can be read",
+            why=f"its name ends in none of {', '.join(KINDS)}, with or without .gz, .bz2, .xz or .zst",
+            try_="rename or convert it",
+        )
+    if kind == "parquet":
+        yield from _parquet(url)
+        return
+    with text_stream(storage.open_file(url), codec_of(url)) as stream:
+        yield from _jsonl(url, stream) if kind == "jsonl" else _csv(url, stream, kind == "tsv", columns)
+        if stream.failure:
+            raise DataError(f"{url} breaks off: {stream.failure[1]}", try_="copy or download it again")
+
+
+def _csv(url: str, stream: BinaryIO, is_tsv: bool, columns: Sequence[str]) -> Iterator[Row | BadRow]:
+    csv.field_size_limit(max(csv.field_size_limit(), _MAX_FIELD))
+    text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace", newline="")
+    # Tab-separated files of the field (GLUE's among them) hold bare quotes, which quoting would join lines over.
+    reader = csv.reader(text, delimiter="\t", quoting=csv.QUOTE_NONE) if is_tsv else csv.reader(text, strict=True)
+    names = list(columns)
+    while True:
+        line = reader.line_num + 1
+        try:
+            values = next(reader)
+        except StopIteration:
+            break
+        except csv.Error as error:
+            yield BadRow(url, line, f"malformed CSV: {error}")
+            continue
+        if not values:
+            continue
+        if not names:
+            names = values
+            if repeated := sorted({name for name in names if names.count(name) > 1}):
+                raise DataError(f"{url} has two columns named {repeated[0]!r}", try_="rename one of them")
+        elif len(values) != len(names):
+            yield BadRow(url, line, f"{len(values)} fields instead of {len(names)} ({', '.join(names)})")
+        else:
+            yield Row(url, line, dict(zip(names, values, strict=True)))
+    text.detach()
+
+
+def _jsonl(url: str, stream: BinaryIO) -> Iterator[Row | BadRow]:
+    for line, data in enumerate(stream, start=1):
+        if data.isspace():
+            continue
+        try:
+            value = json.loads(data.removeprefix(b"\xef\xbb\xbf"))
+        except (ValueError, RecursionError) as error:
+            yield BadRow(url, line, f"malformed JSON: {error}")
+            continue
+        if isinstance(value, dict):
+            yield Row(url, line, {name: as_text(field) for name, field in value.items()})
+        else:
+            yield BadRow(url, line, f"expected a JSON object, got {type(value).__name__}")
+
+
+def _parquet(url: str) -> Iterator[Row]:
+    try:
+        with storage.open_file(url) as stream, pq.ParquetFile(stream, pre_buffer=False) as file:
+            number = 0
+            for batch in file.iter_batches(1024, use_threads=False):
+                for fields in batch.to_pylist():
+                    number += 1
+                    yield Row(url, number, {name: as_text(field) for name, field in fields.items()})
+    except (pa.ArrowException, ValueError) as error:
+        raise DataError(f"cannot read {url}: {error}", try_="write or copy it again") from error
+
+
+def as_text(value: Any) -> str:
+    """A value of JSON or Parquet as the text of a field; null and NaN are empty."""
+    if isinstance(value, str):
+        return without_surrogates(value)
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    if isinstance(value, float) and value.is_integer():  # a column of whole numbers with nulls, as pandas writes it
+        return str(int(value))
+    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, bool | dict | list) else str(value)

@@ -1,0 +1,105 @@
+"""Where the items of a split lie: a file of its own, or a part of one file that is cut by what its rows hold."""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from infra import storage
+from infra.errors import DataError, UserError, nearest
+from pipelines.questions.rows import BadRow, Row, kind_of, read_rows
+
+# What files are called by those who publish them.
+_STEMS = {
+    "train": ("train", "training", "in_domain_train"),
+    "dev": ("dev", "val", "valid", "validation", "in_domain_dev"),
+    "test": ("test",),
+}
+
+
+@dataclass(frozen=True)
+class SplitFile:
+    """The rows of a split: all of a file, or those whose content hashes to ranks [first, last) of all rows."""
+
+    url: str
+    first: float = 0.0
+    last: float = 1.0
+
+
+def find_splits(data: str, given: Mapping[str, str], shares: Mapping[str, float]) -> dict[str, SplitFile]:
+    """Split -> its file. given: split -> URL, as a recipe names them; else `data` is a folder with a file for each
+    split, or one file, which is cut by these shares.
+
+    Raises DataError where there is nothing to read.
+    """
+    if given:
+        found = {
+            name: SplitFile(url if "://" in url or url.startswith("/") or not data else storage.join(data, url))
+            for name, url in given.items()
+        }
+        if missing := [split.url for split in found.values() if not storage.exists(split.url)]:
+            raise DataError(f"{missing[0]} does not exist", try_="change task.splits")
+        return found
+    if not storage.exists(data):
+        raise DataError(f"{data} does not exist", try_="give a file or a folder as task.data")
+    files = sorted(info.path for info in storage.list_files(data))
+    if kind_of(data) and files == [storage.base_name(data)]:  # a file lists itself
+        return _shared_out(data, shares)
+    tables = [path for path in files if "/" not in path and kind_of(path)]
+    by_split = {
+        name: [path for path in tables if path.lower().split(".")[0] in stems] for name, stems in _STEMS.items()
+    }
+    if twice := [paths for paths in by_split.values() if len(paths) > 1]:
+        raise DataError(f"{data} holds both {twice[0][0]} and {twice[0][1]}", try_="name one as task.splits")
+    found = {name: SplitFile(storage.join(data, paths[0])) for name, paths in by_split.items() if paths}
+    if found:
+        return found
+    if len(tables) == 1:
+        return _shared_out(storage.join(data, tables[0]), shares)
+    raise DataError(
+        f"{data} holds no splits",
+        why=f"it has {', '.join(files[:5]) or 'no files'}; a split is train, dev (or val) and test, as .csv, .tsv, "
+        ".jsonl or .parquet",
+        try_="name the files: --task.splits='{train: a.csv, dev: b.csv}'",
+    )
+
+
+def split_rows(splits: Mapping[str, SplitFile], name: str, *, columns: Sequence[str] = ()) -> Iterator[Row | BadRow]:
+    """The rows of a split, in the order of its file. Raises UserError for a split that is not there."""
+    if name not in splits:
+        raise UserError(f"unknown split {name!r}{nearest(name, splits)}", try_=f"choose one of {', '.join(splits)}")
+    split = splits[name]
+    rows = read_rows(split.url, columns=columns)
+    if (split.first, split.last) == (0.0, 1.0):
+        return rows
+    return _within(split, rows, columns)
+
+
+def _shared_out(url: str, shares: Mapping[str, float]) -> dict[str, SplitFile]:
+    total, begin, found = sum(shares.values()), 0.0, {}
+    for name, share in shares.items():
+        found[name] = SplitFile(url, begin / total, (begin + share) / total)
+        begin += share
+    return found
+
+
+def _within(split: SplitFile, rows: Iterator[Row | BadRow], columns: Sequence[str]) -> Iterator[Row | BadRow]:
+    """Those rows whose hash stands among these ranks: exact counts, and rows of equal content stay together. Damaged
+    rows belong to the first split, so that each is told once.
+    """
+    hashes = np.sort([_hash(row) for row in read_rows(split.url, columns=columns) if isinstance(row, Row)])
+    low, high = (round(share * len(hashes)) for share in (split.first, split.last))
+    first = hashes[low] if low < len(hashes) else np.uint64(2**64 - 1)
+    last = hashes[high] if high < len(hashes) else None
+    for row in rows:
+        if isinstance(row, BadRow):
+            if split.first == 0:
+                yield row
+        elif _hash(row) >= first and (last is None or _hash(row) < last):
+            yield row
+
+
+def _hash(row: Row) -> np.uint64:
+    content = "\0".join(value for _, value in sorted(row.fields.items()))
+    return np.uint64(int.from_bytes(hashlib.blake2b(content.encode(), digest_size=8).digest(), "little"))

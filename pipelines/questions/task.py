@@ -1,0 +1,115 @@
+"""A task: what is asked of items, how, and how answers are judged. Values only: it reads no file by itself."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from infra.errors import UserError
+from pipelines.questions.pattern import Pattern
+from pipelines.questions.rows import BadRow, Row
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing that is asked."""
+
+    id: str
+    """Unique in its split."""
+    fields: Mapping[str, str]
+    """What patterns show."""
+    gold: str | None = None
+    """The label, or the number of the right candidate; None in a split without labels."""
+    candidates: tuple[str, ...] = ()
+    """What the model chooses among, where that differs from item to item."""
+    group: str = ""
+    """Items of one group, such as the questions about a passage, are drawn together by the bootstrap."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a model is asked, and how its answers are judged.
+
+    kind: `choose` among candidates for the mask; `read` candidate texts from left to right and take the likeliest.
+    """
+
+    name: str
+    version: int
+    """Raised whenever a rendered item changes."""
+    kind: Literal["choose", "read"]
+    patterns: tuple[Pattern, ...]
+    item: Callable[[Row], Item]
+    """The item of a row. Raises ValueError, in the user's words, for a row that is none."""
+    metrics: tuple[str, ...] = ("accuracy",)
+    """Names of metrics, the one that selects first."""
+    labels: tuple[str, ...] = ()
+    """In the order of classes; empty where the candidates are the item's own."""
+    default_pattern: int = 0
+    """That of the reference."""
+
+    def pattern(self, number: int | None = None) -> Pattern:
+        """Raises UserError for a number that the task does not have."""
+        number = self.default_pattern if number is None else number
+        if not 0 <= number < len(self.patterns):
+            raise UserError(
+                f"the task {self.name} has no pattern {number}", try_=f"use one of 0 to {len(self.patterns) - 1}"
+            )
+        return self.patterns[number]
+
+    @property
+    def digest(self) -> str:
+        """Hex sha256 of what decides a question: version, patterns, words and labels."""
+        told = [self.name, self.version, self.kind, list(self.labels)]
+        told += [[pattern.text, dict(pattern.words)] for pattern in self.patterns]
+        return hashlib.sha256(json.dumps(told, ensure_ascii=False).encode()).hexdigest()
+
+    def gold_index(self, item: Item) -> int | None:
+        """The number of the right candidate. Raises ValueError for a label that the task does not have."""
+        if item.gold is None:
+            return None
+        if item.candidates:
+            return int(item.gold)
+        if item.gold not in self.labels:
+            have = ", ".join(self.labels)
+            raise ValueError(f"the label {item.gold!r} is not one of the task's: {have}")
+        return self.labels.index(item.gold)
+
+    def items(self, rows: Iterator[Row | BadRow]) -> Iterator[Item | BadRow]:
+        """The items of rows, in their order; a row that is none, or has an id for the second time, is a BadRow."""
+        seen: set[str] = set()
+        for row in rows:
+            if isinstance(row, BadRow):
+                yield row
+                continue
+            try:
+                item = self.item(row)
+                self.gold_index(item)
+                if item.id in seen:
+                    raise ValueError(f"the id {item.id!r} was there before")
+            except ValueError as error:
+                yield BadRow(row.url, row.line, str(error))
+                continue
+            seen.add(item.id)
+            yield item
+
+
+def take(row: Row, *names: str) -> tuple[str, ...]:
+    """Fields of a row by their names. Raises ValueError that names those which exist."""
+    if missing := [name for name in names if name not in row.fields]:
+        raise ValueError(f"no field {missing[0]!r}, but {', '.join(sorted(row.fields)) or 'none'}")
+    return tuple(row.fields[name] for name in names)
+
+
+def words_for(labels: Sequence[str]) -> dict[str, str]:
+    """Label words made of the names of labels: "Sci/Tech" -> "sci tech". Raises ValueError where names say nothing to a
+    model, such as 0 and 1.
+    """
+    words = {
+        label: " ".join(label.replace("_", " ").replace("-", " ").replace("/", " ").split()).lower() for label in labels
+    }
+    if dumb := [label for label, word in words.items() if not any(c.isalpha() for c in word)]:
+        raise ValueError(f"the label {dumb[0]!r} is not a word that a model could write: give label words")
+    if len({*words.values()}) < len(labels):
+        raise ValueError(f"two labels would have the same word, of {', '.join(labels)}: give label words")
+    return words

@@ -1,0 +1,93 @@
+"""Tasks: what a model is asked of items, and how its answers are judged.
+
+A task is a module, found by its name: `rte` is `pipelines.tasks.rte`, a dotted name is the user's own. Its docstring
+says what is asked, where data comes from and under which licence, and which script is the official metric. It defines
+
+    VERSION: int                raised whenever a rendered item changes
+    PATTERNS                    tuple of `Pattern`: how an item is asked, and the word of each label
+    item(row) -> Item           the item of a row of a file; raises ValueError for a row that is none
+
+and may define
+
+    LABELS: tuple[str, ...]     the classes in their order, where all items have the same
+    METRICS = ("accuracy",)     names of `pipelines.metrics`, the one that selects first
+    DEFAULT_PATTERN = 0         the pattern of the reference
+    KIND = "choose"             "read": the likelier of two texts is chosen, each read from left to right
+
+A task that recipes shape, such as `classification`, defines `define(config, rows) -> Task` instead; `rows` is a
+function that gives the rows of the train split. Nothing else needs to know of a task: fine-tuning, evaluation and
+prediction find it by its name.
+"""
+
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from types import ModuleType
+
+from infra.errors import UserError
+from pipelines import plugins
+from pipelines.questions.config import TaskConfig
+from pipelines.questions.pattern import Pattern
+from pipelines.questions.rows import BadRow, Row
+from pipelines.questions.task import Task
+
+_CONTRACT = {
+    "VERSION": "VERSION = 1",
+    "PATTERNS": "PATTERNS, a tuple of Pattern",
+    "item": "item(row) -> Item",
+}
+# Settings that only a task of own files reads.
+_OF_OWN_FILES = ("text", "second", "label", "id", "words")
+
+
+def find(name: str) -> ModuleType:
+    """The task's module. Raises UserError, which names the nearest, where there is none."""
+    package = sys.modules[__name__]
+    shaped = hasattr(plugins.find_module("task", name, package, required={}), "define")
+    return plugins.find_module("task", name, package, required={} if shaped else _CONTRACT)
+
+
+def define(config: TaskConfig, rows: Callable[[], Iterable[Row | BadRow]]) -> Task:
+    """The task of a recipe. rows: gives those of the train split, for a task that finds its labels in them.
+
+    Raises UserError for settings that the task does not have, and for patterns that cannot work.
+    """
+    module = find(config.name)
+    try:
+        task = module.define(config, rows) if hasattr(module, "define") else _defined(config, module)
+        return _with_settings(task, config)
+    except ValueError as error:
+        raise UserError(f"task.name={config.name}: {error}") from error
+
+
+def _defined(config: TaskConfig, module: ModuleType) -> Task:
+    default = TaskConfig()
+    if given := [name for name in _OF_OWN_FILES if getattr(config, name) != getattr(default, name)]:
+        raise UserError(
+            f"task.{given[0]} does nothing with the task {config.name}",
+            why="it is for own files; this task knows the form of its data",
+            try_="leave it out, or use --task.name=classification",
+        )
+    return Task(
+        name=config.name,
+        version=module.VERSION,
+        kind=getattr(module, "KIND", "choose"),
+        patterns=tuple(module.PATTERNS),
+        item=module.item,
+        metrics=tuple(getattr(module, "METRICS", ("accuracy",))),
+        labels=tuple(getattr(module, "LABELS", ())),
+        default_pattern=getattr(module, "DEFAULT_PATTERN", 0),
+    )
+
+
+def _with_settings(task: Task, config: TaskConfig) -> Task:
+    """The task with the metrics and the pattern that the recipe names."""
+    if config.metrics:
+        task = replace(task, metrics=tuple(config.metrics))
+    if config.pattern is None:
+        return task
+    if config.pattern.isdecimal():
+        task.pattern(int(config.pattern))
+        return replace(task, default_pattern=int(config.pattern))
+    own = Pattern(config.pattern, task.pattern().words)
+    return replace(task, patterns=(*task.patterns, own), default_pattern=len(task.patterns))

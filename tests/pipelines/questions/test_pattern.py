@@ -1,0 +1,57 @@
+"""Patterns: what they show, what is cut, and what their author is told."""
+
+import pytest
+
+from pipelines.questions.pattern import Part, Pattern
+
+PAIR = Pattern('"{hypothesis~}" ? {mask}, "{~premise}"')
+
+
+def test_a_pattern_is_words_fields_and_a_mask():
+    assert PAIR.parts == (
+        *(Part("text", '"'), Part("field", "hypothesis", "end"), Part("text", '" ? '), Part("mask", "[MASK]")),
+        *(Part("text", ', "'), Part("field", "premise", "start"), Part("text", '"')),
+    )
+    assert PAIR.fields == ("hypothesis", "premise")
+    assert PAIR.render({"hypothesis": "It rains", "premise": "It pours"}) == '"It rains" ? [MASK], "It pours"'
+
+
+def test_braces_are_written_twice():
+    assert Pattern("{{{text}}} {gmask}").render({"text": "x"}) == "{x} [gMASK]"
+
+
+def test_a_mask_that_a_field_holds_is_text():
+    shown = Pattern("{text} {mask}").render({"text": "a [MASK], [sMASK] and [gMASK]; [UNMASK]"})
+    assert shown == "a [ MASK], [ sMASK] and [ gMASK]; [UNMASK] [MASK]"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("no blank", r"the pattern 'no blank' needs one \{mask\}"),
+        ("{mask} and {mask}", r"needs one \{mask\}"),
+        ("{mask} {", "has a brace without its partner"),
+        ("{mask} }", "has a brace without its partner"),
+    ],
+)
+def test_patterns_that_cannot_work_are_refused(text, told):
+    with pytest.raises(ValueError, match=told):
+        Pattern(text)
+
+
+def test_the_longest_fields_are_cut_first_and_to_one_length():
+    pattern = Pattern("{a~}|{b~}|{c}{mask}")
+    fields = {"a": "aaaa", "b": "bbbbbbbb", "c": "cccc"}
+    assert pattern.shorten(fields, lambda text: len(text) <= 24) == "aaaa|bbbbbbbb|cccc[MASK]"
+    assert pattern.shorten(fields, lambda text: len(text) <= 22) == "aaaa|bbbbbb|cccc[MASK]"
+    assert pattern.shorten(fields, lambda text: len(text) <= 18) == "aaa|bbb|cccc[MASK]"
+    assert pattern.shorten(fields, lambda text: len(text) <= 12) == "||cccc[MASK]"
+    assert pattern.shorten(fields, lambda text: len(text) <= 11) is None
+
+
+def test_a_cut_falls_at_white_space_where_some_is_near():
+    pattern, end = Pattern("{~a}{mask}"), Pattern("{a~}{mask}")
+    fields = {"a": "several words are longer than others in this sentence"}
+    assert end.render(fields, most=30) == "several words are longer than[MASK]"
+    assert pattern.render(fields, most=30) == "than others in this sentence[MASK]"
+    assert end.render({"a": "x" * 40}, most=30) == "x" * 30 + "[MASK]"
