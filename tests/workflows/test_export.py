@@ -1,5 +1,6 @@
 """workflows/export.py: a checkpoint in, a complete folder out, what was done on screen, mistakes with their remedy."""
 
+import json
 import shlex
 import shutil
 import sys
@@ -89,6 +90,18 @@ def test_a_checkpoint_of_the_authors_becomes_a_complete_folder(
     monkeypatch.setattr(sys, "argv", ["generate.py", *shlex.split(command), "--max_tokens=3"])
     generate.main()
     assert capsys.readouterr().out.startswith("Ray is a ")
+
+
+def test_dropout_of_a_tokenizer_is_left_out_of_the_export_and_said(run, ours, tmp_path):
+    spec = json.loads((ours / "tokenizer.json").read_text())
+    spec["model"] = {"type": "BPE", "dropout": 0.1, "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": [["a", "b"]]}
+    spec |= {"added_tokens": [], "normalizer": None, "pre_tokenizer": None, "decoder": None}
+    (tmp_path / "random.json").write_text(json.dumps(spec))
+    target = tmp_path / "exported"
+    code, out, error = run("--from", ours, "--to", target, "--tokens=own", "--tokenizer", tmp_path / "random.json")
+    assert (code, error) == (0, "")
+    assert f"warning: {tmp_path}/random.json has model.dropout=0.1" in out
+    assert json.loads((target / "tokenizer.json").read_text())["model"]["dropout"] is None
 
 
 @pytest.mark.parametrize("source", ["thudm_ckpt_MP2", "thudm_ckpt_ds_fp16", "thudm_ckpt/1234/pytorch_model.bin"])

@@ -1,7 +1,8 @@
 """From a checkpoint of any form to a model folder."""
 
+import contextlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from glm_model import GLM, Tokenizer, from_pretrained
@@ -38,7 +39,7 @@ def convert(source: str, options: ExportConfig, *, warn: Callable[[str], None]) 
     model = _load(source, options, warn)
     table = _table(model, options, is_authors=_is_authors(source))
     try:
-        tokenizer, table = _tokenizer(source, options, table)
+        tokenizer, table = _tokenizer(source, options, table, warn)
         changes = _change(model, tokenizer, options, table)
     except ValueError as error:
         raise DataError(str(error)) from error
@@ -102,16 +103,22 @@ def _is_authors(source: str) -> bool:
 
 def _load(source: str, options: ExportConfig, warn: Callable[[str], None]) -> GLM:
     try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", UserWarning)
-            model = from_pretrained(source, heads=options.heads)
+        with _telling(warn):
+            return from_pretrained(source, heads=options.heads)
     except ValueError as error:
         raise DataError(str(error)) from error
     except (OSError, ImportError) as error:
         raise InfrastructureError(f"cannot read {source}", why=f"{type(error).__name__}: {error}") from error
+
+
+@contextlib.contextmanager
+def _telling(warn: Callable[[str], None]) -> Iterator[None]:
+    """What is warned of in the block is said by `warn`, without the place in the code."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield
     for warning in caught:
         warn(str(warning.message))
-    return model
 
 
 def _table(model: GLM, options: ExportConfig, *, is_authors: bool) -> str | None:
@@ -121,7 +128,9 @@ def _table(model: GLM, options: ExportConfig, *, is_authors: bool) -> str | None
     return recognise(model.config) if is_authors else None
 
 
-def _tokenizer(source: str, options: ExportConfig, table: str | None) -> tuple[Tokenizer | None, str | None]:
+def _tokenizer(
+    source: str, options: ExportConfig, table: str | None, warn: Callable[[str], None]
+) -> tuple[Tokenizer | None, str | None]:
     """(tokenizer, the table that it agrees with). A complete tokenizer.json beside the checkpoint needs no table."""
     url, folder = options.tokenizer, folder_of(source)
     beside = storage.join(folder, "tokenizer.json")
@@ -132,7 +141,8 @@ def _tokenizer(source: str, options: ExportConfig, table: str | None) -> tuple[T
         if options.tokens is None and storage.exists(beside) and b"<|endofpiece|>" in storage.read_bytes(beside):
             table = None
     try:
-        return load_tokenizer(url, table, task_masks=options.task_masks, lowercase=options.lowercase), table
+        with _telling(warn):
+            return load_tokenizer(url, table, task_masks=options.task_masks, lowercase=options.lowercase), table
     except ValueError as error:
         try_ = None
         if table:
