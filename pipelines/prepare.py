@@ -49,6 +49,7 @@ from pipelines.store.held_out import Cuts
 from pipelines.store.manifest import Manifest
 from pipelines.store.mix import mix
 from pipelines.store.shards import BuiltShard, ShardJob, assign_buckets, build_shard, read_built, tokenizer_of
+from pipelines.store.single_sentences import warn_of_single_sentences
 from pipelines.store.tokenizer import load_tokenizer, save_tokenizer, train_once
 from pipelines.store.unknown import count_unknown
 
@@ -283,6 +284,7 @@ def _publish(new: NewStore, shards: list[BuiltShard], config: DataConfig) -> Non
     selected, tokenizer = new.selected, new.tokenizer
     trained = not config.tokenizer.url
     balance = count_unknown(ledger.balance(selected.units), shards, limit=config.max_unknown, trained=trained)
+    warn_of_single_sentences(shard.sentences for shard in shards)
     in_store = sum(shard.documents for shard in shards)
     assert balance.documents.kept == in_store, f"{balance.documents.kept} documents kept and {in_store} in the shards"
     ledgers = [ledger.ledger_url(selected.text.url, unit) for unit in selected.units]

@@ -18,7 +18,7 @@ from infra import storage
 from infra.storage import parquet
 from pipelines import keyed
 from pipelines.blanks.draw import moments
-from pipelines.blanks.mixture import BlanksConfig, resolve
+from pipelines.blanks.mixture import BlanksConfig, Mixture, resolve
 from pipelines.corpus.records import UnitBucket
 from pipelines.document import document_keys
 from pipelines.ragged import Segments, concatenate_segments, take_segments
@@ -27,6 +27,7 @@ from pipelines.store.format import Shard, ShardFiles, shard_files, shard_of, tok
 from pipelines.store.held_out import Cuts
 from pipelines.store.packing import pack
 from pipelines.store.segments import DocumentSegments, encode_documents, segment_documents
+from pipelines.store.single_sentences import OBJECTIVE, sample_single_sentences
 from pipelines.token_classes import TokenClasses
 
 _BATCH_BYTES = 4 << 20  # text tokenised at a time: bounds the memory of a task
@@ -85,6 +86,8 @@ class BuiltShard:
     """Documents of which the tokenizer leaves nothing: no row holds them."""
     unknown_bytes: dict[str, int] = field(default_factory=dict)
     """Bytes of text that the tokenizer does not know, by source; sources without any are left out."""
+    sentences: dict[str, dict[str, int]] = field(default_factory=dict)
+    """By source, what `sample_single_sentences` counts; empty where no sentences are blanked."""
 
 
 def keyed_order(buckets: list[UnitBucket], *, seed: int) -> list[UnitBucket]:
@@ -115,8 +118,11 @@ def build_shard(
 ) -> BuiltShard:
     """Build one shard. Writes the files `job.files` in the store's folder, its record being the last."""
     tokenizer, classes = tokenizer_of(store_url)
-    segments, documents, unknown = _read_segments(job, cuts, settings.sequence_length, tokenizer, text)
-    rows, fill = _pack(segments, classes, settings)
+    mixture = resolve(BlanksConfig(**settings.blanks))
+    in_sentences = classes if OBJECTIVE in mixture.names else None
+    found = _read_segments(job, cuts, settings.sequence_length, tokenizer, text, in_sentences)
+    segments, documents = found.segments, found.documents
+    rows, fill = _pack(segments, classes, mixture, settings.row_width)
     shard = write_shard(
         storage.join(store_url, job.files.rows),
         segments,
@@ -128,7 +134,7 @@ def build_shard(
     )
     parquet.write_table(storage.join(store_url, job.files.documents), documents)
     empty = int((np.asarray(documents["tokens"]) == 0).sum()) if len(documents) else 0
-    built = BuiltShard(job.split, shard, len(documents), empty, unknown)
+    built = BuiltShard(job.split, shard, len(documents), empty, found.unknown, found.sentences)
     storage.write_json(storage.join(store_url, job.files.record), asdict(built))
     return built
 
@@ -146,12 +152,26 @@ def tokenizer_of(store_url: str) -> tuple[Tokenizer, TokenClasses]:
     return tokenizer, TokenClasses.of(tokenizer)
 
 
+class _Read(NamedTuple):
+    """The segments of a shard, the table of its documents, and what BuiltShard holds by source."""
+
+    segments: Segments
+    documents: pa.Table
+    unknown: dict[str, int]
+    sentences: dict[str, dict[str, int]]
+
+
 def _read_segments(
-    job: ShardJob, cuts: Cuts, length: int, tokenizer: Tokenizer, text: SelectedText
-) -> tuple[Segments, pa.Table, dict[str, int]]:
-    """The segments of a shard, the table of its documents, and the unknown bytes of each source that has some."""
+    job: ShardJob,
+    cuts: Cuts,
+    length: int,
+    tokenizer: Tokenizer,
+    text: SelectedText,
+    in_sentences: TokenClasses | None,
+) -> _Read:
+    """in_sentences: with which sentences are counted; None: they are not."""
     ranges = cuts.ranges[job.split]
-    unknown = Counter[str]()
+    unknown, sentences = Counter[str](), dict[str, Counter[str]]()
     parts: list[Segments] = []
     documents = [DOCUMENT_SCHEMA.empty_table()]
     for batch in _batches(job.buckets, ranges, cuts.tails if job.split == "validation" else {}, text):
@@ -164,7 +184,10 @@ def _read_segments(
         own = [first <= key <= last for key in keys]  # a document that is cut is listed once, with training
         documents.append(table.filter(pa.array(own)))
         unknown[batch.source] += int(unknown_bytes[own].sum())
-    return concatenate_segments(parts), pa.concat_tables(documents), dict(+unknown)
+        if in_sentences is not None:
+            sentences.setdefault(batch.source, Counter()).update(sample_single_sentences(segments, in_sentences))
+    counts = {source: dict(count) for source, count in sentences.items()}
+    return _Read(concatenate_segments(parts), pa.concat_tables(documents), dict(+unknown), counts)
 
 
 class _Batch(NamedTuple):
@@ -239,16 +262,15 @@ def _cut_tails(segments: DocumentSegments, shares: np.ndarray, split: str) -> Se
     return take_segments(segments, members)
 
 
-def _pack(segments: Segments, classes: TokenClasses, settings: ShardSettings) -> tuple[list[np.ndarray], float]:
+def _pack(segments: Segments, classes: TokenClasses, mixture: Mixture, width: int) -> tuple[list[np.ndarray], float]:
     """Rows of segment indices in a random order, and the expected share of their positions that is used."""
-    mixture = resolve(BlanksConfig(**settings.blanks))
     mean, variance = moments(mixture, segments, classes)
-    rows = pack(mean, variance, segments.ids, width=settings.row_width)
+    rows = pack(mean, variance, segments.ids, width=width)
     if not rows:
         return [], 0.0
     first = np.array([segments.ids[row[0]] for row in rows], np.uint64)
     order = np.argsort(keyed.fold(_ROW_ORDER, first), kind="stable")
-    return [rows[i] for i in order], float(mean.sum() / (len(rows) * settings.row_width))
+    return [rows[i] for i in order], float(mean.sum() / (len(rows) * width))
 
 
 def _runs(values: np.ndarray) -> tuple[list[int], list[int]]:
