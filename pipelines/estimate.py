@@ -131,8 +131,8 @@ def _read_file(file: InputFile, config: DataConfig, tokenizer: Tokenizer | None)
             break
     tokens, unknown = size / _USUAL_TOKEN_BYTES, 0.0
     if tokenizer and texts:
-        chunks, flat, offsets = encode_documents(texts, tokenizer)
-        tokens, unknown = float(len(flat)), float(tokenizer.unknown_bytes(chunks.texts, flat, offsets).sum())
+        encoded = encode_documents(texts, tokenizer)
+        tokens, unknown = float(len(encoded.flat)), float(encoded.unknown_bytes.sum())
     seconds = time.process_time() - started + (0 if tokenizer else size / _USUAL_TOKENISER_BYTES_PER_S)
     raw = file.size if complete else min(_raw_bytes(file, read, end, int(config.max_window)), file.size)
     return _Sample(raw, read, len(texts), size, unknown, tokens, seconds)

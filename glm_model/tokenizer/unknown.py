@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -39,7 +38,7 @@ class UnknownBytes:
         if self._id is not None:
             places = np.searchsorted(offsets, np.flatnonzero(ids == self._id), side="right") - 1
             for index in np.unique(places).tolist():
-                found[index] = self._of_words(texts[index]) if self._by_words else self._behind_token(texts[index])
+                found[index] = self._of_words(texts[index]) if self._by_words else self._again(texts[index])
         return found
 
     def _of_words(self, text: str) -> int:
@@ -50,17 +49,23 @@ class UnknownBytes:
             if num_bytes is None:
                 if len(known) >= _MAX_WORDS:
                     known.clear()
-                num_bytes = known[word] = self._behind_token(word)
+                num_bytes = known[word] = self._again(word)
             total += num_bytes
         return total
 
-    def _behind_token(self, text: str) -> int:
+    def count_one(self, text: str, ids: np.ndarray, spans: np.ndarray) -> int:
+        """Bytes of a text in UTF-8. spans [T, 2]: the characters of each token, first and one past the last."""
+        if self._dropped:
+            return self._of_characters(text, self._dropped)
+        total = done = 0
+        for start, end in spans[ids == self._id].tolist() if self._id is not None else ():
+            total += len(text[max(start, done) : end].encode())  # several tokens may stand for one character
+            done = max(done, end)
+        return total
+
+    def _again(self, text: str) -> int:
         encoding = self._text.encode(text, add_special_tokens=False)
-        covered = np.zeros(len(text), bool)
-        for id_, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
-            if id_ == self._id:
-                covered[start:end] = True
-        return len("".join(compress(text, covered)).encode())
+        return self.count_one(text, np.asarray(encoding.ids), np.asarray(encoding.offsets).reshape(-1, 2))
 
     def _of_characters(self, text: str, dropped: Callable[[str], int]) -> int:
         """By the vocabulary: behind a dropped character the library's offsets are wrong up to the end of the word."""

@@ -56,8 +56,10 @@ class SourceBalance:
     """Reason -> bytes of the files, as stored, that gave no document because of it, by name."""
     stored_bytes: int = 0
     """Bytes of the files, as stored: what could be read, and what is lost. Before these were counted, 0."""
-    unknown_bytes: int = 0
-    """Those of num_bytes that the tokenizer does not know: behind its unknown token, or dropped by it."""
+    unknown_bytes: int | None = None
+    """Those of num_bytes that the tokenizer does not know: behind its unknown token, or dropped by it. None: they are
+    not counted, as for the stores of earlier versions.
+    """
 
     @property
     def lost_bytes(self) -> int:
@@ -65,8 +67,8 @@ class SourceBalance:
 
     @property
     def unknown_share(self) -> float:
-        """Share of num_bytes."""
-        return self.unknown_bytes / max(self.num_bytes, 1)
+        """Share of num_bytes; 0 where they are not counted."""
+        return (self.unknown_bytes or 0) / max(self.num_bytes, 1)
 
 
 @dataclass(frozen=True)

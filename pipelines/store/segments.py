@@ -48,40 +48,40 @@ class DocumentSegments(Segments):
     document: np.ndarray
 
 
-class EncodedChunks(NamedTuple):
-    """Chunks and their ids: flat [T], token_offsets [C+1]. A document's ids are those of its whole text."""
+class EncodedDocuments(NamedTuple):
+    """N documents as C chunks, with the ids of the whole texts: flat [T], token_offsets [C+1], unknown_bytes [N]."""
 
     chunks: Chunks
     flat: np.ndarray
     token_offsets: np.ndarray
+    unknown_bytes: np.ndarray
 
 
-def encode_documents(texts: list[str], tokenizer: Tokenizer) -> EncodedChunks:
+def encode_documents(texts: list[str], tokenizer: Tokenizer) -> EncodedDocuments:
     """Split each text into chunks of about CHUNK_CHARACTERS, with the ids that the whole text has.
 
     Where the tokenizer says at which places a text may be cut, chunks are encoded by themselves: they end at such
     places alone, so a text without any is one chunk. Otherwise a text is encoded whole, and a chunk begins with the
     first token behind the place where it should.
     """
+    wanted = chunk_documents(texts, tokenizer.may_cut or _anywhere)
     if tokenizer.may_cut:
-        chunks = chunk_documents(texts, tokenizer.may_cut)
-        return EncodedChunks(chunks, *tokenizer.encode_batch(chunks.texts))
-    wanted = chunk_documents(texts, _anywhere)
-    count = np.diff(wanted.offsets)
-    short, long = np.flatnonzero(count <= 1).tolist(), np.flatnonzero(count > 1).tolist()
-    encoded: list[tuple[list[str], list[np.ndarray]]] = [([], [])] * len(texts)
-    flat, offsets = tokenizer.encode_batch([texts[i] for i in short])
-    for number, i in enumerate(short):
-        encoded[i] = [texts[i]], [flat[offsets[number] : offsets[number + 1]]]
-    for i in long:
-        sizes = [len(chunk) for chunk in wanted.texts[wanted.offsets[i] : wanted.offsets[i + 1]]]
-        encoded[i] = _encode_whole(texts[i], np.cumsum(sizes)[:-1], tokenizer)
-    parts = [part for own, _ in encoded for part in own]
-    ids = [own for _, several in encoded for own in several]
-    return EncodedChunks(
-        _chunks(parts, np.cumsum([0, *(len(own) for own, _ in encoded)])),
-        np.concatenate([np.zeros(0, np.uint32), *ids]),
-        np.cumsum([0, *map(len, ids)]),
+        flat, offsets = tokenizer.encode_batch(wanted.texts)
+        unknown = np.cumsum(np.append(0, tokenizer.unknown_bytes(wanted.texts, flat, offsets)))
+        return EncodedDocuments(wanted, flat, offsets, np.diff(unknown[wanted.offsets]))
+    parts: list[str] = []
+    ids, unknown = [np.zeros(0, np.uint32)], []
+    for text, first, last in zip(texts, wanted.offsets[:-1], wanted.offsets[1:], strict=True):
+        whole = tokenizer.encode_whole(text)
+        starts = np.maximum.accumulate(whole.starts)  # a normalizer may put marks in another order
+        begin = np.searchsorted(starts, np.cumsum([len(chunk) for chunk in wanted.texts[first : last - 1]]))
+        places = [0, *np.append(starts, len(text))[begin].tolist(), len(text)]
+        parts += [text[a:b] for a, b in pairwise(places)]
+        ids += np.split(whole.ids, begin)
+        unknown.append(whole.unknown_bytes)
+    token_offsets = np.cumsum([len(own) for own in ids])
+    return EncodedDocuments(
+        _chunks(parts, wanted.offsets), np.concatenate(ids), token_offsets, np.array(unknown, np.int64)
     )
 
 
@@ -172,19 +172,6 @@ def _first(pattern: re.Pattern[str], text: str, first: int, last: int, may_cut: 
 
 def _anywhere(text: str, at: int) -> bool:
     return True
-
-
-def _encode_whole(text: str, places: np.ndarray, tokenizer: Tokenizer) -> tuple[list[str], list[np.ndarray]]:
-    """The chunks of a text that begin with the first token behind each of these places, and the ids of each.
-
-    text      a b c. d e       tokens    a | b c. d | e       places  6 (behind the full stop)
-    chunks    a b c. d, e                 0   1         2
-    """
-    flat, _, starts = tokenizer.encode_batch_with_starts([text])
-    starts = np.maximum.accumulate(starts)  # a normaliser may put marks in another order
-    begin = np.searchsorted(starts, places)
-    at = [0, *np.append(starts, len(text))[begin].tolist(), len(text)]
-    return [text[a:b] for a, b in pairwise(at)], np.split(flat, begin)
 
 
 def _ranges(begin: int, sizes: list[int], num_bytes: list[int], length: int) -> list[tuple[int, int, int]]:

@@ -220,8 +220,7 @@ def _tokenise(batch: _Batch, tokenizer: Tokenizer, length: int) -> tuple[Documen
     """The segments of some documents, the table of the documents, and the unknown bytes of each, int64 [N]."""
     texts = batch.table["text"].to_pylist()
     ids = batch.table["id"].to_pylist()
-    chunks, flat, token_offsets = encode_documents(texts, tokenizer)
-    unknown = np.cumsum(np.append(0, tokenizer.unknown_bytes(chunks.texts, flat, token_offsets)))
+    chunks, flat, token_offsets, unknown = encode_documents(texts, tokenizer)
     flat = flat.astype(token_dtype(tokenizer.vocab_size), copy=False)
     segments = segment_documents(
         flat,
@@ -246,7 +245,7 @@ def _tokenise(batch: _Batch, tokenizer: Tokenizer, length: int) -> tuple[Documen
         },
         schema=DOCUMENT_SCHEMA,
     )
-    return segments, table, np.diff(unknown[chunks.offsets])
+    return segments, table, unknown
 
 
 def _cut_tails(segments: DocumentSegments, shares: np.ndarray, split: str) -> Segments:

@@ -48,7 +48,7 @@ def share_text(share: float) -> str:
 def _too_much(source: SourceBalance, limit: float, remedy: str) -> DataError:
     return DataError(
         f"the tokenizer does not know {source.unknown_share:.1%} of the text of {source.name!r}: "
-        f"{source.unknown_bytes:,} of {source.num_bytes:,} bytes; data.max_unknown={limit:g} allows less",
+        f"{source.unknown_bytes or 0:,} of {source.num_bytes:,} bytes; data.max_unknown={limit:g} allows less",
         why="these characters or words became [UNK], or nothing: a model never sees them and cannot write them",
         try_=f"{remedy}; or accept the loss: --data.max_unknown=1",
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from glm_model.tokenizer import Tokenizer
 from infra import config, storage, tracking
 from infra.console import Console, duration, human, human_bytes
+from pipelines.corpus.ledger import SourceBalance
 from pipelines.feed.examples import feed_settings
 from pipelines.prepare import Preparation, preparation_of, prepare
 from pipelines.stages import Runner
@@ -94,7 +95,7 @@ def show_store(prepared: Prepared, screen: Console) -> None:
         reasons = ", ".join(f"{reason} {human(count)}" for reason, count in _by_count(source.dropped)) or "none"
         repairs = ", ".join(f"{repair} {human(count)}" for repair, count in _by_count(source.repaired)) or "none"
         lost = human_bytes(source.lost_bytes) if source.lost_bytes else "none"
-        counts = [source.read, source.kept, human_bytes(source.num_bytes), share_text(source.unknown_share)]
+        counts = [source.read, source.kept, human_bytes(source.num_bytes), _unknown(source)]
         rows.append([source.name, *counts, reasons, lost, repairs])
     screen.table("sources", ["source", "read", "kept", "text", "unknown", "dropped", "lost", "repaired"], rows)
     if manifest.contamination:
@@ -132,7 +133,7 @@ def track(prepared: Prepared) -> None:
             name = f"data/dropped_{re.sub(r'[^A-Za-z0-9_./ -]', '_', reason)}"  # a rule of the user's may say anything
             metrics[name] = metrics.get(name, 0) + count
     metrics["data/lost_bytes"] = sum(source.lost_bytes for source in manifest.sources)
-    metrics["data/unknown_bytes"] = sum(source.unknown_bytes for source in manifest.sources)
+    metrics["data/unknown_bytes"] = sum(source.unknown_bytes or 0 for source in manifest.sources)
     for name, split in (("train", store.train), ("validation", store.validation), ("test", store.test)):
         metrics[f"data/tokens_{name}"] = split.tokens
     metrics["data/utilisation"] = store.train.expected_fill
@@ -150,6 +151,10 @@ def _describe(split: Split) -> str:
         return "nothing"
     fill = split.expected_fill
     return f"{split.tokens:,} tokens, {split.segments:,} segments in {split.rows:,} rows, {fill:.1%} full once laid out"
+
+
+def _unknown(source: SourceBalance) -> str:
+    return "not counted" if source.unknown_bytes is None else share_text(source.unknown_share)
 
 
 def _by_count(counts: dict[str, int]) -> list[tuple[str, int]]:

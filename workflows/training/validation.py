@@ -144,7 +144,7 @@ def _unknown_shares(manifest: Manifest, names: tuple[str, ...]) -> np.ndarray:
     shares = []
     for name in names or ("",):
         own = [s for s in manifest.sources if not names or s.name == name or s.name.partition(": ")[2] == name]
-        shares.append(sum(source.unknown_bytes for source in own) / max(sum(source.num_bytes for source in own), 1))
+        shares.append(sum(s.unknown_bytes or 0 for s in own) / max(sum(s.num_bytes for s in own), 1))
     return np.array(shares)
 
 

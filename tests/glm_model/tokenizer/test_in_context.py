@@ -15,7 +15,7 @@ def blanks_of_whole_tokens(kind: str, text: str, count: int) -> list[tuple[int, 
     WordPiece none ends in a sign with a letter behind it: the letter would be read as part of the blank's word.
     """
     tokenizer = kinds.of_kind(kind)
-    ids, _, starts = tokenizer.encode_batch_with_starts([text])
+    ids, starts, _ = tokenizer.encode_whole(text)
     places, rng, found = [*starts.tolist(), len(text)], random.Random(5), []
     while len(found) < count:
         first = rng.randrange(len(ids))

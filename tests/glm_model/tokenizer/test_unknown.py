@@ -38,6 +38,7 @@ def test_each_byte_without_a_token_of_its_own_is_counted(kind):
     }
     assert unknown(tokenizer, TEXTS) == without.get(kind, [0] * 5)
     assert unknown(tokenizer, TEXTS) == without.get(kind, [0] * 5), "words are remembered"
+    assert [tokenizer.encode_whole(text).unknown_bytes for text in TEXTS] == without.get(kind, [0] * 5)
 
 
 def test_characters_that_bpe_drops_are_counted_and_white_space_is_not():

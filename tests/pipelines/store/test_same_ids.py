@@ -52,7 +52,7 @@ LONG = st.lists(
 
 def differing(tokenizer: Tokenizer, texts: list[str]) -> list[str]:
     """The texts of which the store would hold other ids than those of the whole, or other text."""
-    chunks, flat, offsets = encode_documents(texts, tokenizer)
+    chunks, flat, offsets, _ = encode_documents(texts, tokenizer)
     found = []
     for text, (first, last) in zip(texts, pairwise(chunks.offsets.tolist()), strict=True):
         ids = flat[offsets[first] : offsets[last]].tolist()

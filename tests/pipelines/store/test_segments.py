@@ -168,7 +168,7 @@ def test_segment_ids_are_those_of_document_and_piece():
 
 
 def segmented(tokenizer: Tokenizer, texts: list[str], length: int) -> DocumentSegments:
-    chunks, flat, token_offsets = encode_documents(texts, tokenizer)
+    chunks, flat, token_offsets, _ = encode_documents(texts, tokenizer)
     keys = np.arange(len(texts), dtype=np.uint64)
     special = tokenizer.special
     return segment_documents(flat, token_offsets, chunks, keys, length=length, cls=special.cls, eos=special.eos)
