@@ -97,6 +97,44 @@ def test_wordpiece_that_we_train_cuts_words_that_are_too_long_for_it(script, lim
         assert tokenizer.decode(own).replace(" ", "") == clause
 
 
+def test_a_corpus_of_thai_is_known_to_the_tokenizer_that_is_trained_on_it(tmp_path):
+    """Thai has spaces between clauses: of these, 70 % of the characters were [UNK] because a clause was too long."""
+    rng = random.Random(1)
+    syllables = [
+        "กา",
+        "ขา",
+        "นา",
+        "มา",
+        "ไป",
+        "ที่",
+        "เรา",
+        "บ้าน",
+        "คน",
+        "น้ำ",
+        "ดี",
+        "ใหญ่",
+        "เล็ก",
+        "รัก",
+        "เมือง",
+        "ไทย",
+        "ภาษา",
+    ]
+    clauses = ["".join(rng.choices(syllables, k=rng.randint(5, 60))) for _ in range(600)]
+    lines = [json.dumps({"text": " ".join(clauses[i : i + 20])}) + "\n" for i in range(0, 600, 20)]
+    (tmp_path / "thai.jsonl").write_text("".join(lines))
+    config = DataConfig(
+        [Source("jsonl", str(tmp_path / "thai.jsonl"))],
+        root=str(tmp_path / "data"),
+        tokenizer=TokenizerConfig(train=TokenizerTraining(vocab_size=512)),
+        sequence_length=64,
+        row_width=512,
+        validation_tokens=Count(100),
+    )
+    (source,) = made(config).manifest.sources
+    assert source.num_bytes > 100_000
+    assert source.unknown_bytes == 0
+
+
 def test_a_corpus_without_long_words_keeps_its_tokenizer():
     spec = json.loads(train(texts(40, 0), TokenizerTraining(vocab_size=512)).to_json())
     assert spec["pre_tokenizer"] == {"type": "BertPreTokenizer"}
