@@ -25,6 +25,19 @@ def join(url: str, name: str) -> str:
     return f"{str(url).rstrip('/')}/{name}"
 
 
+def model_folder(url: str) -> str:
+    """The folder of a model: the folder itself, or `model` in the folder of a run. What is a file, or cannot be read,
+    stays as it is: whoever reads it says what is wrong.
+    """
+    if not str(url).strip() or str(url).endswith((".json", ".txt", ".model", ".pt", ".bin")):
+        return url
+    inside = join(url, "model")
+    try:
+        return inside if not is_file(join(url, "config.json")) and is_file(join(inside, "config.json")) else url
+    except (OSError, ValueError):
+        return url
+
+
 def is_file(url: str) -> bool:
     fs, path = _filesystem(url)
     return fs.isfile(path)

@@ -100,7 +100,7 @@ def find_store(preparation: Preparation) -> str | None:
     """
     config = preparation.config
     if preparation.given:
-        return _open_given(config).url
+        return open_given(config).url
     units = _cleaned_units(config, preparation.inputs)
     if units is None:
         return None
@@ -115,7 +115,7 @@ def prepare(preparation: Preparation, runner: Runner) -> TokenStore:
     """The finished store: opened when it exists, completed or made when it does not."""
     config = preparation.config
     if preparation.given:
-        return _open_given(config)
+        return open_given(config)
     selection = preparation.selection
     units = prepare_text(config, preparation.inputs, runner)
     tokenizer = prepare_tokenizer(config, units)
@@ -132,7 +132,7 @@ def prepare(preparation: Preparation, runner: Runner) -> TokenStore:
     return store
 
 
-def _open_given(config: DataConfig) -> TokenStore:
+def open_given(config: DataConfig) -> TokenStore:
     """data.store or data.mix as it is."""
     return mix(config.mix, config.root) if config.mix else TokenStore.open(str(config.store))
 

@@ -32,6 +32,8 @@ class InspectRunConfig:
     """Segments of the step to show with their blanks."""
     documents: int = 30
     """Documents of the step to list; 0: all."""
+    store: str | None = None
+    """Where the run's token store lies now, if it was moved alone."""
     html: str | None = None
     """Write those segments to this file instead of the screen."""
 
@@ -44,7 +46,7 @@ def main() -> None:
     from workflows.runs.history import open_past
 
     screen = Console()
-    past = open_past(options.run)
+    past = open_past(options.run, store=options.store)
     if options.step is not None:
         _show_step(past, options.step, options, screen)
     if options.document is not None:

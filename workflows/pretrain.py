@@ -45,11 +45,12 @@ def main() -> None:
     # wait for them.
     from infra import storage
     from workflows.runs.launch import ray_for_workers
+    from workflows.runs.moved import check_finished, own_store
     from workflows.runs.plan import calibrate_run, plan_run
     from workflows.runs.preparation import store_maker
     from workflows.runs.pretraining import pretrain
     from workflows.runs.report import show_finished
-    from workflows.runs.run import catch_up, has_begun, locked, open_run, own_store
+    from workflows.runs.run import catch_up, has_begun, locked, open_run
     from workflows.settings.budget import check_recipe
 
     name, screen = run_name(recipe, recipe_name), Console(recipe.console)
@@ -60,11 +61,12 @@ def main() -> None:
     storage.ensure_writable(recipe.run.storage_path)
     run = open_run(recipe, name)
     if run.record.finished:
+        check_finished(run, recipe)
         catch_up(run, recipe, screen)
         show_finished(run, screen)
         return
     with locked(run):
-        own = own_store(run)
+        own = own_store(run, recipe)
         find_store = (lambda: own) if own else store_maker(recipe, screen)
         with ray_for_workers(recipe, screen):
             pretrain(recipe, run, find_store(), screen)

@@ -197,11 +197,9 @@ def _files(url: str) -> list[str]:
             f"{place} names {tag!r}, and {urls.join(url, tag)} holds no {PUBLISHED} and no "
             f"mp_rank_00_model_states.pt{_beside(url)}. Copy that folder too, or give the one that you have"
         )
-    within = urls.join(url, "model")
-    place = f"{within}, which is one" if urls.is_file(urls.join(within, "config.json")) else "the folder that was saved"
     raise ValueError(
         f"{url} holds no model: neither config.json with model.safetensors, nor the authors' {PUBLISHED}, "
-        f"mp_rank_00_model_states.pt or a tracker file{_beside(url)}. Give {place}"
+        f"mp_rank_00_model_states.pt or a tracker file{_beside(url)}. Give the folder that was saved"
     )
 
 

@@ -39,14 +39,14 @@ class Saved(nn.Module):
 
     @classmethod
     def from_pretrained(cls, url: str, *, heads: int | None = None) -> Self:
-        """A model in eval mode, fp32, on the CPU: from a folder of ours, or a folder or file of the authors.
+        """A model in eval mode, fp32, on the CPU: from a folder of ours, a run's, or a folder or file of the authors.
 
         heads: attention heads, which the authors' checkpoints do not record; None takes what a config.json beside them
         says, or else one per 64 of width, as in all published models.
         Warns of task heads that it leaves out, and of attention heads that it guesses. Raises ValueError naming the
         file, or the tensors, that do not fit.
         """
-        url = str(url)
+        url = urls.model_folder(str(url))
         config, state = _read(url, heads)
         with _naming(url):
             return cls.from_state(config, state)

@@ -93,14 +93,14 @@ class Tokenizer:
 
     @classmethod
     def load(cls, url: str, *, lowercase: bool | None = None, task_masks: bool | None = None) -> Tokenizer:
-        """Read a tokenizer.json, a folder with one, a BERT vocab.txt, a GPT-2 style vocab.json with its merges.txt, or
-        a SentencePiece .model, such as the authors'.
+        """Read a tokenizer.json, a folder with one, a run, a BERT vocab.txt, a GPT-2 style vocab.json with its
+        merges.txt, or a SentencePiece .model, such as the authors'.
 
         url: local path or fsspec URL. lowercase: only for vocab.txt, which does not say it; None: as the
         tokenizer_config.json beside it says, else as its pieces do. task_masks: whether to have [gMASK] and [sMASK];
         None: as the file says if it is one of ours, else yes. Raises ValueError when the file is missing or damaged.
         """
-        spec = read_spec(str(url), lowercase)
+        spec = read_spec(urls.model_folder(str(url)), lowercase)
         if dropout := spec["model"].get("dropout"):
             warnings.warn(
                 f"{url} has model.dropout={dropout}, which gives a text other ids at every call. It is left out: equal "

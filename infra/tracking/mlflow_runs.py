@@ -82,11 +82,11 @@ def open_run(
     uri = _resolve(config, default_root)
     try:
         with _one_at_a_time(uri):
-            client = client_of(uri)
+            client, tags = client_of(uri), {**tags, "glm.run_dir": run_dir}  # a run that goes on may have moved
             resumed = _resume(
                 client, uri, run_id or (os.environ.get("MLFLOW_RUN_ID") if take_over else None), tags, warn
             )
-            return resumed or _create(client, uri, config, name, {**tags, "glm.run_dir": run_dir}, params)
+            return resumed or _create(client, uri, config, name, tags, params)
     except UserError:
         raise
     except Exception as exc:

@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+# data.clean.preset -> what data.select.duplicates=auto means.
+DUPLICATES: dict[str, Literal["off", "exact", "near"]] = {"off": "off", "light": "exact", "strict": "near"}
+
 
 @dataclass
 class EvaluationSet:
@@ -44,5 +47,4 @@ class SelectConfig:
 
 def duplicates_of(config: SelectConfig, preset: Literal["off", "light", "strict"]) -> Literal["off", "exact", "near"]:
     """Which duplicates are dropped. preset: data.clean.preset."""
-    by_preset: dict[str, Literal["off", "exact", "near"]] = {"off": "off", "light": "exact", "strict": "near"}
-    return by_preset[preset] if config.duplicates == "auto" else config.duplicates
+    return DUPLICATES[preset] if config.duplicates == "auto" else config.duplicates

@@ -7,7 +7,7 @@ fingerprint, and nothing needs to be.
 import itertools
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +21,7 @@ from pipelines.feed.order import BatchPlan, RowPlaces
 from pipelines.keyed import MASK64
 from pipelines.ragged import Blanks, RowBatch, concatenate_rows
 from pipelines.store import lineage
-from pipelines.store.format import TokenStore
+from workflows.runs.moved import find_again
 from workflows.runs.record import read_record
 from workflows.runs.run import find_run
 from workflows.runs.setup import Setup, resolve_setup
@@ -64,23 +64,25 @@ class Sighting(NamedTuple):
     """Which of the document's, counted from 0."""
 
 
-def open_past(run: str) -> Past:
-    """The run of this folder, URL, name or MLflow id. Raises DataError when it or its store is gone, and when it has
-    not begun to train.
+def open_past(run: str, *, store: str | None = None) -> Past:
+    """The run of this folder, URL, name or MLflow id. store: where its store lies now, if it moved alone.
+
+    Raises DataError when the run or its store is gone, and when it has not begun to train.
     """
     url = find_run(run)
     record = read_record(url)
     if record.store_url is None or record.model is None:
         raise DataError(f"the run {run} has not begun to train", try_="start its pretrain.py")
     recipe = config.from_yaml(Recipe, storage.read_bytes(storage.join(url, "config.yaml")).decode())
-    store = TokenStore.open(record.store_url)
-    if store.digest != record.store_digest:
+    opened = find_again(replace(record, store_url=store or record.store_url), url, root=recipe.data.root)
+    if opened is None:
         raise DataError(
-            f"{store.url} is not the store that this run was trained on",
-            why=f"its digest is {store.digest[:12]}, the run's {str(record.store_digest)[:12]}",
+            f"{store or record.store_url} is not the store that this run was trained on, or is gone",
+            why=f"its digest is {str(record.store_digest)[:12]}",
+            try_="give the place where it lies now: --store=<folder>",
         )
-    setup = resolve_setup(recipe, store, Console(), shape=record.model, steps=record.steps)
-    return Past(url, setup, batch_plan(setup.budget, store, recipe))
+    setup = resolve_setup(recipe, opened, Console(), shape=record.model, steps=record.steps)
+    return Past(url, setup, batch_plan(setup.budget, opened, recipe))
 
 
 def batch_of(past: Past, step: int) -> Batch:

@@ -1,6 +1,7 @@
 """`--plan`: what a run would do and cost, before anyone pays for it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from glm_model.config import GLMConfig
 from infra import checkpoint, storage
@@ -14,6 +15,7 @@ from pipelines.store.format import TokenStore
 from pipelines.store.tokenizer import load_tokenizer
 from pipelines.store.unknown import WARNED, share_text
 from workflows.runs.launch import check_memory, check_room, ray_for_workers
+from workflows.runs.moved import check_finished, own_store
 from workflows.runs.pace import measure_pace
 from workflows.runs.report import workers_text
 from workflows.runs.run import Run, open_run
@@ -33,6 +35,10 @@ def plan_run(recipe: Recipe, name: str, screen: Console) -> None:
     named, could not hold. Starts no Ray.
     """
     run = open_run(recipe, name)  # refused here too where its settings are another run's
+    if run.record.finished:
+        check_finished(run, recipe)
+    if own := own_store(run, recipe):  # its text may be gone
+        recipe = replace(recipe, data=replace(recipe.data, store=own.url, mix=[]))
     shape = show_plan(recipe, preparation_of(recipe.data, recipe.blanks), name, screen)
     if run.record.finished:
         screen.line(f"the run {name} is finished")

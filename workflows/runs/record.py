@@ -34,6 +34,8 @@ class RunRecord:
     """Shape of the model, fixed when the run begins."""
     init_digest: str | None = None
     """Digest of the weights that the run began with, if they are another model's."""
+    url: str | None = None
+    """Where the run lay when it was last trained: what lay beside it may have moved with it."""
     store_url: str | None = None
     store_digest: str | None = None
     steps: int | None = None

@@ -25,6 +25,7 @@ from infra.console import Console
 from infra.errors import DataError, UserError
 from infra.tracking.metric_log import MetricLog, read_points
 from infra.tracking.mlflow_client import client_of, first_line, without_password
+from pipelines.prepare import open_given
 from pipelines.store.format import TokenStore, read_manifest
 from workflows.runs.record import RunRecord, Validation, has_record, read_record, write_record
 from workflows.runs.setup import Setup
@@ -119,14 +120,15 @@ def open_run(recipe: Recipe, name: str) -> Run:
     if not is_known or recipe.run.fresh:
         return new
     record = read_record(new.url)
-    if changed := changed_settings(record.settings, new.record.settings):
+    changed = changed_settings(record.settings, new.record.settings)
+    if changed and not (all(key.startswith("data.") for key in changed) and _names_own_store(recipe, record)):
         told = _differences(changed, record.settings, new.record.settings)
         raise UserError(
             f"the run {name!r} exists with other settings: {told}",
             why=f"{new.url} was started with them, and a run keeps its settings",
             try_="choose another --run.name, or --run.fresh=true to start this one from scratch",
         )
-    return Run(new.url, replace(record, name=name))
+    return Run(new.url, replace(record, name=name, tracking_uri=_tracking_uri(record, recipe)))
 
 
 @contextlib.contextmanager
@@ -154,14 +156,18 @@ def locked(run: Run) -> Iterator[None]:
         yield
 
 
-def own_store(run: Run) -> TokenStore | None:
-    """The store that an unfinished run began with, while it exists: what has happened to the corpus since, or to the
-    packages that train its tokenizer, must not change what the run sees.
-    """
-    url = run.record.store_url
-    if url is None or not storage.exists(storage.join(url, "manifest.json")):
-        return None
-    return TokenStore.open(url)
+def check_store(run: Run, store: TokenStore) -> None:
+    """Raises DataError when a run that has trained already was trained on another store than this one."""
+    before = run.record.store_digest
+    if before is None or before == store.digest or not (run.record.finished or checkpoint.latest(run.checkpoints_url)):
+        return
+    raise DataError(
+        f"the run {run.name!r} was trained on another store: {before[:12]}, and this is {store.digest[:12]}",
+        why=f"the text or its tokenizer is not what it was: this store is {store.url}, that one lay at "
+        f"{run.record.store_url}",
+        try_="give the place where that store lies now: --data.store=<folder>; choose another --run.name for a run on "
+        "this one; or --run.fresh=true, to begin from scratch on this one",
+    )
 
 
 def check_init_from(run: Run, recipe: Recipe) -> Run:
@@ -194,21 +200,27 @@ def start(setup: Setup, run: Run) -> tuple[Run, tracking.RunHandle]:
     recipe, store = setup.recipe, setup.store
     if recipe.run.fresh:
         storage.remove_tree(run.url)
-    before = run.record.store_digest
-    if before not in (None, store.digest) and checkpoint.latest(run.checkpoints_url):
-        raise DataError(
-            f"the run {run.name!r} was trained on another store: {before[:12]}, and this is {store.digest[:12]}",
-            why=f"the corpus or its tokenizer has changed, and {run.record.store_url} is gone",
-            try_="bring that folder back; or --run.fresh=true, to begin from scratch on this store",
-        )
-    run = run.with_record(model=setup.shape, store_url=store.url, store_digest=store.digest, steps=setup.budget.steps)
+    else:
+        check_store(run, store)
+    now = Run.of(recipe, run.name).record  # places may be others than when it began
+    run = run.with_record(
+        identity=now.identity,
+        settings=now.settings,
+        url=run.url,
+        model=setup.shape,
+        store_url=store.url,
+        store_digest=store.digest,
+        steps=setup.budget.steps,
+    )
     run.write()
     text = config.to_yaml(recorded(recipe))
     storage.write_bytes(storage.join(run.url, "config.yaml"), text.encode())
     handle = _open_tracking(setup, run)
-    if handle.enabled and run.record.mlflow_run_id != handle.run_id:
+    known = run.record.tracking
+    if handle.enabled and known != handle:
         run = run.with_record(mlflow_run_id=handle.run_id, tracking_uri=handle.uri, experiment_id=handle.experiment_id)
         run.write()
+    if handle.enabled and (known is None or known.run_id != handle.run_id):
         tracking.log_text(handle, text, "config.yaml")
         tracking.log_store_input(handle, read_manifest(store.url), store.url, store.digest)
     return run, handle
@@ -283,6 +295,20 @@ def _first_bits(metrics_url: str) -> float | None:
     """The first bits per byte that the run logged."""
     values = (point.values for point in read_points(metrics_url))
     return next((one["val/bits_per_byte"] for one in values if "val/bits_per_byte" in one), None)
+
+
+def _tracking_uri(record: RunRecord, recipe: Recipe) -> str | None:
+    """Where the run is in MLflow: the database that it was recorded in may have moved with it."""
+    uri = record.tracking_uri
+    if uri is None or not uri.startswith("sqlite:///") or storage.exists(uri.removeprefix("sqlite:///")):
+        return uri
+    return tracking.resolve_uri(recipe.tracking, recipe.run.storage_path) or uri
+
+
+def _names_own_store(recipe: Recipe, record: RunRecord) -> bool:
+    """Whether data.store or data.mix is what the run was begun on: then nothing else of data matters."""
+    is_given = bool(recipe.data.store or recipe.data.mix) and record.store_digest is not None
+    return is_given and open_given(recipe.data).digest == record.store_digest
 
 
 def _differences(keys: list[str], before: dict[str, str], now: dict[str, str]) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from glm_model.config import GLMConfig, flops_per_token, num_parameters
+from glm_model.tokenizer import Tokenizer
 from infra import storage, tracking
 from infra.errors import UserError
 from pipelines.blanks.draw import moments
@@ -13,8 +14,9 @@ from pipelines.feed.order import BatchPlan
 from pipelines.ragged import RowBatch
 from pipelines.store.format import TokenStore
 from pipelines.store.packing import RESERVE_SIGMAS
+from pipelines.store.tokenizer import load_tokenizer
 from workflows.settings.recipe import Recipe
-from workflows.settings.shape import shape_for
+from workflows.settings.shape import check_tokenizer, shape_for
 
 BYTES_PER_PARAMETER = 16  # fp32 weight, gradient and the two moments of AdamW
 MANY_STEPS = 10**9  # of a run whose length is not known yet: its end must not be in sight
@@ -68,9 +70,21 @@ def check_recipe(recipe: Recipe, *, begun: bool = False) -> None:
         raise UserError("train.steps and train.hours are both given", try_="--train.steps=null, or --train.hours=null")
     if not begun:
         shape_for(recipe, recipe.data.sequence_length, vocab_size=128)
+        _check_given_tokenizer(recipe)
     if recipe.train.steps is not None:
         check_warmup(recipe, recipe.train.steps)
     tracking.resolve_uri(recipe.tracking, recipe.run.storage_path)
+
+
+def _check_given_tokenizer(recipe: Recipe) -> None:
+    """Refuse another tokenizer than that of the model that the run begins with."""
+    init_from, given = recipe.model.init_from, recipe.data.tokenizer
+    if not init_from or given.url == init_from or recipe.data.mix:  # the stores of a mix are opened later
+        return
+    if recipe.data.store:
+        check_tokenizer(init_from, Tokenizer.load(recipe.data.store))
+    elif given.url:
+        check_tokenizer(init_from, load_tokenizer(given.url, lowercase=given.lowercase))
 
 
 def has_length(recipe: Recipe) -> bool:

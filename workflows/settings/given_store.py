@@ -1,4 +1,4 @@
-"""Settings of a run on a finished store: what decided the store is known from its manifest, and not open any more."""
+"""Settings that a recipe takes over: those of a finished store, whose manifest says them; the tokenizer of a model."""
 
 import json
 from dataclasses import fields, replace
@@ -16,14 +16,17 @@ _UNKNOWN = object()
 
 
 def settle(recipe: R, places: dict[str, str]) -> R:
-    """The recipe with the settings of data that the manifests of data.store or data.mix hold; without these as it is.
+    """The recipe with the settings of data that the manifests of data.store or data.mix hold; without these with the
+    tokenizer of model.init_from, where no other is given.
 
     places: key -> where it was given, of the settings that were given by hand. Raises UserError for those that
     contradict a store, and DataError for what is not a store.
     """
-    data = recipe.data
+    data, init_from = recipe.data, recipe.model.init_from
     if not data.store and not data.mix:
-        return recipe
+        if not init_from or data.tokenizer.url:
+            return recipe
+        return replace(recipe, data=replace(data, tokenizer=replace(data.tokenizer, url=init_from)))
     from pipelines.store.format import TokenStore  # with pyarrow
 
     keys = {f"data.mix[{i}].store": member.store for i, member in enumerate(data.mix)}

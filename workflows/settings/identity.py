@@ -9,6 +9,7 @@ from infra import storage
 from infra.config import flatten, plain
 from infra.errors import UserError
 from pipelines.config import effective_settings
+from pipelines.selection.config import DUPLICATES
 from workflows.settings.recipe import Recipe
 
 # Settings that change where and how fast a run is, and not what it computes.
@@ -92,9 +93,17 @@ def without_places(settings: dict[str, str]) -> dict[str, str]:
                 named[f"{source[1]}.name"] = storage.base_name(value) or settings[f"{source[1]}.reader"]
         elif _PLACE.fullmatch(key) and value != "null":
             named[key] = _names(value)
+    if named.get("data.select.duplicates") == "auto":  # as earlier versions recorded it
+        named["data.select.duplicates"] = DUPLICATES[settings["data.clean.preset"]]
     if any(key.startswith("data.sources.") for key in settings):  # the store is what these make, wherever it lies
         named["data.store"] = "null"
     return named
+
+
+def data_places(settings: dict[str, str]) -> dict[str, str]:
+    """Those of flat settings that say where the data lies."""
+    keys = (key for key in settings if _NAMED.fullmatch(key) or _PLACE.fullmatch(key))
+    return {key: settings[key] for key in keys if key.startswith("data.") and settings[key] not in ("null", "[]", "")}
 
 
 def changed_settings(before: dict[str, str], now: dict[str, str]) -> list[str]:

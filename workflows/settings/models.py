@@ -35,12 +35,20 @@ def find_model(given: str) -> str:
     )
 
 
+def model_in(given: str) -> str:
+    """URL of the model folder that is meant, as `find_model` finds it; the place itself where there is none."""
+    place = storage.absolute(storage.newest(given))
+    inside = storage.join(place, "model")
+    return inside if not _holds(place, "config.json") and _holds(inside, "config.json") else place
+
+
 def find_checkpoint(given: str) -> str:
-    """URL of the folder or file that holds the weights; those of a run lie in its folder `model`.
+    """URL of the folder or file that holds the weights; those of a run lie in its folder `model`, and of several runs
+    (`runs/a-*`) the newest is meant.
 
     Raises DataError where there is nothing, and where a run has no model yet.
     """
-    url = storage.absolute(given)
+    url = storage.absolute(storage.newest(given))
     if not storage.exists(url):
         raise DataError(f"--from={given} does not exist", try_="check the spelling; relative paths start here")
     if not _holds(url, "run.json"):

@@ -6,6 +6,7 @@ from typing import Any
 
 from infra import storage, tracking
 from infra.errors import UserError
+from workflows.settings.models import model_in
 from workflows.settings.recipe import R, Recipe
 
 _IN_JOB = "inside a Ray job it would lie in the job's own folder, which vanishes with the job"
@@ -24,6 +25,7 @@ def resolve_paths(recipe: R, *, in_job: bool) -> R:
     recipe = copy.deepcopy(recipe)
     for key, owner, name in _places(recipe):
         value = getattr(owner, name)
+        value = storage.newest(value) if key == "model.init_from" else value
         absolute = storage.absolute(value)
         if in_job and absolute != value and not value.startswith("file:"):
             raise UserError(
@@ -33,6 +35,8 @@ def resolve_paths(recipe: R, *, in_job: bool) -> R:
                 f"--{key.split('[')[0]}=/shared/{value.removeprefix('./')}",
             )
         setattr(owner, name, absolute)
+    if recipe.model.init_from:
+        recipe.model.init_from = model_in(recipe.model.init_from)
     recipe.data.select.exclude = [_absolute_if_there(entry) for entry in recipe.data.select.exclude]
     return recipe
 

@@ -25,8 +25,9 @@ class ModelConfig:
     size: str = "tiny"
     """tiny, mini, base, large, 410m, 515m, 2b or 10b."""
     init_from: str | None = None
-    """Begin with the weights of this model: a folder or URL that pretrain.py or export.py wrote. Its shape replaces
-    `size`; its tables grow where the data needs more positions or tokens. The optimizer starts from scratch.
+    """Begin with the weights of this model: a run, or a folder or URL that pretrain.py or export.py wrote. Its shape
+    replaces `size`, and its tokenizer is taken where no other is given; its tables grow where the data needs more
+    positions or tokens. The optimizer starts from scratch.
     """
     positions: Annotated[int, Ge(1)] | None = None
     """Rows of the position tables; default: data.sequence_length, or those of `init_from` where they are more."""

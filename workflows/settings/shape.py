@@ -107,9 +107,10 @@ def check_tokenizer(url: str, tokenizer: Tokenizer) -> None:
     moved = [f"{name} {old} -> {new}" for name, (old, new) in ids.items() if old >= 0 and old != new]
     if own.digest != tokenizer.digest or moved:
         raise UserError(
-            f"the store's tokenizer is not that of model.init_from={url}",
+            f"the tokenizer of the data is not that of model.init_from={url}",
             why="its ids mean other text to these weights" + (f": {', '.join(moved)}" if moved else ""),
-            try_=f"prepare a store with theirs: --data.tokenizer.url={url}",
+            try_="leave out data.tokenizer.url: the model brings its tokenizer; or prepare a store with it: "
+            f"--data.tokenizer.url={url}",
         )
 
 

@@ -193,6 +193,7 @@ def test_a_store_without_some_documents_is_made_without_reading_the_sources(tmp_
             tokenizer=TokenizerConfig(url=f"{tmp_path}/tokenizer"),
             sequence_length=32,
             row_width=160,
+            max_unknown=1.0,
             select=SelectConfig(**settings),
         )
         return prepare.prepare(prepare.preparation_of(config, BlanksConfig()), one_by_one(ran=ran))

@@ -10,7 +10,8 @@ from infra.checkpoint import CheckpointWriter
 from infra.config import Count
 from infra.console import Console
 from infra.errors import DataError, UserError
-from workflows.runs.run import Run, locked, open_run, own_store, start
+from workflows.runs.moved import own_store
+from workflows.runs.run import Run, locked, open_run, start
 from workflows.runs.setup import resolve_setup
 from workflows.settings.identity import run_name
 from workflows.settings.recipe import Recipe
@@ -46,7 +47,7 @@ def test_opening_writes_nothing(tmp_path):
 def test_a_started_run_is_continued(tmp_path, tiny_store):
     started(recipe_in(tmp_path), tiny_store)
     again = open_run(recipe_in(tmp_path), "r")
-    own = own_store(again)
+    own = own_store(again, recipe_in(tmp_path))
     assert own is not None
     assert own.digest == tiny_store.digest
 
@@ -63,7 +64,7 @@ def test_fresh_removes_the_old_run_when_the_new_one_starts(tmp_path, tiny_store)
     fresh = recipe_in(tmp_path, fresh=True, tokens=2000)
     run = open_run(fresh, "r")
     assert place.exists()
-    assert own_store(run) is None
+    assert own_store(run, fresh) is None
     begin(fresh, run, tiny_store)
     assert not place.exists()
 
@@ -92,7 +93,7 @@ def test_a_run_goes_on_with_its_own_store_only(tmp_path, tiny_store, tiny_tokeni
     assert other.digest != mine.digest
     run = started(recipe_in(tmp_path), mine)
     storage.remove_tree(mine.url)
-    assert own_store(run) is None
+    assert own_store(run, recipe_in(tmp_path)) is None
     with pytest.raises(DataError, match="was trained on another store"):
         begin(recipe_in(tmp_path), open_run(recipe_in(tmp_path), "r"), other)
 

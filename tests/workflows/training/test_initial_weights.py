@@ -1,6 +1,8 @@
 """Beginning with another model's weights: the same function of old texts, tables grown, and what cannot be."""
 
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,10 +10,12 @@ import torch
 from glm_model import GLM, save_pretrained
 from glm_model.config import GLMConfig
 from glm_model.tokenizer import Tokenizer
-from infra.config import Count
+from infra.config import Count, parse
 from infra.errors import DataError, UserError
 from workflows.runs.run import Run, check_init_from, has_begun
 from workflows.settings.budget import check_recipe
+from workflows.settings.given_store import settle
+from workflows.settings.places import resolve_paths
 from workflows.settings.recipe import ModelConfig, Recipe, TrainConfig
 from workflows.settings.shape import describe_growth, model_config
 from workflows.training.initial_weights import initial_model
@@ -53,6 +57,40 @@ def test_the_model_computes_what_it_did_and_has_room_for_more(before, tiny_store
     again = initial_model(shape, seed=1, init_from=url)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
     assert describe_growth(url, shape) == f"{url}, positions 16 -> 32"
+
+
+def test_a_run_is_a_model_and_brings_its_tokenizer(before, tiny_tokenizer, tmp_path):
+    url, old = before
+    for name in ("runs/a/model", "runs/b/model"):
+        shutil.copytree(url, tmp_path / name)
+    os.utime(tmp_path / "runs/a", (1e9, 1e9))
+    source = "--data.sources=[{reader: text, url: /x}]"
+    for given, meant in (("runs/a", "a"), ("runs/*", "b"), ("runs/a/model", "a")):
+        read = parse_settled("--train.steps=3", f"--model.init_from={tmp_path}/{given}", source)
+        assert read.model.init_from == read.data.tokenizer.url == f"{tmp_path}/runs/{meant}/model"
+        check_recipe(read)
+    run = f"{tmp_path}/runs/a"
+    assert torch.equal(GLM.from_pretrained(run).token_embedding.weight, old.token_embedding.weight)
+    assert Tokenizer.load(run).digest == tiny_tokenizer.digest
+    other = f"--data.tokenizer.url={other_tokenizer(tmp_path).save(str(tmp_path / 'other'))}"
+    with pytest.raises(UserError, match=r"the tokenizer of the data is not that of model\.init_from"):
+        check_recipe(parse_settled("--train.steps=3", f"--model.init_from={run}", source, other))
+    same = f"--data.tokenizer.url={tiny_tokenizer.save(str(tmp_path / 'same'))}"
+    check_recipe(parse_settled("--train.steps=3", f"--model.init_from={run}", source, same))
+
+
+def parse_settled(*argv: str) -> Recipe:
+    return parse(
+        Recipe,
+        description="",
+        argv=list(argv),
+        settle=lambda recipe, places: settle(resolve_paths(recipe, in_job=False), places),
+    ).config
+
+
+def other_tokenizer(folder: Path) -> Tokenizer:
+    (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "no", "other"]))
+    return Tokenizer.load(str(folder / "vocab.txt"))
 
 
 def test_sentinels_grow_the_vocabulary(before, tiny_store, tiny_tokenizer):

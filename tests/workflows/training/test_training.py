@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 
 import psutil
@@ -10,16 +11,17 @@ import torch
 from helpers import small_run
 from helpers.faults import fingerprints, losses
 
-from glm_model import GLM
+from glm_model import GLM, Tokenizer, from_pretrained
 from infra import checkpoint, config, storage, tracking
 from infra.console import Console, ConsoleConfig
 from infra.errors import DivergedError, UserError
 from pipelines.store.format import TokenStore
 from workflows.runs import history, pace
 from workflows.runs.launch import Messages, job_of, launch
+from workflows.runs.moved import check_finished, own_store
 from workflows.runs.preparation import store_maker
 from workflows.runs.pretraining import pretrain
-from workflows.runs.run import Run, open_run
+from workflows.runs.run import Run, open_run, start
 from workflows.runs.setup import resolve_setup
 from workflows.settings.identity import identity
 from workflows.settings.recipe import Recipe
@@ -102,6 +104,34 @@ def test_a_killed_worker_is_invisible(local_ray, corpus, tmp_path, two_workers):
     assert losses(run.url) == losses(two_workers.url)
     expected = weights(two_workers)
     assert all(torch.equal(value, expected[name]) for name, value in weights(run).items())
+
+
+def test_a_run_that_moved_with_all_that_it_needs_goes_on(local_ray, corpus, tmp_path, two_workers):
+    """It was stopped at step 4; the folder with its text, its store and itself is moved, twice."""
+    a, b, c = (tmp_path / name for name in "abc")
+    shutil.copytree(corpus, a / "corpus")
+    shutil.copytree(f"{corpus}-data", a / "corpus-data")
+    before, moved = (recipe_for(at / "corpus", at / "runs", "--train.num_workers=1") for at in (a, b))
+    begun, _ = start(resolve_setup(before, store_of(before), QUIET), open_run(before, "m"))
+    for name in ("checkpoints/step-00000004", "metrics.jsonl"):
+        copy = shutil.copytree if name.startswith("checkpoints") else shutil.copy
+        copy(os.path.join(two_workers.url, name), os.path.join(begun.url, name))
+    a.rename(b)
+    run = pretrain(moved, open_run(moved, "m"), own_store(open_run(moved, "m"), moved) or store_of(moved), QUIET)
+    assert not a.exists()
+    assert fingerprints(run.url) == fingerprints(two_workers.url)
+    assert losses(run.url) == pytest.approx(losses(two_workers.url), rel=1e-5)
+    b.rename(c)
+    past = history.open_past(f"{c}/runs/m")
+    assert past.setup.store.url.startswith(f"{c}/corpus-data/stores/")
+    assert history.batch_of(past, 6).fingerprint == fingerprints(two_workers.url)[6]
+    assert torch.equal(
+        from_pretrained(f"{c}/runs/m").token_embedding.weight,
+        weights(Run(f"{c}/runs/m", run.record))["token_embedding.weight"],
+    )
+    assert Tokenizer.load(f"{c}/runs/m").digest == past.setup.tokenizer.digest
+    finished = recipe_for(c / "corpus", c / "runs", "--train.num_workers=1")
+    check_finished(open_run(finished, "m"), finished)
 
 
 def test_a_continued_run_computes_in_the_precision_it_began_with(local_ray, corpus, two_workers):
