@@ -182,6 +182,11 @@ def best(url: str) -> Checkpoint | None:
     return None if step is None else Checkpoint(_place(url, step), step)
 
 
+def complete(url: str) -> list[Checkpoint]:
+    """All complete checkpoints, the first step first. Raises DataError for complete ones of another format."""
+    return [Checkpoint(_place(url, step), step) for step in sorted(_steps(url)) if _readable(_place(url, step))]
+
+
 def read_state(url: str) -> dict[str, Any]:
     """The state that a complete checkpoint was saved with, and its `step`."""
     return _Manifest.read(url).state

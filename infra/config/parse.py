@@ -49,8 +49,9 @@ def parse(
 ) -> Parsed[T]:
     """Read the command line; `--help` and `--print_config` print and exit 0.
 
-    Understands `--config FILE` (repeatable, later wins), `--a.b=c`, `--a.b c`, `--a.list+=item`, `--a.flag` for a
-    boolean, and the switches named in `flags` (name -> help). Raises UserError for everything else, empty values too.
+    Understands `--config FILE` (repeatable, later wins), `--a.b=c`, `--a.b c`, `--a.list+=item`, `--a.list x y` for a
+    list of texts, `--a.flag` for a boolean, and the switches named in `flags` (name -> help). Raises UserError for
+    everything else, empty values too.
 
     common: the settings that `--help` shows first. positional: the field, a list, that takes words which stand alone.
     moved: settings of another command (key -> that command). settle: from the config, and from the places of the
@@ -130,6 +131,8 @@ def _scan(root: type, argv: list[str], flags: dict[str, str], positional: str | 
         kind = str if key == "config" else tree.kind_at(root, key, COMMAND_LINE)
         if not equals and rest and not rest[0].startswith("--"):
             value = rest.pop(0)
+            if key != "config" and tree.bare(kind) == list[str] and not value.startswith("["):
+                value = _word_list(rest, value)
         elif not equals and tree.bare(kind) is bool:
             value = "true"
         elif not equals:
@@ -140,6 +143,14 @@ def _scan(root: type, argv: list[str], flags: dict[str, str], positional: str | 
         else:
             words.overrides.append(_Override(key, value, append=name.endswith("+")))
     return words
+
+
+def _word_list(rest: list[str], first: str) -> str:
+    """The words of `--models a b c`, up to the next setting, as the list that they mean; takes them from `rest`."""
+    words = [first]
+    while rest and not rest[0].startswith("-"):
+        words.append(rest.pop(0))
+    return json.dumps(words) if all(words) else ""
 
 
 def _refuse_empty(key: str, kind: Any, value: str) -> None:

@@ -121,14 +121,14 @@ def set_tags(handle: RunHandle, tags: dict[str, str]) -> None:
     _best_effort(handle, "set tags", send)
 
 
-def log_values(handle: RunHandle, values: dict[str, float]) -> None:
-    """Log metrics without steps, for runs other than a training."""
+def log_values(handle: RunHandle, values: dict[str, float], *, step: int = 0) -> None:
+    """Log metrics at one step, for runs other than a training."""
 
     def send(client: MlflowClient) -> None:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        client.log_batch(handle.run_id, metrics=[Metric(key, float(value), now, 0) for key, value in values.items()])
+        client.log_batch(handle.run_id, metrics=[Metric(key, float(value), now, step) for key, value in values.items()])
 
     _best_effort(handle, "log metrics", send)
 

@@ -144,10 +144,12 @@ def as_text(value: Any) -> str:
     """A value of JSON or Parquet as the text of a field; null and NaN are empty."""
     if isinstance(value, str):
         return without_surrogates(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, bytes):
         return value.decode(errors="replace")
     if isinstance(value, float) and value.is_integer():  # a column of whole numbers with nulls, as pandas writes it
         return str(int(value))
-    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, bool | dict | list) else str(value)
+    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, dict | list) else str(value)

@@ -21,10 +21,10 @@ ALLOWED = {
 # A folder is one entry, whatever it holds; so is a module beside the folders. New ones are put where they belong.
 ORDER = {
     "pipelines": "keyed sentence_marks token_classes stages plugins document ragged readers corpus objectives blanks "
-    "questions tasks selection store feed views config names estimate prepare",
+    "questions tasks metrics selection store feed views config names estimate prepare",
     "glm_model": "config decoding ids urls checks dropout layout device_layout tokenizer attention cache saved logits "
     "model loss resize train generation",
-    "workflows": "settings training runs",  # and then the scripts
+    "workflows": "settings training runs evaluation",  # and then the scripts
     "infra": "errors console config storage checkpoint tracking cluster",
 }
 PLUGINS = ("pipelines.readers", "pipelines.objectives", "pipelines.tasks")

@@ -286,6 +286,8 @@ class Pair:
         (["--from", "x", "a", "--sure", "--both+=b"], Pair(["a", "b"], "x", True)),
         (["12", "[a]", "k: v", "null"], Pair(["12", "[a]", "k: v", "null"])),
         (["--from=a=b", "--sure=false"], Pair([], "a=b", False)),
+        (["--both", "a", "b@*", "--sure"], Pair(["a", "b@*"], sure=True)),
+        (["--both", "[a, b]", "c"], Pair(["a", "b", "c"])),
     ],
 )
 def test_words_that_stand_alone_and_fields_called_as_keywords(words, expected):

@@ -1,0 +1,55 @@
+"""What a bag of words reaches: tf-idf and logistic regression, on the train split of the same task.
+
+Whoever does not beat it has learned nothing that word counts do not know: on CB it comes 20 points above the majority.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pipelines.questions.pattern import Pattern
+from pipelines.questions.task import Item, Task
+
+MOST = 50_000
+"""Items of the train split that it learns from, the first ones."""
+# scikit-learn's default loses words of one letter, keeps a run of Chinese as one word, and drops punctuation; a
+# character of a script without spaces is a word here. Its English stop words drop "not", "no" and "never".
+_CJK = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+_WORD = rf"[{_CJK}]|(?:(?![{_CJK}])\w)+|[^\w\s]"
+
+
+def bag_of_words(task: Task, pattern: Pattern, train: Sequence[Item], items: Sequence[Item]) -> np.ndarray | None:
+    """Its choice [N] for each item: the likeliest class of what the pattern shows; or, of candidates of the items' own,
+    the one that is likeliest the right one by its words. None where the train split cannot teach it: it has fewer than
+    two classes.
+    """
+    known = [item for item in train[:MOST] if item.gold is not None]
+    if task.labels:
+        golds = [task.gold_index(item) for item in known]
+        learned = _probabilities([_shown(pattern, item) for item in known], golds, [_shown(pattern, i) for i in items])
+        return None if learned is None else learned[1][learned[0].argmax(1)]
+    texts = [candidate for item in known for candidate in item.candidates]
+    is_right = [number == task.gold_index(item) for item in known for number in range(len(item.candidates))]
+    learned = _probabilities(texts, is_right, [candidate for item in items for candidate in item.candidates])
+    if learned is None:
+        return None
+    ends = np.cumsum([len(item.candidates) for item in items])
+    return np.array([part.argmax() for part in np.split(learned[0][:, 1], ends[:-1])])
+
+
+def _probabilities(
+    texts: Sequence[str], golds: Sequence[int | bool | None], asked: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """(probability [N, C] of each class for the texts that are asked, the classes [C]) after learning from texts."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    if len({*golds}) < 2:
+        return None
+    vectorizer = TfidfVectorizer(token_pattern=_WORD, sublinear_tf=True)
+    model = LogisticRegression(max_iter=1000).fit(vectorizer.fit_transform(texts), golds)
+    return model.predict_proba(vectorizer.transform(asked)), model.classes_
+
+
+def _shown(pattern: Pattern, item: Item) -> str:
+    return "\n".join(item.fields[name] for name in pattern.fields)

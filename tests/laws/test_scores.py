@@ -1,0 +1,140 @@
+"""Law 16: a score does not depend on how it was computed; items.parquet has equal bytes. Law 17: it is enough for all
+scores. Law 18: the digest of a task's rendered items changes only with its version.
+"""
+
+import hashlib
+from functools import partial
+from pathlib import Path
+
+import pytest
+from helpers import asked
+
+from glm_model.tokenizer import Tokenizer
+from infra.console import Console
+from infra.storage import parquet
+from pipelines import tasks
+from pipelines.metrics.scores import scores
+from pipelines.questions.config import TaskConfig
+from pipelines.questions.question import ask
+from pipelines.questions.rows import BadRow, Row
+from workflows.evaluation import campaign, evaluation
+from workflows.evaluation.answers import batches
+from workflows.evaluation.evaluation import Evaluated
+from workflows.evaluation.models import find_models
+from workflows.evaluation.results import results_of
+from workflows.evaluation.tasks import task_configs
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch):
+    monkeypatch.setattr(evaluation, "batches", partial(batches, positions=100))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory, tiny_tokenizer) -> str:
+    return asked.model_folder(tmp_path_factory.mktemp("model"), tiny_tokenizer)
+
+
+@pytest.fixture
+def evaluate(tmp_path, model):
+    def evaluate(rows, *, to: str, **changes) -> Evaluated:
+        data = asked.write(tmp_path / f"data-{to}" / "dev.jsonl", rows)
+        options = asked.options(data, model, tmp_path / to, **changes)
+        (one,) = campaign.run(options, task_configs(options), find_models(options.models), Console(options.console))
+        return one
+
+    return evaluate
+
+
+def items_bytes(one: Evaluated) -> bytes:
+    return Path(one.url, "items.parquet").read_bytes()
+
+
+def test_the_order_of_items_plays_no_part(evaluate):
+    rows = asked.rows(30)
+    one, other = evaluate(rows, to="one"), evaluate(rows[::-1], to="other")
+    assert len(parquet.read_table(f"{one.url}/timing.parquet")) > 3
+    assert items_bytes(one) == items_bytes(other)
+    assert one.items["item"].to_pylist()[:3] == ["item-0", "item-1", "item-2"]
+
+
+def test_an_evaluation_that_was_stopped_anywhere_continues_to_the_same_bytes(evaluate, monkeypatch):
+    rows, whole = asked.rows(30), None
+    stops = iter(range(1, 9))
+    write = parquet.write_table
+
+    def write_and_stop(url, table, **options):
+        write(url, table, **options)
+        if next(stops, 0) % 2:
+            raise KeyboardInterrupt
+
+    whole = evaluate(rows, to="whole")
+    monkeypatch.setattr(parquet, "write_table", write_and_stop)
+    stopped = 0
+    while True:
+        try:
+            found = evaluate(rows, to="stopped")
+            break
+        except KeyboardInterrupt:
+            stopped += 1
+    assert stopped == 4
+    assert items_bytes(found) == items_bytes(whole)
+    assert not Path(found.url, "parts").exists()
+
+
+def test_what_is_answered_is_not_asked_again(evaluate, monkeypatch):
+    one = evaluate(asked.rows(30), to="one")
+    monkeypatch.setattr("workflows.evaluation.workers.answer", None)  # who asks the model fails
+    assert evaluate(asked.rows(30), to="one").items.equals(one.items)
+
+
+@pytest.mark.ray
+def test_the_number_of_workers_plays_no_part(evaluate, local_ray):
+    rows = asked.rows(30)
+    assert items_bytes(evaluate(rows, to="here")) == items_bytes(evaluate(rows, to="actors", num_workers=2))
+
+
+def test_scores_follow_from_the_items_without_the_model(evaluate):
+    one = evaluate(asked.rows(30), to="one")
+    found = scores(parquet.read_table(f"{one.url}/items.parquet"), ("accuracy",), classes=2)
+    (result,) = results_of(one)
+    assert [(score.value, *score.interval, score.n, score.majority) for score in found] == [
+        (result.value, result.low, result.high, 30, pytest.approx(100 * 2 / 3))
+    ]
+
+
+GOLDEN = {
+    "rte": {"premise": "It rained.", "hypothesis": "The street is wet.", "idx": "7", "label": "entailment"},
+    "cb": {"premise": "It rained.", "hypothesis": "The street is wet", "idx": "7", "label": "neutral"},
+    "copa": {"premise": "I slept.", "choice1": "I sat.", "choice2": "It ran.", "question": "effect", "idx": "1"},
+    "blimp": {"sentence_good": "She runs.", "sentence_bad": "She run.", "UID": "agreement", "pairID": "3"},
+    "classification": {"text": "A [MASK] day.", "label": "good"},
+    "pair_classification": {"text": "A day.", "text2": "A cat.", "label": "bad"},
+}
+# A change here means that scores are no longer comparable with earlier ones: raise the task's VERSION with it.
+VERSIONS = {
+    "rte": (1, "946b60e53b2635e0"),
+    "cb": (1, "d086034058af75b1"),
+    "copa": (1, "a25b074817964b04"),
+    "blimp": (1, "c530dfdcf36936c4"),
+    "classification": (1, "08d44f085a73a98c"),
+    "pair_classification": (1, "3bb4cacec04b52ec"),
+}
+
+
+def rendered(name: str, tokenizer: Tokenizer) -> tuple[int, str]:
+    """(version, digest of the golden item as every pattern shows it, with candidates and gold)."""
+    words = {"words": {"bad": "terrible", "good": "great"}} if "classification" in name else {}
+    task = tasks.define(TaskConfig(name=name, **words), lambda: [])
+    (item,) = task.items(iter([Row("golden.jsonl", 1, GOLDEN[name])]))
+    assert not isinstance(item, BadRow), item
+    told = []
+    for pattern in task.patterns:
+        question = ask(task, pattern, item, tokenizer, positions=512)
+        told.append(repr((item.id, item.group, question.text, question.answers, question.gold, question.count_end)))
+    return task.version, hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_golden_questions_change_only_with_the_version_of_their_task(name, tiny_tokenizer):
+    assert rendered(name, tiny_tokenizer) == VERSIONS[name]

@@ -1,0 +1,104 @@
+"""Answers: what one forward by hand says, whatever the batch; ties; batches that follow from the questions alone."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from glm_model import GLM, layout
+from glm_model.config import GLMConfig
+from pipelines.questions.pattern import Pattern
+from pipelines.questions.question import ask
+from pipelines.questions.task import Item, Task
+from workflows.evaluation.answers import answer, batches
+
+WORDS = {"bad": "cat", "good": "dog"}
+TEXTS = ["the cat sat", "a dog ran home then said go", "go", "the mat", "smith said the dog sat on a mat"]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_tokenizer):
+    torch.manual_seed(0)
+    shape = GLMConfig(layers=2, width=32, heads=2, vocab_size=128, positions=48, dropout=0.0, attention_dropout=0.0)
+    model = GLM(shape).eval()
+    with torch.no_grad():
+        model.token_embedding.weight.normal_(std=0.5)  # so that candidates differ by more than rounding
+    return model
+
+
+def questions(tokenizer, words=WORDS, *, kind="choose", candidates=(), texts=TEXTS):
+    pattern = Pattern("{gmask}" if kind == "read" else "{text} It is {mask}.", words)
+    task = Task("own", 1, kind, (pattern,), item=lambda row: Item("", {}), labels=tuple(words))
+    items = [Item(str(n), {"text": text}, candidates=candidates) for n, text in enumerate(texts)]
+    return [ask(task, pattern, item, tokenizer, positions=48) for item in items]
+
+
+def by_hand(model, tokenizer, question, tokens) -> float:
+    """One example, one forward, no batch."""
+    special = tokenizer.special
+    example = layout.layout_answers(
+        question.prompt, [tokens], marks=layout.Marks(special.sop, special.eop, special.pad)
+    )
+    names = ("tokens", "position_ids", "block_position_ids", "segment_ids", "context_end")
+    with torch.inference_mode():
+        logits = model(*(torch.from_numpy(getattr(example, name))[None] for name in names))[
+            0, :, : tokenizer.vocab_size
+        ]
+    counted = np.flatnonzero(example.loss_mask)[: None if question.count_end else 1]
+    return float(logits.log_softmax(-1).numpy()[counted, example.targets[counted]].sum())
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "candidates", "counts"),
+    [
+        (WORDS, "choose", (), (1, 1)),
+        ({"bad": "cat", "good": "the dog ran"}, "choose", (), (2, 4)),
+        ({}, "choose", ("the mat sat", "go", "a dog said go then"), (4, 2, 6)),
+        ({}, "read", ("the dogs ran", "the dog ran home"), (5, 5)),
+    ],
+)
+def test_an_answer_is_what_one_forward_by_hand_says(model, tiny_tokenizer, words, kind, candidates, counts):
+    asked = questions(tiny_tokenizer, words, kind=kind, candidates=candidates)
+    together = answer(model, tiny_tokenizer, asked, reads=kind == "read")
+    for question, found in zip(asked, together, strict=True):
+        expected = [by_hand(model, tiny_tokenizer, question, tokens) for tokens in question.candidates]
+        assert found.logprobs == pytest.approx(expected, abs=1e-5)
+        assert found.choice == int(np.argmax(expected))
+        assert found.tokens == counts
+        assert not found.is_tied
+        assert answer(model, tiny_tokenizer, [question], reads=kind == "read")[0].logprobs == pytest.approx(
+            found.logprobs, abs=1e-5
+        )
+
+
+def test_equally_likely_candidates_are_counted_and_the_first_is_chosen(model, tiny_tokenizer):
+    for words in ({"a": "cat", "b": "cat"}, {"a": "the cat", "b": "the cat"}):
+        (found,) = answer(model, tiny_tokenizer, questions(tiny_tokenizer, words, texts=["go"]))
+        assert found.logprobs[0] == found.logprobs[1]
+        assert (found.choice, found.is_tied) == (0, True)
+
+
+def test_of_equal_texts_none_is_chosen(model, tiny_tokenizer):
+    asked = questions(tiny_tokenizer, {}, kind="read", candidates=("the dog ran",) * 2, texts=["x"])
+    (found,) = answer(model, tiny_tokenizer, asked, reads=True)
+    assert (found.choice, found.is_tied) == (None, True)
+
+
+def test_batches_follow_from_the_questions_alone(tiny_tokenizer):
+    asked = questions(tiny_tokenizer)
+    made = batches(asked, positions=60)
+    assert [[one.item.id for one in batch] for batch in made] == [["2", "3", "0"], ["1", "4"]]
+    assert [[one.item.id for one in batch] for batch in batches(asked[::-1], positions=60)] == [
+        [one.item.id for one in batch] for batch in made
+    ]
+    assert [len(batch) for batch in batches(asked, positions=1)] == [1] * 5
+
+
+def test_weights_that_are_not_finite_are_refused(model, tiny_tokenizer):
+    broken = GLM(replace(model.config)).eval()
+    broken.load_state_dict(model.state_dict())
+    broken.final_norm.weight.data[0] = float("nan")
+    for words in (WORDS, {"bad": "the cat", "good": "dog"}):
+        with pytest.raises(ValueError, match="the model's weights are not finite"):
+            answer(broken, tiny_tokenizer, questions(tiny_tokenizer, words))

@@ -1,0 +1,202 @@
+"""evaluate.py: the table, the files and MLflow that a user gets; golden scores; mistakes, each with its exit code."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from helpers import asked
+
+from infra.errors import run_main
+from infra.storage import parquet
+from infra.tracking.mlflow_client import client_of
+from workflows import evaluate
+
+WORDS = "--task.words={bad: cat, good: dog}"
+GOLDEN_SCORES = {"accuracy": 83.3333, "macro_f1": 81.25, "mcc": 62.5}
+GOLDEN_LOGPROBS = [-8.915719, -10.147918]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory, tiny_tokenizer) -> Path:
+    return Path(asked.model_folder(tmp_path_factory.mktemp("models") / "small", tiny_tokenizer))
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Run the command in a folder of its own: (exit code, what it printed, its errors)."""
+
+    def run(*argv: str, tracking: bool = False) -> tuple[int, str, str]:
+        monkeypatch.chdir(tmp_path)
+        off = [] if tracking else ["--tracking.enabled=false"]
+        monkeypatch.setattr(sys, "argv", ["evaluate.py", *argv, "--to=runs/evaluations", *off])
+        with pytest.raises(SystemExit) as stopped:
+            run_main(evaluate.main)
+        captured = capsys.readouterr()
+        return stopped.value.code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def data(tmp_path) -> str:
+    asked.write(tmp_path / "data" / "train.jsonl", asked.rows(40))
+    return asked.write(tmp_path / "data" / "dev.jsonl", asked.rows(12))
+
+
+def items(tmp_path: Path) -> list[dict]:
+    (file,) = tmp_path.glob("runs/evaluations/*/*/items.parquet")
+    return parquet.read_table(str(file)).to_pylist()
+
+
+def test_golden_scores_of_a_fixed_model(run, model, data, tmp_path):
+    words, metrics = "--task.words={bad: dog, good: ran}", "--task.metrics=[accuracy, macro_f1, mcc]"
+    code, out, err = run("--models", str(model), f"--task.data={data}", "--task.id=id", words, metrics)
+    assert (code, err) == (0, "")
+    found = json.loads((tmp_path / "runs/evaluations/scores.json").read_text())["scores"]
+    assert {one["metric"]: round(one["value"], 4) for one in found} == GOLDEN_SCORES
+    first = found[0]
+    assert (first["n"], round(first["majority"], 2), first["pattern"], first["is_default"]) == (12, 66.67, 0, True)
+    assert first["low"] < first["value"] < first["high"]
+    assert first["bag_of_words"] is not None
+    row = items(tmp_path)[0]
+    assert (row["item"], row["question"], row["candidates"], row["gold"]) == (
+        "item-0", "the cat It was [MASK].", ["dog", "ran"], 0,
+    )  # fmt: skip
+    assert row["logprobs"] == pytest.approx(GOLDEN_LOGPROBS, abs=1e-4)
+    page = (tmp_path / "runs/evaluations/evaluation.html").read_text()
+    assert "the cat It was <mark>[MASK]</mark>." in page
+    assert "accuracy" in out
+
+
+def test_every_pattern_is_shown_and_the_default_is_told(run, model, data):
+    code, out, _ = run("--models", str(model), f"--task.data={data}", "--task.id=id", WORDS, "--patterns=all")
+    lines = [line.split()[3:] for line in out.splitlines() if line.split()[1:3] == ["classification", "dev"]]
+    assert code == 0
+    assert [line[0] for line in lines] == ["0", "1", "2"]
+    assert ["(not" in line for line in lines] == [False, True, True]
+
+
+def test_mlflow_gets_scores_with_their_interval_and_a_second_look_is_the_same_run(run, model, data, mlflow_root):
+    argv = ("--models", str(model), f"--task.data={data}", "--task.id=id", WORDS)
+    uri = f"sqlite:///{mlflow_root}/mlflow.db"
+    for _ in range(2):
+        code, _, err = run(*argv, f"--tracking.uri={uri}", tracking=True)
+        assert (code, err) == (0, "")
+    client = client_of(uri)
+    (one,) = client.search_runs([client.get_experiment_by_name("glm").experiment_id])
+    name = "eval/classification/accuracy"
+    assert {*one.data.metrics} == {name, f"{name}_n", f"{name}_low", f"{name}_high"}
+    assert (one.data.metrics[f"{name}_n"], one.info.status, one.info.run_name) == (12.0, "FINISHED", "eval-small")
+
+
+def test_a_test_split_without_labels_gives_answers_and_no_score(run, model, tmp_path):
+    rows = [{"id": row["id"], "text": row["text"]} for row in asked.rows(5)]
+    data = asked.write(tmp_path / "data" / "test.jsonl", rows)
+    code, out, _ = run("--models", str(model), f"--task.data={data}", "--task.id=id", WORDS, "--split=test")
+    assert code == 0
+    assert "5 without a gold answer" in out
+    assert json.loads((tmp_path / "runs/evaluations/scores.json").read_text())["scores"] == []
+    assert [row["gold"] for row in items(tmp_path)] == [None] * 5
+    assert all(row["choice"] in (0, 1) for row in items(tmp_path))
+
+
+def test_one_bad_row_among_many_is_a_row_with_its_reason(run, model, tmp_path):
+    rows = asked.rows(20)
+    data = asked.write(tmp_path / "data" / "dev.jsonl", [*rows[:7], {"id": "x", "body": "?"}, *rows[7:]])
+    argv = ("--models", str(model), f"--task.data={data}", "--task.id=id", WORDS)
+    code, _, err = run(*argv)
+    assert code == 3
+    assert f"{data}/dev.jsonl:8: no field 'text', but body, id" in err
+    code, out, _ = run(*argv, "--task.max_bad=0.1")
+    assert (code, "1 without a question" in out) == (0, True)
+    assert [(row["item"], row["reason"]) for row in items(tmp_path)][20:] == [
+        ("dev.jsonl:8", "no field 'text', but body, id")
+    ]
+
+
+LONG = [
+    ("cut", 0, "1 cut"),
+    ("skip", 0, "1 without a question"),
+    ("error", 3, "the item 'long' of classification cannot be asked"),
+]
+
+
+@pytest.mark.parametrize(("overlong", "code", "told"), LONG)
+def test_texts_longer_than_the_model(run, model, tmp_path, overlong, code, told):
+    long = {"id": "long", "text": "the cat sat " * 40, "label": "good"}
+    data = asked.write(tmp_path / "data" / "dev.jsonl", [*asked.rows(5), long])
+    found, out, err = run(
+        "--models", str(model), f"--task.data={data}", "--task.id=id", WORDS, f"--task.overlong={overlong}"
+    )
+    assert found == code
+    assert told in out + err
+
+
+def taught(model: Path, folder: Path, **changes) -> str:
+    """The model as if it were fine-tuned."""
+    folder.mkdir()
+    for file in model.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    task = {"task": "classification", "version": 1, "labels": ["good", "bad"], "words": {"good": "dog", "bad": "cat"}}
+    (folder / "task.json").write_text(json.dumps({**task, "digest": "", "pattern": "1", **changes}))
+    return str(folder)
+
+
+def test_a_fine_tuned_model_brings_its_words_their_order_and_its_pattern(run, model, data, tmp_path):
+    code, _, err = run("--models", taught(model, tmp_path / "tuned"), f"--task.data={data}", "--task.id=id")
+    assert (code, err) == (0, "")
+    assert items(tmp_path)[0]["candidates"] == ["dog", "cat"]
+    assert items(tmp_path)[0]["question"].startswith("[MASK]: ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"task": "rte"}, "was fine-tuned on rte and is asked classification"),
+        ({"labels": ["good", "bad"]}, "fine-tuned with other labels of classification: ['good', 'bad'], and is asked"),
+        ({"version": 7, "labels": ["bad", "good"]}, "fine-tuned with other version of classification: 7"),
+        ({"labels": ["bad", "good"], "words": {"bad": "dog", "good": "cat"}}, "fine-tuned with other words"),
+    ],
+)
+def test_a_fine_tuned_model_is_not_asked_another_task(run, model, data, tmp_path, changes, told):
+    url = taught(model, tmp_path / "tuned", **changes)
+    code, _, err = run("--models", url, f"--task.data={data}", "--task.id=id", WORDS)
+    assert code == 2
+    assert told in err
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "told"),
+    [
+        ([], 2, "--models is missing"),
+        (["--models", "MODEL"], 2, "task.data is missing"),
+        (["--models", "MODEL", "--tasks", "rte", "cb"], 2, "--data is missing"),
+        (["--models", "MODEL", "--tasks", "rte", "--data=data"], 3, "holds nothing of the task 'rte'"),
+        (["--models", "MODEL", "--task.data=data", "--split=tset"], 2, "unknown split 'tset'; did you mean 'test'"),
+        (["--models", "MODEL", "--task.data=data", "--split=empty"], 3, "the split 'empty' of classification has no"),
+        (["--models", "MODEL", "--task.data=data", "--split=twice"], 3, "twice.jsonl:2: the id 'a' was there before"),
+        (["--models", "MODEL", "--task.data=data", "--split=other"], 3, "the label 'maybe' is not one of the task's"),
+        (
+            ["--models", "MODEL", "--task.data=data", "--split=one", "--patterns=9"],
+            2,
+            "the task classification has no pattern 9",
+        ),
+        (["--models", "MODEL", "--task.data=data", "--split=one", "--task.metrics=[f2]"], 2, "unknown metric 'f2'"),
+        (["--models", "nowhere", "--task.data=data"], 3, "nowhere does not exist"),
+        (["--models", "MODEL@2000", "--task.data=data"], 2, "what stands behind @ is unknown"),
+    ],
+)
+def test_mistakes(run, model, tmp_path, argv, code, told):
+    for name, rows in {
+        "test": [],
+        "empty": [],
+        "one": [{"id": "a", "text": "go"}],
+        "twice": [{"id": "a", "text": "go"}, {"id": "a", "text": "the"}],
+        "other": [{"id": "a", "text": "go", "label": "maybe"}],
+    }.items():
+        asked.write(tmp_path / "data" / f"{name}.jsonl", rows)
+    splits = ", ".join(f"{name}: {name}.jsonl" for name in ("test", "empty", "one", "twice", "other"))
+    own = ["--task.id=id", WORDS, f"--task.splits={{{splits}}}"] if "--task.data=data" in argv else []
+    found, _, err = run(*(word.replace("MODEL", str(model)) for word in argv), *own)
+    assert (found, told in err) == (code, True), err

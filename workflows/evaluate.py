@@ -1,0 +1,54 @@
+"""Evaluate models on tasks, zero-shot or fine-tuned: every answer is kept, and scores follow from the answers.
+
+python workflows/evaluate.py --models runs/a runs/b@step=2000 'runs/c@*' --tasks rte cb copa --data=<folder>
+python workflows/evaluate.py --models runs/a --task.name=blimp --task.data=blimp.jsonl --num_workers=2
+python workflows/evaluate.py --models runs/a --config reviews.yaml --split=test     # your own files, by a recipe
+
+The same command continues an evaluation where it stopped, and shows one that is finished.
+"""
+
+from infra import config
+from infra.console import Console, duration
+from infra.errors import run_main
+from workflows.evaluation.config import EvaluateConfig
+
+_COMMON = ("models", "tasks", "data", "task.name", "task.data", "split", "patterns", "num_workers", "use_gpu", "to")
+
+
+def main() -> None:
+    options = config.parse(EvaluateConfig, description="Evaluate models on tasks, item by item.", common=_COMMON).config
+    # torch and pyarrow take 2 s of CPU time to load: here, when the settings are read.
+    from infra import storage
+    from workflows.evaluation import page, tracking
+    from workflows.evaluation.campaign import ray_if_needed, run
+    from workflows.evaluation.models import find_models
+    from workflows.evaluation.places import resolve_places
+    from workflows.evaluation.results import as_json, counts_of, results_of, table_rows
+    from workflows.evaluation.tasks import task_configs
+
+    screen = Console(options.console)
+    options = resolve_places(options)
+    models, configs = find_models(options.models), task_configs(options)
+    storage.ensure_writable(options.to)
+    with ray_if_needed(options, screen):
+        evaluated = run(options, configs, models, screen)
+    results = [result for one in evaluated for result in results_of(one)]
+    counts = [counts_of(one) for one in evaluated]
+    screen.table("scores", *table_rows(results))
+    for one in counts:
+        told = {"without a question": one.without_question, "without a gold answer": one.unknown, "cut": one.cut}
+        told |= {"undecided": one.tied}
+        notes = ", ".join(f"{count:,} {what}" for what, count in told.items() if count)
+        screen.line(
+            f"{one.model} {one.task} p{one.pattern}: {one.items:,} items in {duration(one.seconds)} of work"
+            f"{', ' + notes if notes else ''}: {one.url}"
+        )
+    storage.write_json(storage.join(options.to, "scores.json"), as_json(results, counts))
+    html = storage.join(options.to, "evaluation.html")
+    storage.write_bytes(html, page.render(evaluated, results).encode())
+    uri = tracking.record(options, evaluated, results)
+    screen.next_steps([("look", html)] + ([("compare", uri)] if uri else []))
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,178 @@
+"""What a model answers: the log-probability of every candidate of a question, and which one it chooses.
+
+Questions are answered in batches that follow from the questions and the model alone, so that an answer never depends on
+the order of items, on who computes it, or on what is done already: floating-point sums differ in their last bits
+between batches of other shapes.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+
+from glm_model import layout
+from glm_model.checks import check_finite
+from glm_model.generation.scoring import score_tokens
+from glm_model.generation.session import Session, evaluating, piece_inputs
+from glm_model.model import GLM
+from glm_model.tokenizer import Tokenizer
+from pipelines.questions.question import Question
+
+# Positions of a batch, padding included. 8,192 took a tenth less CPU time for BLiMP (`mini`, two cores, a busy machine)
+# and 150 MiB more memory.
+POSITIONS = 4096
+_LOGITS = 1 << 22  # at a time: 16 MiB in fp32
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says to a question."""
+
+    logprobs: tuple[float, ...]
+    """In nats, for each candidate: the sum over its tokens, and its `[eop]` where that counts."""
+    tokens: tuple[int, ...]
+    """How many tokens of each candidate are counted."""
+    choice: int | None
+    """Number of the likeliest candidate, of equal ones the first. None where texts that are read are equally likely:
+    nothing is chosen then, which counts as wrong.
+    """
+    is_tied: bool
+    """Whether another candidate is exactly as likely."""
+
+
+def batches(questions: Iterable[Question], *, positions: int = POSITIONS) -> list[list[Question]]:
+    """Questions of about one length together, at most about `positions` positions a batch, padding included; at least
+    one question. A function of the questions alone: their order plays no part.
+    """
+    ordered = sorted(questions, key=lambda question: (question.positions, question.item.id))
+    made: list[list[Question]] = []
+    for question in ordered:
+        # The longest is the last one.
+        if not made or (len(made[-1]) + 1) * question.positions > positions:
+            made.append([])
+        made[-1].append(question)
+    return made
+
+
+def answer(model: GLM, tokenizer: Tokenizer, batch: Sequence[Question], *, reads: bool = False) -> list[Answer]:
+    """The answers to the questions of a batch. reads: the candidates are texts, each read from left to right.
+
+    Candidates of equal tokens are computed once and are equally likely. Raises ValueError when the model's weights are
+    not finite.
+    """
+    marks = layout.Marks(tokenizer.special.sop, tokenizer.special.eop, tokenizer.special.pad)
+    found: dict[int, np.ndarray] = {}
+    for count_end in (False, True):
+        rows = [row for row, question in enumerate(batch) if question.count_end == count_end]
+        questions = [batch[row] for row in rows]
+        if not rows:
+            continue
+        if not count_end:
+            logprobs = _first_tokens(model, questions, marks, tokenizer.vocab_size)
+        elif reads:
+            logprobs = _texts(model, questions, marks, tokenizer.vocab_size)
+        else:
+            logprobs = _candidates(model, questions, marks, tokenizer.vocab_size)
+        found |= dict(zip(rows, logprobs, strict=True))
+    return [_answer(question, found[row], reads) for row, question in enumerate(batch)]
+
+
+@torch.inference_mode()
+def _first_tokens(
+    model: GLM, questions: Sequence[Question], marks: layout.Marks, vocab_size: int
+) -> Sequence[np.ndarray]:
+    """Candidates of one token each are compared where the blank begins: one pass over the context and `[sop]`."""
+    contexts = [question.prompt.tokens for question in questions]
+    begins = [piece_inputs([marks.sop], int(question.prompt.mask_positions[0])) for question in questions]
+    with evaluating(model):
+        session = Session(model, contexts, capacity=0, use_cache=False)
+        logprobs_BV = session.feed(begins)[:, :vocab_size].log_softmax(1).double().cpu().numpy()
+    check_finite(model, [float(logprobs_BV.max(1).sum())])
+    return [row_V[np.concatenate(one.candidates)] for row_V, one in zip(logprobs_BV, questions, strict=True)]
+
+
+def _candidates(
+    model: GLM, questions: Sequence[Question], marks: layout.Marks, vocab_size: int
+) -> Sequence[np.ndarray]:
+    """Candidates of several tokens share their context, which is read once: for COPA in 0.77 of the CPU time of rows of
+    their own (`benchmarks/evaluate.py`).
+    """
+    unlike = [_unlike(question) for question in questions]
+    scores = score_tokens(
+        model,
+        [question.prompt for question in questions],
+        [[[one.candidates[number]] for number in first] for one, (first, _) in zip(questions, unlike, strict=True)],
+        marks=marks,
+        vocab_size=vocab_size,
+    )
+    return [
+        np.array([score.logprob for score in several])[back] for several, (_, back) in zip(scores, unlike, strict=True)
+    ]
+
+
+@torch.inference_mode()
+def _texts(model: GLM, questions: Sequence[Question], marks: layout.Marks, vocab_size: int) -> Sequence[np.ndarray]:
+    """Every candidate in a row of its own behind its context, which for a text that is read is two tokens: all of them
+    in one pass, without a cache, laid out at once.
+    """
+    unlike = [_unlike(question) for question in questions]
+    rows = [
+        (one, one.candidates[number]) for one, (first, _) in zip(questions, unlike, strict=True) for number in first
+    ]
+    example = _laid_out(rows, marks)
+    device = model.token_embedding.weight.device
+    names = ("tokens", "position_ids", "block_position_ids", "segment_ids", "context_end")
+    inputs = [torch.from_numpy(getattr(example, name)).to(device) for name in names]
+    counted = np.flatnonzero(example.loss_mask)
+    targets_M = torch.from_numpy(example.targets.reshape(-1)[counted]).to(device)
+    logprobs = []
+    with evaluating(model):
+        x_MD = model.hidden(*inputs, at=torch.from_numpy(counted).to(device))
+        size = max(_LOGITS // vocab_size, 1)
+        for x_D, target in zip(x_MD.split(size), targets_M.split(size), strict=True):
+            logits_V = model.logits(x_D).float()[:, :vocab_size]
+            # Half the time of gather and logsumexp.
+            logprobs.append(-cross_entropy(logits_V, target, reduction="none").double().cpu().numpy())
+    ends = np.cumsum([len(tokens) + 1 for _, tokens in rows])
+    sums = [float(part.sum()) for part in np.split(np.concatenate(logprobs), ends[:-1])]
+    check_finite(model, sums)
+    found = iter(sums)
+    return [np.array([next(found) for _ in first])[back] for first, back in unlike]
+
+
+def _laid_out(rows: Sequence[tuple[Question, np.ndarray]], marks: layout.Marks) -> layout.Example:
+    """A row for each candidate of a question: [B, the longest]."""
+    places = np.array([int(one.prompt.mask_positions[0]) for one, _ in rows])
+    texts = [
+        np.concatenate([one.prompt.tokens[:place], tokens, one.prompt.tokens[place + 1 :]])
+        for (one, tokens), place in zip(rows, places, strict=True)
+    ]
+    batch = layout.Ragged(
+        tokens=np.concatenate(texts),
+        offsets=np.cumsum([0, *map(len, texts)]),
+        spans=np.stack((places, places + [len(tokens) for _, tokens in rows]), axis=1),
+        span_offsets=np.arange(len(rows) + 1),
+        mask_ids=np.array([one.prompt.tokens[place] for (one, _), place in zip(rows, places, strict=True)]),
+        objective_ids=np.zeros(len(rows), np.int64),
+    )
+    return layout.expand(batch, np.arange(len(rows) + 1), width=max(map(len, texts)) + 2, marks=marks)
+
+
+def _unlike(question: Question) -> tuple[list[int], list[int]]:
+    """(numbers of the candidates that are unlike those before them, for each candidate its place among these)."""
+    places: dict[bytes, int] = {}
+    back = [places.setdefault(tokens.tobytes(), len(places)) for tokens in question.candidates]
+    return [back.index(place) for place in range(len(places))], back
+
+
+def _answer(question: Question, logprobs: np.ndarray, reads: bool) -> Answer:
+    best = np.flatnonzero(logprobs == logprobs.max())
+    is_tied = len(best) > 1
+    return Answer(
+        logprobs=tuple(logprobs.tolist()),
+        tokens=tuple(len(tokens) + question.count_end for tokens in question.candidates),
+        choice=None if reads and is_tied else int(best[0]),
+        is_tied=is_tied,
+    )

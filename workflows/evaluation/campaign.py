@@ -1,0 +1,70 @@
+"""All models on all tasks, one after the other: each model is loaded once, and only if there is something to answer."""
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+
+from glm_model.tokenizer import Tokenizer
+from infra.cluster import capacity, connect
+from infra.console import Console
+from pipelines.questions.config import TaskConfig
+from workflows.evaluation.config import EvaluateConfig
+from workflows.evaluation.evaluation import Evaluated, evaluate
+from workflows.evaluation.models import Model
+from workflows.evaluation.tasks import AskedTask, ask_task, pattern_numbers
+from workflows.evaluation.workers import Workers
+
+
+@contextlib.contextmanager
+def ray_if_needed(options: EvaluateConfig, screen: Console) -> Iterator[None]:
+    """A Ray with room for the workers, where there are several. One works in this process, and needs none: it saves the
+    5 s that a local Ray and an actor take to start.
+    """
+    if options.num_workers == 1:
+        yield
+        return
+    ray = connect.connect(options.cluster, min_cpus=options.num_workers, say=screen.line)
+    try:
+        capacity.wait_for_capacity(
+            options.num_workers, None, options.use_gpu, wait_s=options.cluster.wait_s, say=screen.line
+        )
+        yield
+    finally:
+        connect.shutdown(ray)
+
+
+def run(
+    options: EvaluateConfig, configs: Sequence[TaskConfig], models: Sequence[Model], screen: Console
+) -> list[Evaluated]:
+    """Every model is asked every task by every pattern; what is wrong with a task is said before any model answers."""
+    known: dict[str, AskedTask] = {}
+    asked = [[_asked(options, config, model, known) for config in configs] for model in models]
+    cells = [[(one, number) for one in row for number in pattern_numbers(one.task, options.patterns)] for row in asked]
+    found: list[Evaluated] = []
+    for model, row in zip(models, cells, strict=True):
+        with contextlib.closing(Workers(model, options.num_workers, use_gpu=options.use_gpu)) as workers:
+            tokenizer, positions = Tokenizer.load(model.tokenizer_url), model.positions()
+            for one, number in row:
+                with screen.progress(f"{model.name} {one.task.name} p{number}", len(one.items)) as live:
+                    found.append(
+                        evaluate(
+                            model,
+                            positions,
+                            tokenizer,
+                            one,
+                            number,
+                            workers,
+                            to=options.to,
+                            on_progress=lambda done, total, live=live: live.update(done, total=total),
+                        )
+                    )
+    return found
+
+
+def _asked(options: EvaluateConfig, config: TaskConfig, model: Model, known: dict[str, AskedTask]) -> AskedTask:
+    """The items of a task, read once for all models that are asked it alike."""
+    key = json.dumps([asdict(config), model.asked], sort_keys=True)
+    if key not in known:
+        known[key] = ask_task(config, model, split=options.split, limit=options.limit)
+    return known[key]

@@ -1,0 +1,157 @@
+"""The models that an evaluation names: model folders, runs, and checkpoints of runs; what each was told and began with.
+
+runs/a              the exported model of a run, or a model folder
+runs/b@step=2000    a checkpoint of a run
+'runs/c@*'          all its checkpoints
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from infra import checkpoint, config, storage
+from infra.errors import DataError, UserError
+from workflows.runs.record import has_record, read_record
+from workflows.runs.run import find_run
+from workflows.settings.models import find_model
+
+if TYPE_CHECKING:
+    from glm_model import GLM, Tokenizer
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model to be evaluated."""
+
+    name: str
+    url: str
+    """Its folder, or that of a checkpoint."""
+    tokenizer_url: str
+    digest: str
+    """Hex sha256 of its weights, its shape and its tokenizer."""
+    run: str = ""
+    """The run that it is a checkpoint of."""
+    step: int | None = None
+    shape: dict[str, Any] | None = None
+    """The shape of a checkpoint, which does not tell it; None: config.json does."""
+    started_from: str = ""
+    """What its training began with; "" where nothing tells."""
+    selected_by: str = ""
+    """What chose these weights; "" where nothing tells."""
+    asked: dict[str, Any] = field(default_factory=dict)
+    """task.json of a fine-tuned model: what it was taught to answer."""
+
+    def positions(self) -> int:
+        """Rows of its position tables."""
+        shape = self.shape or storage.read_json(storage.join(self.url, "config.json"))
+        return shape["positions"] if "positions" in shape else self.load()[0].config.positions
+
+    def load(self) -> "tuple[GLM, Tokenizer]":
+        """Raises DataError for weights that cannot be read."""
+        from glm_model import GLM, Tokenizer, from_pretrained
+        from glm_model.config import GLMConfig
+        from glm_model.saved.weights import read_weights
+
+        try:
+            tokenizer = Tokenizer.load(self.tokenizer_url)
+            if self.shape is None:
+                return from_pretrained(self.url), tokenizer
+            return GLM.from_state(GLMConfig.from_dict(self.shape), read_weights(self.url)), tokenizer
+        except ValueError as error:
+            raise DataError(str(error)) from error
+
+
+def find_models(given: Sequence[str]) -> list[Model]:
+    """Raises UserError where nothing is given, and DataError where there is no such model or checkpoint."""
+    if not given:
+        raise UserError("--models is missing", why="it names what is evaluated", try_="--models runs/<run>")
+    return [model for one in given for model in _find(one)]
+
+
+def _find(given: str) -> list[Model]:
+    place, at, which = given.partition("@")
+    if at and not which.startswith(("step=", "*")):
+        raise UserError(f"--models {given}: what stands behind @ is unknown", try_=f"{place}@step=2000, or '{place}@*'")
+    if not at:
+        url = find_model(place)
+        return [_with_origin(_folder(url), url)]
+    run = find_run(place)
+    found = {one.step: one.url for one in checkpoint.complete(storage.join(run, "checkpoints"))}
+    if which != "*":
+        step = which.removeprefix("step=")
+        if not step.isdecimal() or int(step) not in found:
+            have = ", ".join(map(str, found)) or "none"
+            raise DataError(
+                f"{place} has no checkpoint of step {step}",
+                why=f"it has {have}",
+                try_=f"use one of these, or '{place}@*'",
+            )
+        found = {int(step): found[int(step)]}
+    if not found:
+        raise DataError(f"{place} has no checkpoint yet", try_="wait for the first one")
+    return [_checkpoint(run, url, step) for step, url in found.items()]
+
+
+def _folder(url: str) -> Model:
+    inside = storage.base_name(url) == "model"
+    name = storage.base_name(url.rstrip("/").rpartition("/")[0]) if inside else storage.base_name(url)
+    task = storage.join(url, "task.json")
+    asked = storage.read_json(task) if storage.exists(task) else {}
+    return Model(name, url, url, _digest(url, url), asked=asked)
+
+
+def _checkpoint(run: str, url: str, step: int) -> Model:
+    record = read_record(run)
+    if record.model is None:
+        raise DataError(f"the run {run} says no shape of its model", try_="give its model folder")
+    exported = storage.join(run, "model")
+    places = [place for place in (exported, record.store_url) if place and _has_tokenizer(place)]
+    if not places:
+        raise DataError(
+            f"the tokenizer of the run {run} is gone",
+            why=f"neither {exported} nor its store {record.store_url} is there",
+            try_="bring its store back",
+        )
+    task = storage.join(exported, "task.json")
+    shape = record.model.to_dict()
+    return _with_origin(
+        Model(
+            name=f"{storage.base_name(run)}@step={step}",
+            url=url,
+            tokenizer_url=places[0],
+            digest=_digest(url, places[0], shape),
+            run=storage.base_name(run),
+            step=step,
+            shape=shape,
+            asked=storage.read_json(task) if storage.exists(task) else {},
+        ),
+        exported,
+    )
+
+
+def _has_tokenizer(url: str) -> bool:
+    return storage.exists(storage.join(url, "tokenizer.json"))
+
+
+def _with_origin(model: Model, model_url: str) -> Model:
+    """What the run around a model folder tells of it."""
+    run = model_url.rstrip("/").rpartition("/")[0]
+    selected = "step given by hand" if model.step is not None else ""
+    if storage.base_name(model_url) != "model" or not has_record(run):
+        return replace(model, selected_by=selected)
+    values = config.mapping_from_yaml(storage.read_bytes(storage.join(run, "config.yaml")).decode())
+    begun = (values.get("model") or {}).get("init_from") or "random weights"
+    told = (values.get("select") or {}).get("select_on") or values.get("select_on")
+    return replace(model, started_from=begun, selected_by=selected or str(told or "last step"))
+
+
+def _digest(weights_url: str, tokenizer_url: str, shape: dict[str, Any] | None = None) -> str:
+    found = hashlib.sha256(str(sorted((shape or {}).items())).encode())
+    names = [info.path for info in storage.list_files(weights_url) if info.path.endswith((".safetensors", ".bin"))]
+    files = [storage.join(weights_url, name) for name in names if not name.startswith("optimizer")]
+    files += [storage.join(weights_url, "config.json")] if shape is None else []
+    for url in [*files, storage.join(tokenizer_url, "tokenizer.json")]:
+        with storage.open_file(url) as stream:
+            found.update(hashlib.file_digest(stream, "sha256").digest())
+    return found.hexdigest()

@@ -1,0 +1,119 @@
+"""One self-contained HTML page of an evaluation: scores, confusion, and the items that went worst and best."""
+
+import html
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines.metrics.items import all_counts, judged
+from workflows.evaluation.evaluation import Evaluated
+from workflows.evaluation.results import Result, table_rows
+
+_SHOWN = 8  # items of each kind
+_STYLE = """
+:root{color-scheme:light dark;--line:#8884;--good:#2a9d5c;--bad:#d1495b}
+body{font:16px/1.55 system-ui,sans-serif;max-width:78rem;margin:2rem auto;padding:0 1rem}
+h1{font-size:1.5rem}h2{font-size:1.15rem;margin:2.2rem 0 .4rem}h3{font-size:1rem;margin:1.2rem 0 .3rem}
+.wide{overflow-x:auto}
+table{border-collapse:collapse;font:13px/1.45 ui-monospace,monospace}
+td,th{border:1px solid var(--line);padding:.15rem .55rem;text-align:left;vertical-align:top}
+td.n{text-align:right}td.q{white-space:pre-wrap;overflow-wrap:anywhere;min-width:24rem}
+mark{background:#ffd16688;color:inherit}.right{color:var(--good)}.wrong{color:var(--bad)}
+p{color:color-mix(in srgb,currentColor 80%,transparent);margin:.3rem 0}
+"""
+
+
+def render(evaluated: Sequence[Evaluated], results: Sequence[Result]) -> str:
+    """The page: no script, nothing to fetch."""
+    title = "Evaluation of " + ", ".join(dict.fromkeys(one.model.name for one in evaluated))
+    columns, rows = table_rows(results)
+    parts = "".join(_section(one) for one in evaluated)
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{html.escape(title)}</title><style>{_STYLE}</style></head>
+<body><h1>{html.escape(title)}</h1>
+<p>Metrics are on 0 to 100. The interval is over items: a bootstrap that draws items of one group together. Majority is
+one answer to all; of items with candidates of their own, chance. A bag of words learned from the train split.</p>
+<div class="wide">{_table(columns, rows)}</div>{parts}
+</body></html>
+"""
+
+
+def _section(one: Evaluated) -> str:
+    task = one.asked.task
+    pattern = task.pattern(one.pattern)
+    title = f"{one.model.name}: {task.name} {one.asked.split}, pattern {one.pattern}"
+    items = judged(one.items)
+    told = f"<p>{html.escape(pattern.text)}</p>" if task.kind == "choose" else ""
+    told += _confusion(items, task.labels) if task.labels and len(items) else ""
+    told += _by_group(items)
+    if len(items):
+        margins = _margins(items)
+        order = np.argsort(margins, kind="stable")
+        told += f"<h3>Worst</h3>{_items(items, margins, order[:_SHOWN])}"
+        told += f"<h3>Best</h3>{_items(items, margins, order[::-1][:_SHOWN])}"
+    left = [row for row in one.items.to_pylist() if row["reason"] is not None][:_SHOWN]
+    if left:
+        told += f"<h3>Without a question</h3>{_table(['item', 'reason'], [[r['item'], r['reason']] for r in left])}"
+    return f"<h2>{html.escape(title)}</h2>{told}"
+
+
+def _confusion(items: pa.Table, labels: Sequence[str]) -> str:
+    counts = all_counts(items, len(labels))
+    rows = [[label, *map(int, row[:-1])] for label, row in zip(labels, counts, strict=True)]
+    return f"<h3>Chosen (columns) for each gold label (rows)</h3>{_table(['', *labels], rows)}"
+
+
+def _by_group(items: pa.Table) -> str:
+    """Accuracy of each group, where there are groups of several items, the worst first."""
+    groups = np.array(items["group"].to_pylist(), dtype=object)
+    names = sorted({*groups} - {""})
+    if not names or len(names) > 200 or len(names) == len(items):
+        return ""
+    is_right = np.array(items["choice"].fill_null(-1).to_pylist()) == np.array(items["gold"].to_pylist())
+    rows = [(name, int((groups == name).sum()), 100 * float(is_right[groups == name].mean())) for name in names]
+    cells = [[name, n, f"{value:.1f}"] for name, n, value in sorted(rows, key=lambda row: row[2])]
+    return f"<details><summary>Accuracy by group</summary>{_table(['group', 'n', 'accuracy'], cells)}</details>"
+
+
+def _margins(items: pa.Table) -> np.ndarray:
+    """By how many nats the gold candidate is likelier than the best other one; negative where it is not chosen."""
+    margins = []
+    for logprobs, gold in zip(items["logprobs"].to_pylist(), items["gold"].to_pylist(), strict=True):
+        others = [value for number, value in enumerate(logprobs) if number != gold]
+        margins.append(logprobs[gold] - max(others, default=0.0))
+    return np.array(margins)
+
+
+def _items(items: pa.Table, margins: np.ndarray, rows: np.ndarray) -> str:
+    cells = []
+    for row, one in zip(rows, items.take(pa.array(rows)).to_pylist(), strict=True):
+        answers = "<br>".join(
+            f'<span class="{"right" if number == one["gold"] else "wrong" if number == one["choice"] else ""}">'
+            f"{html.escape(text)} {logprob:.2f}</span>"
+            for number, (text, logprob) in enumerate(zip(one["candidates"], one["logprobs"], strict=True))
+        )
+        question = html.escape(one["question"])
+        for mask in ("[MASK]", "[sMASK]", "[gMASK]"):
+            question = question.replace(mask, f"<mark>{mask}</mark>")
+        cells.append(
+            f"<tr><td>{html.escape(one['item'])}</td><td class='q'>{question}</td><td>{answers}</td>"
+            f"<td class='n'>{margins[row]:+.2f}</td></tr>"
+        )
+    names = ("item", "question", "candidates, log p (gold green, chosen instead red)", "ahead")
+    head = f"<tr>{''.join(f'<th>{name}</th>' for name in names)}</tr>"
+    return f"<div class='wide'><table>{head}{''.join(cells)}</table></div>"
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
+    body = "".join(
+        "<tr>" + "".join(f"<td{_kind(cell)}>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _kind(cell: object) -> str:
+    text = str(cell).removesuffix(" %").replace(".", "", 1)
+    return ' class="n"' if isinstance(cell, int | float) or text.lstrip("-").isdecimal() else ""

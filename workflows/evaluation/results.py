@@ -1,0 +1,143 @@
+"""The scores of evaluations as values: for the table on screen, the JSON file, the page and MLflow alike."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipelines.metrics.items import judged
+from pipelines.metrics.scores import score_choices, scores
+from workflows.evaluation.evaluation import Evaluated
+from workflows.evaluation.tasks import sorted_by_id
+
+_NONE = "-"
+
+
+@dataclass(frozen=True)
+class Result:
+    """A score of a model on a task, with all that it is to be read beside."""
+
+    model: str
+    task: str
+    split: str
+    pattern: int
+    is_default: bool
+    """Whether this is the pattern that the recipe or the reference names."""
+    metric: str
+    value: float
+    low: float | None
+    """The 95 % interval over items."""
+    high: float | None
+    n: int
+    majority: float
+    """What the most frequent class gets; where items have candidates of their own, chance."""
+    bag_of_words: float | None
+    started_from: str
+    selected_by: str
+    run: str
+    step: int | None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What else the items of an evaluation tell."""
+
+    model: str
+    task: str
+    pattern: int
+    items: int
+    unknown: int
+    """Without a known gold answer."""
+    without_question: int
+    cut: int
+    """Items whose context was shortened."""
+    tied: int
+    """Items with several equally likely best candidates."""
+    seconds: float
+    """Work of all workers together."""
+    url: str
+
+
+def results_of(one: Evaluated) -> list[Result]:
+    """The scores of an evaluation; none where no gold answer is known."""
+    task, model = one.asked.task, one.model
+    classes = len(task.labels)
+    found = scores(one.items, task.metrics, classes=classes)
+    if not found:
+        return []
+    items = judged(one.items)
+    baseline = _baseline(one, items)
+    return [
+        Result(
+            model=model.name,
+            task=task.name,
+            split=one.asked.split,
+            pattern=one.pattern,
+            is_default=one.pattern == task.default_pattern,
+            metric=score.metric,
+            value=score.value,
+            low=score.interval.low if score.interval else None,
+            high=score.interval.high if score.interval else None,
+            n=score.n,
+            majority=score.majority,
+            bag_of_words=None if baseline is None else score_choices(score.metric, items, baseline, classes=classes),
+            started_from=model.started_from,
+            selected_by=model.selected_by,
+            run=model.run,
+            step=model.step,
+        )
+        for score in found
+    ]
+
+
+def counts_of(one: Evaluated) -> Counts:
+    asked = one.items.filter(one.items["reason"].is_null())
+    return Counts(
+        model=one.model.name,
+        task=one.asked.task.name,
+        pattern=one.pattern,
+        items=len(one.items),
+        unknown=asked["gold"].null_count,
+        without_question=len(one.items) - len(asked),
+        cut=int((asked["cut"].to_numpy() > 0).sum()),
+        tied=int(asked["tied"].to_numpy().sum()),
+        seconds=one.seconds,
+        url=one.url,
+    )
+
+
+def as_json(results: Iterable[Result], counts: Iterable[Counts]) -> dict[str, Any]:
+    return {"scores": [asdict(one) for one in results], "items": [asdict(one) for one in counts]}
+
+
+def table_rows(results: Iterable[Result]) -> tuple[list[str], list[list[Any]]]:
+    """(columns, rows) for a screen or a page."""
+    columns = ["model", "task", "pattern", "metric", "score", "95 % interval", "n", "majority", "bag of words"]
+    rows = [
+        [
+            one.model,
+            f"{one.task} {one.split}",
+            f"{one.pattern}{'' if one.is_default else ' (not the default)'}",
+            one.metric,
+            f"{one.value:.1f}",
+            _NONE if one.low is None else f"{one.low:.1f} to {one.high:.1f}",
+            one.n,
+            f"{one.majority:.1f}",
+            _NONE if one.bag_of_words is None else f"{one.bag_of_words:.1f}",
+            one.started_from or _NONE,
+            one.selected_by or _NONE,
+        ]
+        for one in results
+    ]
+    return [*columns, "started from", "selected by"], rows
+
+
+def _baseline(one: Evaluated, items: pa.Table) -> np.ndarray | None:
+    """What the bag of words chooses for judged items, in their order."""
+    choices = one.asked.baseline(one.pattern)
+    if choices is None:
+        return None
+    wanted = {*items["item"].to_pylist()}
+    return choices[[item.id in wanted for item in sorted_by_id(one.asked.items)]]

@@ -1,0 +1,84 @@
+"""Who answers: this process, or Ray actors that load the model once each. Batches are handed out whole."""
+
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from infra.errors import InfrastructureError
+from pipelines.questions.question import Question
+from workflows.evaluation.answers import Answer, answer
+from workflows.evaluation.models import Model
+
+Batch = Sequence[Question]
+Answered = tuple[int, list[Answer], float]
+"""(number of a batch, the answers to its questions, seconds)."""
+
+_QUEUED = 2  # batches that an actor has at a time, so that it never waits for the next one
+
+
+class Worker:
+    """A model that was loaded, and answers batches."""
+
+    def __init__(self, model: Model, *, use_gpu: bool = False) -> None:
+        self.model, self.tokenizer = model.load()
+        if use_gpu:
+            self.model.to("cuda")
+
+    def answer(self, number: int, batch: Batch, reads: bool) -> Answered:
+        began = time.perf_counter()
+        return number, answer(self.model, self.tokenizer, batch, reads=reads), time.perf_counter() - began
+
+
+class Workers:
+    """The workers of one model: made when there is something to answer, closed with `close`."""
+
+    def __init__(self, model: Model, num_workers: int, *, use_gpu: bool = False) -> None:
+        self._model, self._use_gpu = model, use_gpu
+        self._num_workers = num_workers
+        self._here: Worker | None = None
+        self._actors: list[Any] = []
+
+    def answers(self, batches: Sequence[tuple[int, Batch]], *, reads: bool) -> Iterator[Answered]:
+        """The answers to numbered batches, as they come."""
+        if not batches:
+            return
+        if self._num_workers > 1:
+            yield from self._by_actors(batches, reads)
+            return
+        self._here = self._here or Worker(self._model, use_gpu=self._use_gpu)
+        for number, batch in batches:
+            yield self._here.answer(number, batch, reads)
+
+    def close(self) -> None:
+        if self._actors:
+            import ray
+
+            for actor in self._actors:
+                ray.kill(actor)
+
+    def _by_actors(self, batches: Sequence[tuple[int, Batch]], reads: bool) -> Iterator[Answered]:
+        import ray
+        from ray.exceptions import RayActorError
+
+        if not self._actors:
+            # An actor that dies with its node is started again, and is given its batches again.
+            kind = ray.remote(num_cpus=1, num_gpus=int(self._use_gpu), max_restarts=3, max_task_retries=3)(Worker)
+            self._actors = [kind.remote(self._model, use_gpu=self._use_gpu) for _ in range(self._num_workers)]
+        waiting = deque(batches)
+        free = deque(self._actors * _QUEUED)
+        running: dict[Any, Any] = {}
+        while waiting or running:
+            while waiting and free:
+                actor = free.popleft()
+                running[actor.answer.remote(*waiting.popleft(), reads)] = actor
+            (done,), _ = ray.wait(list(running), num_returns=1)
+            free.append(running.pop(done))
+            try:
+                yield ray.get(done)
+            except RayActorError as error:
+                raise InfrastructureError(
+                    "a worker died again and again",
+                    why=str(error).splitlines()[0],
+                    try_="run the same command: it continues; with fewer --num_workers if memory is short",
+                ) from error
