@@ -137,6 +137,8 @@ def _check_named(url: str) -> None:
 def _filesystem(url: str) -> tuple[AbstractFileSystem, str]:
     """The file system of a URL, and the path in it. Raises ValueError when there is no such file system."""
     _check_named(url)
+    if "://" not in str(url):  # fsspec would take a name with "::" for a chain of file systems
+        return LocalFileSystem(), os.path.abspath(os.path.expanduser(url))
     try:
         return fsspec.core.url_to_fs(url)
     except ValueError as error:

@@ -6,7 +6,7 @@ python workflows/compare.py <id in MLflow> <id in MLflow> --html=difference.html
 
 from dataclasses import dataclass, field, replace
 
-from infra import config, storage
+from infra import commands, config, storage
 from infra.console import Console
 from infra.errors import UserError, run_main
 
@@ -26,7 +26,7 @@ def main() -> None:
     if len(options.runs) != 2:
         raise UserError(
             f"expected two runs to compare, got {len(options.runs)}",
-            try_="python workflows/compare.py runs/one runs/two",
+            try_=commands.workflow("compare", "runs/one", "runs/two"),
         )
     # numpy and pyarrow take half a second of CPU time to load: here, when the options are known to be good.
     from workflows.runs import comparison

@@ -4,10 +4,9 @@ python workflows/export.py --from <authors' folder or file> --to <folder> --toke
 python workflows/export.py --from runs/<run> --to <folder> --form authors        # pytorch_model.bin, as on model hubs
 """
 
-import shlex
 import sys
 
-from infra import config, storage
+from infra import commands, config, storage
 from infra.console import Console, human_bytes
 from infra.errors import run_main
 from workflows.settings.export import ExportConfig, check_given, find_target
@@ -34,12 +33,12 @@ def main() -> None:
     screen.table(options.to, ["model", size], describe(converted, options.from_))
     if converted.tokenizer is not None:
         text = "Ray is a [MASK] for [MASK]."
-        command = f'python workflows/generate.py --model {shlex.quote(options.to)} --text "{text}"'
-        screen.next_steps([("fill a blank", command)])
+        again = commands.workflow("generate", "--model", options.to, "--text", text)
+        screen.next_steps([("fill a blank", again)])
         return
     file = PUBLISHED[converted.table].file if converted.table else "the file that it was trained with"
     screen.warn(f"the folder has no tokenizer.json, so it cannot be given text: the model's tokenizer is {file}")
-    again = f"python workflows/export.py {shlex.join(sys.argv[1:])} --tokenizer <file>"
+    again = commands.workflow("export", *sys.argv[1:]) + " --tokenizer <file>"
     screen.next_steps([("add the tokenizer", again)])
 
 

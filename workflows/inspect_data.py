@@ -11,6 +11,7 @@ What a run was shown is looked up with inspect_run.py.
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
+from infra import commands
 from infra.console import Console
 from infra.errors import DataError, UserError, nearest, run_main
 from workflows.settings.command_line import read_recipe
@@ -41,7 +42,7 @@ class InspectRecipe(Recipe):
     inspect: InspectConfig = field(default_factory=InspectConfig)
 
 
-_OF_A_RUN = "python workflows/inspect_run.py --run <run> "  # what this command did too in earlier versions
+_OF_A_RUN = f"{commands.workflow('inspect_run')} --run <run> "  # what this command did too in earlier versions
 
 
 def main() -> None:
@@ -68,7 +69,7 @@ def main() -> None:
     url = find_store(preparation_of(recipe.data, recipe.blanks))
     if url is None:
         raise DataError(
-            "the store of this recipe is not prepared yet", try_="python workflows/prepare.py --config <recipe>"
+            "the store of this recipe is not prepared yet", try_=f"{commands.workflow('prepare')} --config <recipe>"
         )
     store, options, screen = TokenStore.open(url), recipe.inspect, Console(recipe.console)
     split = store.train if options.split == "train" else store.validation

@@ -7,6 +7,7 @@ python workflows/prepare.py --config ... --verify
 The same command continues a preparation where it stopped.
 """
 
+from infra import commands
 from infra.console import Console
 from infra.errors import run_main
 from workflows.settings.command_line import read_recipe
@@ -63,7 +64,7 @@ def main() -> None:
         screen.line("the store was there already: nothing to prepare")
     show_store(prepared, screen)
     url = prepared.store.url
-    screen.next_steps([("train", f"python workflows/pretrain.py --config <recipe> --data.store {url}")])
+    screen.next_steps([("train", f"{commands.workflow('pretrain', '--data.store', url)} --config <recipe>")])
 
 
 if __name__ == "__main__":

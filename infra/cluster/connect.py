@@ -11,13 +11,17 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 from annotated_types import Ge
 
 from infra.errors import InfrastructureError
+
+_SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
+_MOST_SOCKET_BYTES = 107  # of the path of a socket, on Linux
+_SOCKET_BYTES = len("/ray/session_2026-01-31_12-59-59_123456_1234567/sockets/plasma_store")
 
 
 @dataclass
@@ -143,6 +147,19 @@ def _check_reachable(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
+def socket_folder(folders: Sequence[str] = _SHORT_FOLDERS) -> str | None:
+    """A short folder for Ray, where sockets in its own would have longer paths than the system allows, else None. Ray's
+    own is the temporary folder, which some batch systems set to a long path.
+    """
+    own = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    if len(os.fsencode(os.path.abspath(own))) + _SOCKET_BYTES <= _MOST_SOCKET_BYTES:
+        return None
+    for folder in folders:
+        if os.access(folder, os.W_OK):
+            return os.path.join(folder, f"ray-{os.getuid()}")
+    return None  # Ray says why it does not start
+
+
 def _start(num_cpus: int) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_enable_metrics_collection", "0")  # without a dashboard nobody reads them
@@ -161,6 +178,7 @@ def _start(num_cpus: int) -> None:
                 log_to_driver=False,
                 object_store_memory=store_bytes,
                 logging_level=logging.ERROR,
+                _temp_dir=socket_folder(),
             )
     except Exception as exc:
         why = f"{type(exc).__name__}: {exc}"

@@ -6,7 +6,7 @@ import contextlib
 import os
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from infra.errors import DataError
@@ -68,13 +68,31 @@ def list_files(path: str) -> list[FileInfo] | None:
         return [_info(file, os.path.relpath(file, path), status) for file, status in walk(path, hidden=False)]
     if os.path.lexists(path):
         return [_info(path, os.path.basename(path), _status(path))]
-    if not is_glob(path):
-        return None
+    root, pattern = split_glob(path, os.path.lexists)
+    files = [(file, _status(file)) for file in expand(path)] if pattern else []
+    return [_info(file, below(file, root), status) for file, status in files if _is_listed(status)] or None
+
+
+def expand(path: str) -> list[str]:
+    """What a path means: itself if it is there, else the matches of the glob that it is, ascending."""
     import glob
 
-    root = before_magic(path)
-    files = [(file, _status(file)) for file in glob.glob(path, recursive=True)]
-    return [_info(file, below(file, root), status) for file, status in files if _is_listed(status)] or None
+    if os.path.lexists(path):
+        return [path]
+    root, pattern = split_glob(path, os.path.lexists)
+    return sorted(glob.glob(glob.escape(root) + pattern, recursive=True)) if pattern else []
+
+
+def split_glob(path: str, exists: Callable[[str], bool]) -> tuple[str, str]:
+    """(folder, the pattern below it with its slash) of a glob; no pattern if it is none. A name that is there as it is
+    written is that name, whatever wildcards are in it: /texts [v2]/*.txt are the files of the folder `texts [v2]`.
+    """
+    parts = path.split("/")
+    for number, part in enumerate(parts):
+        if is_glob(part) and not exists("/".join(parts[: number + 1])):
+            root = "/".join(parts[:number])
+            return root, path.removeprefix(root)
+    return path, ""
 
 
 def walk(root: str, *, hidden: bool, inside: tuple[str, ...] = ()) -> Iterator[tuple[str, os.stat_result | None]]:
@@ -99,12 +117,6 @@ def walk(root: str, *, hidden: bool, inside: tuple[str, ...] = ()) -> Iterator[t
 
 def is_glob(path: str) -> bool:
     return any(character in path for character in "*?[")
-
-
-def before_magic(path: str) -> str:
-    """The folder of a glob above its first wildcard."""
-    parts = path.split("/")
-    return "/".join(parts[: next(i for i, part in enumerate(parts) if is_glob(part))])
 
 
 def below(path: str, root: str) -> str:

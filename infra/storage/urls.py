@@ -91,8 +91,10 @@ def exists(url: str) -> bool:
 
 
 def newest(url: str) -> str:
-    """The local path matching a glob that changed last; `url` itself if there is no match."""
-    return max(glob.glob(url), key=os.path.getmtime, default=url)
+    """The local path matching a glob that changed last; `url` itself if it is there, or if there is no match."""
+    if not is_local(url) or os.path.lexists(path := local_files.absolute(url)):
+        return url
+    return max(local_files.expand(path), key=os.path.getmtime, default=url)
 
 
 def open_file(url: str, *, block_bytes: int | None = None) -> io.BufferedReader:
@@ -186,7 +188,8 @@ def remove_tree(url: str) -> None:
     """Remove a file, or a directory with everything in it; it may be missing."""
     fs, path = filesystem(url)
     with remote.translate_errors("remove", url), contextlib.suppress(FileNotFoundError):
-        fs.rm(path, recursive=True)
+        # Most drivers take a path with wildcards for a glob here, whatever is there.
+        fs.rm(path if is_local(url) else glob.escape(path), recursive=True)
 
 
 def upload_dir(local: str, url: str) -> None:
@@ -251,8 +254,8 @@ def _list_remote(url: str) -> list[FileInfo] | None:
         entries, root = {path: fs.info(path)}, fs._parent(path)
     elif found := fs.find(path, detail=True):
         entries, root = found, path
-    elif local_files.is_glob(path):
-        entries, root = fs.glob(path, detail=True), local_files.before_magic(path)
+    elif (split := local_files.split_glob(path, fs.exists))[1]:
+        entries, root = fs.glob(glob.escape(split[0]) + split[1], detail=True), split[0]
     else:
         return [] if fs.isdir(path) else None
     # Files in fsspec's chained URLs (zip://*.txt::s3://bucket/texts.zip) have the version of the archive.

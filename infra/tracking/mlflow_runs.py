@@ -14,7 +14,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import unquote
 
 from infra import storage
 from infra.console import Console
@@ -189,14 +191,22 @@ def _resolve(config: TrackingConfig, default_root: str) -> str:
         if not storage.is_local(default_root):
             try_ = "--tracking.uri=http://..., or MLFLOW_TRACKING_URI, or --tracking.enabled=false"
             raise UserError("tracking.uri is required", why=f"{default_root} cannot hold an SQLite database", try_=try_)
-        uri = f"sqlite:///{os.path.join(storage.absolute(default_root), 'mlflow.db')}"
+        return _sqlite(os.path.join(storage.absolute(default_root), "mlflow.db"))
     path = _database(uri)
     # The working directories of driver and workers differ: a relative path would name two databases.
-    return f"sqlite:///{os.path.abspath(path)}" if path else uri
+    _, mark, query = uri.partition("?")
+    return f"{_sqlite(os.path.abspath(path))}{mark}{query}" if path else uri
 
 
 def _database(uri: str) -> str | None:
-    return uri.removeprefix("sqlite:///") if uri.startswith("sqlite:///") else None
+    """The path of the database in a URI of SQLite; it stands there with %3F for a question mark, as SQLAlchemy 2.1
+    reads it.
+    """
+    return unquote(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
+
+
+def _sqlite(path: str) -> str:
+    return f"sqlite:///{path.replace('%', '%25').replace('?', '%3F')}"
 
 
 @contextlib.contextmanager
@@ -267,6 +277,8 @@ def _experiment(client: MlflowClient, uri: str, config: TrackingConfig) -> str:
     path = _database(uri)
     # MLflow would put artifacts below the current directory, which vanishes with a Ray job.
     place = os.path.join(os.path.dirname(path), "mlartifacts") if path else None
+    if place and set("%#?") & set(place):  # MLflow takes a path for a URL and decodes it
+        place = Path(place).as_uri()
     try:
         return client.create_experiment(name, artifact_location=place)
     except MlflowException as exc:

@@ -7,6 +7,7 @@ same bytes.
 
 import numpy as np
 
+from infra import commands
 from infra.errors import UserError
 from pipelines import keyed
 from pipelines.blanks.mixture import Mixture
@@ -77,7 +78,7 @@ def draw_rows(
     raise UserError(
         f"the blanks of a row need more than its {width} positions, {_MAX_DRAWS} times in a row",
         why="the store was packed for a mixture that expands less",
-        try_="prepare it again with this mixture: python workflows/prepare.py --config <recipe>",
+        try_=f"prepare it again with this mixture: {commands.workflow('prepare')} --config <recipe>",
     )
 
 

@@ -109,7 +109,7 @@ def local_places(files: list[InputFile]) -> dict[int, list[str]]:
 
 def local_place(url: str) -> str | None:
     """The path of the file, or archive, of this machine that a URL is read from; None where it is on another."""
-    outer = url.rpartition("::")[2]  # zip://<path>::/my/archive.zip
+    outer = url if storage.is_local(url) else url.rpartition("::")[2]  # zip://<path>::/my/archive.zip
     return storage.absolute(outer) if storage.is_local(outer) else None
 
 

@@ -152,7 +152,8 @@ def read_texts(text_url: str, unit: str) -> Iterator[list[str]]:
 
 def around_path(file: InputFile) -> tuple[str, str]:
     """What stands before and after a file's path in its URL; nothing where a reader names its files by itself."""
-    url, chain, archive = file.url.partition("::")  # zip://<path>::s3://...
+    # zip://<path>::s3://...
+    url, chain, archive = (file.url, "", "") if storage.is_local(file.url) else file.url.partition("::")
     if not url.endswith(file.path):
         return "", ""
     return without_surrogates(url.removesuffix(file.path)), without_surrogates(chain + archive)

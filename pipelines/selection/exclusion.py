@@ -17,7 +17,7 @@ from fsspec.utils import glob_translate
 
 from infra import storage
 from infra.errors import UserError
-from infra.storage import parquet
+from infra.storage import local, parquet
 from pipelines.corpus.ledger import ledger_url
 from pipelines.corpus.records import Unit
 from pipelines.corpus.sources import InputFile
@@ -126,8 +126,13 @@ class _Names(NamedTuple):
         found = [file for first, end in ranges for file in self.files[self._at(first) : self._at(end)]]
         if found or not any(character in below for character in "*?["):
             return found
-        pattern = re.compile(glob_translate(below).removesuffix(r"\Z") + r"(?s:(/|::).*)?\Z")
+        root, rest = local.split_glob(below, self._has_below)
+        translated = re.escape(root) + glob_translate(rest).removesuffix(r"\Z")
+        pattern = re.compile(translated + r"(?s:(/|::).*)?\Z")
         return [file for own, file in zip(self.names, self.files, strict=True) if pattern.match(own)]
+
+    def _has_below(self, folder: str) -> bool:
+        return self._at(f"{folder}/") < self._at(f"{folder}0")
 
     def _at(self, name: str) -> int:
         return bisect.bisect_left(self.names, name)

@@ -26,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from infra import storage
+from infra import commands, storage
 from infra.errors import DataError
 from infra.storage import parquet
 from infra.storage.disk_cache import DiskCache
@@ -257,13 +257,13 @@ class TokenStore:
             raise DataError(
                 f"{url} is not a finished token store: it has no manifest.json",
                 why="its preparation was interrupted, or is still running, or the path is another one",
-                try_="python workflows/prepare.py --config <recipe>   # continues where it stopped",
+                try_=f"{commands.workflow('prepare')} --config <recipe>   # continues where it stopped",
             )
         entry = read_manifest(url)
         if entry.get("format") != FORMAT:
             raise DataError(
                 f"{url} has store format {entry.get('format')}, and this version reads format {FORMAT}",
-                try_="prepare it again with this version: python workflows/prepare.py --config <recipe>",
+                try_=f"prepare it again with this version: {commands.workflow('prepare')} --config <recipe>",
             )
         manifest = Manifest.of_json(entry)
         dtype = np.dtype(manifest.dtype)

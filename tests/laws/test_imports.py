@@ -25,7 +25,7 @@ ORDER = {
     "glm_model": "config decoding ids urls checks dropout layout device_layout tokenizer attention cache saved logits "
     "model loss resize train generation",
     "workflows": "settings training runs evaluation",  # and then the scripts
-    "infra": "errors console config storage checkpoint tracking cluster",
+    "infra": "errors commands console config storage checkpoint tracking cluster",
 }
 PLUGINS = ("pipelines.readers", "pipelines.objectives", "pipelines.tasks")
 FACES = ("infra.config", "infra.storage", "infra.tracking", "glm_model.tokenizer", "glm_model.attention")

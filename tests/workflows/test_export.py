@@ -86,7 +86,7 @@ def test_a_checkpoint_of_the_authors_becomes_a_complete_folder(
     assert "ids of the authors' 'bert' checkpoints" in out
     assert "sop 30522, eop 30523, [MASK] 103, [CLS] 101, eos 0" in out
     assert "changed nothing" in out
-    command = out.partition("fill a blank python workflows/generate.py ")[2]
+    command = out.partition("python workflows/generate.py ")[2]
     monkeypatch.setattr(sys, "argv", ["generate.py", *shlex.split(command), "--max_tokens=3"])
     generate.main()
     assert capsys.readouterr().out.startswith("Ray is a ")

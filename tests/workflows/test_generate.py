@@ -173,7 +173,11 @@ def test_a_bare_call_asks_for_the_model(monkeypatch, capsys):
         (["--file="], 3, "cannot read"),
         (["--model=", "--text=a [MASK]"], 2, "--model is missing\n  why: it names the model"),
         (["--model={nowhere}", "--text=a [MASK]"], 3, "--model .*nowhere does not exist"),
-        (["--model={authors}", "--text=a [MASK]"], 3, "try: python workflows/export.py --from .*authors --to <folder>"),
+        (
+            ["--model={authors}", "--text=a [MASK]"],
+            3,
+            r"try: \S*python workflows/export.py --from .*authors --to <folder>",
+        ),
         (["--model={weights}", "--text=a [MASK]"], 3, "weights is a checkpoint without a tokenizer.json"),
         (["--text=a [MASK]", "--file=x"], 2, "--text and --file are both given"),
         (["--file=nowhere.txt"], 3, "cannot read nowhere.txt"),

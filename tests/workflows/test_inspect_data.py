@@ -75,7 +75,7 @@ def test_mistakes(run):
 )
 def test_what_a_run_was_shown_is_refused_with_the_command_that_shows_it(run, words, command):
     code, _, error = run(*words)
-    assert (code, f"try: python workflows/inspect_run.py {command}\n" in error) == (2, True), error
+    assert (code, f"python workflows/inspect_run.py {command}\n" in error) == (2, True), error
 
 
 def test_the_name_of_a_run_is_a_setting_of_its_recipe(run):

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from glm_model.config import GLMConfig
-from infra import checkpoint, storage
+from infra import checkpoint, commands, storage
 from infra.console import Console, counted, duration, human, human_bytes
 from infra.errors import UserError
 from pipelines.blanks.mixture import resolve
@@ -53,7 +53,7 @@ def calibrate_run(recipe: Recipe, name: str, screen: Console) -> None:
     open_run(recipe, name)
     work = preparation_of(recipe.data, recipe.blanks)
     if find_store(work) is None:
-        raise UserError("--calibrate needs the token store", try_="python workflows/prepare.py --config <recipe>")
+        raise UserError("--calibrate needs the token store", try_=f"{commands.workflow('prepare')} --config <recipe>")
 
     def pace(setup: Setup) -> Pace:
         check_memory(recipe, setup.shape)
@@ -118,7 +118,7 @@ def _show_estimated(
         budget = planned_budget(recipe, shape, synthetic, tokens=guess.tokens, steps=steps)
         epochs = f"{budget.epochs:.2f} epochs of {human(budget.epoch_steps * budget.step_tokens)} tokens"
         rows += _run_rows(recipe, budget, epochs, None, about="about ")
-    next_ = ("next", "python workflows/prepare.py with the same settings; then --plan is exact")
+    next_ = ("next", f"{commands.workflow('prepare')} with the same settings; then --plan is exact")
     screen.header(f"plan · {name}", [*rows, next_])
     return shape
 

@@ -1,11 +1,6 @@
 """What a run says of itself: on screen at its start and end, and in a page of examples."""
 
-import os
-import shutil
-import sys
-from pathlib import Path
-
-from infra import checkpoint, storage, tracking
+from infra import checkpoint, commands, storage, tracking
 from infra.console import Console, counted, human
 from pipelines.views.render import html, view_examples
 from workflows.runs.run import Run
@@ -61,11 +56,10 @@ def show_next(run: Run, screen: Console) -> None:
     if validation and validation.first is not None and validation.last is not None:
         change = f"{validation.first:.3f} -> {validation.last:.3f}"
         screen.line(f"validation: {change} bits per byte of the held-out text")
-    python, mlflow = _command("python"), _command("mlflow")
-    generate = f'{python} workflows/generate.py --model {run.model_url} --text "Ray is a [MASK] for [MASK]."'
-    steps = [("generate", generate)]
+    text = "Ray is a [MASK] for [MASK]."
+    steps = [("generate", commands.workflow("generate", "--model", run.model_url, "--text", text))]
     if uri := run.record.tracking_uri:
-        steps.append(("compare runs", f"{mlflow} ui --backend-store-uri {uri}"))
+        steps.append(("compare runs", commands.command(commands.program("mlflow"), "ui", "--backend-store-uri", uri)))
         if experiment := run.record.experiment_id:
             page = f"http://127.0.0.1:5000/#/experiments/{experiment}?workflowType=machine_learning"
             steps.append(("", f"then {page}"))
@@ -88,11 +82,3 @@ def workers_text(recipe: Recipe) -> str:
     """How many workers the recipe asks for, in words."""
     least, most = recipe.train.min_workers, recipe.train.max_workers
     return str(most) if least == most else f"{least} to {most}"
-
-
-def _command(name: str) -> str:
-    """How to call a program of this environment from here: by its path where it is not active."""
-    ours = Path(sys.executable).parent / name
-    if shutil.which(name) == str(ours) or not ours.exists():
-        return name
-    return os.path.relpath(ours) if ours.is_relative_to(Path.cwd()) else str(ours)

@@ -6,7 +6,7 @@ import numpy as np
 
 from glm_model.config import GLMConfig, flops_per_token, num_parameters
 from glm_model.tokenizer import Tokenizer
-from infra import storage, tracking
+from infra import commands, storage, tracking
 from infra.errors import UserError
 from pipelines.blanks.draw import moments
 from pipelines.feed.examples import FeedSettings, draw_epoch
@@ -233,6 +233,5 @@ def _check_expansion(rows: RowBatch, feed: FeedSettings, *, packed_for: str) -> 
         raise UserError(
             f"this mixture may need {int(need.max()):,} positions in a row, and the store's rows have {feed.width:,}",
             why=f"the store was packed for {packed_for!r}, which expands less",
-            try_="python workflows/prepare.py --config <this recipe>   # makes a store for this mixture beside the "
-            "old one",
+            try_=f"{commands.workflow('prepare')} --config <this recipe>   # makes another store for this mixture",
         )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from infra import storage
+from infra import commands, storage
 from infra.errors import UserError
 
 
@@ -47,7 +47,9 @@ def check_given(options: ExportConfig) -> None:
     """Raises UserError where --from or --to is missing."""
     for flag, given in (("--from", options.from_), ("--to", options.to)):
         if not given:
-            raise UserError(f"{flag} is missing", try_="python workflows/export.py --from <checkpoint> --to <folder>")
+            raise UserError(
+                f"{flag} is missing", try_=f"{commands.workflow('export')} --from <checkpoint> --to <folder>"
+            )
 
 
 def find_target(options: ExportConfig, source: str) -> str:

@@ -1,8 +1,6 @@
 """Where a model lies: in a folder of its own, in a run's, in the newest of several; or in a checkpoint of any form."""
 
-import shlex
-
-from infra import storage
+from infra import commands, storage
 from infra.errors import DataError, UserError
 
 # What a checkpoint of the authors has in its folder.
@@ -21,7 +19,7 @@ def find_model(given: str) -> str:
         raise DataError(
             f"{given} is a checkpoint without a tokenizer.json",
             why="a checkpoint of the authors has to be made a model folder first, with its tokenizer and special ids",
-            try_=f"python workflows/export.py --from {shlex.quote(given)} --to <folder> --tokenizer <file>",
+            try_=commands.workflow("export", "--from", given) + " --to <folder> --tokenizer <file>",
         )
     for url in (place, storage.join(place, "model")):
         if _holds(url, "config.json"):  # written last

@@ -1,11 +1,11 @@
 """The places of a recipe, made absolute."""
 
 import copy
-import glob
 from typing import Any
 
 from infra import storage, tracking
 from infra.errors import UserError
+from infra.storage import local
 from workflows.settings.models import model_in
 from workflows.settings.recipe import R, Recipe
 
@@ -46,7 +46,7 @@ def _absolute_if_there(entry: str) -> str:
     if not entry or not storage.is_local(entry):
         return entry
     place = storage.absolute(entry)
-    return place if storage.exists(place) or glob.glob(place, recursive=True) else entry
+    return place if local.expand(place) else entry
 
 
 def _places(recipe: Recipe) -> list[tuple[str, Any, str]]:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from glm_model.config import GLMConfig, sized
 from glm_model.tokenizer import Tokenizer
-from infra import storage
+from infra import commands, storage
 from infra.errors import DataError, UserError
 from pipelines.blanks.mixture import resolve
 from pipelines.store.format import TokenStore
@@ -94,7 +94,7 @@ def pretrained_config(url: str) -> GLMConfig:
         raise DataError(
             f"model.init_from={url} is not a model folder with a tokenizer",
             why="it needs config.json, weights and tokenizer.json as pretrain.py and export.py write them",
-            try_=f"python workflows/export.py --from {url} --to <folder> --tokenizer <its vocabulary>",
+            try_=commands.workflow("export", "--from", url) + " --to <folder> --tokenizer <its vocabulary>",
         )
     return GLMConfig.from_dict(config)
 

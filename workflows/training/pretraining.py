@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from glm_model import GLMConfig, Tokenizer
 from glm_model.config import LossOptions
 from glm_model.train import TrainStep
+from infra import commands
 from pipelines.config import cache_of
 from pipelines.feed.examples import FeedSettings, feed_settings
 from pipelines.feed.micro_batches import RowReader, Step, steps
@@ -75,7 +76,7 @@ class Pretraining:
             validate=functools.partial(validate, step, held_out, place) if held_out.places else None,
             points=self._points,
             flops_per_token=self.budget.flops_per_token,
-            look_at=lambda step: f"python workflows/inspect_run.py --run {self.run_url or ''} --step {step}",
+            look_at=lambda step: commands.workflow("inspect_run", "--run", self.run_url or "", "--step", str(step)),
         )
 
     def _steps(self, store: TokenStore, settings: FeedSettings, place: Place, start: int, stop: int) -> Iterator[Step]:

@@ -15,6 +15,7 @@ from infra.tracking import (
     log_text,
     open_run,
     relative_database,
+    resolve_uri,
     set_tags,
 )
 from infra.tracking.mlflow_client import client_of, without_password
@@ -208,3 +209,15 @@ def test_a_job_s_commit_is_what_its_submission_names(tmp_path, monkeypatch):
     assert git_tags(str(tmp_path)) == {"mlflow.source.git.commit": "abc"}
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", '{"metadata": {"job_name": "j"}}')
     assert git_tags(str(tmp_path)) == {}
+
+
+@pytest.mark.parametrize("name", ["50% #1 a+b?c=d", "50%20x", "a b [v2]"])
+def test_a_database_lies_in_its_folder_whatever_that_is_called(name, tmp_path):
+    """SQLAlchemy decodes paths, and takes a question mark for the end of one."""
+    from sqlalchemy import make_url
+
+    folder = str(tmp_path / name)
+    uri = resolve_uri(TrackingConfig(), folder)
+    assert make_url(str(uri)).database == f"{folder}/mlflow.db"
+    assert resolve_uri(TrackingConfig(uri=uri), "elsewhere") == uri
+    assert resolve_uri(TrackingConfig(uri=f"{uri}?timeout=9"), "elsewhere") == f"{uri}?timeout=9"
