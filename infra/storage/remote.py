@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import lzma
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -21,6 +23,10 @@ _BLOCK = 1 << 22  # bytes of a request: a range of a file costs little more than
 _STALLED_SECONDS = 60
 
 T = TypeVar("T")
+
+
+class Damaged(OSError):
+    """An archive whose files cannot be read, on whatever machine it is."""
 
 
 class Unreachable(Exception):
@@ -52,7 +58,8 @@ def retry(call: Callable[[], T]) -> T:
 def translate_errors(verb: str, url: str, *, keep_absent: bool = False) -> Iterator[None]:
     """Turn what a driver raises into an InfrastructureError: "cannot read s3://..."; verb: read, write, remove.
 
-    keep_absent: a FileNotFoundError stays one if there is no such file. (https:// raises it for every failure.)
+    keep_absent: a FileNotFoundError stays one if there is no such file. (https:// raises it for every failure.) A file
+    in an archive that is damaged raises Damaged.
     """
     try:
         yield
@@ -61,6 +68,8 @@ def translate_errors(verb: str, url: str, *, keep_absent: bool = False) -> Itera
     except Exception as exc:
         if keep_absent and _is_absent(exc):
             raise
+        if _is_damage(exc):
+            raise Damaged(f"{type(exc).__name__}: {exc}") from exc
         cause = exc.__cause__ if isinstance(exc, FileNotFoundError) and isinstance(exc.__cause__, Unreachable) else exc
         why = str(cause) if isinstance(cause, Unreachable) else f"{type(cause).__name__}: {cause}"
         if isinstance(cause, OSError) and cause.strerror:
@@ -194,6 +203,13 @@ def _is_absent(error: BaseException) -> bool:
     if not isinstance(error, FileNotFoundError) or isinstance(error.__cause__, Unreachable):
         return False
     return getattr(error.__cause__, "status", 404) in (404, 410)
+
+
+def _is_damage(error: BaseException) -> bool:
+    import tarfile
+    import zipfile
+
+    return isinstance(error, zipfile.BadZipFile | tarfile.TarError | zlib.error | lzma.LZMAError | EOFError | Damaged)
 
 
 def _remedy(error: BaseException, verb: str, url: str) -> str:

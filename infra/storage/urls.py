@@ -174,8 +174,13 @@ def list_files(url: str) -> list[FileInfo]:
     if is_local(url):
         found = local_files.list_files(local_files.absolute(url))
     else:
-        with remote.translate_errors("read", url):
-            found = _list_remote(url)
+        try:
+            with remote.translate_errors("read", url):
+                found = _list_remote(url)
+        except remote.Damaged as exc:
+            raise DataError(
+                f"the files of {url.rpartition('::')[2]} cannot be listed", why=str(exc), try_="replace this archive"
+            ) from exc
     if found is None:
         is_glob = local_files.is_glob(url)
         hint = "; relative paths start at the current directory" if is_local(url) else ""
@@ -256,6 +261,8 @@ def _list_remote(url: str) -> list[FileInfo] | None:
         entries, root = found, path
     elif (split := local_files.split_glob(path, fs.exists))[1]:
         entries, root = fs.glob(glob.escape(split[0]) + split[1], detail=True), split[0]
+        if not entries and "::" in url:  # the names in a tar that was made of `.` begin with it
+            entries = fs.glob(f"./{path}", detail=True)
     else:
         return [] if fs.isdir(path) else None
     # Files in fsspec's chained URLs (zip://*.txt::s3://bucket/texts.zip) have the version of the archive.
@@ -264,7 +271,7 @@ def _list_remote(url: str) -> list[FileInfo] | None:
     infos = [
         FileInfo(
             fs.unstrip_protocol(name) + chain + outer,
-            local_files.below(name, root),
+            local_files.below(name.removeprefix("./"), root),
             int(info.get("size") or 0),
             _version(info) or archive_version,
         )

@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import lzma
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -210,3 +211,46 @@ def test_an_archive_of_files_says_how_its_files_are_read(name, tmp_path):
     (record,) = read(path, "text")
     assert isinstance(record, Rejected)
     assert f"name the files in it, as {path.suffix[1:]}://**/*.txt::<the archive>" in record.detail
+
+
+def test_a_damaged_file_in_a_zip_is_lost_and_others_are_read(tmp_path):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for number, text in enumerate(small.documents(3)):
+            archive.writestr(f"{number}.txt", text)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(small.documents(3)[1].encode(), b"x" * len(small.documents(3)[1])))
+    files = list_inputs([Source("text", f"zip://*.txt::{path}")])
+    first, damaged, last = (record for file in files for record in read_documents(file))
+    assert (type(first), type(last)) == (Document, Document)
+    assert isinstance(damaged, Rejected)
+    assert (damaged.reason, damaged.lost) == ("unreadable", files[1].size)
+    assert "Bad CRC-32" in damaged.detail
+
+
+@pytest.mark.parametrize("name", ["cut.zip", "cut.tar", "cut.tar.gz"])
+def test_an_archive_whose_files_cannot_be_listed_is_an_error_of_the_data(name, tmp_path):
+    path, kind = tmp_path / name, name.split(".")[1]
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("a.txt", "words " * 500)
+    else:
+        with tarfile.open(path, "w:gz" if name.endswith("gz") else "w") as archive:
+            (tmp_path / "a.txt").write_text("".join(small.documents(30)))
+            archive.add(tmp_path / "a.txt", "a.txt")
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(DataError, match=r"cannot be listed(.|\n)*replace this archive"):
+        list_inputs([Source("text", f"{kind}://*.txt::{path}")])
+
+
+def test_a_tar_that_was_made_of_a_folder_itself_is_listed(tmp_path):
+    """Its names begin with ./, as `tar cf a.tar -C folder .` writes them."""
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    (tmp_path / "in" / "a.txt").write_text("one")
+    (tmp_path / "in" / "sub" / "b.txt").write_text("two")
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.add(tmp_path / "in", ".")
+    for pattern, paths in {"*.txt": ["a.txt"], "**/*.txt": ["a.txt", "sub/b.txt"]}.items():
+        files = list_inputs([Source("text", f"tar://{pattern}::{tmp_path}/a.tar")])
+        assert [file.path for file in files] == paths
+        assert all(isinstance(record, Document) for file in files for record in read_documents(file))
