@@ -19,12 +19,12 @@ _SEPARATOR = re.compile(
     re.IGNORECASE,
 )
 _TAG = re.compile(r"</?(?:html|head|body|p|div|span|li|ul|table|td|tr|a|h[1-6])(?: [^<>\n]*)?>", re.IGNORECASE)
-# What the reader `text` should leave to another one.
+# What the reader `text` should leave to another one: a part of its mark, which is looked for first, and the mark.
 _FORMATS = {
-    "jsonl": re.compile(r'\s*\{\s*"[^"\n]{1,100}"\s*:'),
-    "wikiextractor": re.compile(r'(?m)^<doc id="[^"\n]*" url='),
-    "wikipedia": re.compile(r"\s*(?:<\?xml[^<>]*>\s*)?<mediawiki[ >]"),
-    "gutenberg": re.compile(r"(?im)^\*\*\* ?START OF (?:THE|THIS) PROJECT GUTENBERG"),
+    "jsonl": ("{", re.compile(r'\A\s*\{\s*"[^"\n]{1,100}"\s*:')),
+    "wikiextractor": ("<doc id=", re.compile(r'(?m)^<doc id="[^"\n]*" url=')),
+    "wikipedia": ("<mediawiki", re.compile(r"\A\s*(?:<\?xml[^<>]*>\s*)?<mediawiki[ >]")),
+    "gutenberg": ("***", re.compile(r"(?im)^\*\*\* ?START OF (?:THE|THIS) PROJECT GUTENBERG")),
 }
 
 
@@ -38,7 +38,8 @@ def find_marks(text: str, reader: str) -> list[str]:
     plain text, the name of the reader that it is for.
     """
     head = text[:_HEAD]
-    found = [name for name, mark in _FORMATS.items() if mark.search(head)] if reader == "text" else []
+    formats = _FORMATS.items() if reader == "text" else []
+    found = [name for name, (part, mark) in formats if part in head and mark.search(head)]
     if "<" not in head:
         return found
     if "</" in head and sum(1 for _ in zip(range(_TAGS), _TAG.finditer(head), strict=False)) == _TAGS:

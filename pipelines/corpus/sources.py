@@ -46,7 +46,7 @@ class InputFile:
     path: str
     """Below the source's root; part of document ids."""
     size: int
-    """Bytes as stored."""
+    """Bytes as stored; of a link that leads nowhere, the mean of its source's files."""
     version: str
     """Changes when the file does; empty for a link that leads nowhere."""
     start: int = 0
@@ -89,8 +89,11 @@ def list_sources(sources: list[Source]) -> Inputs:
         found, ignored = (own_listing(source), []) if own_listing else _list_files(source, reader)
         if ignored:
             inputs.ignored.append((source, ignored))
+        sizes = [info.size for info in found if info.size]
         for info in found:
-            place = (info.url, info.path, info.size or 0, info.version)
+            # The size of what a link that leads nowhere stood for is not known: taken to be that of the other files.
+            size = info.size or (0 if info.version else sum(sizes) // max(len(sizes), 1))
+            place = (info.url, info.path, size, info.version)
             inputs.files.append(InputFile(index, name, source.reader, source.options, *place))
     return inputs
 

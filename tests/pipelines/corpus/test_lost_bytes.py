@@ -254,3 +254,13 @@ def test_a_tar_that_was_made_of_a_folder_itself_is_listed(tmp_path):
         files = list_inputs([Source("text", f"tar://{pattern}::{tmp_path}/a.tar")])
         assert [file.path for file in files] == paths
         assert all(isinstance(record, Document) for file in files for record in read_documents(file))
+
+
+def test_a_link_that_leads_nowhere_counts_like_the_other_files(tmp_path):
+    for number, count in enumerate((10, 30)):
+        (tmp_path / f"{number}.jsonl").write_bytes(json_lines(count))
+    (tmp_path / "z.jsonl").symlink_to(tmp_path / "nowhere")
+    *_, link = list_inputs([Source("jsonl", str(tmp_path))])
+    (record,) = read_documents(link)
+    assert isinstance(record, Rejected)
+    assert (record.reason, record.lost) == ("vanished", len(json_lines(10) + json_lines(30)) // 2)
