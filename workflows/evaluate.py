@@ -47,7 +47,7 @@ def main() -> None:
     html = storage.join(options.to, "evaluation.html")
     storage.write_bytes(html, page.render(evaluated, results).encode())
     uri = tracking.record(options, evaluated, results)
-    screen.next_steps([("look", html)] + ([("compare", uri)] if uri else []))
+    screen.next_steps([("look", html)] + ([("compare", f"mlflow ui --backend-store-uri {uri}")] if uri else []))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What a bag of words reaches: tf-idf and logistic regression, on the train split of the same task.
 
-Whoever does not beat it has learned nothing that word counts do not know: on CB it comes 20 points above the majority.
+Whoever does not beat it has learned nothing that word counts do not know. Of the 28 items of CB's dev split it gets
+67.9 % right, where one answer to all gets 57.1 %.
 """
 
 from collections.abc import Sequence

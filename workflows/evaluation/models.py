@@ -137,7 +137,7 @@ def _has_tokenizer(url: str) -> bool:
 def _with_origin(model: Model, model_url: str) -> Model:
     """What the run around a model folder tells of it."""
     run = model_url.rstrip("/").rpartition("/")[0]
-    selected = "step given by hand" if model.step is not None else ""
+    selected = "not selected: a step by its number" if model.step is not None else ""
     if storage.base_name(model_url) != "model" or not has_record(run):
         return replace(model, selected_by=selected)
     values = config.mapping_from_yaml(storage.read_bytes(storage.join(run, "config.yaml")).decode())
