@@ -40,7 +40,7 @@ format: install  ## rewrite the sources as ruff formats them
 
 mlflow: install  ## the MLflow UI on the runs of ./runs, at http://127.0.0.1:5000
 	@test -e runs/mlflow.db || { echo "error: ./runs has no runs yet"; echo "  try: make pretrain"; exit 2; }
-	@echo "runs: http://127.0.0.1:5000/#/experiments/1?workflowType=machine_learning"
+	@echo "runs: http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=glm-pretraining"
 	@$(BIN)/mlflow ui --backend-store-uri "sqlite:///$(CURDIR)/runs/mlflow.db"
 
 $(INSTALLED): pyproject.toml constraints.txt

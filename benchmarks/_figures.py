@@ -29,7 +29,7 @@ def run_figures(run: Path, steps: int) -> Figures:
         (point["step"], name): float(value).hex()
         for point in points
         for name, value in point["values"].items()
-        if not name.startswith("perf/")
+        if not name.startswith(("perf/", "data/tokens", "data/epoch"))  # speeds; the step in other units
     }
     prints = {key: value for key, value in logged.items() if key[1].startswith("data/fingerprint")}
     if len(prints) != 2 * steps:

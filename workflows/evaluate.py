@@ -46,8 +46,7 @@ def main() -> None:
     storage.write_json(storage.join(options.to, "scores.json"), as_json(results, counts))
     html = storage.join(options.to, "evaluation.html")
     storage.write_bytes(html, page.render(evaluated, results).encode())
-    uri = tracking.record(options, evaluated, results)
-    screen.next_steps([("look", html)] + ([("compare", f"mlflow ui --backend-store-uri {uri}")] if uri else []))
+    screen.next_steps([("look", html), *tracking.record(options, evaluated, results)])
 
 
 if __name__ == "__main__":

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _POINTS_PER_REQUEST = 1000  # MLflow's limit
+_NOT_SENT = "data/fingerprint_"  # as a curve it is noise, which MLflow's UI would draw before the losses
+# MLflow lists metrics in the order in which they came first, and its page that compares runs opens on the first one.
+_FIRST = ("val/bits_per_byte", "val/accuracy", "train/loss", "val/loss")
 _LONGEST_PAUSE_S = 60.0
 
 
@@ -48,8 +51,9 @@ class _Metric(NamedTuple):
 class MetricLog:
     """Appends points to a file, of which it must be the only writer. `problem` says why points are not in MLflow yet.
 
-    With `resume_step` the file is cut back to steps <= resume_step. Values that it has for that step are not logged
-    again, and points of (metric, step) that MLflow has are not sent again: MLflow would keep both.
+    A metric has one value per step, the first that is logged. With `resume_step` the file is cut back to steps <=
+    resume_step, and points of (metric, step) that MLflow has are not sent again: MLflow would keep both. Fingerprints
+    stay in the file.
     """
 
     def __init__(
@@ -58,7 +62,7 @@ class MetricLog:
         metrics_path = storage.absolute(metrics_path)
         os.makedirs(os.path.dirname(metrics_path), exist_ok=True)
         kept, self._logged = _cut_back(metrics_path, resume_step)
-        self._resume_step = resume_step
+        self._step = resume_step  # of the last point, for which the metrics `_logged` have values
         self.problem: str | None = None
         self._path, self._handle, self._interval_s = metrics_path, handle, interval_s
         # Unbuffered: on a full disk a line would stay in the buffer, and fail again when the file is closed.
@@ -67,6 +71,7 @@ class MetricLog:
         self._sent = 0 if resume_step is not None else kept
         # Metric -> steps in MLflow, requested when first needed. None: a new run, which has no points there.
         self._known: dict[str, set[int]] | None = {} if resume_step is not None else None
+        self._is_begun = bool(resume_step)  # a validation of step 0 is sent with the training's first point
         self._wake = threading.Condition()
         self._hurry = self._closed = self._failed = False
         self._thread = threading.Thread(target=self._send_forever, name="metric-log", daemon=True)
@@ -79,14 +84,17 @@ class MetricLog:
         Raises InfrastructureError if the file cannot be written.
         """
         plain = {key: _json_number(float(value)) for key, value in values.items()}
-        if step == self._resume_step:
-            plain = {key: value for key, value in plain.items() if key not in self._logged}
-        line = (json.dumps({"step": int(step), "time": time.time(), "values": plain}) + "\n").encode()
-        if not plain:
-            return
         with self._wake:
+            if step != self._step:
+                self._step, self._logged = step, set()
+            plain = {key: value for key, value in plain.items() if key not in self._logged}
+            if not plain:
+                return
+            line = (json.dumps({"step": int(step), "time": time.time(), "values": plain}) + "\n").encode()
             self._append(line)
+            self._logged |= set(plain)
             self._written += len(line)
+            self._is_begun = self._is_begun or step > 0
             self._wake.notify_all()
 
     def _append(self, line: bytes) -> None:
@@ -132,7 +140,7 @@ class MetricLog:
         client, pause_s = None, self._interval_s
         while not self._closed:
             with self._wake:
-                self._wake.wait_for(lambda: self._sent < self._written or self._closed)
+                self._wake.wait_for(self._has_news)
                 # Points of `pause_s` seconds are sent together, unless someone waits for them.
                 self._wake.wait_for(lambda: self._hurry or self._closed, pause_s)
                 until = self._written
@@ -151,6 +159,9 @@ class MetricLog:
                 pause_s = min(max(2 * pause_s, 1.0), _LONGEST_PAUSE_S)
                 if self._hurry:
                     time.sleep(0.1)  # someone waits: retry soon, but do not spin
+
+    def _has_news(self) -> bool:
+        return self._closed or (self._sent < self._written and (self._is_begun or self._hurry))
 
     def _send(self, client: MlflowClient, batch: list[_Metric]) -> None:
         from mlflow.entities import Metric
@@ -222,12 +233,19 @@ def _batches(path: str, start: int, end: int) -> Iterator[tuple[list[_Metric], i
             record = json.loads(file.readline())
             values, milliseconds = record["values"].items(), round(record["time"] * 1000)
             if batch and len(batch) + len(values) > _POINTS_PER_REQUEST:
-                yield batch, at
+                yield _in_order(batch), at
                 batch = []
-            batch += [_Metric(key, float(value), milliseconds, record["step"]) for key, value in values]
+            batch += [
+                _Metric(key, float(value), milliseconds, record["step"])
+                for key, value in values
+                if not key.startswith(_NOT_SENT)
+            ]
             assert len(values) <= _POINTS_PER_REQUEST, "one step logs at most 1000 metrics"
-        if batch:
-            yield batch, end
+        yield _in_order(batch), end
+
+
+def _in_order(batch: list[_Metric]) -> list[_Metric]:
+    return sorted(batch, key=lambda metric: _FIRST.index(metric.key) if metric.key in _FIRST else len(_FIRST))
 
 
 def _cut_back(path: str, resume_step: int | None) -> tuple[int, set[str]]:

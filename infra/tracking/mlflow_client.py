@@ -5,11 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+from infra.console import Console
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,19 @@ def without_password(uri: str) -> str:
     return re.sub(r"//[^/@\s]*@", "//***@", uri)
 
 
-def first_line(exc: Exception) -> str:
+def first_line(exc: BaseException) -> str:
     lines = str(exc).strip().splitlines() or [""]
     return f"{type(exc).__name__}: {without_password(lines[0])[:300]}"
+
+
+def best_effort(handle: RunHandle, action: str, send: Callable[[MlflowClient], T]) -> T | None:
+    """Call `send`; its failure is a warning, because a description must not cost a training run. None where it failed,
+    and where the run is not tracked. action: "log the dataset", for the warning.
+    """
+    if not handle.enabled:
+        return None
+    try:
+        return send(client_of(handle.uri))
+    except Exception as exc:
+        Console().warn(f"MLflow at {without_password(handle.uri)} did not {action}: {first_line(exc)}")
+        return None

@@ -11,17 +11,24 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote
 
 from infra import storage
 from infra.console import Console
 from infra.errors import InfrastructureError, UserError
-from infra.tracking.mlflow_client import NOT_TRACKED, RunHandle, client_of, first_line, without_password
+from infra.tracking import own_tags
+from infra.tracking.mlflow_client import (
+    NOT_TRACKED,
+    RunHandle,
+    best_effort,
+    client_of,
+    first_line,
+    without_password,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -32,19 +39,18 @@ __all__ = [
     "finish",
     "git_tags",
     "log_artifact_dir",
-    "log_store_input",
     "log_text",
-    "log_values",
     "open_run",
     "relative_database",
     "resolve_uri",
+    "set_note",
     "set_tags",
 ]
 
 _DEFAULT_EXPERIMENT = "glm"
 _URI_VARIABLE = "MLFLOW_TRACKING_URI"
 # Limits of MLflow's servers.
-_PARAMS_PER_REQUEST, _PARAM_CHARACTERS, _DIGEST_CHARACTERS = 100, 6000, 32
+_PARAMS_PER_REQUEST, _PARAM_CHARACTERS, _NOTE_CHARACTERS = 100, 6000, 8000
 
 
 @dataclass
@@ -69,11 +75,13 @@ def open_run(
     run_id: str | None,
     default_root: str,
     take_over: bool = True,
+    experiment_suffix: str = "",
     warn: Callable[[str], None] | None = None,
 ) -> RunHandle:
     """Create a run, or continue `run_id`. Parameters are logged at creation alone: MLflow refuses to change them.
 
     take_over: continue a run that MLFLOW_RUN_ID names, too. default_root: where the SQLite file lies by default.
+    experiment_suffix: behind the experiment's name: an experiment beside it, for runs that would be in its way.
 
     Raises InfrastructureError if MLflow cannot be reached; if config.required is off, warns and tracks nothing.
     """
@@ -88,7 +96,10 @@ def open_run(
             resumed = _resume(
                 client, uri, run_id or (os.environ.get("MLFLOW_RUN_ID") if take_over else None), tags, warn
             )
-            return resumed or _create(client, uri, config, name, tags, params)
+            if resumed:
+                return resumed
+            experiment_id = _experiment(client, uri, config, experiment_suffix)
+            return _create(client, uri, experiment_id, name, tags, params)
     except UserError:
         raise
     except Exception as exc:
@@ -120,24 +131,26 @@ def set_tags(handle: RunHandle, tags: dict[str, str]) -> None:
 
         client.log_batch(handle.run_id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
 
-    _best_effort(handle, "set tags", send)
+    best_effort(handle, "set tags", send)
 
 
-def log_values(handle: RunHandle, values: dict[str, float], *, step: int = 0) -> None:
-    """Log metrics at one step, for runs other than a training."""
+def set_note(handle: RunHandle, text: str, tags: dict[str, str]) -> None:
+    """Describe the run by a note at the top of its page, in Markdown, and by tags. A note that a person has changed or
+    deleted stays as it is.
+    """
 
     def send(client: MlflowClient) -> None:
-        from mlflow.entities import Metric
+        from mlflow.entities import RunTag
 
-        now = int(time.time() * 1000)
-        client.log_batch(handle.run_id, metrics=[Metric(key, float(value), now, step) for key, value in values.items()])
+        note = own_tags.due(client.get_run(handle.run_id).data.tags, {own_tags.NOTE: text[:_NOTE_CHARACTERS]})
+        client.log_batch(handle.run_id, tags=[RunTag(key, value) for key, value in (tags | note).items()])
 
-    _best_effort(handle, "log metrics", send)
+    best_effort(handle, "describe the run", send)
 
 
 def log_text(handle: RunHandle, text: str, path: str) -> None:
     """Log one text as the artifact `path`."""
-    _best_effort(handle, f"log {path}", lambda client: client.log_text(handle.run_id, text, path))
+    best_effort(handle, f"log {path}", lambda client: client.log_text(handle.run_id, text, path))
 
 
 def log_artifact_dir(handle: RunHandle, folder: str, path: str | None = None) -> None:
@@ -147,30 +160,15 @@ def log_artifact_dir(handle: RunHandle, folder: str, path: str | None = None) ->
         with storage.local_copy(folder) as local:
             client.log_artifacts(handle.run_id, local, path)
 
-    _best_effort(handle, f"log {folder}", send)
+    best_effort(handle, f"log {folder}", send)
 
 
-def log_store_input(handle: RunHandle, manifest: dict[str, Any], url: str, digest: str) -> None:
-    """Log a token store as the run's dataset; the scalar entries of its manifest are the dataset's profile."""
-
-    def send(client: MlflowClient) -> None:
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-
-        dataset = Dataset(
-            name=" + ".join(source["name"] for source in manifest.get("sources", [])) or storage.base_name(url),
-            digest=digest[:_DIGEST_CHARACTERS],
-            source_type="local" if storage.is_local(url) else url.split("://")[0],
-            source=json.dumps({"uri": url}),
-            profile=json.dumps({key: value for key, value in manifest.items() if isinstance(value, str | int | float)}),
-        )
-        context = InputTag("mlflow.data.context", "pretraining")
-        client.log_inputs(handle.run_id, datasets=[DatasetInput(dataset, [context])])
-
-    _best_effort(handle, "log the dataset", send)
-
-
-def finish(handle: RunHandle, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
-    _best_effort(handle, "close the run", lambda client: client.set_terminated(handle.run_id, status))
+def finish(handle: RunHandle, status: Literal["finished", "interrupted", "failed"]) -> None:
+    """Close the run. One that was interrupted waits to be continued: MLflow's word for such runs is SCHEDULED, and its
+    UI shows KILLED like FAILED, as an error.
+    """
+    in_mlflow = {"finished": "FINISHED", "interrupted": "SCHEDULED", "failed": "FAILED"}[status]
+    best_effort(handle, "close the run", lambda client: client.set_terminated(handle.run_id, in_mlflow))
 
 
 def git_tags(folder: str) -> dict[str, str]:
@@ -247,11 +245,10 @@ def _resume(
 
 
 def _create(
-    client: MlflowClient, uri: str, config: TrackingConfig, name: str, tags: dict[str, str], params: dict[str, str]
+    client: MlflowClient, uri: str, experiment_id: str, name: str, tags: dict[str, str], params: dict[str, str]
 ) -> RunHandle:
     from mlflow.entities import Param
 
-    experiment_id = _experiment(client, uri, config)
     source = {"mlflow.source.name": os.path.basename(sys.argv[0]), "mlflow.source.type": "LOCAL"}
     run = client.create_run(experiment_id, run_name=name, tags={**source, **tags})
     rows = [Param(key, value[:_PARAM_CHARACTERS]) for key, value in params.items()]
@@ -260,14 +257,18 @@ def _create(
     return RunHandle(uri, run.info.run_id, experiment_id)
 
 
-def _experiment(client: MlflowClient, uri: str, config: TrackingConfig) -> str:
+def _experiment(client: MlflowClient, uri: str, config: TrackingConfig, suffix: str) -> str:
+    name, known = config.experiment, None
+    if name == _DEFAULT_EXPERIMENT:
+        name, known = os.environ.get("MLFLOW_EXPERIMENT_NAME") or name, os.environ.get("MLFLOW_EXPERIMENT_ID")
+    experiment_id = known or _named(client, uri, name)  # first, so that it is number 1 of a new database
+    return _named(client, uri, client.get_experiment(experiment_id).name + suffix) if suffix else experiment_id
+
+
+def _named(client: MlflowClient, uri: str, name: str) -> str:
+    """The experiment of this name, which is created where there is none."""
     from mlflow.exceptions import MlflowException
 
-    name = config.experiment
-    if name == _DEFAULT_EXPERIMENT:
-        name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or name
-        if by_id := os.environ.get("MLFLOW_EXPERIMENT_ID"):
-            return by_id
     found = client.get_experiment_by_name(name)
     if found and found.lifecycle_stage == "deleted":
         try_ = f"--tracking.experiment=ANOTHER, or: mlflow experiments restore -x {found.experiment_id}"
@@ -286,16 +287,6 @@ def _experiment(client: MlflowClient, uri: str, config: TrackingConfig) -> str:
         if not made_meanwhile:
             raise
         return made_meanwhile.experiment_id
-
-
-def _best_effort(handle: RunHandle, action: str, send: Callable[[MlflowClient], None]) -> None:
-    """Call `send`; its failure is a warning, because a description must not cost a training run."""
-    if not handle.enabled:
-        return
-    try:
-        send(client_of(handle.uri))
-    except Exception as exc:
-        Console().warn(f"MLflow at {without_password(handle.uri)} did not {action}: {first_line(exc)}")
 
 
 def _git(folder: str, *words: str) -> str | None:

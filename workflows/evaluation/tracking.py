@@ -1,21 +1,35 @@
 """An evaluation in MLflow: one run for each model, or for all checkpoints of a run, with a point for each step."""
 
+import hashlib
+import json
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from infra import storage, tracking
+from infra import commands, storage, tracking
+from infra.tracking import LinkedDataset, LinkedModel
+from infra.tracking.mlflow_client import without_password
 from workflows.evaluation.config import EvaluateConfig
 from workflows.evaluation.evaluation import Evaluated
+from workflows.evaluation.models import Model
 from workflows.evaluation.results import Result
+from workflows.evaluation.tasks import AskedTask
+from workflows.runs.mlflow_views import evaluation_view, offer_evaluation_view, ways_to_compare
+from workflows.settings.models import weights_digest
 
 
-def record(options: EvaluateConfig, evaluated: Sequence[Evaluated], results: Sequence[Result]) -> str | None:
-    """Log the scores. Returns where; None where tracking is off. An evaluation that is shown again stays one run."""
+def record(options: EvaluateConfig, evaluated: Sequence[Evaluated], results: Sequence[Result]) -> list[tuple[str, str]]:
+    """Log the scores. Returns what to print so that a user finds them: (purpose, command); nothing where tracking is
+    off. An evaluation that is shown again stays one run.
+    """
     subjects = dict.fromkeys(_subject(one) for one in evaluated)
-    for subject in subjects:
+    handles = [
         _record(options, subject, [one for one in evaluated if _subject(one) == subject], results)
-    return tracking.resolve_uri(options.tracking, _root(options))
+        for subject in subjects
+    ]
+    tracked = [handle for handle in handles if handle.enabled]
+    return ways_to_compare(tracked[0], evaluation_view(())) if tracked else []
 
 
 def metrics_of(results: Sequence[Result]) -> dict[str, float]:
@@ -37,7 +51,9 @@ def _subject(one: Evaluated) -> str:
     return one.model.run or one.model.name
 
 
-def _record(options: EvaluateConfig, subject: str, evaluated: Sequence[Evaluated], results: Sequence[Result]) -> None:
+def _record(
+    options: EvaluateConfig, subject: str, evaluated: Sequence[Evaluated], results: Sequence[Result]
+) -> tracking.RunHandle:
     models = {one.model.name: one.model for one in evaluated}
     first = evaluated[0].model
     tasks = sorted({one.asked.task.name for one in evaluated})
@@ -66,12 +82,42 @@ def _record(options: EvaluateConfig, subject: str, evaluated: Sequence[Evaluated
         take_over=False,
     )
     if not handle.enabled:
-        return
+        return handle
+    data = {one.asked.task.name: _dataset(one.asked) for one in evaluated}
+    for dataset in data.values():
+        tracking.link_dataset(handle, dataset, context="evaluation")
     for model in models.values():
-        own = [one for one in results if one.model == model.name]
-        tracking.log_values(handle, metrics_of(own), step=model.step or 0)
+        model_id = tracking.link_used_model(handle, _linked(model))
+        for task, dataset in data.items():
+            values = metrics_of([one for one in results if (one.model, one.task) == (model.name, task)])
+            tracking.log_values(handle, values, step=model.step or 0, model_id=model_id, dataset=dataset)
     storage.write_json(place, {**before, handle.uri: handle.run_id})
-    tracking.finish(handle, "FINISHED")
+    tracking.set_note(handle, _note(options, subject, tasks, evaluated[0].asked.split), {"glm.status": "finished"})
+    tracking.finish(handle, "finished")
+    offer_evaluation_view(handle)
+    return handle
+
+
+def _linked(model: Model) -> LinkedModel:
+    """A model as the entry of its training has it, where that is known."""
+    tags = {"glm.step": str(model.step)} if model.step is not None else {}
+    return LinkedModel(model.name, weights_digest(model.url), model.url, tags)
+
+
+def _dataset(asked: AskedTask) -> LinkedDataset:
+    """The items that were asked; equal ones have one digest, wherever they lie and in whatever order."""
+    items = sorted(json.dumps([item.id, dict(item.fields), item.gold, item.candidates]) for item in asked.items)
+    digest = hashlib.sha256("\n".join(items).encode()).hexdigest()
+    profile = {"items": len(items), "task_digest": asked.task.digest}
+    return LinkedDataset(f"{asked.task.name}-{asked.split}", digest, str(asked.config.data or ""), profile)
+
+
+def _note(options: EvaluateConfig, subject: str, tasks: Sequence[str], split: str) -> str:
+    command = commands.command(commands.program("python"), *sys.argv)
+    return without_password(
+        f"**Evaluation** of `{subject}` on the split {split} of {', '.join(tasks)}. The same command shows it again:"
+        f"\n\n```\n{command}\n```\n\nEvery answer, and the page `evaluation.html`: `{options.to}`"
+    )
 
 
 def _root(options: EvaluateConfig) -> str:

@@ -12,6 +12,7 @@ from infra import checkpoint, tracking
 from infra.errors import InfrastructureError
 from pipelines.store.format import TokenStore
 from pipelines.views import render
+from workflows.runs import tracked
 from workflows.runs.run import Run
 from workflows.runs.setup import Setup
 
@@ -38,7 +39,7 @@ def export(setup: Setup, run: Run, handle: tracking.RunHandle) -> dict[str, floa
             f"cannot write {run.model_url}: {error}",
             try_="free space or fix access, then run the same command: the training is done and only this is left",
         ) from error
-    tracking.log_artifact_dir(handle, run.model_url, "model")
+    tracked.record_model(handle, run.record, run.url)
     return loaded.state["validated"]
 
 

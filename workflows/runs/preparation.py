@@ -16,9 +16,11 @@ from pipelines.stages import Runner
 from pipelines.store.format import Split, TokenStore, read_manifest
 from pipelines.store.unknown import share_text
 from pipelines.views.render import terminal, view_examples
+from workflows.runs.mlflow_views import PREPARATION, PREPARATIONS, offer_view
 from workflows.runs.progress import Stages, preparation
 from workflows.runs.shared_places import check_shared_data
-from workflows.settings.identity import flat_settings, recorded
+from workflows.runs.tracked import store_dataset
+from workflows.settings.identity import comparable_settings, recorded
 from workflows.settings.recipe import Recipe
 
 _EXAMPLES = 2
@@ -116,7 +118,7 @@ def track(prepared: Prepared) -> None:
         replace(recipe.tracking, required=False),  # what is prepared is not lost for want of a record
         name=f"prepare-{store.digest[:8]}",
         run_dir=store.url,
-        params=flat_settings({key: values[key] for key in ("data", "blanks")}),
+        params={key: text for key, text in comparable_settings(recipe).items() if key.startswith(("data.", "blanks."))},
         tags={
             "glm.phase": "prepare",
             "glm.store_digest": store.digest,
@@ -125,8 +127,10 @@ def track(prepared: Prepared) -> None:
         },
         run_id=None,
         take_over=False,
+        experiment_suffix=PREPARATIONS,
         default_root=recipe.run.storage_path,
     )
+    offer_view(handle, PREPARATION)
     metrics: dict[str, float] = {f"data/documents_{name}": count for name, count in asdict(manifest.documents).items()}
     for source in manifest.sources:
         for reason, count in source.dropped.items():
@@ -140,10 +144,12 @@ def track(prepared: Prepared) -> None:
     metrics |= {f"data/seconds_{name.replace(' ', '_')}": stage.seconds for name, stage in prepared.stages.items()}
     tracking.log_values(handle, metrics)
     tracking.log_text(handle, config.to_yaml(values), "config.yaml")
-    published = read_manifest(store.url)
-    tracking.log_text(handle, json.dumps(published, indent=2), "manifest.json")
-    tracking.log_store_input(handle, published, store.url, store.digest)
-    tracking.finish(handle, "FINISHED")
+    tracking.log_text(handle, json.dumps(read_manifest(store.url), indent=2), "manifest.json")
+    tracking.link_dataset(handle, store_dataset(store), context="preparation")
+    tokens, documents = human(store.train.tokens), f"{manifest.documents.kept:,}"
+    note = f"**Preparation** of the token store `{store.url}`: {tokens} training tokens of {documents} documents."
+    tracking.set_note(handle, note, {"glm.status": "finished"})
+    tracking.finish(handle, "finished")
 
 
 def _describe(split: Split) -> str:

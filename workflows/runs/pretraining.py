@@ -1,14 +1,12 @@
 """A pretraining from a finished store to the exported model."""
 
-from infra import tracking
 from infra.console import Console
-from infra.errors import Interrupted
 from pipelines.store.format import TokenStore
 from workflows.runs import report
 from workflows.runs.final_model import export, fill_examples
 from workflows.runs.launch import check_memory, launch
 from workflows.runs.pace import resolve_length
-from workflows.runs.run import Run, check_init_from, finish, start
+from workflows.runs.run import Run, check_init_from, finish, give_up, start
 from workflows.runs.setup import resolve_setup
 from workflows.settings.recipe import Recipe
 
@@ -22,14 +20,13 @@ def pretrain(recipe: Recipe, run: Run, store: TokenStore, screen: Console) -> Ru
     check_memory(recipe, setup.shape)
     setup = resolve_length(setup, run)
     run, handle = start(setup, run)
-    report.show_header(setup, run, handle)
-    report.show_examples(setup, run, handle)
     try:
+        report.show_header(setup, run, handle)
+        report.show_examples(setup, run, handle)
         launch(setup, run, handle)
         validated = export(setup, run, handle)
     except BaseException as error:
-        is_stop = isinstance(error, Interrupted | KeyboardInterrupt)
-        tracking.finish(handle, "KILLED" if is_stop else "FAILED")
+        give_up(run, handle, error)
         raise
     run = finish(run, handle, validated, screen)
     fill_examples(setup, run)

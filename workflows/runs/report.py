@@ -2,7 +2,9 @@
 
 from infra import checkpoint, commands, storage, tracking
 from infra.console import Console, counted, human
+from infra.tracking.mlflow_client import without_password
 from pipelines.views.render import html, view_examples
+from workflows.runs.mlflow_views import PRETRAINING, ways_to_compare
 from workflows.runs.run import Run
 from workflows.runs.setup import Setup
 from workflows.settings.budget import epochs_text
@@ -28,7 +30,7 @@ def show_header(setup: Setup, run: Run, handle: tracking.RunHandle) -> None:
         ("run", run.url),
     ]
     if handle.enabled:
-        rows.append(("mlflow", handle.uri))
+        rows.append(("mlflow", without_password(handle.uri)))
     if last := checkpoint.latest(run.checkpoints_url):
         skipped = "".join(f"; {url} is incomplete and skipped" for url in last.skipped)
         rows.append(("continues", f"from step {last.step:,}{skipped}"))
@@ -58,11 +60,8 @@ def show_next(run: Run, screen: Console) -> None:
         screen.line(f"validation: {change} bits per byte of the held-out text")
     text = "Ray is a [MASK] for [MASK]."
     steps = [("generate", commands.workflow("generate", "--model", run.model_url, "--text", text))]
-    if uri := run.record.tracking_uri:
-        steps.append(("compare runs", commands.command(commands.program("mlflow"), "ui", "--backend-store-uri", uri)))
-        if experiment := run.record.experiment_id:
-            page = f"http://127.0.0.1:5000/#/experiments/{experiment}?workflowType=machine_learning"
-            steps.append(("", f"then {page}"))
+    if handle := run.record.tracking:
+        steps += ways_to_compare(handle, PRETRAINING)
     longer = "a larger --train.tokens is a new run, from the start, on the same store; give it a --run.name of its own"
     steps.append(("train longer", longer))
     screen.next_steps(steps)

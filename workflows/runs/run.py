@@ -16,8 +16,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 from infra import checkpoint, config, storage, tracking
@@ -26,12 +25,14 @@ from infra.errors import DataError, UserError
 from infra.tracking.metric_log import MetricLog, read_points
 from infra.tracking.mlflow_client import client_of, first_line, without_password
 from pipelines.prepare import open_given
-from pipelines.store.format import TokenStore, read_manifest
+from pipelines.store.format import TokenStore
+from workflows.runs import tracked
 from workflows.runs.record import RunRecord, Validation, has_record, read_record, write_record
 from workflows.runs.setup import Setup
-from workflows.settings.identity import changed_settings, flat_settings, identity, identity_settings, recorded
+from workflows.settings.identity import changed_settings, identity, identity_settings, recorded
+from workflows.settings.models import weights_digest
 from workflows.settings.recipe import Recipe
-from workflows.settings.shape import model_name, pretrained_config
+from workflows.settings.shape import pretrained_config
 
 _CATCH_UP_S = 30.0  # longest that the end of a run waits for MLflow
 
@@ -179,8 +180,6 @@ def check_init_from(run: Run, recipe: Recipe) -> Run:
     url = recipe.model.init_from
     if not url or (run.record.model is not None and not storage.exists(storage.join(url, "config.json"))):
         return run
-    from workflows.training.initial_weights import weights_digest  # with torch: 2 s, as in `pretrained_config`
-
     pretrained_config(url)
     digest, before = weights_digest(url), run.record.init_digest
     if before is not None and before != digest:
@@ -215,36 +214,11 @@ def start(setup: Setup, run: Run) -> tuple[Run, tracking.RunHandle]:
     run.write()
     text = config.to_yaml(recorded(recipe))
     storage.write_bytes(storage.join(run.url, "config.yaml"), text.encode())
-    handle = _open_tracking(setup, run)
-    known = run.record.tracking
-    if handle.enabled and known != handle:
+    handle = tracked.open_entry(setup, run.record, run.url)
+    if handle.enabled and run.record.tracking != handle:
         run = run.with_record(mlflow_run_id=handle.run_id, tracking_uri=handle.uri, experiment_id=handle.experiment_id)
         run.write()
-    if handle.enabled and (known is None or known.run_id != handle.run_id):
-        tracking.log_text(handle, text, "config.yaml")
-        tracking.log_store_input(handle, read_manifest(store.url), store.url, store.digest)
     return run, handle
-
-
-def _open_tracking(setup: Setup, run: Run) -> tracking.RunHandle:
-    recipe, store = setup.recipe, setup.store
-    budget = {f"budget.{key}": str(value) for key, value in asdict(setup.budget).items()}
-    return tracking.open_run(
-        recipe.tracking,
-        name=run.name,
-        run_dir=run.url,
-        params=flat_settings(recorded(recipe)) | budget,
-        tags={
-            "glm.phase": "pretrain",
-            "glm.size": model_name(recipe),
-            "glm.objectives": ",".join(setup.feed.mixture.names),
-            "glm.store_digest": store.digest,
-            "glm.tokenizer_digest": store.manifest.tokenizer_digest,
-            **tracking.git_tags(str(Path(__file__).resolve().parent)),
-        },
-        run_id=run.record.mlflow_run_id,
-        default_root=recipe.run.storage_path,
-    )
 
 
 def finish(run: Run, handle: tracking.RunHandle, validated: dict[str, float], screen: Console) -> Run:
@@ -259,13 +233,19 @@ def finish(run: Run, handle: tracking.RunHandle, validated: dict[str, float], sc
     return run
 
 
+def give_up(run: Run, handle: tracking.RunHandle, error: BaseException) -> None:
+    """Say in MLflow that, and how far, the run came that this error ended."""
+    last = checkpoint.latest(run.checkpoints_url)
+    tracked.close_broken_entry(handle, run.record, run.url, error, step=last.step if last else 0)
+
+
 def catch_up(run: Run, recipe: Recipe, screen: Console) -> None:
     """Give MLflow what it lacks of a finished run because it was away at the end; says so when it still is."""
     handle = run.record.tracking
     if run.record.in_mlflow is not False or handle is None or not recipe.tracking.enabled:
         return
     with locked(run):
-        tracking.log_artifact_dir(handle, run.model_url, "model")
+        tracked.record_model(handle, run.record, run.url)
         run = run.with_record(in_mlflow=_complete(run, handle))
         run.write()
     if run.record.in_mlflow:
@@ -287,7 +267,7 @@ def _complete(run: Run, handle: tracking.RunHandle) -> bool:
         log = MetricLog(copy, handle, resume_step=run.record.steps)
         if not log.close(_CATCH_UP_S):
             return False
-    tracking.finish(handle, "FINISHED")
+    tracked.close_entry(handle, run.record, run.url)
     return True
 
 

@@ -40,6 +40,7 @@ _NOT_IDENTITY = (
     "data.cache",
     "data.cache_bytes",
 )
+_TOLD_FIRST = ("model.size", "model.init_from", "train.tokens", "train.steps", "train.hours", "optim.lr")
 # Settings that are places: what lies there may move.
 _NAMED = re.compile(r"(data\.(?:sources|select\.decontaminate)\.\d+)\.url")
 _WEIGHT = re.compile(r"data\.mix\.\d+\.weight")
@@ -76,11 +77,19 @@ def identity(recipe: Recipe) -> str:
 def identity_settings(recipe: Recipe) -> dict[str, str]:
     """The settings behind `identity`, flat and with their places, to say what differs between two runs of one name."""
     flat = flat_settings(recorded(recipe))
-    return {
-        key: value
-        for key, value in flat.items()
-        if not any(key == out or key.startswith(f"{out}.") for out in _NOT_IDENTITY)
+    return {key: value for key, value in flat.items() if not _in(key, _NOT_IDENTITY)}
+
+
+def comparable_settings(recipe: Recipe) -> dict[str, str]:
+    """The settings that are worth comparing, flat: without places and without what only decides where things lie and
+    what they are called. Those that runs differ by most often come first.
+    """
+    hidden = tuple(key for key in _NOT_IDENTITY if not key.startswith("train."))
+    shown = {
+        key: value for key, value in without_places(flat_settings(recorded(recipe))).items() if not _in(key, hidden)
     }
+    first = {key: shown[key] for key in _TOLD_FIRST if shown.get(key, "null") != "null"}
+    return first | shown
 
 
 def without_places(settings: dict[str, str]) -> dict[str, str]:
@@ -127,6 +136,11 @@ def run_name(recipe: Recipe, recipe_name: str) -> str:
             try_="--run.name=<another>",
         )
     return name
+
+
+def _in(key: str, sections: tuple[str, ...]) -> bool:
+    """Whether a dotted key is one of these, or below one."""
+    return any(key == section or key.startswith(f"{section}.") for section in sections)
 
 
 def _names(value: str) -> str:

@@ -1,5 +1,7 @@
 """Where a model lies: in a folder of its own, in a run's, in the newest of several; or in a checkpoint of any form."""
 
+import hashlib
+
 from infra import commands, storage
 from infra.errors import DataError, UserError
 
@@ -64,3 +66,14 @@ def find_checkpoint(given: str) -> str:
 def _holds(folder: str, *names: str) -> bool:
     """Whether any of these files is there."""
     return any(storage.exists(storage.join(folder, name)) for name in names)
+
+
+def weights_digest(url: str) -> str:
+    """Hex digest of the content of a folder's weights. Takes about a second per GB."""
+    content = hashlib.blake2b(digest_size=16)
+    for info in storage.list_files(url):
+        if info.path.endswith(".safetensors"):
+            with storage.open_file(info.url) as stream:
+                while block := stream.read(1 << 24):
+                    content.update(block)
+    return content.hexdigest()

@@ -2,25 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import torch
 
 from glm_model import GLM, GLMConfig, from_pretrained
 from glm_model.resize import extend_positions, grow_vocabulary
-from infra import storage
 from infra.errors import DataError
-
-
-def weights_digest(url: str) -> str:
-    """Hex digest of the content of a folder's weights. Takes about a second per GB."""
-    content = hashlib.blake2b(digest_size=16)
-    for info in storage.list_files(url):
-        if info.path.endswith(".safetensors"):
-            with storage.open_file(info.url) as stream:
-                while block := stream.read(1 << 24):
-                    content.update(block)
-    return content.hexdigest()
 
 
 def initial_model(shape: GLMConfig, *, seed: int, init_from: str | None) -> GLM:

@@ -92,4 +92,4 @@ class Pretraining:
         )
 
     def _points(self, step: int) -> dict[str, float]:
-        return {"data/tokens": step * self.budget.step_tokens, "data/epoch": step / self.budget.epoch_steps}
+        return {"data/tokens": round(step * self.budget.step_tokens), "data/epoch": step / self.budget.epoch_steps}

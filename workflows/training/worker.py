@@ -78,7 +78,8 @@ class Worker:
         values = self.training.validate()
         self.validated = {"step": self.step, **values}
         self.patience.see(self.step, values["val/loss"])
-        self.telemetry.log(self.step, values)
+        # With its place on the axes that training logs: MLflow and compare.py draw losses over tokens by it.
+        self.telemetry.log(self.step, values | self.training.points(self.step))
         self.telemetry.restart_clock()
 
     def save(self, *, final: bool = False, needed: bool = False) -> None:

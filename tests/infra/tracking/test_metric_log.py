@@ -45,6 +45,49 @@ def test_points_are_in_the_file_at_once_and_in_mlflow_after_a_flush(handle, path
     assert history(handle, "train/loss") == [(s, 1 / s) for s in range(1, 6)]
 
 
+def test_fingerprints_stay_in_the_file(handle, path):
+    values = {"data/fingerprint_high": 7.0, "data/fingerprint_low": 8.0}
+    log = MetricLog(path, handle)
+    log.log(1, {**values, "train/loss": 1.0})
+    log.log(2, values)
+    assert log.close(30)
+    assert [point.values for point in read_points(path)] == [{**values, "train/loss": 1.0}, values]
+    assert client_of(handle.uri).get_run(handle.run_id).data.metrics == {"train/loss": 1.0}
+
+
+def test_a_metric_has_one_value_per_step(handle, path):
+    """Training and validation of one step both say where on the axes it is."""
+    log = MetricLog(path, handle)
+    log.log(4, {"train/loss": 1.0, "data/tokens": 40.0})
+    log.log(4, {"val/loss": 2.0, "data/tokens": 40.0})
+    log.log(4, {"val/loss": 2.0})
+    log.log(5, {"data/tokens": 50.0})
+    assert log.close(30)
+    assert [point.values for point in read_points(path)] == [
+        {"train/loss": 1.0, "data/tokens": 40.0},
+        {"val/loss": 2.0},
+        {"data/tokens": 50.0},
+    ]
+    assert history(handle, "data/tokens") == [(4, 40.0), (5, 50.0)]
+
+
+def test_mlflow_lists_first_what_a_run_is_judged_by(handle, path):
+    """Its page that compares runs opens on the metric that came first."""
+    log = MetricLog(path, handle, interval_s=0.0)
+    log.log(0, {"val/loss_token": 3.0, "val/bits_per_byte": 2.0, "val/loss": 3.0})
+    log.log(1, {"perf/step_s": 1.0, "train/loss": 4.0})
+    assert log.close(30)
+    found = client_of(handle.uri).get_run(handle.run_id).data.metrics
+    assert list(found) == ["val/bits_per_byte", "train/loss", "val/loss", "val/loss_token", "perf/step_s"]
+
+
+def test_a_run_that_ends_at_its_first_validation_sends_it(handle, path):
+    log = MetricLog(path, handle)
+    log.log(0, {"val/bits_per_byte": 2.0})
+    assert log.close(30)
+    assert history(handle, "val/bits_per_byte") == [(0, 2.0)]
+
+
 def test_a_file_url_is_the_path_that_it_names(tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")

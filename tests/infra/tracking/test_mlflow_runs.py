@@ -1,6 +1,5 @@
 """Runs against a real MLflow: an SQLite database, and servers that are not there."""
 
-import json
 import subprocess
 
 import pytest
@@ -11,11 +10,11 @@ from infra.tracking import (
     finish,
     git_tags,
     log_artifact_dir,
-    log_store_input,
     log_text,
     open_run,
     relative_database,
     resolve_uri,
+    set_note,
     set_tags,
 )
 from infra.tracking.mlflow_client import client_of, without_password
@@ -53,7 +52,7 @@ def test_a_run_is_created_with_params_and_tags(mlflow_root):
 
 def test_a_run_is_resumed_by_id_without_logging_params_again(mlflow_root):
     handle = start(mlflow_root)
-    finish(handle, "FAILED")
+    finish(handle, "failed")
     assert client_of(handle.uri).get_run(handle.run_id).info.status == "FAILED"
     assert start(mlflow_root, run_id=handle.run_id, params={"optim.lr": "0.2"}) == handle
     run = client_of(handle.uri).get_run(handle.run_id)
@@ -102,7 +101,7 @@ def test_what_is_off_does_nothing(mlflow_root):
     assert not handle.enabled
     set_tags(handle, {"a": "b"})
     log_text(handle, "x", "x.txt")
-    finish(handle, "FINISHED")
+    finish(handle, "finished")
 
 
 def test_the_environment_names_server_and_experiment(mlflow_root, monkeypatch):
@@ -165,30 +164,62 @@ def test_a_remote_root_cannot_hold_the_database(mlflow_root):
         open_run(TrackingConfig(), name="x", run_dir="s3://b/x", params={}, tags={}, run_id=None, default_root="s3://b")
 
 
-def test_artifacts_dataset_and_tags(mlflow_root):
+def test_artifacts_and_tags(mlflow_root):
     handle = start(mlflow_root)
     (mlflow_root / "folder").mkdir()
     (mlflow_root / "folder" / "a.txt").write_text("a")
     log_text(handle, "größe", "config.yaml")
     log_artifact_dir(handle, str(mlflow_root / "folder"), "gallery")
     set_tags(handle, {"resumed_from_step": "5"})
-    for _ in range(2):  # as on a resume
-        log_store_input(handle, {"tokens": 5, "shards": [1, 2]}, "/data/my store", "ab" * 32)
     client = client_of(handle.uri)
     run = client.get_run(handle.run_id)
     assert [item.path for item in client.list_artifacts(handle.run_id)] == ["config.yaml", "gallery"]
     assert run.data.tags["resumed_from_step"] == "5"
-    (found,) = run.inputs.dataset_inputs
-    assert (found.dataset.name, found.dataset.digest, found.dataset.source_type) == ("my store", "ab" * 16, "local")
-    assert json.loads(found.dataset.source) == {"uri": "/data/my store"}
-    assert json.loads(found.dataset.profile) == {"tokens": 5}
-    assert [(tag.key, tag.value) for tag in found.tags] == [("mlflow.data.context", "pretraining")]
 
 
 def test_a_failing_description_is_a_warning(mlflow_root, capsys):
     log_text(RunHandle(DEAD, "x", "0"), "text", "a.txt")
     out = capsys.readouterr().out
     assert out.startswith("warning: MLflow at http://***@127.0.0.1:9 did not log a.txt")
+
+
+@pytest.mark.parametrize(
+    ("status", "told"), [("finished", "FINISHED"), ("interrupted", "SCHEDULED"), ("failed", "FAILED")]
+)
+def test_how_a_run_ended(mlflow_root, status, told):
+    handle = start(mlflow_root)
+    finish(handle, status)
+    info = client_of(handle.uri).get_run(handle.run_id).info
+    assert (info.status, info.end_time >= info.start_time) == (told, True)
+
+
+def test_a_note_follows_the_run_until_a_person_writes_another(mlflow_root):
+    handle = start(mlflow_root)
+    client = client_of(handle.uri)
+
+    def note() -> tuple[str, str]:
+        tags = client.get_run(handle.run_id).data.tags
+        return tags["mlflow.note.content"], tags["glm.status"]
+
+    set_note(handle, "begins", {"glm.status": "running"})
+    set_note(handle, "ended", {"glm.status": "finished"})
+    assert note() == ("ended", "finished")
+    client.set_tag(handle.run_id, "mlflow.note.content", "my best one")
+    set_note(handle, "ended again", {"glm.status": "failed"})
+    assert note() == ("my best one", "failed")
+
+
+@pytest.mark.parametrize("named", ["default", "by name", "by id"])
+def test_runs_that_are_not_compared_have_an_experiment_beside_the_others(mlflow_root, monkeypatch, named):
+    name = "glm" if named == "default" else "mine"
+    if named == "by id":
+        other = start(mlflow_root, TrackingConfig(experiment="mine"))
+        monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", other.experiment_id)
+    config = TrackingConfig(experiment="mine") if named == "by name" else None
+    one, two = start(mlflow_root, config), start(mlflow_root, config, experiment_suffix="-stores")
+    client = client_of(one.uri)
+    assert client.get_experiment(one.experiment_id).name == name
+    assert client.get_experiment(two.experiment_id).name == f"{name}-stores"
 
 
 def test_git_tags(tmp_path):

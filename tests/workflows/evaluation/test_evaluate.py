@@ -81,13 +81,24 @@ def test_mlflow_gets_scores_with_their_interval_and_a_second_look_is_the_same_ru
     argv = ("--models", str(model), f"--task.data={data}", "--task.id=id", WORDS)
     uri = f"sqlite:///{mlflow_root}/mlflow.db"
     for _ in range(2):
-        code, _, err = run(*argv, f"--tracking.uri={uri}", tracking=True)
+        code, out, err = run(*argv, f"--tracking.uri={uri}", tracking=True)
         assert (code, err) == (0, "")
+        assert "viewStateShareKey=glm-evaluation" in out
     client = client_of(uri)
-    (one,) = client.search_runs([client.get_experiment_by_name("glm").experiment_id])
+    experiment = client.get_experiment_by_name("glm")
+    (one,) = client.search_runs([experiment.experiment_id])
     name = "eval/classification/accuracy"
     assert {*one.data.metrics} == {name, f"{name}_n", f"{name}_low", f"{name}_high"}
     assert (one.data.metrics[f"{name}_n"], one.info.status, one.info.run_name) == (12.0, "FINISHED", "eval-small")
+    inputs = client.get_run(one.info.run_id).inputs
+    (data_link,), (model_link,) = inputs.dataset_inputs, inputs.model_inputs
+    assert data_link.dataset.name == "classification-dev"
+    shown = client.get_logged_model(model_link.model_id).metrics
+    assert {(m.key, m.value, m.dataset_digest) for m in shown} >= {
+        (name, one.data.metrics[name], data_link.dataset.digest)
+    }
+    assert one.data.tags["mlflow.note.content"].startswith("**Evaluation** of `small` on the split dev of")
+    assert "[evaluations]" in experiment.tags["mlflow.note.content"]
 
 
 def test_a_test_split_without_labels_gives_answers_and_no_score(run, model, tmp_path):

@@ -99,4 +99,4 @@ def test_a_server_that_dies_stops_nothing_and_lacks_nothing_in_the_end(server, t
         trial.run()  # a finished run: sends what is lacking
     assert logged(server) == sorted(trial.losses().items())
     assert [step for step, _ in logged(server)] == list(range(1, trial.step() + 1))
-    assert status(server) == ("KILLED" if back == "during the run" else "FINISHED")
+    assert status(server) == ("SCHEDULED" if back == "during the run" else "FINISHED")

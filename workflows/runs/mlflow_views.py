@@ -1,0 +1,187 @@
+"""What MLflow's UI shows of our runs without anyone preparing it: views of the runs of a kind, best first, the
+experiment's description, which links to them, and links to print.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from infra import commands
+from infra.tracking import RunHandle, saved_view
+from infra.tracking.mlflow_client import best_effort, without_password
+from infra.tracking.saved_view import DURATION, Line, Section, View, attribute, metric, parameter, tag
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+PREPARATIONS = "-preparations"
+"""Behind the name of an experiment: that of its preparations, which have no losses to be compared."""
+
+_BESIDE_SCORES = ("_n", "_sd", "_low", "_high")
+_EVALUATIONS = 200  # of which the scores become columns: the newest
+_STARTED = "attributes.start_time"
+_LOCAL_UI = "http://127.0.0.1:5000/"  # where `mlflow ui` serves a database
+_GENERATED = (Section("val"), Section("train"), Section("perf", is_open=False), Section("data", is_open=False))
+
+
+def _of_kind(kind: str) -> str:
+    return f"tags.`glm.phase` = '{kind}'"
+
+
+PRETRAINING = View(
+    key="glm-pretraining",
+    name="Pretraining, best first",
+    filter=_of_kind("pretrain"),
+    order_by=metric("val/bits_per_byte"),
+    ascending=True,
+    columns={
+        metric("val/bits_per_byte"): 130,
+        metric("train/loss"): 100,
+        metric("data/tokens"): 100,
+        tag("glm.size"): 80,
+        tag("glm.status"): 190,
+        DURATION: 80,
+        parameter("optim.lr"): 80,
+        tag("glm.parameters"): 130,
+        attribute("Dataset"): 190,
+        attribute("Models"): 160,
+    },
+    sections=(
+        Section(
+            "Losses",
+            (
+                Line("val/bits_per_byte"),
+                Line("train/loss"),
+                Line("val/bits_per_byte", over="data/tokens"),
+                Line("train/loss", over="data/tokens"),
+            ),
+        ),
+        *_GENERATED,
+    ),
+)
+FINETUNING = View(
+    key="glm-finetuning",
+    name="Fine-tuning, best first",
+    filter=_of_kind("finetune"),
+    order_by=metric("val/accuracy"),
+    ascending=False,
+    columns={
+        tag("glm.task"): 120,
+        metric("val/accuracy"): 110,
+        metric("val/loss"): 100,
+        metric("train/loss"): 100,
+        metric("data/epoch"): 100,
+        tag("glm.size"): 80,
+        tag("glm.status"): 190,
+        DURATION: 80,
+        parameter("optim.lr"): 80,
+        attribute("Dataset"): 190,
+        attribute("Models"): 160,
+    },
+    sections=(
+        Section(
+            "Scores and losses",
+            (
+                Line("val/accuracy"),
+                Line("val/loss"),
+                Line("train/loss"),
+                Line("val/loss", over="data/epoch"),
+            ),
+        ),
+        *_GENERATED,
+    ),
+)
+PREPARATION = View(
+    key="glm-preparation",
+    name="Stores, newest first",
+    filter=_of_kind("prepare"),
+    order_by=_STARTED,
+    ascending=False,
+    columns={
+        metric("data/documents_kept"): 140,
+        metric("data/documents_dropped"): 140,
+        metric("data/tokens_train"): 120,
+        DURATION: 80,
+        attribute("Dataset"): 250,
+    },
+    sections=(),
+)
+
+
+def evaluation_view(scores: Sequence[str]) -> View:
+    """Evaluations, newest first. scores: the metrics that are columns, such as eval/sst2/accuracy."""
+    return View(
+        key="glm-evaluation",
+        name="Evaluations, newest first",
+        filter=_of_kind("evaluate"),
+        order_by=_STARTED,
+        ascending=False,
+        columns={
+            tag("glm.status"): 120,
+            **{metric(name): 150 for name in scores},
+            attribute("Models"): 200,
+            attribute("Dataset"): 190,
+            DURATION: 80,
+        },
+        sections=(),
+    )
+
+
+def offer_view(handle: RunHandle, view: View) -> None:
+    """Give the run's experiment this view, and a description that links to all that it has (`saved_view.offer`)."""
+    saved_view.offer(handle, view, lambda keys: _description(handle, keys))
+
+
+def offer_evaluation_view(handle: RunHandle) -> None:
+    """Give the run's experiment the view of evaluations, with the scores of all that it has as columns."""
+    names = best_effort(handle, "list the scores", lambda client: _score_names(client, handle.experiment_id))
+    offer_view(handle, evaluation_view(names or ()))
+
+
+def ways_to_compare(handle: RunHandle, view: View) -> list[tuple[str, str]]:
+    """What to print so that a user finds a view: (purpose, command or address), in order."""
+    opened = page(handle, view)
+    if handle.uri.startswith("http"):
+        return [("compare runs", opened)]
+    served = commands.command(commands.program("mlflow"), "ui", "--backend-store-uri", handle.uri)
+    return [("compare runs", served), ("", f"then {opened}")]
+
+
+def page(handle: RunHandle, view: View) -> str:
+    """The address of a view in the UI: at the server, or for a database where `mlflow ui` serves it by itself."""
+    return saved_view.link(handle, view, host=_host(handle.uri))
+
+
+def _score_names(client: MlflowClient, experiment_id: str) -> list[str]:
+    """Names of the scores of an experiment's evaluations, without their counts, intervals and other patterns."""
+    runs = client.search_runs([experiment_id], _of_kind("evaluate"), max_results=_EVALUATIONS)
+    names = dict.fromkeys(name for run in runs for name in run.data.metrics)
+    return [name for name in names if re.fullmatch(r"eval/[^/]+/[^/]+", name) and not name.endswith(_BESIDE_SCORES)]
+
+
+def _host(uri: str) -> str:
+    return f"{without_password(uri).rstrip('/')}/" if uri.startswith("http") else _LOCAL_UI
+
+
+def _description(handle: RunHandle, keys: set[str]) -> str:
+    kinds = [(view, name, advice) for view, name, advice in _KINDS if view.key in keys]
+    links = []
+    for view, name, _ in kinds:
+        charts = f" ([curves]({saved_view.link(handle, view, charts=True)}))" if view.sections else ""
+        links.append(f"[{name}]({saved_view.link(handle, view)}){charts}")
+    return "\n\n".join([f"GLM: {' · '.join(links)}", *(advice for _, _, advice in kinds)])
+
+
+_KINDS = (
+    (
+        PRETRAINING,
+        "pretraining, best first",
+        "Pretraining: `val/bits_per_byte` is that of held-out text, and lower is better. It compares runs that "
+        "validate on the same text: those with one Dataset and one `train.eval_rows`.",
+    ),
+    (FINETUNING, "fine-tuning, best first", "Fine-tuning: `val/accuracy` is that of items held out of training."),
+    (evaluation_view(()), "evaluations", "Evaluations: `eval/<task>/<metric>`, on 0 to 100."),
+    (PREPARATION, "token stores", "A run per token store that was prepared."),
+)
