@@ -131,8 +131,13 @@ def _questions(
             left_out.append((item.id, item.group, str(error)))
         else:
             questions.append(question)
-    if not questions:
-        raise DataError(f"no item of {asked.task.name} can be asked", why=f"{left_out[0][0]}: {left_out[0][2]}")
+    allowed = 1.0 if asked.config.overlong == "skip" else asked.config.max_bad
+    if not questions or len(left_out) > allowed * len(asked.items):
+        raise DataError(
+            f"{len(left_out):,} of {len(asked.items):,} items of {asked.task.name} cannot be asked",
+            why=f"{left_out[0][0]}: {left_out[0][2]}",
+            try_="mend them; or task.overlong=skip, task.max_bad",
+        )
     return questions, left_out
 
 

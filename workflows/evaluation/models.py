@@ -106,12 +106,13 @@ def _checkpoint(run: str, url: str, step: int) -> Model:
     if record.model is None:
         raise DataError(f"the run {run} says no shape of its model", try_="give its model folder")
     exported = storage.join(run, "model")
-    places = [place for place in (exported, record.store_url) if place and _has_tokenizer(place)]
+    begun = (_settings(run).get("model") or {}).get("init_from")  # a fine-tuning has no store
+    places = [place for place in (exported, record.store_url, begun) if place and _has_tokenizer(place)]
     if not places:
         raise DataError(
             f"the tokenizer of the run {run} is gone",
-            why=f"neither {exported} nor its store {record.store_url} is there",
-            try_="bring its store back",
+            why=f"neither {exported} is there, nor what it began with: {record.store_url or begun}",
+            try_="bring that folder back",
         )
     task = storage.join(exported, "task.json")
     shape = record.model.to_dict()
@@ -138,12 +139,19 @@ def _with_origin(model: Model, model_url: str) -> Model:
     """What the run around a model folder tells of it."""
     run = model_url.rstrip("/").rpartition("/")[0]
     selected = "not selected: a step by its number" if model.step is not None else ""
+    if model.asked:  # a fine-tuned model tells it itself, wherever it lies
+        begun, chose = model.asked.get("started_from", ""), model.asked.get("selected_on", "")
+        return replace(model, started_from=begun, selected_by=selected or chose)
     if storage.base_name(model_url) != "model" or not has_record(run):
         return replace(model, selected_by=selected)
-    values = config.mapping_from_yaml(storage.read_bytes(storage.join(run, "config.yaml")).decode())
-    begun = (values.get("model") or {}).get("init_from") or "random weights"
-    told = (values.get("select") or {}).get("select_on") or values.get("select_on")
-    return replace(model, started_from=begun, selected_by=selected or str(told or "last step"))
+    begun = (_settings(run).get("model") or {}).get("init_from") or "random weights"
+    return replace(model, started_from=begun, selected_by=selected or "last step")
+
+
+def _settings(run: str) -> dict[str, Any]:
+    """The recipe of a run."""
+    place = storage.join(run, "config.yaml")
+    return config.mapping_from_yaml(storage.read_bytes(place).decode()) if storage.exists(place) else {}
 
 
 def _digest(weights_url: str, tokenizer_url: str, shape: dict[str, Any] | None = None) -> str:

@@ -34,7 +34,9 @@ def render(evaluated: Sequence[Evaluated], results: Sequence[Result]) -> str:
 <title>{html.escape(title)}</title><style>{_STYLE}</style></head>
 <body><h1>{html.escape(title)}</h1>
 <p>Metrics are on 0 to 100. The interval is over items: a bootstrap that draws items of one group together. Majority is
-one answer to all; of items with candidates of their own, chance. A bag of words learned from the train split.</p>
+one answer to all; of items with candidates of their own, chance. A bag of words learned from the train split.
+Candidates stand with their log p, the right one <span class="right">green</span>, one that was chosen instead
+<span class="wrong">red</span>; ahead is by how many nats the right one is likelier than the best other.</p>
 <div class="wide">{_table(columns, rows)}</div>{parts}
 </body></html>
 """
@@ -101,7 +103,7 @@ def _items(items: pa.Table, margins: np.ndarray, rows: np.ndarray) -> str:
             f"<tr><td>{html.escape(one['item'])}</td><td class='q'>{question}</td><td>{answers}</td>"
             f"<td class='n'>{margins[row]:+.2f}</td></tr>"
         )
-    names = ("item", "question", "candidates, log p (gold green, chosen instead red)", "ahead")
+    names = ("item", "question", "candidates", "ahead")
     head = f"<tr>{''.join(f'<th>{name}</th>' for name in names)}</tr>"
     return f"<div class='wide'><table>{head}{''.join(cells)}</table></div>"
 

@@ -1,7 +1,7 @@
 """What a model is asked: the tasks of an evaluation, with their items, as far as the model may be asked them."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from pipelines import tasks
 from pipelines.metrics.bag_of_words import bag_of_words
 from pipelines.metrics.scores import check_metrics
 from pipelines.questions.config import TaskConfig
-from pipelines.questions.rows import BadRow, kind_of
+from pipelines.questions.rows import BadRow, Row, kind_of
 from pipelines.questions.splits import SplitFile, find_splits, split_rows
 from pipelines.questions.task import Item, Task
 from workflows.evaluation.config import EvaluateConfig
@@ -61,7 +61,7 @@ def ask_task(config: TaskConfig, model: Model, *, split: str, limit: int | None 
     """
     config = _as_taught(config, model)
     splits = find_splits(config.data or "", config.splits, config.shares)
-    task = tasks.define(config, lambda: split_rows(splits, _train(splits), columns=config.columns))
+    task = _with_taught_pattern(config, model, lambda: split_rows(splits, _train(splits), columns=config.columns))
     check_metrics(task.metrics, classes=len(task.labels))
     _check_taught(task, model)
     if task.kind == "read":  # nothing is learned from it, so one file is not cut into splits
@@ -139,7 +139,7 @@ def _sample(items: list[Item], limit: int) -> list[Item]:
 
 
 def _as_taught(config: TaskConfig, model: Model) -> TaskConfig:
-    """Label words and pattern of a fine-tuned model, where the recipe leaves them out."""
+    """The label words of a fine-tuned model, where the recipe leaves them out."""
     taught = model.asked
     if not taught:
         return config
@@ -152,9 +152,16 @@ def _as_taught(config: TaskConfig, model: Model) -> TaskConfig:
     default = TaskConfig()
     if hasattr(tasks.find(config.name), "define") and config.words == default.words:
         config = replace(config, words={label: taught["words"][label] for label in taught["labels"]})
-    if config.pattern is None and taught.get("pattern") is not None:
-        config = replace(config, pattern=str(taught["pattern"]))
     return config
+
+
+def _with_taught_pattern(config: TaskConfig, model: Model, rows: Callable[[], Iterable[Row | BadRow]]) -> Task:
+    """The task, which by default asks a fine-tuned model as it was taught: by one of its patterns or a recipe's own."""
+    task, text = tasks.define(config, rows), model.asked.get("pattern")
+    if config.pattern is not None or text is None or task.pattern().text == text:
+        return task
+    numbers = [str(number) for number, pattern in enumerate(task.patterns) if pattern.text == text]
+    return tasks.define(replace(config, pattern=numbers[0] if numbers else text), rows)
 
 
 def _check_taught(task: Task, model: Model) -> None:

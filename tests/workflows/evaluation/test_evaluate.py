@@ -150,7 +150,9 @@ def taught(model: Path, folder: Path, **changes) -> str:
     for file in model.iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
     task = {"task": "classification", "version": 1, "labels": ["good", "bad"], "words": {"good": "dog", "bad": "cat"}}
-    (folder / "task.json").write_text(json.dumps({**task, "digest": "", "pattern": "1", **changes}))
+    (folder / "task.json").write_text(
+        json.dumps({**task, "pattern": "{mask}: {text~}", "started_from": "runs/a", "selected_on": "dev", **changes})
+    )
     return str(folder)
 
 
@@ -159,6 +161,15 @@ def test_a_fine_tuned_model_brings_its_words_their_order_and_its_pattern(run, mo
     assert (code, err) == (0, "")
     assert items(tmp_path)[0]["candidates"] == ["dog", "cat"]
     assert items(tmp_path)[0]["question"].startswith("[MASK]: ")
+    (score,) = json.loads((tmp_path / "runs/evaluations/scores.json").read_text())["scores"]
+    assert (score["pattern"], score["is_default"]) == (1, True)
+    assert (score["started_from"], score["selected_by"]) == ("runs/a", "dev")
+
+
+def test_a_fine_tuned_model_is_asked_by_a_pattern_of_its_own(run, model, data, tmp_path):
+    url = taught(model, tmp_path / "tuned", pattern="go {text~} {mask}")
+    assert run("--models", url, f"--task.data={data}", "--task.id=id")[0] == 0
+    assert items(tmp_path)[0]["question"] == "go the cat [MASK]"
 
 
 @pytest.mark.parametrize(
