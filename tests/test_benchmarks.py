@@ -8,7 +8,9 @@ import runpy
 import sys
 
 import pytest
-from helpers import benchmark_modules, small
+from helpers import asked, benchmark_modules, small
+
+from glm_model import GLM
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +97,21 @@ def test_the_store_benchmark_runs_without_its_peers(tmp_path, monkeypatch, capsy
     printed = capsys.readouterr().out
     assert "datatrove left out: No module named 'datatrove'" in printed
     assert "mosaicml-streaming left out: No module named 'streaming'" in printed
+
+
+def test_the_benchmark_of_evaluation_runs(tmp_path, tiny_tokenizer, monkeypatch, capsys):
+    asked.write(tmp_path / "data" / "dev.jsonl", [
+        {"UID": "agreement", "pairID": str(n), "sentence_good": f"{row['text']}.", "sentence_bad": row["text"]}
+        for n, row in enumerate(asked.rows(5))
+    ])  # fmt: skip
+    tiny_tokenizer.save(str(tmp_path))
+    places = ["--data", str(tmp_path / "data"), "--tokenizer", str(tmp_path), "--json", str(tmp_path / "found.json")]
+    script = str(benchmark_modules.FOLDER / "evaluate.py")
+    monkeypatch.setattr(GLM, "hidden", GLM.hidden)  # which the script replaces: put back afterwards
+    monkeypatch.setattr(GLM, "logits", GLM.logits)
+    monkeypatch.setattr(sys, "argv", [script, "--size", "tiny", *places])
+    runpy.run_path(script, run_name="__main__")
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert (found["items"], found["calls"]) == (5, 2)
+    assert 0 < found["model_share"] < 1
+    assert "model_share" in capsys.readouterr().out
