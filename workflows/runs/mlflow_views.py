@@ -121,7 +121,7 @@ def evaluation_view(scores: Sequence[str]) -> View:
         columns={
             tag("glm.status"): 120,
             **{metric(name): 150 for name in scores},
-            attribute("Models"): 200,
+            parameter("model"): 200,  # the UI's own column, Models, shows what runs made, not what they read
             attribute("Dataset"): 190,
             DURATION: 80,
         },
