@@ -138,7 +138,7 @@ def _has_tokenizer(url: str) -> bool:
 def _with_origin(model: Model, model_url: str) -> Model:
     """What the run around a model folder tells of it."""
     run = model_url.rstrip("/").rpartition("/")[0]
-    selected = "not selected: a step by its number" if model.step is not None else ""
+    selected = "a step that was named" if model.step is not None else ""
     if model.asked:  # a fine-tuned model tells it itself, wherever it lies
         begun, chose = model.asked.get("started_from", ""), model.asked.get("selected_on", "")
         return replace(model, started_from=begun, selected_by=selected or chose)

@@ -119,7 +119,7 @@ def table_rows(results: Iterable[Result]) -> tuple[list[str], list[list[Any]]]:
         [
             one.model,
             f"{one.task} {one.split}",
-            f"{one.pattern}{'' if one.is_default else ' (not the default)'}",
+            f"{one.pattern}{'' if one.is_default else ', not default'}",
             one.metric,
             f"{one.value:.1f}",
             _NONE if one.low is None else f"{one.low:.1f} to {one.high:.1f}",
