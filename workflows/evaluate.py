@@ -30,7 +30,7 @@ def main() -> None:
     options = resolve_places(options)
     models, configs = find_models(options.models), task_configs(options)
     storage.ensure_writable(options.to)
-    with ray_if_needed(options, screen):
+    with ray_if_needed(options.num_workers, options.cluster, screen, use_gpu=options.use_gpu):
         evaluated = run(options, configs, models, screen)
     results = [result for one in evaluated for result in results_of(one)]
     counts = [counts_of(one) for one in evaluated]

@@ -128,16 +128,26 @@ def _jsonl(url: str, stream: BinaryIO) -> Iterator[Row | BadRow]:
             yield BadRow(url, line, f"expected a JSON object, got {type(value).__name__}")
 
 
-def _parquet(url: str) -> Iterator[Row]:
+def parquet_batches(url: str, rows: int) -> Iterator[pa.RecordBatch]:
+    """The rows of a Parquet file, at most so many at a time. Raises DataError for a damaged file."""
     try:
         with storage.open_file(url) as stream, pq.ParquetFile(stream, pre_buffer=False) as file:
-            number = 0
-            for batch in file.iter_batches(1024, use_threads=False):
-                for fields in batch.to_pylist():
-                    number += 1
-                    yield Row(url, number, {name: as_text(field) for name, field in fields.items()})
+            yield from file.iter_batches(rows, use_threads=False)
     except (pa.ArrowException, ValueError) as error:
         raise DataError(f"cannot read {url}: {error}", try_="write or copy it again") from error
+
+
+def rows_of_batch(url: str, batch: pa.RecordBatch, first: int) -> Iterator[Row]:
+    """first: the number of the first row in its file."""
+    for number, fields in enumerate(batch.to_pylist(), start=first):
+        yield Row(url, number, {name: as_text(field) for name, field in fields.items()})
+
+
+def _parquet(url: str) -> Iterator[Row]:
+    first = 1
+    for batch in parquet_batches(url, 1024):
+        yield from rows_of_batch(url, batch, first)
+        first += len(batch)
 
 
 def as_text(value: Any) -> str:

@@ -9,6 +9,9 @@ import torch
 from glm_model import GLM, save_pretrained
 from glm_model.config import GLMConfig
 from glm_model.tokenizer import Tokenizer
+from infra import config
+from pipelines import tasks
+from pipelines.questions.config import TaskConfig
 from workflows.evaluation.config import EvaluateConfig
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat", "dog", "ran", "home", "said", "go", "then"]
@@ -59,3 +62,23 @@ def options(data: str, model: str, to: Path, **changes: Any) -> EvaluateConfig:
     for name, value in changes.items():
         setattr(found, name, value)
     return found
+
+
+def teach(model: str, words: dict[str, str]) -> str:
+    """Make a model folder that of a fine-tuned model, as far as its task.json tells."""
+    recipe = TaskConfig(words=words)
+    task = tasks.define(recipe, lambda: [])
+    taught = {
+        "task": task.name,
+        "version": task.version,
+        "kind": task.kind,
+        "digest": task.digest,
+        "pattern": task.pattern().text,
+        "labels": list(task.labels),
+        "words": dict(task.pattern().words),
+        "settings": config.plain(recipe),
+        "started_from": "random weights",
+        "selected_on": "none",
+    }
+    Path(model, "task.json").write_text(json.dumps(taught))
+    return model

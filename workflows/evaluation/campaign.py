@@ -17,18 +17,18 @@ from workflows.evaluation.workers import Workers
 
 
 @contextlib.contextmanager
-def ray_if_needed(options: EvaluateConfig, screen: Console) -> Iterator[None]:
+def ray_if_needed(
+    num_workers: int, cluster: connect.ClusterConfig, screen: Console, *, use_gpu: bool = False
+) -> Iterator[None]:
     """A Ray with room for the workers, where there are several. One works in this process, and needs none: it saves the
     5 s that a local Ray and an actor take to start.
     """
-    if options.num_workers == 1:
+    if num_workers == 1:
         yield
         return
-    ray = connect.connect(options.cluster, min_cpus=options.num_workers, say=screen.line)
+    ray = connect.connect(cluster, min_cpus=num_workers, say=screen.line)
     try:
-        capacity.wait_for_capacity(
-            options.num_workers, None, options.use_gpu, wait_s=options.cluster.wait_s, say=screen.line
-        )
+        capacity.wait_for_capacity(num_workers, None, use_gpu, wait_s=cluster.wait_s, say=screen.line)
         yield
     finally:
         connect.shutdown(ray)

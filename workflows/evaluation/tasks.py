@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from infra import storage
+from infra.config import dataclass_from
 from infra.console import counted
 from infra.errors import DataError, UserError
 from pipelines import tasks
@@ -184,3 +185,31 @@ def _check_taught(task: Task, model: Model) -> None:
                 if name == "version"
                 else "leave out task.words and task.pattern: the model folder has them",
             )
+
+
+def taught_task(model: Model) -> Task:
+    """The task that a fine-tuned model was taught, as it was taught it.
+
+    Raises UserError for a model that was not fine-tuned, and where its task has changed since.
+    """
+    taught = model.asked
+    if not taught:
+        raise UserError(
+            f"{model.name} was not fine-tuned",
+            why=f"{model.url} has no task.json, which says what is asked and what the answers are called",
+            try_="give a model that finetune.py made",
+        )
+    config = dataclass_from(TaskConfig, taught["settings"], where=f"in {model.url}/task.json")
+    if hasattr(tasks.find(config.name), "define"):
+        # Rows of a prediction need no ids; the labels are known, whether the recipe named them or not.
+        config = replace(config, id=None, words={label: taught["words"][label] for label in taught["labels"]})
+    task = tasks.define(config, lambda: [])
+    _check_taught(task, model)
+    if task.pattern().text != taught["pattern"]:
+        raise UserError(
+            f"{model.name} was fine-tuned with the pattern {taught['pattern']!r}, and {task.name} now has "
+            f"{task.pattern().text!r} in its place",
+            why="it was not taught to answer this",
+            try_="train it again, or use the version of this program that did",
+        )
+    return task
