@@ -44,13 +44,14 @@ def main() -> None:
     # torch and pyarrow take 2 s of CPU time to load: here, so that --help, --print_config and misspelt settings do not
     # wait for them.
     from infra import storage
-    from workflows.runs.launch import ray_for_workers
     from workflows.runs.moved import check_finished, own_store
     from workflows.runs.plan import calibrate_run, plan_run
     from workflows.runs.preparation import store_maker
     from workflows.runs.pretraining import pretrain
     from workflows.runs.report import show_finished
     from workflows.runs.run import catch_up, has_begun, locked, open_run
+    from workflows.runs.shared_places import check_shared
+    from workflows.runs.workers import ray_for_workers
     from workflows.settings.budget import check_recipe
 
     name, screen = run_name(recipe, recipe_name), Console(recipe.console)
@@ -68,7 +69,7 @@ def main() -> None:
     with locked(run):
         own = own_store(run, recipe)
         find_store = (lambda: own) if own else store_maker(recipe, screen)
-        with ray_for_workers(recipe, screen):
+        with ray_for_workers(recipe, screen, check_shared=lambda: check_shared(recipe)):
             pretrain(recipe, run, find_store(), screen)
 
 

@@ -16,6 +16,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -51,12 +52,24 @@ class MicroBatch:
         return self.inputs.expand() if isinstance(self.inputs, Packed) else self.inputs
 
 
+class Counted(Protocol):
+    """A micro-batch of any kind."""
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Targets per objective, int64 [O]."""
+        ...
+
+
+B = TypeVar("B", bound=Counted)
+
+
 @dataclass(frozen=True)
-class Step:
+class Step(Generic[B]):
     """The part that one rank has in a step."""
 
     step: int
-    micro_batches: list[tuple[int, MicroBatch]]
+    micro_batches: list[tuple[int, B]]
     """Each with its number in the step."""
     waited_s: float = 0.0
     """How long training waited for them."""
@@ -126,7 +139,7 @@ def steps(
     world: int,
     prefetch: int = 4,
     finish: Callable[[MicroBatch], MicroBatch] | None = None,
-) -> Iterator[Step]:
+) -> Iterator[Step[MicroBatch]]:
     """The steps start .. stop - 1 of one rank, prepared ahead by a background thread. Errors surface here.
 
     finish: what the thread does to each micro-batch last, such as moving it to page-locked memory.

@@ -1,5 +1,6 @@
 """A question: an item as tokens, laid out by `glm_model.layout`, that shows what a pattern says."""
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -7,7 +8,9 @@ import numpy as np
 
 from glm_model import layout
 from glm_model.tokenizer import Tokenizer
+from infra.errors import DataError
 from pipelines.questions.pattern import Pattern
+from pipelines.questions.rows import BadRow, Row
 from pipelines.questions.task import Item, Task
 
 Overlong = Literal["cut", "skip", "error"]
@@ -82,3 +85,39 @@ def _context(tokenizer: Tokenizer, text: str) -> np.ndarray:
     """[CLS] + text + eos; without eos where nothing follows `[gMASK]`, as in pretraining's documents."""
     end = [] if text.endswith("[gMASK]") else [tokenizer.special.eos]
     return np.concatenate([[tokenizer.special.cls], tokenizer.encode_prompt(text), end]).astype(np.int64)
+
+
+def ask_all(
+    task: Task,
+    rows: Iterable[Row | BadRow],
+    tokenizer: Tokenizer,
+    *,
+    positions: int,
+    overlong: Overlong = "cut",
+    pattern: Pattern | None = None,
+) -> Iterator[Question | BadRow]:
+    """The questions about the items of rows, in their order; a row without a question is a BadRow with the reason.
+
+    pattern: by default the task's own. Raises DataError for an overlong item where those are refused.
+    """
+    pattern = pattern or task.pattern()
+    for row, item in task.items(rows):
+        if isinstance(item, BadRow):
+            yield item
+            continue
+        try:
+            yield ask(task, pattern, item, tokenizer, positions=positions, overlong=overlong)
+        except ValueError as error:
+            if overlong == "error":
+                raise DataError(f"{row.place}: {error}", try_="--task.overlong=cut, or skip") from error
+            yield BadRow(row.url, row.line, str(error))
+
+
+def check_bad(bad: Sequence[BadRow], total: int, *, limit: float) -> None:
+    """Raises DataError where more than this share of the rows have no question, with the first of them."""
+    if len(bad) > limit * total:
+        raise DataError(
+            f"{len(bad):,} of {total:,} rows have no question, more than task.max_bad={limit:g} allows",
+            why="\n".join(f"{row.place}: {row.reason}" for row in bad[:3]),
+            try_="mend these rows, or accept the loss: --task.max_bad=1",
+        )

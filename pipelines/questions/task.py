@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -75,12 +75,12 @@ class Task:
             raise ValueError(f"the label {item.gold!r} is not one of the task's: {have}")
         return self.labels.index(item.gold)
 
-    def items(self, rows: Iterator[Row | BadRow]) -> Iterator[Item | BadRow]:
-        """The items of rows, in their order; a row that is none, or has an id for the second time, is a BadRow."""
+    def items(self, rows: Iterable[Row | BadRow]) -> Iterator[tuple[Row | BadRow, Item | BadRow]]:
+        """(row, its item) in their order; a row that is none, or has an id for the second time, has a BadRow."""
         seen: set[str] = set()
         for row in rows:
             if isinstance(row, BadRow):
-                yield row
+                yield row, row
                 continue
             try:
                 item = self.item(row)
@@ -88,10 +88,10 @@ class Task:
                 if item.id in seen:
                     raise ValueError(f"the id {item.id!r} was there before")
             except ValueError as error:
-                yield BadRow(row.url, row.line, str(error))
+                yield row, BadRow(row.url, row.line, str(error))
                 continue
             seen.add(item.id)
-            yield item
+            yield row, item
 
 
 def take(row: Row, *names: str) -> tuple[str, ...]:

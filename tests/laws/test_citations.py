@@ -29,13 +29,5 @@ def test_a_file_cites_the_law_that_it_holds(number, path):
 
 
 def test_the_reading_of_citations_is_right():
-    assert [
-        n for n in range(9) if cites("Laws 1 (no loss) and 2 hold. By law 4, law number 75 and laws 6, 7 and 8.", n)
-    ] == [
-        1,
-        2,
-        4,
-        6,
-        7,
-        8,
-    ]
+    text = "Laws 1 (no loss) and 2 hold. By law 4, law 15 and laws 6, 7 and 8."
+    assert [number for number in range(20) if cites(text, number)] == [1, 2, 4, 6, 7, 8, 15]

@@ -118,7 +118,7 @@ def _train(splits: dict[str, SplitFile]) -> str:
 
 
 def _read(task: Task, config: TaskConfig, splits: dict[str, SplitFile], split: str) -> tuple[list[Item], list[BadRow]]:
-    found = list(task.items(split_rows(splits, split, columns=config.columns)))
+    found = [one for _, one in task.items(split_rows(splits, split, columns=config.columns))]
     items = [one for one in found if isinstance(one, Item)]
     bad = [one for one in found if isinstance(one, BadRow)]
     if len(bad) > config.max_bad * len(found):

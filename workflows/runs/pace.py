@@ -14,9 +14,10 @@ from infra import storage
 from infra.console import counted
 from infra.errors import Interrupted
 from infra.tracking import NOT_TRACKED
-from workflows.runs.launch import WorkerWait, job_of, run_group
+from workflows.runs.launch import job_of
 from workflows.runs.run import Run
 from workflows.runs.setup import Setup
+from workflows.runs.workers import WorkerWait, run_group
 from workflows.settings.budget import MANY_STEPS
 from workflows.training.job import Job
 from workflows.training.loop import run_worker

@@ -14,12 +14,12 @@ from pipelines.prepare import Preparation, find_store, preparation_of
 from pipelines.store.format import TokenStore
 from pipelines.store.tokenizer import load_tokenizer
 from pipelines.store.unknown import WARNED, share_text
-from workflows.runs.launch import check_memory, check_room, ray_for_workers
 from workflows.runs.moved import check_finished, own_store
 from workflows.runs.pace import measure_pace
-from workflows.runs.report import workers_text
 from workflows.runs.run import Run, open_run
 from workflows.runs.setup import Setup, resolve_setup
+from workflows.runs.shared_places import check_shared
+from workflows.runs.workers import check_memory, check_room, ray_for_workers, workers_text
 from workflows.settings.budget import BYTES_PER_PARAMETER, MANY_STEPS, Budget, epochs_text, has_length, planned_budget
 from workflows.settings.recipe import Recipe
 from workflows.settings.shape import model_name, planned_config
@@ -59,7 +59,7 @@ def calibrate_run(recipe: Recipe, name: str, screen: Console) -> None:
         check_memory(recipe, setup.shape)
         return measure_pace(setup, Run.of(recipe, name))
 
-    with ray_for_workers(recipe, screen):
+    with ray_for_workers(recipe, screen, check_shared=lambda: check_shared(recipe)):
         show_plan(recipe, work, name, screen, pace=pace)
 
 

@@ -4,10 +4,11 @@ from infra.console import Console
 from pipelines.store.format import TokenStore
 from workflows.runs import report
 from workflows.runs.final_model import export, fill_examples
-from workflows.runs.launch import check_memory, launch
+from workflows.runs.launch import launch
 from workflows.runs.pace import resolve_length
 from workflows.runs.run import Run, check_init_from, finish, give_up, start
 from workflows.runs.setup import resolve_setup
+from workflows.runs.workers import check_memory
 from workflows.settings.recipe import Recipe
 
 

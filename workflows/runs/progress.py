@@ -7,7 +7,6 @@ from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from infra.console import Console, Live, counted, human
-from workflows.settings.budget import Budget
 from workflows.training.messages import Began, Failed, Message, Point, Warned
 
 _STAGES = {
@@ -111,6 +110,9 @@ class TrainingView:
                     self._live.update(step, _step_line(values, brief=self._live.is_narrow))
                 case Point(step, values) if "val/bits_per_byte" in values:
                     self._screen.line(_validation_line(step, values))
+                case Point(step, values) if "val/accuracy" in values:
+                    right = f"{values['val/accuracy']:.1f} % right"
+                    self._screen.line(f"step {step:,}: validation {right} · loss {values['val/loss']:.3f}")
 
     def _show_group(self, group: Began) -> None:
         """A group of workers began: the first one as the header says, the others after a failure or a resize."""
@@ -122,8 +124,8 @@ class TrainingView:
 
 
 @contextmanager
-def training(screen: Console, budget: Budget, *, start: int) -> Iterator[TrainingView]:
-    with screen.progress("train", budget.steps, start=start) as live:
+def training(screen: Console, steps: int, *, start: int) -> Iterator[TrainingView]:
+    with screen.progress("train", steps, start=start) as live:
         yield TrainingView(screen, live)
 
 

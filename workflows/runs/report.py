@@ -7,8 +7,8 @@ from pipelines.views.render import html, view_examples
 from workflows.runs.mlflow_views import PRETRAINING, ways_to_compare
 from workflows.runs.run import Run
 from workflows.runs.setup import Setup
+from workflows.runs.workers import workers_text
 from workflows.settings.budget import epochs_text
-from workflows.settings.recipe import Recipe
 from workflows.settings.shape import describe_growth, model_name
 
 _EXAMPLES = 12
@@ -67,6 +67,14 @@ def show_next(run: Run, screen: Console) -> None:
     screen.next_steps(steps)
 
 
+def show_next_finetuned(run: Run, screen: Console) -> None:
+    """Commands to go on with after a fine-tuning."""
+    steps = [("evaluate", commands.workflow("evaluate", "--models", run.model_url) + " --task.data=<labelled data>")]
+    if uri := run.record.tracking_uri:
+        steps.append(("compare runs", commands.command(commands.program("mlflow"), "ui", "--backend-store-uri", uri)))
+    screen.next_steps(steps)
+
+
 def show_examples(setup: Setup, run: Run, handle: tracking.RunHandle) -> None:
     """Write `examples.html`: a few validation segments as the model is asked them; an artifact of the run."""
     store = setup.store
@@ -75,9 +83,3 @@ def show_examples(setup: Setup, run: Run, handle: tracking.RunHandle) -> None:
     page = html(examples, title=f"What {run.name} is asked")
     storage.write_bytes(storage.join(run.url, "examples.html"), page.encode())
     tracking.log_text(handle, page, "examples.html")
-
-
-def workers_text(recipe: Recipe) -> str:
-    """How many workers the recipe asks for, in words."""
-    least, most = recipe.train.min_workers, recipe.train.max_workers
-    return str(most) if least == most else f"{least} to {most}"

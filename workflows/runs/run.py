@@ -15,7 +15,7 @@ import fcntl
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -110,7 +110,19 @@ def open_run(recipe: Recipe, name: str) -> Run:
     """The run of this name, or a new one: nothing of it is written, and nothing that it replaces removed, before
     `start`. Raises UserError when it exists with other settings, or its folder holds something else.
     """
-    new = Run.of(recipe, name)
+
+    def changed(record: RunRecord, now: dict[str, str]) -> list[str]:
+        keys = changed_settings(record.settings, now)
+        return [] if all(key.startswith("data.") for key in keys) and _names_own_store(recipe, record) else keys
+
+    run = resume(Run.of(recipe, name), fresh=recipe.run.fresh, changed=changed)
+    return run.with_record(tracking_uri=_tracking_uri(run.record, recipe))
+
+
+def resume(new: Run, *, fresh: bool, changed: Callable[[RunRecord, dict[str, str]], list[str]]) -> Run:
+    """The run as its folder has it, or the new one where there is none or it is to be fresh. changed: (record,
+    settings now) -> keys of the settings that differ. Raises as `open_run`.
+    """
     is_known = has_record(new.url)
     if not is_known and storage.exists(new.url) and storage.list_files(new.url):
         raise UserError(
@@ -118,18 +130,17 @@ def open_run(recipe: Recipe, name: str) -> Run:
             why="it holds files but no run.json, so something else lives there",
             try_="choose another --run.name or --run.storage_path",
         )
-    if not is_known or recipe.run.fresh:
+    if not is_known or fresh:
         return new
     record = read_record(new.url)
-    changed = changed_settings(record.settings, new.record.settings)
-    if changed and not (all(key.startswith("data.") for key in changed) and _names_own_store(recipe, record)):
-        told = _differences(changed, record.settings, new.record.settings)
+    if keys := changed(record, new.record.settings):
+        told = _differences(keys, record.settings, new.record.settings)
         raise UserError(
-            f"the run {name!r} exists with other settings: {told}",
+            f"the run {new.name!r} exists with other settings: {told}",
             why=f"{new.url} was started with them, and a run keeps its settings",
             try_="choose another --run.name, or --run.fresh=true to start this one from scratch",
         )
-    return Run(new.url, replace(record, name=name, tracking_uri=_tracking_uri(record, recipe)))
+    return Run(new.url, replace(record, name=new.name))
 
 
 @contextlib.contextmanager

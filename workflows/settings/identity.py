@@ -124,11 +124,12 @@ def changed_settings(before: dict[str, str], now: dict[str, str]) -> list[str]:
 
 
 def run_name(recipe: Recipe, recipe_name: str) -> str:
-    """The name of the run's folder. recipe_name: of the recipe's file; "" where there is none.
+    """The name of the run's folder. recipe_name: of the recipe's file; "" where there is none. Raises UserError."""
+    return check_name(recipe.run.name or f"{recipe_name or 'pretrain'}-{identity(recipe)[:8]}")
 
-    Raises UserError for one that would be another place than a folder of its own.
-    """
-    name = recipe.run.name or f"{recipe_name or 'pretrain'}-{identity(recipe)[:8]}"
+
+def check_name(name: str) -> str:
+    """The name of a run. Raises UserError for one that would be another place than a folder of its own."""
     if not re.fullmatch(r"\w[\w.+=-]*", name):
         raise UserError(
             f"run.name={name!r} cannot be a run's name",

@@ -6,6 +6,7 @@ from typing import Any
 from infra import storage, tracking
 from infra.errors import UserError
 from infra.storage import local
+from workflows.settings.finetune import FinetuneRecipe
 from workflows.settings.models import model_in
 from workflows.settings.recipe import R, Recipe
 
@@ -23,7 +24,28 @@ def resolve_paths(recipe: R, *, in_job: bool) -> R:
             try_="use four slashes and an absolute path, or a tracking server",
         )
     recipe = copy.deepcopy(recipe)
-    for key, owner, name in _places(recipe):
+    _make_absolute(_places(recipe), in_job=in_job)
+    if recipe.model.init_from:
+        recipe.model.init_from = model_in(recipe.model.init_from)
+    recipe.data.select.exclude = [_absolute_if_there(entry) for entry in recipe.data.select.exclude]
+    return recipe
+
+
+def resolve_finetune_paths(recipe: FinetuneRecipe, *, in_job: bool) -> FinetuneRecipe:
+    """As `resolve_paths`. Files of splits that lie below task.data stay relative to it."""
+    recipe = copy.deepcopy(recipe)
+    places: list[tuple[str, Any, str]] = [("run.storage_path", recipe.run, "storage_path")]
+    optional = (("model.init_from", recipe.model, "init_from"), ("task.data", recipe.task, "data"))
+    _make_absolute(places + [place for place in optional if getattr(place[1], place[2])], in_job=in_job)
+    if recipe.model.init_from:
+        recipe.model.init_from = model_in(recipe.model.init_from)
+    if not recipe.task.data:
+        recipe.task.splits = {name: storage.absolute(url) for name, url in recipe.task.splits.items()}
+    return recipe
+
+
+def _make_absolute(places: list[tuple[str, Any, str]], *, in_job: bool) -> None:
+    for key, owner, name in places:
         value = getattr(owner, name)
         value = storage.newest(value) if key == "model.init_from" else value
         absolute = storage.absolute(value)
@@ -35,10 +57,6 @@ def resolve_paths(recipe: R, *, in_job: bool) -> R:
                 f"--{key.split('[')[0]}=/shared/{value.removeprefix('./')}",
             )
         setattr(owner, name, absolute)
-    if recipe.model.init_from:
-        recipe.model.init_from = model_in(recipe.model.init_from)
-    recipe.data.select.exclude = [_absolute_if_there(entry) for entry in recipe.data.select.exclude]
-    return recipe
 
 
 def _absolute_if_there(entry: str) -> str:

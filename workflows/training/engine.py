@@ -85,6 +85,8 @@ class Training:
     """micro-batch -> what `step` takes, on the worker's device."""
     validate: Callable[[], dict[str, float]] | None = None
     """Metrics of the held-out examples, `val/loss` among them; all workers call it together. None: there are none."""
+    score: Callable[[dict[str, float]], float] = lambda values: values["val/loss"]
+    """Metrics of a validation -> what the best checkpoint has the least of."""
     points: Callable[[int], dict[str, float]] = lambda step: {}
     """step -> metrics that are logged beside the losses, such as `data/epoch`."""
     flops_per_token: float = 0.0

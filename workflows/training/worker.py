@@ -77,7 +77,7 @@ class Worker:
             return
         values = self.training.validate()
         self.validated = {"step": self.step, **values}
-        self.patience.see(self.step, values["val/loss"])
+        self.patience.see(self.step, self.training.score(values))
         # With its place on the axes that training logs: MLflow and compare.py draw losses over tokens by it.
         self.telemetry.log(self.step, values | self.training.points(self.step))
         self.telemetry.restart_clock()
@@ -134,5 +134,5 @@ class Worker:
         }
 
     def _score(self) -> float | None:
-        """The validation loss of the present weights."""
-        return self.validated.get("val/loss") if self.validated.get("step") == self.step else None
+        """What the best checkpoint has the least of, for the present weights."""
+        return self.training.score(self.validated) if self.validated.get("step") == self.step else None

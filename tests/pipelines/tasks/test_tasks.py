@@ -25,7 +25,7 @@ def defined(name: str, **settings):
 def shown(name: str, fields: dict[str, str], tokenizer, **settings) -> tuple[list[str], tuple[str, ...], int | None]:
     """What is asked by every pattern, the candidates of the default one, and the number of the right one."""
     task = defined(name, **settings)
-    (item,) = task.items(iter([Row("a.jsonl", 1, fields)]))
+    ((_, item),) = task.items(iter([Row("a.jsonl", 1, fields)]))
     assert not isinstance(item, BadRow), item
     questions = [ask(task, pattern, item, tokenizer, positions=512) for pattern in task.patterns]
     default = questions[task.default_pattern]
@@ -61,7 +61,7 @@ def test_copa_keeps_the_i_and_drops_final_marks(tiny_tokenizer):
 
 def test_blimp_reads_both_sentences(tiny_tokenizer):
     task = defined("blimp")
-    (item,) = task.items(iter([Row("a.jsonl", 1, BLIMP)]))
+    ((_, item),) = task.items(iter([Row("a.jsonl", 1, BLIMP)]))
     question = ask(task, task.pattern(), item, tiny_tokenizer, positions=512)
     special = tiny_tokenizer.special
     assert question.prompt.tokens.tolist() == [special.cls, special.gmask]
@@ -125,7 +125,7 @@ def test_settings_that_cannot_work_are_refused(settings, told):
 def test_rows_that_are_no_items_say_why_and_cost_no_other():
     task = defined("rte")
     rows = [RTE, {"premise": "x"}, RTE | {"label": "maybe", "idx": "8"}, RTE, RTE | {"idx": "9"}]
-    items = list(task.items(Row("a.jsonl", n, fields) for n, fields in enumerate(rows, start=1)))
+    items = [item for _, item in task.items(Row("a.jsonl", n, fields) for n, fields in enumerate(rows, start=1))]
     assert [item.reason for item in items if isinstance(item, BadRow)] == [
         "no field 'hypothesis', but premise",
         "the label 'maybe' is not one of the task's: entailment, not_entailment",
@@ -136,7 +136,7 @@ def test_rows_that_are_no_items_say_why_and_cost_no_other():
 
 def test_long_items_are_cut_as_the_pattern_says_or_refused(tiny_tokenizer):
     task = defined("rte")
-    (item,) = task.items(iter([Row("a.jsonl", 1, RTE | {"premise": "word " * 500})]))
+    ((_, item),) = task.items(iter([Row("a.jsonl", 1, RTE | {"premise": "word " * 500})]))
     question = ask(task, task.pattern(), item, tiny_tokenizer, positions=64)
     assert len(question.prompt.tokens) <= 64 < len(question.prompt.tokens) + question.cut
     assert question.text.startswith('"The street is wet" ? [MASK], "word')
@@ -157,5 +157,6 @@ def test_the_published_files_are_read_whole(shared, name, folder, split, counts)
     if not place.exists():
         pytest.skip(f"{folder} is not here")
     task, splits = defined(name), find_splits(str(place), {}, {})
-    golds = [task.gold_index(item) for item in task.items(split_rows(splits, split)) if not isinstance(item, BadRow)]
+    found = [item for _, item in task.items(split_rows(splits, split))]
+    golds = [task.gold_index(item) for item in found if not isinstance(item, BadRow)]
     assert [golds.count(number) for number in range(len(counts))] == counts

@@ -17,12 +17,13 @@ from infra.console import Console, ConsoleConfig
 from infra.errors import DivergedError, UserError
 from pipelines.store.format import TokenStore
 from workflows.runs import history, pace
-from workflows.runs.launch import Messages, job_of, launch
+from workflows.runs.launch import job_of, launch
 from workflows.runs.moved import check_finished, own_store
 from workflows.runs.preparation import store_maker
 from workflows.runs.pretraining import pretrain
 from workflows.runs.run import Run, open_run, start
 from workflows.runs.setup import resolve_setup
+from workflows.runs.workers import Messages
 from workflows.settings.identity import identity
 from workflows.settings.recipe import Recipe
 from workflows.training.messages import Point

@@ -3,7 +3,7 @@
 import pytest
 
 from infra.errors import InfrastructureError, Interrupted
-from workflows.runs.launch import WorkerWait
+from workflows.runs.workers import WorkerWait
 from workflows.settings.recipe import Recipe
 from workflows.training.messages import Failed, Placed, Point
 

@@ -1,0 +1,173 @@
+"""The feed of fine-tuning: in each train worker questions become micro-batches of packed rows.
+
+    question    context with a mask, candidates
+    segments    one with any candidate where each is one token and its end does not count, else one for each candidate
+    rows        whole segments, one question after the other, laid out as in pretraining
+    choices     where the candidates' tokens are predicted
+
+Its whole state is the step: which questions a step asks follows from the seed and the step alone, so a resumed run, and
+one with another number of workers, is asked the same.
+"""
+
+import hashlib
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from glm_model.layout import Example, Marks, Ragged, expand
+from pipelines import keyed
+from pipelines.feed.micro_batches import Step
+from pipelines.questions.question import Question
+from pipelines.ragged import offsets_of
+
+_ORDER = 401
+_WIDTH = 512  # of rows; attention runs by segments, so wide rows cost no more, and leave less padding
+_MULTIPLE = 64  # of the rows' width: few shapes
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The arrays behind `glm_model.candidates.Choices`, int64."""
+
+    at: np.ndarray
+    targets: np.ndarray
+    candidate: np.ndarray
+    question: np.ndarray
+    place: np.ndarray
+    gold: np.ndarray
+
+
+@dataclass(frozen=True)
+class QuestionBatch:
+    """A micro-batch of questions."""
+
+    example: Example
+    asked: Asked
+    tokens: int
+    """Tokens of the segments, before the layout."""
+    fingerprint: int
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Questions, int64 [1]."""
+        return np.array([len(self.asked.gold)])
+
+
+@dataclass(frozen=True)
+class QuestionPlan:
+    """Which questions belong to which micro-batch of which step: each once an epoch, in a new order each time."""
+
+    questions: int
+    """How many there are."""
+    step_questions: int
+    micro_questions: int
+    seed: int
+
+    @property
+    def micro_batches(self) -> int:
+        """Micro-batches of a step."""
+        return -(-self.step_questions // self.micro_questions)
+
+    def step(self, step: int) -> np.ndarray:
+        """Numbers of the questions of a step, [step_questions]; steps go on through the ends of epochs."""
+        at = np.arange(step * self.step_questions, (step + 1) * self.step_questions)
+        orders = {epoch: self._order(epoch) for epoch in np.unique(at // self.questions).tolist()}
+        return np.array([orders[place // self.questions][place % self.questions] for place in at.tolist()])
+
+    def micro_batch(self, step: int, index: int) -> np.ndarray:
+        return self.step(step)[index * self.micro_questions : (index + 1) * self.micro_questions]
+
+    def _order(self, epoch: int) -> np.ndarray:
+        return np.argsort(keyed.fold(self.seed, _ORDER, epoch, np.arange(self.questions)), kind="stable")
+
+
+def question_steps(
+    questions: Sequence[Question], plan: QuestionPlan, marks: Marks, *, start: int, stop: int, rank: int, world: int
+) -> Iterator[Step[QuestionBatch]]:
+    """The steps start .. stop - 1 of one rank. Laying out takes a fiftieth of a step: no thread is worth it."""
+    for step in range(start, stop):
+        indices = range(rank, plan.micro_batches, world)
+        own = [(index, [questions[n] for n in plan.micro_batch(step, index).tolist()]) for index in indices]
+        yield Step(step, [(index, lay_out_questions(some, marks)) for index, some in own])
+
+
+def lay_out_questions(questions: Sequence[Question], marks: Marks, *, width: int = _WIDTH) -> QuestionBatch:
+    """Questions as packed rows. width: the most positions of a row, where no segment is longer."""
+    segments: list[np.ndarray] = []
+    spans: list[tuple[int, int]] = []
+    masks: list[int] = []
+    owners: list[tuple[int, list[int]]] = []  # question, the candidates that the segment stands for
+    for number, question in enumerate(questions):
+        place = int(question.prompt.mask_positions[0])
+        context = question.prompt.tokens
+        stands_for = (
+            [[n] for n in range(len(question.candidates))]
+            if question.count_end
+            else [[*range(len(question.candidates))]]
+        )
+        for candidates in stands_for:
+            answer = question.candidates[candidates[0]]
+            segments.append(np.concatenate((context[:place], answer, context[place + 1 :])))
+            spans.append((place, place + len(answer)))
+            masks.append(int(context[place]))
+            owners.append((number, candidates))
+    lengths = np.array([len(segment) for segment in segments])
+    row_offsets = _rows(lengths + 2, max(width, int(lengths.max()) + 2))
+    needed = int(max((lengths + 2)[a:b].sum() for a, b in itertools.pairwise(row_offsets.tolist())))
+    batch = Ragged(
+        np.concatenate(segments),
+        offsets_of(lengths),
+        np.array(spans),
+        np.arange(len(spans) + 1),
+        np.array(masks),
+        np.zeros(len(masks), np.int64),
+    )
+    example = expand(batch, row_offsets, width=-(-needed // _MULTIPLE) * _MULTIPLE, marks=marks)
+    asked = _asked(example, questions, owners)
+    return QuestionBatch(example, asked, int(lengths.sum()), _fingerprint(questions))
+
+
+def _rows(sizes: np.ndarray, width: int) -> np.ndarray:
+    """Offsets of the rows: each takes segments as long as they fit."""
+    offsets, filled = [0], 0
+    for number, size in enumerate(sizes.tolist()):
+        if filled + size > width:
+            offsets.append(number)
+            filled = 0
+        filled += size
+    return np.array([*offsets, len(sizes)])
+
+
+def _asked(example: Example, questions: Sequence[Question], owners: list[tuple[int, list[int]]]) -> Asked:
+    """Where the candidates are predicted, from the places of the pieces."""
+    flat_mask, flat_block = example.loss_mask.ravel(), example.block_position_ids.ravel()
+    targets = example.targets.ravel()
+    predicted = np.flatnonzero(flat_mask)
+    pieces = np.split(predicted, np.flatnonzero(flat_block[predicted] == 1)[1:])  # each begins at its [sop]
+    at, wanted, candidate, question, place = [], [], [], [], []
+    for (number, candidates), piece in zip(owners, pieces, strict=True):
+        for one in candidates:
+            tokens = questions[number].candidates[one]
+            positions = piece if questions[number].count_end else piece[:1]
+            at.append(positions)
+            wanted.append(targets[positions] if questions[number].count_end else tokens.astype(np.int64))
+            candidate.append(np.full(len(positions), len(question)))
+            question.append(number)
+            place.append(one)
+    gold = [one.gold if one.gold is not None else 0 for one in questions]
+    joined = (np.concatenate(parts).astype(np.int64) for parts in (at, wanted, candidate))
+    return Asked(*joined, *(np.array(part, np.int64) for part in (question, place, gold)))
+
+
+def _fingerprint(questions: Sequence[Question]) -> int:
+    """64-bit identity of what is asked: contexts, candidates and right answers, whatever their order."""
+    total = 0
+    for question in questions:
+        digest = hashlib.blake2b(question.prompt.tokens.tobytes(), digest_size=8)
+        for candidate in question.candidates:
+            digest.update(candidate.astype(np.int64).tobytes() + b"|")
+        digest.update(str(question.gold).encode())
+        total += int.from_bytes(digest.digest(), "little")
+    return total & keyed.MASK64

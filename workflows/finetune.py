@@ -1,0 +1,67 @@
+"""Fine-tune a GLM on labelled data: your own file, or a task of pipelines/tasks.
+
+python workflows/finetune.py --model.init_from runs/<run> --task.data reviews.csv --task.text body --task.label stars
+python workflows/finetune.py --model.init_from runs/<run> --task.name rte --task.data RTE --train.epochs 20
+python workflows/finetune.py --config recipe.yaml --plan
+"""
+
+from infra import config
+from infra.cluster import connect
+from infra.console import Console
+from infra.errors import run_main
+from workflows.settings.finetune import FinetuneRecipe
+from workflows.settings.places import resolve_finetune_paths
+
+_COMMON = (
+    "task.name",
+    "task.data",
+    "task.text",
+    "task.label",
+    "task.words",
+    "task.pattern",
+    "model.init_from",
+    "optim.lr",
+    "train.epochs",
+    "train.batch",
+    "train.num_workers",
+    "train.use_gpu",
+    "train.select_on",
+    "run.name",
+)
+
+
+def main() -> None:
+    recipe, flags, recipe_name = config.parse(
+        FinetuneRecipe,
+        description="Fine-tune a GLM on labelled data with Ray Train and MLflow.",
+        flags={"plan": "Print what the run would do and cost, and exit."},
+        common=_COMMON,
+        settle=lambda recipe, places: resolve_finetune_paths(recipe, in_job=connect.inside_job()),
+    )
+    # torch and pyarrow take 2 s of CPU time to load: here, so that --help and misspelt settings do not wait for them.
+    from infra import storage
+    from workflows.runs.finetune_setup import describe_finetune, open_finetuning, resolve_finetune
+    from workflows.runs.finetuning import finetune
+    from workflows.runs.report import show_next_finetuned
+    from workflows.runs.run import locked
+    from workflows.runs.workers import check_memory, check_room, ray_for_workers
+
+    screen = Console(recipe.console)
+    setup = resolve_finetune(recipe, screen)
+    run = open_finetuning(setup, recipe_name)
+    if flags["plan"]:
+        screen.header(f"plan · {run.name}", describe_finetune(setup))
+        check_room(recipe, setup.shape, screen)
+        return
+    storage.ensure_writable(recipe.run.storage_path)
+    if run.record.finished:
+        screen.header(f"glm finetune · run {run.name} is finished", [("model", run.model_url)])
+    else:
+        with locked(run), ray_for_workers(recipe, screen):
+            check_memory(recipe, setup.shape)
+            run = finetune(setup, run)
+    show_next_finetuned(run, screen)
+
+
+if __name__ == "__main__":
+    run_main(main)
