@@ -126,7 +126,7 @@ def rendered(name: str, tokenizer: Tokenizer) -> tuple[int, str]:
     """(version, digest of the golden item as every pattern shows it, with candidates and gold)."""
     words = {"words": {"bad": "terrible", "good": "great"}} if "classification" in name else {}
     task = tasks.define(TaskConfig(name=name, **words), lambda: [])
-    (item,) = task.items(iter([Row("golden.jsonl", 1, GOLDEN[name])]))
+    ((_, item),) = task.items(iter([Row("golden.jsonl", 1, GOLDEN[name])]))
     assert not isinstance(item, BadRow), item
     told = []
     for pattern in task.patterns:
