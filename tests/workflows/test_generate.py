@@ -168,10 +168,9 @@ def test_a_bare_call_asks_for_the_model(monkeypatch, capsys):
         (["--text=a [MASK]", "--order=up"], 2, "why: order='up' is unknown. Use 'left_to_right'"),
         (["--text=a [MASK]", "--order=0,2"], 2, r"why: order=\[0, 2\] does not hold each number from 0 to 1 once"),
         (["--text=a [MASK]", "--order=0,1"], 2, r"order=\[0, 1\] is for 2 masks, and the text has one mask"),
-        (["--text", ""], 2, "the text is empty. Write a text with"),
-        (["--text="], 2, "the text is empty"),
-        (["--file="], 3, "cannot read"),
-        (["--model=", "--text=a [MASK]"], 2, "--model is missing\n  why: it names the model"),
+        (["--text", ""], 2, "text on the command line: expected text or null, got an empty value"),
+        (["--file="], 2, "file on the command line: expected text or null, got an empty value"),
+        (["--model=", "--text=a [MASK]"], 2, "model on the command line: expected text, got an empty value"),
         (["--model={nowhere}", "--text=a [MASK]"], 3, "--model .*nowhere does not exist"),
         (
             ["--model={authors}", "--text=a [MASK]"],
