@@ -309,7 +309,7 @@ def test_a_file_that_goes_after_it_is_listed_ends_the_preparation_and_back_again
 def test_files_of_which_nothing_was_found_are_counted_in_a_warning(run, texts, tmp_path, local_ray, capsys):
     for name in ("b.jsonl", "c.jsonl"):
         (texts / name).symlink_to(tmp_path / "nowhere")
-    sys.argv = ["prepare.py", *small(texts, tmp_path)]
+    sys.argv = ["prepare.py", *small(texts, tmp_path), "--data.max_malformed=1"]
     prepare.main()
     told = " ".join("".join(capsys.readouterr()).split())
     assert "warning: 2 files of 'texts' were gone when they were to be read, and the store is without them" in told

@@ -31,11 +31,11 @@ def finetune(setup: FinetuneSetup, run: Run) -> Run:
         validated = _export(setup, run, handle)
     except BaseException as error:
         is_stop = isinstance(error, Interrupted | KeyboardInterrupt)
-        tracking.finish(handle, "KILLED" if is_stop else "FAILED")
+        tracking.finish(handle, "interrupted" if is_stop else "failed")
         raise
     run = run.with_record(finished=True)
     run.write()
-    tracking.finish(handle, "FINISHED")
+    tracking.finish(handle, "finished")
     if "val/accuracy" in validated:
         setup.screen.line(f"validation: {validated['val/accuracy']:.1f} % right at step {validated['step']:,.0f}")
     return run
