@@ -40,8 +40,8 @@ def main() -> None:
     )
     # torch and pyarrow take 2 s of CPU time to load: here, so that --help and misspelt settings do not wait for them.
     from infra import storage
-    from workflows.runs.finetune_setup import describe_finetune, open_finetuning, resolve_finetune
-    from workflows.runs.finetuning import finetune
+    from workflows.finetuning.run import finetune
+    from workflows.finetuning.setup import describe_finetune, open_finetuning, resolve_finetune
     from workflows.runs.report import show_next_finetuned
     from workflows.runs.run import locked
     from workflows.runs.workers import check_memory, check_room, ray_for_workers

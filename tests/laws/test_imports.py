@@ -24,7 +24,7 @@ ORDER = {
     "questions tasks metrics selection store feed views config names estimate prepare",
     "glm_model": "config decoding ids urls checks dropout layout device_layout tokenizer attention cache saved logits "
     "model loss resize train candidates generation",
-    "workflows": "settings training runs evaluation prediction",  # and then the scripts
+    "workflows": "settings training runs finetuning evaluation prediction",  # and then the scripts
     "infra": "errors commands console config storage checkpoint tracking cluster",
 }
 PLUGINS = ("pipelines.readers", "pipelines.objectives", "pipelines.tasks")

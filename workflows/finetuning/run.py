@@ -8,8 +8,9 @@ from typing import Any
 
 from infra import checkpoint, config, storage, tracking
 from infra.errors import Interrupted
-from workflows.runs.finetune_setup import FinetuneSetup, describe_finetune
+from workflows.finetuning.setup import FinetuneSetup, describe_finetune
 from workflows.runs.launch import is_over
+from workflows.runs.mlflow_views import FINETUNING, offer_view
 from workflows.runs.progress import training
 from workflows.runs.run import Run
 from workflows.runs.workers import WorkerWait, run_group, workers_text
@@ -68,6 +69,7 @@ def _start(setup: FinetuneSetup, run: Run) -> tuple[Run, tracking.RunHandle]:
     if handle.enabled and run.record.mlflow_run_id != handle.run_id:
         run = run.with_record(mlflow_run_id=handle.run_id, tracking_uri=handle.uri, experiment_id=handle.experiment_id)
         run.write()
+        offer_view(handle, FINETUNING)
         tracking.log_text(handle, text, "config.yaml")
     return run, handle
 
