@@ -86,7 +86,7 @@ class QuestionPlan:
 def question_steps(
     questions: Sequence[Question], plan: QuestionPlan, marks: Marks, *, start: int, stop: int, rank: int, world: int
 ) -> Iterator[Step[QuestionBatch]]:
-    """The steps start .. stop - 1 of one rank. Laying out takes a fiftieth of a step: no thread is worth it."""
+    """The steps start .. stop - 1 of one rank, each laid out when it is asked for."""
     for step in range(start, stop):
         indices = range(rank, plan.micro_batches, world)
         own = [(index, [questions[n] for n in plan.micro_batch(step, index).tolist()]) for index in indices]
@@ -126,7 +126,7 @@ def lay_out_questions(questions: Sequence[Question], marks: Marks, *, width: int
     )
     example = expand(batch, row_offsets, width=-(-needed // _MULTIPLE) * _MULTIPLE, marks=marks)
     asked = _asked(example, questions, owners)
-    return QuestionBatch(example, asked, int(lengths.sum()), _fingerprint(questions))
+    return QuestionBatch(example, asked, int(lengths.sum()), fingerprint(questions))
 
 
 def _rows(sizes: np.ndarray, width: int) -> np.ndarray:
@@ -161,7 +161,7 @@ def _asked(example: Example, questions: Sequence[Question], owners: list[tuple[i
     return Asked(*joined, *(np.array(part, np.int64) for part in (question, place, gold)))
 
 
-def _fingerprint(questions: Sequence[Question]) -> int:
+def fingerprint(questions: Sequence[Question]) -> int:
     """64-bit identity of what is asked: contexts, candidates and right answers, whatever their order."""
     total = 0
     for question in questions:

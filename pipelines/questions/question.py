@@ -1,6 +1,6 @@
 """A question: an item as tokens, laid out by `glm_model.layout`, that shows what a pattern says."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -111,13 +111,3 @@ def ask_all(
             if overlong == "error":
                 raise DataError(f"{row.place}: {error}", try_="--task.overlong=cut, or skip") from error
             yield BadRow(row.url, row.line, str(error))
-
-
-def check_bad(bad: Sequence[BadRow], total: int, *, limit: float) -> None:
-    """Raises DataError where more than this share of the rows have no question, with the first of them."""
-    if len(bad) > limit * total:
-        raise DataError(
-            f"{len(bad):,} of {total:,} rows have no question, more than task.max_bad={limit:g} allows",
-            why="\n".join(f"{row.place}: {row.reason}" for row in bad[:3]),
-            try_="mend these rows, or accept the loss: --task.max_bad=1",
-        )

@@ -27,6 +27,7 @@ KINDS = {
     ".ndjson": "jsonl",
     ".parquet": "parquet",
 }
+_SHOWN = 5  # rows that a message names
 _MAX_FIELD = 1 << 28  # characters; Python's default, 131,072, is less than a long passage
 
 
@@ -55,6 +56,23 @@ class BadRow:
     @property
     def place(self) -> str:
         return f"{self.url}:{self.line}"
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.reason}"
+
+
+def check_bad(bad: Sequence[str], total: int, *, limit: float, of: str, setting: str = "task.max_bad") -> None:
+    """Raises DataError where more than this share of the rows cannot be asked, with the first of them.
+
+    bad: place and reason of each; of: what the rows are of, in words; setting: the one that limits them.
+    """
+    if len(bad) <= limit * total:
+        return
+    raise DataError(
+        f"{len(bad):,} of {total:,} rows of {of} cannot be asked",
+        why="\n".join(bad[:_SHOWN]) + ("\n..." if len(bad) > _SHOWN else ""),
+        try_=f"mend them, or allow more: --{setting}={min(1.0, len(bad) / total + 0.005):.2f}",
+    )
 
 
 def kind_of(url: str) -> str | None:

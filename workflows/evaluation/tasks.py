@@ -9,19 +9,16 @@ import numpy as np
 
 from infra import storage
 from infra.config import dataclass_from
-from infra.console import counted
 from infra.errors import DataError, UserError
 from pipelines import tasks
 from pipelines.metrics.bag_of_words import bag_of_words
 from pipelines.metrics.scores import check_metrics
 from pipelines.questions.config import TaskConfig
-from pipelines.questions.rows import BadRow, Row, kind_of
+from pipelines.questions.rows import BadRow, Row, check_bad, kind_of
 from pipelines.questions.splits import SplitFile, find_splits, split_rows
 from pipelines.questions.task import Item, Task
 from workflows.evaluation.config import EvaluateConfig
 from workflows.evaluation.models import Model
-
-_SHOWN = 5  # rows that a message names
 
 
 @dataclass(frozen=True)
@@ -121,14 +118,7 @@ def _read(task: Task, config: TaskConfig, splits: dict[str, SplitFile], split: s
     found = [one for _, one in task.items(split_rows(splits, split, columns=config.columns))]
     items = [one for one in found if isinstance(one, Item)]
     bad = [one for one in found if isinstance(one, BadRow)]
-    if len(bad) > config.max_bad * len(found):
-        told = "\n".join(f"{row.place}: {row.reason}" for row in bad[:_SHOWN])
-        raise DataError(
-            f"{counted(len(bad), 'row')} of {len(found):,} of the split {split!r} of {task.name} "
-            f"{'is' if len(bad) == 1 else 'are'} not what the task asks",
-            why=told + ("\n..." if len(bad) > _SHOWN else ""),
-            try_=f"mend them, or allow more: --task.max_bad={min(1.0, len(bad) / len(found) + 0.005):.2f}",
-        )
+    check_bad([*map(str, bad)], len(found), limit=config.max_bad, of=f"the split {split!r} of {task.name}")
     if not items:
         raise DataError(f"the split {split!r} of {task.name} has no items", why=f"{splits[split].url} has no rows")
     return items, bad

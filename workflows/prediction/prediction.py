@@ -22,7 +22,7 @@ from infra.console import Console
 from infra.errors import DataError, UserError
 from infra.storage import parquet
 from pipelines.questions.question import Question, ask
-from pipelines.questions.rows import BadRow, Row
+from pipelines.questions.rows import BadRow, Row, check_bad
 from pipelines.questions.task import Item, Task
 from workflows.evaluation.answers import POSITIONS, Answer, batches
 from workflows.evaluation.models import Model
@@ -32,7 +32,6 @@ from workflows.prediction.inputs import Shard, find_tables, merge_types, read_sh
 
 FORMAT = 1  # of the output; raised where another version's would differ
 MANIFEST = "_manifest.json"  # readers of folders of Parquet skip names that begin so
-_SHOWN = 5  # rows that a message names
 
 
 @dataclass(frozen=True)
@@ -72,12 +71,7 @@ def plan_prediction(options: PredictConfig, model: Model, task: Task, screen: Co
             live.update(total, "rows")
     if not total:
         raise DataError(f"{options.input} has no rows", why=f"{len(urls):,} files were read", try_="give another input")
-    if len(bad) > options.max_bad * total:
-        raise DataError(
-            f"{len(bad):,} of {total:,} rows of {options.input} cannot be asked",
-            why="\n".join(bad[:_SHOWN]) + ("\n..." if len(bad) > _SHOWN else ""),
-            try_=f"mend them, or allow more: --max_bad={min(1.0, len(bad) / total + 0.005):.2f}",
-        )
+    check_bad(bad, total, limit=options.max_bad, of=options.input, setting="max_bad")
     names = _own_names(task.labels, types)
     settings = {
         "format": FORMAT,
