@@ -12,7 +12,7 @@ from workflows.finetuning.setup import FinetuneSetup, describe_finetune
 from workflows.runs.launch import is_over
 from workflows.runs.mlflow_views import FINETUNING, offer_view
 from workflows.runs.progress import training
-from workflows.runs.run import Run
+from workflows.runs.run import Run, check_init_from
 from workflows.runs.workers import WorkerWait, run_group, workers_text
 from workflows.training.finetuning import Finetuning
 from workflows.training.job import Job
@@ -23,7 +23,7 @@ def finetune(setup: FinetuneSetup, run: Run) -> Run:
     """Train, export the model with its task, and record what came of it; returns the finished run. Needs a connected
     Ray. Raises Interrupted when the run was stopped, and what its workers raise.
     """
-    run, handle = _start(setup, run)
+    run, handle = _start(setup, check_init_from(run, setup.init_url))
     rows = describe_finetune(setup) + [("run", run.url)] + ([("mlflow", handle.uri)] if handle.enabled else [])
     title = f"glm finetune · {setup.task.name} · {workers_text(setup.recipe)} workers · run {run.name}"
     setup.screen.header(title, rows)
@@ -129,8 +129,9 @@ def _export(setup: FinetuneSetup, run: Run, handle: tracking.RunHandle) -> dict[
     with torch.device("meta"):
         model = GLM(setup.shape)
     model.load_state_dict(loaded.model, assign=True)
-    save_pretrained(model, run.model_url, tokenizer=setup.tokenizer, card=_card(setup, run, loaded.state))
+    # First: a folder is a model once `save_pretrained` has written config.json, and this one has a task.
     storage.write_json(storage.join(run.model_url, "task.json"), task_record(setup))
+    save_pretrained(model, run.model_url, tokenizer=setup.tokenizer, card=_card(setup, run, loaded.state))
     tracking.log_artifact_dir(handle, run.model_url, "model")
     return loaded.state["validated"]
 

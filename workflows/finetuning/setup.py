@@ -17,9 +17,9 @@ from infra.console import Console, counted, human
 from infra.errors import DataError, UserError
 from pipelines import keyed, tasks
 from pipelines.document import content_key
-from pipelines.feed.questions import QuestionPlan
-from pipelines.questions.question import Question, ask_all, check_bad
-from pipelines.questions.rows import BadRow
+from pipelines.feed.questions import QuestionPlan, fingerprint
+from pipelines.questions.question import Question, ask_all
+from pipelines.questions.rows import BadRow, check_bad
 from pipelines.questions.splits import SplitFile, find_splits, split_rows
 from pipelines.questions.task import Task
 from workflows.runs.record import RunRecord
@@ -99,7 +99,8 @@ def labelled(
     rows = split_rows(splits, split, columns=recipe.task.columns)
     asked = list(ask_all(task, rows, tokenizer, positions=shape.positions, overlong=recipe.task.overlong))
     bad = [one for one in asked if isinstance(one, BadRow)]
-    check_bad(bad, len(asked), limit=recipe.task.max_bad)
+    of = f"the split {split!r} of {task.name}"
+    check_bad([*map(str, bad)], len(asked), limit=recipe.task.max_bad, of=of)
     questions = [one for one in asked if isinstance(one, Question) and one.gold is not None]
     if not questions:
         raise DataError(
@@ -108,7 +109,7 @@ def labelled(
             try_="name the column as task.label, or choose another split",
         )
     if bad:
-        screen.warn(f"{split}: {counted(len(bad), 'row')} left out, such as {bad[0].place}: {bad[0].reason}")
+        screen.warn(f"{split}: {counted(len(bad), 'row')} left out, such as {bad[0]}")
     if cut := sum(question.cut > 0 for question in questions):
         screen.warn(f"{split}: {cut:,} of {counted(len(questions), 'item')} are cut to {shape.positions:,} positions")
     return questions
@@ -190,7 +191,7 @@ def open_finetuning(setup: FinetuneSetup, recipe_name: str) -> Run:
         for key, value in config.flatten(recipe).items()
         if not any(key == out or key.startswith(f"{out}.") for out in _NOT_IDENTITY)
     }
-    settings["items"] = f"{int(np.bitwise_xor.reduce(_keys((*setup.train, *setup.held_out)))):016x}"
+    settings["items"] = f"{fingerprint((*setup.train, *setup.held_out)):016x}"  # with their labels
     settings["task digest"] = setup.task.digest
     identity = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     name = check_name(recipe.run.name or f"{recipe_name or setup.task.name}-{identity[:8]}")

@@ -16,7 +16,7 @@ def pretrain(recipe: Recipe, run: Run, store: TokenStore, screen: Console) -> Ru
     """Train on a finished store, export the model, show what it learned; returns the finished run. Needs a connected
     Ray. Raises Interrupted when the run was stopped, and what its workers raise.
     """
-    run = check_init_from(run, recipe)
+    run = check_init_from(run, recipe.model.init_from)
     setup = resolve_setup(recipe, store, screen, shape=run.record.model, steps=run.record.steps)
     check_memory(recipe, setup.shape)
     setup = resolve_length(setup, run)

@@ -182,13 +182,12 @@ def check_store(run: Run, store: TokenStore) -> None:
     )
 
 
-def check_init_from(run: Run, recipe: Recipe) -> Run:
-    """The run with the digest of the weights that it begins with, where the recipe names another model.
+def check_init_from(run: Run, url: str | None) -> Run:
+    """The run with the digest of the weights that it begins with, if they are another model's, that of this folder.
 
     A run that has begun needs `model.init_from` no longer. Raises DataError where there is no model, and when the one
     that stands there now is not the one that the run began with.
     """
-    url = recipe.model.init_from
     if not url or (run.record.model is not None and not storage.exists(storage.join(url, "config.json"))):
         return run
     pretrained_config(url)

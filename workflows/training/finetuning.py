@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from glm_model import GLM, GLMConfig, Tokenizer
+from glm_model import GLMConfig, Tokenizer
 from glm_model.candidates import ChoiceLoss, Choices, ChoiceStep
 from glm_model.layout import Marks
 from pipelines.feed.micro_batches import Step
@@ -38,8 +38,7 @@ class Finetuning:
         special = tokenizer.special
         marks = Marks(special.sop, special.eop, special.pad)
         begins_with = None if place.is_restored or self.is_random else self.init_from
-        model = initial_model(self.model, seed=self.plan.seed, init_from=begins_with)
-        model = with_dropout(model, self.model).to(place.ranks.device)
+        model = initial_model(self.model, seed=self.plan.seed, init_from=begins_with).to(place.ranks.device)
         step = ChoiceStep(model, loss=self.loss, precision=place.precision)
         return Training(
             model=model,
@@ -58,15 +57,6 @@ class Finetuning:
     def _steps(self, marks: Marks, place: Place, start: int, stop: int) -> Iterator[Step]:
         ranks = place.ranks
         return question_steps(self.train, self.plan, marks, start=start, stop=stop, rank=ranks.rank, world=ranks.world)
-
-
-def with_dropout(model: GLM, config: GLMConfig) -> GLM:
-    """The same weights with the dropout of another shape."""
-    if model.config == config:
-        return model.train()
-    changed = GLM(config)
-    changed.load_state_dict(model.state_dict())
-    return changed.train()
 
 
 def choices_to_device(batch: QuestionBatch, device: torch.device | str) -> tuple[dict[str, torch.Tensor], Choices]:

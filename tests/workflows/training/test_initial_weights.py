@@ -110,15 +110,17 @@ def test_a_run_that_has_begun_keeps_its_shape_and_refuses_another_model_in_the_p
     shutil.copytree(before[0], place)
     made = recipe(place)
     made.run.storage_path = str(tmp_path)
-    run = check_init_from(Run.of(made, "r"), made).with_record(model=model_config(made, tiny_store, tiny_tokenizer))
+    run = check_init_from(Run.of(made, "r"), made.model.init_from).with_record(
+        model=model_config(made, tiny_store, tiny_tokenizer)
+    )
     assert run.record.init_digest is not None
-    assert check_init_from(run, made) == run
+    assert check_init_from(run, made.model.init_from) == run
     torch.manual_seed(4)
     save_pretrained(GLM(before[1].config), place, tokenizer=tiny_tokenizer)
     with pytest.raises(DataError, match="is not the model that the run 'r' began with"):
-        check_init_from(run, made)
+        check_init_from(run, made.model.init_from)
     shutil.rmtree(place)
-    assert check_init_from(run, made) == run, "it is not needed any longer"
+    assert check_init_from(run, made.model.init_from) == run, "it is not needed any longer"
     run.write()
     assert has_begun(made, "r")
     check_recipe(made, begun=True)
@@ -128,7 +130,7 @@ def test_a_run_that_has_begun_keeps_its_shape_and_refuses_another_model_in_the_p
     with pytest.raises(DataError, match="not a model folder"):
         check_recipe(made)
     with pytest.raises(DataError, match="not a model folder"):
-        check_init_from(Run.of(made, "s"), made)
+        check_init_from(Run.of(made, "s"), made.model.init_from)
 
 
 def test_weights_that_are_missing_or_damaged_are_told_as_data(before, tmp_path):

@@ -1,0 +1,95 @@
+"""finetune.py as a user calls it: a CSV becomes a model that says its task; what is another run; what is refused."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.small import WORDS
+
+from glm_model import GLM, GLMConfig, save_pretrained
+from infra.errors import run_main
+from workflows import evaluate, finetune
+
+SHAPE = GLMConfig(layers=1, width=16, heads=2, vocab_size=128, positions=64)
+
+
+@pytest.fixture
+def place(tmp_path, tiny_tokenizer) -> Path:
+    torch.manual_seed(0)
+    save_pretrained(GLM(SHAPE), str(tmp_path / "begin"), tokenizer=tiny_tokenizer)
+    write(tmp_path, flipped=False)
+    return tmp_path
+
+
+def write(folder: Path, *, flipped: bool) -> None:
+    rows = [f"{WORDS[n % 2]} {WORDS[2 + n % 5]} {WORDS[n % 7]},{(n + flipped) % 2}" for n in range(70)]
+    (folder / "reviews.csv").write_text("\n".join(["body,stars", *rows]) + "\n")
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    def run(module, *words: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", [f"{module.__name__}.py", *words])
+        with pytest.raises(SystemExit) as stopped:
+            run_main(module.main)
+        captured = capsys.readouterr()
+        return int(stopped.value.code or 0), " ".join((captured.out + captured.err).split())
+
+    return run
+
+
+def settings(place: Path, *more: str) -> list[str]:
+    words = f"--task.words={{'0': {WORDS[8]}, '1': {WORDS[9]}}}"
+    own = [f"--task.data={place}/reviews.csv", "--task.text=body", "--task.label=stars", words]
+    kept = [f"--run.storage_path={place}/runs", "--tracking.enabled=false"]
+    return [f"--model.init_from={place}/begin", *own, *kept, *more]
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(120)
+def test_a_csv_becomes_a_model_that_says_its_task(run, place, local_ray):
+    code, told = run(finetune, *settings(place, "--run.name=a", "--train.epochs=2", "--train.select_on=none"))
+    assert code == 0, told
+    assert "glm finetune · classification" in told
+    record = json.loads((place / "runs" / "a" / "model" / "task.json").read_text())
+    assert (record["task"], record["labels"], record["words"]) == (
+        "classification",
+        ["0", "1"],
+        {"0": WORDS[8], "1": WORDS[9]},
+    )
+    assert (record["pattern"], record["selected_on"]) == ("{body~} It was {mask}.", "nothing: the last weights")
+    code, told = run(finetune, *settings(place, "--run.name=a", "--train.epochs=2", "--train.select_on=none"))
+    assert (code, "run a is finished" in told) == (0, True)
+    own = [f"--task.data={place}/reviews.csv", "--task.text=body", "--task.label=stars"]
+    code, told = run(evaluate, "--models", f"{place}/runs/a", *own, f"--to={place}/scores", "--tracking.enabled=false")
+    assert code == 0, told
+    assert "accuracy" in told
+
+
+def test_other_labels_are_another_run(run, place):
+    plans = []
+    for flipped in (False, True, False):
+        write(place, flipped=flipped)
+        code, told = run(finetune, *settings(place, "--plan"))
+        assert code == 0, told
+        plans.append(told.split()[2])
+    assert plans[0].startswith("classification-")
+    assert plans[0] == plans[2] != plans[1]
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "message"),
+    [
+        (["--task.label=mark"], 3, "has no labelled items"),
+        (["--task.text=text"], 3, "56 of 56 rows of the split 'train' of classification cannot be asked"),
+        (["--task.words={'0': a}"], 3, "the label '1' is not one of the task's: 0"),
+        (["--task.data=nowhere.csv"], 3, "nowhere.csv does not exist"),
+        (["--model.init_from=nowhere"], 3, "nowhere does not exist"),
+        (["--train.num_workers=3"], 2, "3 workers for 2 micro-batches of a step: some would be idle"),
+    ],
+)
+def test_mistakes_are_told_in_a_line(run, place, more, code, message):
+    got, told = run(finetune, *settings(place, "--plan", *more))
+    assert (got, message in told) == (code, True), told
