@@ -70,10 +70,18 @@ class GLMConfig:
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW and its schedule. The defaults are those of GLM-Base (Du et al. 2022, appendix; the authors' configs)."""
+    """The optimizer and its schedule. The defaults are GLM-Base's (Du et al. 2022, appendix; the authors' configs)."""
 
+    name: Literal["adamw", "muon"] = "adamw"
+    """adamw: for all weights. muon: for the matrices of the layers; embeddings, biases and norms keep AdamW."""
     lr: float = 4e-4
-    """Peak learning rate."""
+    """Peak learning rate of AdamW."""
+    matrix_lr: float = 0.02
+    """Peak learning rate of the matrices under muon: about what a step adds to each of their singular values. A matrix
+    with more rows than columns takes sqrt(rows / columns) times this.
+    """
+    momentum: float = 0.95
+    """Momentum of the matrices under muon."""
     betas: tuple[float, float] = (0.9, 0.98)
     eps: float = 1e-6
     weight_decay: float = 0.1
@@ -88,9 +96,10 @@ class OptimConfig:
     """The largest gradient norm; 0 does not clip gradients."""
 
     def __post_init__(self) -> None:
-        if self.schedule not in (known := ("cosine", "linear", "constant")):
-            raise ValueError(f"optim.schedule={self.schedule!r} is unknown{_nearest(self.schedule, known)}")
-        for name in ("lr", "eps"):
+        for name, known in (("name", ("adamw", "muon")), ("schedule", ("cosine", "linear", "constant"))):
+            if (value := getattr(self, name)) not in known:
+                raise ValueError(f"optim.{name}={value!r} is unknown{_nearest(value, known)}")
+        for name in ("lr", "matrix_lr", "eps"):
             if not 0 < getattr(self, name) < math.inf:  # nor nan, which compares as false
                 raise ValueError(f"optim.{name}={getattr(self, name)} must be above 0 and finite")
         for name in ("warmup_fraction", "floor_ratio"):
@@ -101,6 +110,8 @@ class OptimConfig:
                 raise ValueError(f"optim.{name}={getattr(self, name)} must be finite and not negative")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"optim.betas={self.betas} must each be at least 0 and below 1")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"optim.momentum={self.momentum} must be at least 0 and below 1")
 
     def warmup(self, total_steps: int) -> int:
         """Steps of warm-up in a training of this length. Raises ValueError when they are all of it."""

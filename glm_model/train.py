@@ -26,6 +26,7 @@ from glm_model.checks import check_fields
 from glm_model.config import LossOptions, OptimConfig
 from glm_model.loss import PLAIN, blank_loss, filled, find_blanks
 from glm_model.model import GLM, Execution
+from glm_model.muon import Muon
 
 Precision = Literal["auto", "fp32", "bf16"]
 LossWeighting = Literal["objective", "token"]
@@ -44,6 +45,7 @@ __all__ = [
     "peak_flops",
     "resolve_precision",
     "seed_dropout",
+    "set_learning_rates",
 ]
 
 
@@ -132,29 +134,51 @@ def autocast(precision: Precision, device: torch.device | str) -> AbstractContex
     return torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=bf16)
 
 
-def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """Fused AdamW (4.6 times as fast as a loop on a CPU). It decays embeddings, but not biases and norms."""
+def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW | Muon:
+    """AdamW in its fused form (4.6 times as fast as a loop on a CPU), or `Muon` for matrices and AdamW for the rest.
+
+    Matrices are the weights of `nn.Linear`; a query-key-value projection (`qkv`) is three of them. Decay spares biases
+    and norms.
+    """
+    linear = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    matrices = [(name, p) for name, p in named if name in linear] if config.name == "muon" else []
+    rest = [(name, p) for name, p in named if config.name != "muon" or name not in linear]
+    adamw = {"lr": config.lr, "betas": (config.betas[0], config.betas[1]), "eps": config.eps}
     groups = [
-        {"params": [p for name, p in named if _decays(name)], "weight_decay": config.weight_decay},
-        {"params": [p for name, p in named if not _decays(name)], "weight_decay": 0.0},
+        {"params": [p for name, p in rest if _decays(name)], "weight_decay": config.weight_decay},
+        {"params": [p for name, p in rest if not _decays(name)], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=config.lr, betas=(config.betas[0], config.betas[1]), eps=config.eps, fused=True)
+    if config.name == "adamw":
+        return torch.optim.AdamW(groups, **adamw, fused=True)
+    muon = {"lr": config.matrix_lr, "momentum": config.momentum, "weight_decay": config.weight_decay}
+    parts = {name: 3 if name.endswith("qkv.weight") else 1 for name, _ in matrices}
+    by_parts = [(n, [p for name, p in matrices if parts[name] == n]) for n in sorted({*parts.values()})]
+    return Muon([*(muon | {"params": ps, "parts": n} for n, ps in by_parts), *(adamw | group for group in groups)])
 
 
-def learning_rate(step: int, total_steps: int, config: OptimConfig) -> float:
+def set_learning_rates(optimizer: torch.optim.Optimizer, step: int, total_steps: int, config: OptimConfig) -> float:
+    """Set the rates of update number `step`, as `learning_rate`; returns AdamW's."""
+    for group in optimizer.param_groups:
+        peak = config.matrix_lr if "momentum" in group else config.lr
+        group["lr"] = learning_rate(step, total_steps, config, peak=peak)
+    return learning_rate(step, total_steps, config)
+
+
+def learning_rate(step: int, total_steps: int, config: OptimConfig, *, peak: float | None = None) -> float:
     """Rate of update number `step`, counted from 0: linear warm-up to the peak, then the schedule down to the floor.
 
-    The last update reaches the floor; later ones keep it. Raises ValueError when warm-up takes all steps.
+    The last update reaches the floor; later ones keep it. peak: None means `config.lr`. Raises ValueError when warm-up
+    takes all steps.
     """
-    warmup = config.warmup(total_steps)
+    warmup, peak = config.warmup(total_steps), config.lr if peak is None else peak
     if step < warmup:
-        return config.lr * (step + 1) / warmup
+        return peak * (step + 1) / warmup
     if config.schedule == "constant":
-        return config.lr
+        return peak
     done = min(1.0, (step + 1 - warmup) / max(1, total_steps - warmup))
     falling = 0.5 * (1 + math.cos(math.pi * done)) if config.schedule == "cosine" else 1 - done
-    return config.lr * (config.floor_ratio + (1 - config.floor_ratio) * falling)
+    return peak * (config.floor_ratio + (1 - config.floor_ratio) * falling)
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], limit: float) -> Tensor:

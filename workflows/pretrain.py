@@ -25,6 +25,7 @@ _COMMON = (
     "train.use_gpu",
     "run.name",
     "run.storage_path",
+    "optim.name",
     "optim.lr",
 )
 

@@ -103,6 +103,8 @@ def test_the_largest_dropout_leaves_something(small):
 def test_optimizer_settings_are_checked():
     with pytest.raises(ValueError, match="did you mean 'cosine'"):
         OptimConfig(schedule="cosin")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"optim.name='moun' is unknown; did you mean 'muon'\? \(have: adamw, muon\)"):
+        OptimConfig(name="moun")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"optim\.lr"):
         OptimConfig(lr=0)
 

@@ -32,7 +32,7 @@ def write_corpus(folder: Path) -> Path:
 
 
 def settings(corpus: Path) -> dict[str, Any]:
-    """Rows of four segments; two rows a micro-batch; each step is logged."""
+    """Rows of four segments; two rows a micro-batch; each step is logged. Muon moves matrices, AdamW the rest."""
     return {
         "data.sources": f"[{{reader: jsonl, url: {corpus}}}]",
         "data.root": f"{corpus}-data",
@@ -45,6 +45,7 @@ def settings(corpus: Path) -> dict[str, Any]:
         "train.micro_rows": 2,
         "train.precision": "fp32",
         "train.log_every": 1,
+        "optim.name": "muon",
         "optim.lr": 0.01,
         "tracking.enabled": "false",
     }

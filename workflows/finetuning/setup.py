@@ -25,7 +25,7 @@ from pipelines.questions.task import Task
 from workflows.runs.record import RunRecord
 from workflows.runs.run import Run, resume
 from workflows.settings.finetune import FinetuneRecipe
-from workflows.settings.identity import check_name
+from workflows.settings.identity import check_name, without_later_defaults
 from workflows.settings.models import find_model
 from workflows.settings.shape import pretrained_config
 
@@ -188,7 +188,7 @@ def open_finetuning(setup: FinetuneSetup, recipe_name: str) -> Run:
     recipe = setup.recipe
     settings = {
         key: storage.base_name(value) if key in _PLACES or key.startswith("task.splits.") else value
-        for key, value in config.flatten(recipe).items()
+        for key, value in without_later_defaults(config.flatten(recipe)).items()
         if not any(key == out or key.startswith(f"{out}.") for out in _NOT_IDENTITY)
     }
     settings["items"] = f"{fingerprint((*setup.train, *setup.held_out)):016x}"  # with their labels

@@ -302,5 +302,7 @@ def _names_own_store(recipe: Recipe, record: RunRecord) -> bool:
 
 
 def _differences(keys: list[str], before: dict[str, str], now: dict[str, str]) -> str:
-    changes = [f"{key} was {before.get(key, 'unset')}, is {now.get(key, 'unset')}" for key in keys[:6]]
+    default = config.flatten(Recipe())
+    was, is_ = ({key: values.get(key, default.get(key, "unset")) for key in keys} for values in (before, now))
+    changes = [f"{key} was {was[key]}, is {is_[key]}" for key in keys[:6]]
     return "; ".join(changes) + (f"; and {len(keys) - 6} more" if len(keys) > 6 else "")

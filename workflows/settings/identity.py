@@ -40,7 +40,10 @@ _NOT_IDENTITY = (
     "data.cache",
     "data.cache_bytes",
 )
-_TOLD_FIRST = ("model.size", "model.init_from", "train.tokens", "train.steps", "train.hours", "optim.lr")
+# Settings that came after the first runs. Where they have their default they are left out, so that earlier runs keep
+# their identity.
+_LATER = ("optim.name", "optim.matrix_lr", "optim.momentum")
+_TOLD_FIRST = ("model.size", "model.init_from", "train.tokens", "train.steps", "train.hours", "optim.lr", "optim.name")
 # Settings that are places: what lies there may move.
 _NAMED = re.compile(r"(data\.(?:sources|select\.decontaminate)\.\d+)\.url")
 _WEIGHT = re.compile(r"data\.mix\.\d+\.weight")
@@ -57,6 +60,8 @@ def recorded(recipe: Recipe) -> dict[str, Any]:
         del values["train"]["tokens"]
     if recipe.model.init_from:
         del values["model"]["size"]
+    if recipe.optim.name == "adamw":
+        del values["optim"]["matrix_lr"], values["optim"]["momentum"]
     return values
 
 
@@ -76,8 +81,14 @@ def identity(recipe: Recipe) -> str:
 
 def identity_settings(recipe: Recipe) -> dict[str, str]:
     """The settings behind `identity`, flat and with their places, to say what differs between two runs of one name."""
-    flat = flat_settings(recorded(recipe))
+    flat = without_later_defaults(flat_settings(recorded(recipe)))
     return {key: value for key, value in flat.items() if not _in(key, _NOT_IDENTITY)}
+
+
+def without_later_defaults(settings: dict[str, str]) -> dict[str, str]:
+    """Flat settings of a recipe of any kind without those that earlier versions lacked and that have their default."""
+    default = flatten(Recipe())
+    return {key: value for key, value in settings.items() if key not in _LATER or value != default[key]}
 
 
 def comparable_settings(recipe: Recipe) -> dict[str, str]:

@@ -21,8 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from glm_model.train import Precision, clip_gradients, learning_rate, loss_scales, make_optimizer, seed_dropout
+from glm_model.train import Precision, clip_gradients, loss_scales, make_optimizer, seed_dropout, set_learning_rates
 from infra.checkpoint import Loaded
+from infra.errors import UserError
 from pipelines.keyed import MASK64
 from workflows.settings.recipe import TrainConfig
 from workflows.training.health import GradientHealth
@@ -142,9 +143,11 @@ class Engine:
     ) -> None:
         self.training, self.train, self.optim, self.steps, self.place = training, train, optim, steps, place
         self.optimizer = make_optimizer(training.model, optim)
-        self.health = GradientHealth(train.max_skipped, training.look_at)
+        rates = "--optim.lr" if optim.name == "adamw" else "--optim.matrix_lr and --optim.lr"
+        self.health = GradientHealth(train.max_skipped, training.look_at, rates)
         self.step = 0
         if restored:
+            _check_optimizer(restored.state.get("optimizer", "adamw"), optim.name)
             training.model.load_state_dict(restored.model)
             self.optimizer.load_state_dict(restored.optimizer)
             self.step = restored.state["step"]
@@ -187,9 +190,7 @@ class Engine:
 
         A step without a finite norm is skipped; too many in a row raise DivergedError.
         """
-        rate = learning_rate(self.step, self.steps, self.optim)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        rate = set_learning_rates(self.optimizer, self.step, self.steps, self.optim)
         norm = clip_gradients(self.training.model.parameters(), self.optim.clip)
         is_skipped = self.health.skips(self.step + 1, float(norm))
         if not is_skipped:
@@ -201,3 +202,12 @@ class Engine:
         """Gradients are summed over the workers once, in the backward of the step's last micro-batch."""
         ddp = self.module
         return ddp.no_sync() if isinstance(ddp, nn.parallel.DistributedDataParallel) else contextlib.nullcontext()
+
+
+def _check_optimizer(before: str, now: str) -> None:
+    if before != now:
+        raise UserError(
+            f"the checkpoint is one of optim.name={before}, and this run has optim.name={now}",
+            why="what one optimizer knows of past gradients is of no use to another",
+            try_=f"--optim.name={before} to continue it; another --run.name, or --run.fresh=true, to begin with {now}",
+        )

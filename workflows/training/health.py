@@ -25,6 +25,8 @@ class GradientHealth:
 
     max_skipped: int
     look_at: Callable[[int], str]
+    rates: str = "--optim.lr"
+    """The learning rates that may be too high, for messages."""
     skipped: int = 0
     """Steps skipped so far, in all."""
     in_a_row: int = 0
@@ -44,7 +46,7 @@ class GradientHealth:
         raise DivergedError(
             f"the gradient is not finite {place}",
             why="the learning rate is too high for this model, or a batch holds something degenerate",
-            try_=f"lower --optim.lr (a new run), or raise --optim.warmup_fraction; the first of these batches: "
+            try_=f"lower {self.rates} (a new run), or raise --optim.warmup_fraction; the first of these batches: "
             f"{self.look_at(first)}",
         )
 

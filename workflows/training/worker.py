@@ -127,6 +127,7 @@ class Worker:
         return {
             "validated": self.validated,
             "precision": self.place.precision,
+            "optimizer": self.job.optim.name,
             "skipped_steps": [health.skipped, health.in_a_row],
             "patience": asdict(self.patience),
             "world_size": self.ranks.world,

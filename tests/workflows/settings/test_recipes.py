@@ -13,7 +13,7 @@ from pipelines.blanks.mixture import resolve
 from pipelines.config import check
 from pipelines.names import StoreSettings, content_settings
 from pipelines.selection import select
-from workflows.settings.identity import identity, run_name
+from workflows.settings.identity import identity, identity_settings, recorded, run_name
 from workflows.settings.recipe import Recipe
 
 FOLDER = Path(__file__).resolve().parents[3] / "workflows" / "recipes"
@@ -205,6 +205,15 @@ def test_glm_base_trains_on_the_store_that_wiki_books_prepares():
     prepared, trained = read("wiki_books"), read("wiki_books", "glm_base")
     assert settings_of(trained) == settings_of(prepared)
     assert trained.data == prepared.data
+
+
+def test_adamw_has_the_identity_that_it_had_before_there_was_a_choice():
+    adamw = read("glm_base")
+    later = {"optim.name", "optim.matrix_lr", "optim.momentum"}
+    assert not later & identity_settings(adamw).keys()
+    assert recorded(adamw)["optim"]["name"] == "adamw"
+    muon = identity_settings(read("glm_base", overrides=("--optim.name=muon", "--optim.matrix_lr=0.03")))
+    assert {key: muon[key] for key in later & muon.keys()} == {"optim.name": "muon", "optim.matrix_lr": "0.03"}
 
 
 def test_a_run_is_named_after_its_recipe_and_settings():

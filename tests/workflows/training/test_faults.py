@@ -99,7 +99,7 @@ def fill(path: Path) -> None:
 
 def test_another_number_of_workers_goes_on(corpus, tmp_path):
     # At a rate of 0.01 the last bits of a sum grow tenfold every ten steps.
-    more = ("--optim.lr=0.001", "--train.steps=100")
+    more = ("--optim.lr=0.001", "--optim.matrix_lr=0.002", "--train.steps=100")
     whole = Trial(corpus, tmp_path / "whole", "run", more=more).run()
     trial = Trial(corpus, tmp_path / "worlds", "run", more=more)
     for workers, until in (("1", 20), ("2", 45), ("3", 70)):

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -12,6 +13,7 @@ from helpers import small_run
 from helpers.faults import fingerprints, losses
 
 from glm_model import GLM, Tokenizer, from_pretrained
+from glm_model.config import OptimConfig
 from infra import checkpoint, config, storage, tracking
 from infra.console import Console, ConsoleConfig
 from infra.errors import DivergedError, UserError
@@ -146,6 +148,13 @@ def test_a_continued_run_computes_in_the_precision_it_began_with(local_ray, corp
     assert (worker.step, worker.place.precision, worker.training.step.precision) == (6, "fp32", "fp32")
 
 
+def test_a_checkpoint_of_another_optimizer_is_refused_by_name(local_ray, corpus, two_workers):
+    recipe = recipe_for(corpus, os.path.dirname(two_workers.url))
+    job = job_of(resolve_setup(recipe, store_of(recipe), QUIET), two_workers, tracking.NOT_TRACKED, link=None)
+    with pytest.raises(UserError, match=r"the checkpoint is one of optim\.name=muon, and this run has .*=adamw"):
+        Worker(replace(job, optim=OptimConfig()), Ranks(0, 1, torch.device("cpu")))
+
+
 @pytest.mark.slow
 def test_checkpointed_activations_change_neither_identity_nor_weights(local_ray, corpus, tmp_path, two_workers):
     recipe = recipe_for(corpus, tmp_path, "--train.num_workers=2", "--train.checkpoint_activations=true")
@@ -190,6 +199,8 @@ def test_pretrain_trains_tracks_exports_and_ends(local_ray, corpus, mlflow_root,
     assert {step: history.batch_of(past, step).fingerprint for step in range(1, 7)} == logged
     with pytest.raises(UserError, match=r"optim\.lr was 0\.01, is 0\.02"):
         open_run(recipe_for(corpus, mlflow_root, "--train.num_workers=1", "--optim.lr=0.02"), "whole")
+    with pytest.raises(UserError, match=r"other settings: optim\.name was muon, is adamw"):
+        open_run(recipe_for(corpus, mlflow_root, "--train.num_workers=1", "--optim.name=adamw"), "whole")
 
 
 @pytest.mark.slow
