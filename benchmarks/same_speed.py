@@ -1,4 +1,4 @@
-"""Whether this tree is as fast as an earlier revision: five benchmarks of both, in turns.
+"""Whether this tree is as fast as an earlier revision: six benchmarks of both, in turns.
 
     python benchmarks/same_speed.py [REV] --source enwiki_wikiextractor --vocabulary vocab.txt [--rounds 9]
         [--only step,ingest] [--json FILE]
@@ -6,7 +6,8 @@
 Each round runs every benchmark in both trees, one after the other, in turns which first, each tree its own script with
 the same small settings. A ratio is speed, new / old: the median over rounds, with its 95 % interval (order statistics);
 above 1 this tree is faster. `store` writes and reads rows, `ingest` reads a store's micro-batches, `objective` draws
-and lays out blanks, `step` trains, `generate` writes a text. The store is prepared once, by the earlier revision.
+and lays out blanks, `step` trains, `prepare` makes a store of raw text, `generate` writes a text. The store that is
+read is prepared once, by the earlier revision.
 """
 
 import argparse
@@ -41,6 +42,10 @@ BENCHMARKS: dict[str, tuple[list[str], list[Figure]]] = {
     "ingest": (
         ["--store={store}", "--batches=4000", "--rounds=1", "--train-steps=0"],
         [Figure("feed_mtok_per_cpu_s", True), Figure("feed_drawn_mtok_per_cpu_s", True)],
+    ),
+    "prepare": (
+        ["--source={source}", "--vocabulary={vocabulary}", "--repeats=1"],
+        [Figure("prepare_cpu_s", False), Figure("tokenizer_cpu_s", False)],
     ),
     "generate": (["--size=mini", "--new=48", "--texts=2", "--rounds=1", "--threads=1"], [Figure("cached_s", False)]),
 }

@@ -165,9 +165,11 @@ def _split(text: str, size: int, may_cut: MayCut) -> list[str]:
 
 def _first(pattern: re.Pattern[str], text: str, first: int, last: int, may_cut: MayCut) -> int | None:
     """The end of the first match in text[first:last] at which the text may be cut."""
-    return next(
-        (m.end() for m in pattern.finditer(text, first, last) if m.end() < len(text) and may_cut(text, m.end())), None
-    )
+    match = pattern.search(text, first, last)
+    if match is None or (match.end() < len(text) and may_cut(text, match.end())):  # nearly always: half the time
+        return match and match.end()
+    ends = (match.end() for match in pattern.finditer(text, first, last))
+    return next((end for end in ends if end < len(text) and may_cut(text, end)), None)
 
 
 def _anywhere(text: str, at: int) -> bool:

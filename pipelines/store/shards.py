@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -200,20 +201,35 @@ class _Batch(NamedTuple):
 def _batches(
     buckets: list[UnitBucket], ranges: dict[str, tuple[int, int]], tails: dict[int, float], text: SelectedText
 ) -> Iterator[_Batch]:
-    """Documents of these key ranges and those of `tails`, a few MB at a time."""
+    """Documents of these key ranges and those of `tails`, a few MB of one source at a time.
+
+    A bucket alone is often small, and the tokenizer looks up the distinct words of a batch.
+    """
     columns = ["id", "key", "path", "offset", "num_bytes", "text"]
     also = np.array(sorted(tails), np.uint64)
-    for place in buckets:
-        table = read_kept(text, place.unit, place.bucket, columns)
-        first, last = ranges.get(place.source, (1, 0))
-        keys = table["key"].to_numpy()
-        own = (keys >= np.uint64(first)) & (keys <= np.uint64(last)) | np.isin(keys, also)
-        table = table.filter(pa.array(own))
-        if len(table) == 0:
-            continue
-        batch = np.cumsum(np.asarray(table["num_bytes"])) // _BATCH_BYTES
-        for begin, end in zip(*_runs(batch), strict=True):
-            yield _Batch(place.source, table.slice(begin, end - begin))
+    for source, places in groupby(buckets, lambda place: place.source):
+        first, last = ranges.get(source, (1, 0))
+        tables, size = list[pa.Table](), 0
+        for place in places:
+            table = read_kept(text, place.unit, place.bucket, columns)
+            keys = table["key"].to_numpy()
+            own = (keys >= np.uint64(first)) & (keys <= np.uint64(last)) | np.isin(keys, also)
+            tables.append(table.filter(pa.array(own)))
+            size += int(np.asarray(tables[-1]["num_bytes"]).sum())
+            if size >= _BATCH_BYTES:
+                yield from _cut(source, tables)
+                tables, size = [], 0
+        yield from _cut(source, tables)
+
+
+def _cut(source: str, tables: list[pa.Table]) -> Iterator[_Batch]:
+    """The documents of some tables, about _BATCH_BYTES at a time."""
+    if not any(map(len, tables)):
+        return
+    table = pa.concat_tables(tables)
+    batch = np.cumsum(np.asarray(table["num_bytes"])) // _BATCH_BYTES
+    for begin, end in zip(*_runs(batch), strict=True):
+        yield _Batch(source, table.slice(begin, end - begin))
 
 
 def _tokenise(batch: _Batch, tokenizer: Tokenizer, length: int) -> tuple[DocumentSegments, pa.Table, np.ndarray]:

@@ -1,6 +1,7 @@
 """The word cache is invisible: its ids are the library's, whatever the text, whatever was seen before."""
 
 import json
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from glm_model.tokenizer.word_cache import WordCache, words_are_independent
 VOCAB = Path(__file__).resolve().parents[3] / ".." / "shared" / "data" / "vocab"
 # Everything that a boundary could depend on: kinds of space, deleted controls, marks that join or are stripped,
 # final sigma, capital dotted i, CJK, punctuation, a lone joiner.
-ALPHABET = "aAbΣσİé\u0301ß 中文。.,'-_ \t\n\r\x0b\x1c\x85\xa0\u2003\u3000\u200b\u200d\ufeff\x00"
+ALPHABET = "aAbΣσİé\u0301ß 中文䷀。.,;'-_ \t\n\r\x0b\x1c\x85\xa0\u2003\u3000\u200b\u200d\ufeff\x00"
 
 
 def bert_like(**normalizer) -> Tokenizer:
@@ -54,38 +55,72 @@ def test_ids_are_the_library_s(kind, texts):
     assert [ids[a:b].tolist() for a, b in pairwise(offsets)] == [tokenizer.encode(text).tolist() for text in texts]
 
 
+def by_length(calls: list[list[str]]):
+    """An encode_batch that gives a word its length, and a full stop 0."""
+
+    def encode(texts: list[str]):
+        calls.append(texts)
+        words = [[word.strip() for word in re.split(r"(\.)", text) if word] for text in texts]
+        ids = [0 if word == "." else len(word) for own in words for word in own]
+        return np.array(ids, np.uint32), np.cumsum([0, *map(len, words)])
+
+    return encode
+
+
 def test_each_word_is_encoded_once_until_all_are_forgotten(monkeypatch):
-    seen: list[list[str]] = []
-
-    def encode(words: list[str]):
-        seen.append(words)
-        return np.array([len(w) for w in words], np.uint32), np.arange(len(words) + 1)
-
-    monkeypatch.setattr(word_cache, "_MAX_CHARACTERS", 8)
-    cache = WordCache(encode)
-    outcomes = [cache.encode_batch([text]) for text in ("to be\nor", "not to be", "to be")]
+    calls: list[list[str]] = []
+    monkeypatch.setattr(word_cache, "_MAX_BYTES", 11)
+    cache = WordCache(by_length(calls), ideographs_stand_alone=False)
+    outcomes = [cache.encode_batch([text]) for text in ("to be\nor", "to be not", "to be.")]
     assert [(ids.tolist(), offsets.tolist()) for ids, offsets in outcomes] == [
         ([2, 2, 2], [0, 3]),
-        ([3, 2, 2], [0, 3]),
-        ([2, 2], [0, 2]),
+        ([2, 2, 3], [0, 3]),
+        ([2, 2, 0], [0, 3]),
     ]
-    assert seen == [["to", "be", "or"], ["not"], ["to", "be"]]
+    words = [call for call in calls if call not in ([], ["."])]
+    assert words == [["to. be.\nor."], [" not."], ["to. be."]]
 
 
 def test_a_failed_batch_is_not_remembered():
-    calls = []
+    calls: list[list[str]] = []
+    encode = by_length(calls)
 
-    def encode(words: list[str]):
-        calls.append(words)
-        if len(calls) == 1:
+    def encode_later(texts: list[str]):
+        if not calls:
+            calls.append(texts)
             raise MemoryError
-        return np.array([7] * len(words), np.uint32), np.arange(len(words) + 1)
+        return encode(texts)
 
-    cache = WordCache(encode)
+    cache = WordCache(encode_later, ideographs_stand_alone=False)
     with pytest.raises(MemoryError):
-        cache.encode_batch(["a b"])
-    assert cache.encode_batch(["b c"])[0].tolist() == [7, 7]
-    assert calls == [["a", "b"], ["a", "b", "c"]]
+        cache.encode_batch(["a bb"])
+    assert cache.encode_batch(["a bb"])[0].tolist() == [1, 2]
+
+
+def test_a_vocabulary_without_a_full_stop_gets_its_words_one_by_one():
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[MASK]", "a", "b"]
+    spec = json.loads(bert_like().to_json())
+    spec["model"]["vocab"] = {token: i for i, token in enumerate(tokens)}
+    spec["added_tokens"] = [{"id": i, "content": tokens[i]} for i in range(4)]
+    tokenizer = Tokenizer(json.dumps(spec))
+    ids, offsets = tokenizer.encode_batch(["a. x b.", "c"])
+    assert (ids.tolist(), offsets.tolist()) == ([4, 1, 1, 5, 1, 1], [0, 5, 6])
+
+
+def test_signs_and_ideographs_are_words_to_the_library_too():
+    """The whole range that a word is begun at: U+4E00 to U+9FFF, and every sign of ASCII."""
+    text = TOKENIZERS["cased"]._text
+    signs = [chr(code) for code in range(33, 127) if not chr(code).isalnum()]
+    for character in (*signs, *map(chr, range(0x4E00, 0xA000))):
+        parts = text.pre_tokenizer.pre_tokenize_str(text.normalizer.normalize_str(f"a{character}b"))
+        assert [part for part, _ in parts] == ["a", character, "b"]
+
+
+def test_long_texts_are_looked_up_in_batches(monkeypatch):
+    monkeypatch.setattr(word_cache, "_BATCH_CHARACTERS", 5)
+    ids, offsets = TOKENIZERS["uncased"].encode_batch(["a b", "", "aa b", "b"])
+    one = TOKENIZERS["uncased"].encode
+    assert (ids.tolist(), offsets.tolist()) == (one("a b aa b b").tolist(), [0, 2, 2, 4, 5])
 
 
 @pytest.mark.parametrize(("name", "independent"), [("bert-base-uncased-vocab.txt", True), ("gpt2-vocab.json", False)])
