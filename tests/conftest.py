@@ -7,6 +7,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from helpers.patience import PATIENCE
 
 # Before torch is loaded: on a busy machine two threads that spin while they wait for each other make tiny steps a
 # hundred times slower.
@@ -35,6 +36,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         seconds = limit.args[0] if limit else (1 if "ray" in item.keywords else 0)
         longest[item.nodeid.partition("::")[0]] = max(seconds, longest.get(item.nodeid.partition("::")[0], 0))
     items.sort(key=lambda item: -longest[item.nodeid.partition("::")[0]])
+    if PATIENCE != 1:
+        usual = float(config.getini("timeout"))
+        for item in items:
+            limit = item.get_closest_marker("timeout")
+            item.add_marker(pytest.mark.timeout((limit.args[0] if limit else usual) * PATIENCE), append=False)
     if config.getoption("--run-slow"):
         return
     for item in items:

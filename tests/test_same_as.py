@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from helpers import benchmark_modules
+from helpers.patience import PATIENCE
 
 ROOT = benchmark_modules.FOLDER.parent
 
@@ -145,7 +146,7 @@ def test_this_revision_does_what_it_did(same_as, tmp_path):
     git("rev-parse", "HEAD")
     report = tmp_path / "same.json"
     command = [sys.executable, str(benchmark_modules.FOLDER / "same_as.py"), "HEAD", "--json", str(report)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=1450, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1450 * PATIENCE, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     values = json.loads(report.read_text())["values"]
     assert values == {"different": 0, "compared": 28}

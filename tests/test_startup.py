@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from helpers import benchmark_modules
+from helpers.patience import PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def test_the_startup_benchmark_runs(tmp_path):
     report = tmp_path / "startup.json"
     options = ["--base", "HEAD", "--rounds", "1", "--json", str(report)]
     command = [sys.executable, str(benchmark_modules.FOLDER / "startup.py"), *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=390, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=390 * PATIENCE, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(report.read_text())
     commands = {"pretrain_help", "generate_help", "pretrain_print_config"}

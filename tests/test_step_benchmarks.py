@@ -14,6 +14,7 @@ import pytest
 import torch
 from helpers import benchmark_modules, small_run
 from helpers.faults import Trial
+from helpers.patience import PATIENCE
 
 from glm_model.config import sized
 from glm_model.model import GLM
@@ -60,7 +61,9 @@ def run(script: str, *arguments: str, limit_s: float = 55) -> subprocess.Complet
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(benchmark_modules.FOLDER / script), *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=limit_s, check=False)
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=limit_s * PATIENCE, check=False
+    )
 
 
 @pytest.mark.parametrize("step_rows", [1, 3])

@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import torch
 from helpers import small_run
+from helpers.patience import PATIENCE
 
 from infra import checkpoint, storage
 from infra.tracking.metric_log import Point, read_points
@@ -22,7 +23,7 @@ from workflows.runs import history
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 40
-_PATIENCE_S = 120.0
+_PATIENCE_S = 120.0 * PATIENCE
 
 
 @dataclass

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from helpers import small
+from helpers.patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 KILL_AFTER = (2, 14, 40, 70)  # files that preparation has written by then
@@ -48,7 +49,7 @@ def prepare(corpus: Path, root: Path, *, cpus: int) -> subprocess.Popen:
 
 def finished(process: subprocess.Popen, root: Path) -> dict[str, str]:
     """Digests of the files of the store that it made, plans of blanks included, by their paths."""
-    told, _ = process.communicate(timeout=200)
+    told, _ = process.communicate(timeout=200 * PATIENCE)
     assert process.returncode == 0, told[-3000:]
     (store,) = (root / "stores").iterdir()
     found = {path: path.relative_to(store).as_posix() for path in store.rglob("*.parquet")}

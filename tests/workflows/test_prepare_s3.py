@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from helpers import small
+from helpers.patience import PATIENCE
 
 from infra import storage
 from pipelines.store.format import TokenStore
@@ -31,7 +32,7 @@ def prepare(sources: str, root: str) -> str:
     }
     command = [sys.executable, "workflows/prepare.py", *(f"--{name}={value}" for name, value in options.items())]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=200 * PATIENCE)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return done.stdout
 
