@@ -1,6 +1,7 @@
 """Evaluate models on tasks, zero-shot or fine-tuned: every answer is kept, and scores follow from the answers.
 
 python workflows/evaluate.py --models runs/a runs/b@step=2000 'runs/c@*' --tasks rte cb copa --data=<folder>
+python workflows/evaluate.py --models 'runs/sst2-seed*' --config sst2.yaml --split=test  # mean and spread over seeds
 python workflows/evaluate.py --models runs/a --task.name=blimp --task.data=blimp.jsonl --num_workers=2
 python workflows/evaluate.py --models runs/a --config reviews.yaml --split=test     # your own files, by a recipe
 
@@ -24,6 +25,7 @@ def main() -> None:
     from workflows.evaluation.models import find_models
     from workflows.evaluation.places import resolve_places
     from workflows.evaluation.results import as_json, counts_of, results_of, table_rows
+    from workflows.evaluation.seeds import seed_results, seed_rows
     from workflows.evaluation.tasks import task_configs
 
     screen = Console(options.console)
@@ -32,9 +34,12 @@ def main() -> None:
     storage.ensure_writable(options.to)
     with ray_if_needed(options.num_workers, options.cluster, screen, use_gpu=options.use_gpu):
         evaluated = run(options, configs, models, screen)
-    results = [result for one in evaluated for result in results_of(one)]
+    scored = [(one, results_of(one)) for one in evaluated]
+    results, over_seeds = [result for _, several in scored for result in several], seed_results(scored)
     counts = [counts_of(one) for one in evaluated]
     screen.table("scores", *table_rows(results))
+    if over_seeds:
+        screen.table("models that differ in their seed alone", *seed_rows(over_seeds))
     for one in counts:
         told = {"without a question": one.without_question, "without a gold answer": one.unknown, "cut": one.cut}
         told |= {"undecided": one.tied}
@@ -43,10 +48,10 @@ def main() -> None:
             f"{one.model} {one.task} p{one.pattern}: {one.items:,} items in {duration(one.seconds)} of work"
             f"{', ' + notes if notes else ''}: {one.url}"
         )
-    storage.write_json(storage.join(options.to, "scores.json"), as_json(results, counts))
+    storage.write_json(storage.join(options.to, "scores.json"), as_json(results, over_seeds, counts))
     html = storage.join(options.to, "evaluation.html")
-    storage.write_bytes(html, page.render(evaluated, results).encode())
-    screen.next_steps([("look", html), *tracking.record(options, evaluated, results)])
+    storage.write_bytes(html, page.render(evaluated, results, over_seeds).encode())
+    screen.next_steps([("look", html), *tracking.record(options, evaluated, results, over_seeds)])
 
 
 if __name__ == "__main__":

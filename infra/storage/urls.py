@@ -90,11 +90,17 @@ def exists(url: str) -> bool:
     return True
 
 
+def matches(url: str) -> list[str]:
+    """The local paths that match a glob, ascending; `url` itself if it is there, or if there is no match."""
+    if not is_local(url) or os.path.lexists(path := local_files.absolute(url)):
+        return [url]
+    return local_files.expand(path) or [url]
+
+
 def newest(url: str) -> str:
     """The local path matching a glob that changed last; `url` itself if it is there, or if there is no match."""
-    if not is_local(url) or os.path.lexists(path := local_files.absolute(url)):
-        return url
-    return max(local_files.expand(path), key=os.path.getmtime, default=url)
+    found = matches(url)
+    return found[0] if len(found) == 1 else max(found, key=os.path.getmtime)
 
 
 def open_file(url: str, *, block_bytes: int | None = None) -> io.BufferedReader:

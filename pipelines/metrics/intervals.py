@@ -2,7 +2,7 @@
 
 Items of one group, such as the questions about a passage, are drawn together: they are right and wrong together, and an
 interval that takes them as independent is too narrow. Percentile, not scipy's default (BCa), which is NaN where all
-items are right. Another thing is the spread over seeds of training, which is told apart.
+items are right. Another thing is the spread over seeds of training, which is told apart (`seeds`).
 """
 
 from typing import NamedTuple
@@ -28,16 +28,25 @@ def interval(name: str, groups: np.ndarray, *, resamples: int = RESAMPLES, seed:
     None where a single group is all there is: nothing can be said then. The draws follow from the seed and the groups
     as a set: their order plays no part.
     """
-    if len(groups) < 2:
+    return interval_of_mean(name, groups[None], resamples=resamples, seed=seed)
+
+
+def interval_of_mean(name: str, groups: np.ndarray, *, resamples: int = RESAMPLES, seed: int = SEED) -> Interval | None:
+    """The interval of a metric's mean over several models that answered the same items, such as those of several seeds.
+    groups: counts of choices [S, G, K, K + 1] of each model, with the groups of items in one order. As `interval`.
+    """
+    models, size, *shape = groups.shape
+    if size < 2:
         return None
-    shape = groups.shape[1:]
     # Equal groups are one kind, of which a resample takes some: of 10,000 items alone there are K * (K + 1) kinds.
-    kinds, how_many = np.unique(groups.reshape(len(groups), -1), axis=0, return_counts=True)
+    by_group = np.moveaxis(groups, 1, 0).reshape(size, -1)
+    kinds, how_many = np.unique(by_group, axis=0, return_counts=True)
     rng = np.random.default_rng(seed)
-    step = max(1, _AT_ONCE // max(len(kinds), 1))
+    step = max(1, _AT_ONCE // len(kinds))
     scores = []
     for first in range(0, resamples, step):
-        drawn = rng.multinomial(len(groups), how_many / len(groups), size=min(step, resamples - first))
-        scores.append(over_resamples(name, (drawn @ kinds).reshape(-1, *shape)))
+        drawn = rng.multinomial(size, how_many / size, size=min(step, resamples - first))
+        of_models = over_resamples(name, (drawn @ kinds).reshape(-1, *shape))
+        scores.append(of_models.reshape(-1, models).mean(1))
     low, high = np.percentile(np.concatenate(scores), [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
     return Interval(float(low), float(high))

@@ -17,13 +17,13 @@ from workflows.evaluation.config import EvaluateConfig
 WORDS = ["the", "cat", "sat", "on", "a", "mat", "dog", "ran", "home", "said", "go", "then"]
 
 
-def model_folder(folder: Path, tokenizer: Tokenizer, *, positions: int = 48) -> str:
-    """Its weights are the same whoever makes it."""
+def model_folder(folder: Path, tokenizer: Tokenizer, *, positions: int = 48, seed: int = 0) -> str:
+    """Its weights follow from the seed, whoever makes it."""
     shape = GLMConfig(
         layers=2, width=32, heads=2, vocab_size=128, positions=positions, dropout=0.0, attention_dropout=0.0
     )
     model = GLM(shape)
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in sorted(model.named_parameters()):
             if parameter.ndim > 1:
@@ -64,8 +64,8 @@ def options(data: str, model: str, to: Path, **changes: Any) -> EvaluateConfig:
     return found
 
 
-def teach(model: str, words: dict[str, str]) -> str:
-    """Make a model folder that of a fine-tuned model, as far as its task.json tells."""
+def teach(model: str, words: dict[str, str], **more: Any) -> str:
+    """Make a model folder that of a fine-tuned model, as far as its task.json tells. more: what it tells besides."""
     recipe = TaskConfig(words=words)
     task = tasks.define(recipe, lambda: [])
     taught = {
@@ -79,6 +79,7 @@ def teach(model: str, words: dict[str, str]) -> str:
         "settings": config.plain(recipe),
         "started_from": "random weights",
         "selected_on": "none",
+        **more,
     }
     Path(model, "task.json").write_text(json.dumps(taught))
     return model

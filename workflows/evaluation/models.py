@@ -1,6 +1,7 @@
 """The models that an evaluation names: model folders, runs, and checkpoints of runs; what each was told and began with.
 
 runs/a              the exported model of a run, or a model folder
+'runs/a-*'          those of all these runs
 runs/b@step=2000    a checkpoint of a run
 'runs/c@*'          all its checkpoints
 """
@@ -14,6 +15,7 @@ from infra import checkpoint, config, storage
 from infra.errors import DataError, UserError
 from workflows.runs.record import has_record, read_record
 from workflows.runs.run import find_run
+from workflows.settings.identity import seed_group
 from workflows.settings.models import find_model
 
 if TYPE_CHECKING:
@@ -39,6 +41,10 @@ class Model:
     """What its training began with; "" where nothing tells."""
     selected_by: str = ""
     """What chose these weights; "" where nothing tells."""
+    seed: int | None = None
+    """That of its training; None where nothing tells."""
+    group: str = ""
+    """Digest of all settings of its training but the seed; "" where nothing tells."""
     asked: dict[str, Any] = field(default_factory=dict)
     """task.json of a fine-tuned model: what it was taught to answer."""
 
@@ -66,14 +72,20 @@ def find_models(given: Sequence[str]) -> list[Model]:
     """Raises UserError where nothing is given, and DataError where there is no such model or checkpoint."""
     if not given:
         raise UserError("--models is missing", why="it names what is evaluated", try_="--models runs/<run>")
-    return [model for one in given for model in _find(one)]
+    found: list[Model] = []
+    for one in given:
+        place, at, which = one.partition("@")
+        if at and not which.startswith(("step=", "*")):
+            raise UserError(
+                f"--models {one}: what stands behind @ is unknown", try_=f"{place}@step=2000, or '{place}@*'"
+            )
+        found += [model for match in storage.matches(place) for model in _find(match, which)]
+    return found
 
 
-def _find(given: str) -> list[Model]:
-    place, at, which = given.partition("@")
-    if at and not which.startswith(("step=", "*")):
-        raise UserError(f"--models {given}: what stands behind @ is unknown", try_=f"{place}@step=2000, or '{place}@*'")
-    if not at:
+def _find(place: str, which: str) -> list[Model]:
+    """which: of a run's checkpoints, "step=2000" or "*"; "": its exported model."""
+    if not which:
         url = find_model(place)
         return [_with_origin(_folder(url), url)]
     run = find_run(place)
@@ -138,6 +150,7 @@ def _has_tokenizer(url: str) -> bool:
 def _with_origin(model: Model, model_url: str) -> Model:
     """What the run around a model folder tells of it."""
     run = model_url.rstrip("/").rpartition("/")[0]
+    model = _with_seed(model, run if storage.base_name(model_url) == "model" else "")
     selected = "a step that was named" if model.step is not None else ""
     if model.asked:  # a fine-tuned model tells it itself, wherever it lies
         begun, chose = model.asked.get("started_from", ""), model.asked.get("selected_on", "")
@@ -146,6 +159,18 @@ def _with_origin(model: Model, model_url: str) -> Model:
         return replace(model, selected_by=selected)
     begun = (_settings(run).get("model") or {}).get("init_from") or "random weights"
     return replace(model, started_from=begun, selected_by=selected or "last step")
+
+
+def _with_seed(model: Model, run: str) -> Model:
+    """The seed, and the digest of what is equal for all seeds, as a fine-tuned model or the run around it tells them.
+    run: "" where there is none around it.
+    """
+    if "group" in model.asked:
+        return replace(model, seed=int(model.asked["seed"]), group=model.asked["group"])
+    settings = read_record(run).settings if run and has_record(run) else {}
+    if "train.seed" not in settings:
+        return model
+    return replace(model, seed=int(settings["train.seed"]), group=seed_group(settings))
 
 
 def _settings(run: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pyarrow as pa
 from pipelines.metrics.items import all_counts, judged
 from workflows.evaluation.evaluation import Evaluated
 from workflows.evaluation.results import Result, table_rows
+from workflows.evaluation.seeds import SeedResult, seed_rows
 
 _SHOWN = 8  # items of each kind
 _STYLE = """
@@ -24,11 +25,11 @@ p{color:color-mix(in srgb,currentColor 80%,transparent);margin:.3rem 0}
 """
 
 
-def render(evaluated: Sequence[Evaluated], results: Sequence[Result]) -> str:
+def render(evaluated: Sequence[Evaluated], results: Sequence[Result], over_seeds: Sequence[SeedResult]) -> str:
     """The page: no script, nothing to fetch."""
     title = "Evaluation of " + ", ".join(dict.fromkeys(one.model.name for one in evaluated))
     columns, rows = table_rows(results)
-    parts = "".join(_section(one) for one in evaluated)
+    parts = _seeds(over_seeds) + "".join(_section(one) for one in evaluated)
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{html.escape(title)}</title><style>{_STYLE}</style></head>
@@ -40,6 +41,17 @@ Candidates stand with their log p, the right one <span class="right">green</span
 <div class="wide">{_table(columns, rows)}</div>{parts}
 </body></html>
 """
+
+
+def _seeds(over_seeds: Sequence[SeedResult]) -> str:
+    if not over_seeds:
+        return ""
+    told = (
+        "<p>The mean of each metric over seeds, and its sample standard deviation. The interval is that of the mean, "
+        "over items, for these seeds.</p>"
+    )
+    table = f"<div class='wide'>{_table(*seed_rows(over_seeds))}</div>"
+    return f"<h2>Models that differ in their seed alone</h2>{told}{table}"
 
 
 def _section(one: Evaluated) -> str:

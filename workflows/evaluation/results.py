@@ -108,8 +108,13 @@ def counts_of(one: Evaluated) -> Counts:
     )
 
 
-def as_json(results: Iterable[Result], counts: Iterable[Counts]) -> dict[str, Any]:
-    return {"scores": [asdict(one) for one in results], "items": [asdict(one) for one in counts]}
+def as_json(results: Iterable[Result], over_seeds: Iterable[Any], counts: Iterable[Counts]) -> dict[str, Any]:
+    """What scores.json holds. over_seeds: `seeds.SeedResult`."""
+    return {
+        "scores": [asdict(one) for one in results],
+        "seeds": [asdict(one) for one in over_seeds],
+        "items": [asdict(one) for one in counts],
+    }
 
 
 def table_rows(results: Iterable[Result]) -> tuple[list[str], list[list[Any]]]:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -66,14 +67,16 @@ def ask_task(config: TaskConfig, model: Model, *, split: str, limit: int | None 
         splits = {name: replace(one, first=0.0, last=1.0) for name, one in splits.items()}
     items, bad = _read(task, config, splits, split)
     chosen = items if limit is None else _sample(items, limit)
-    trained: list[list[Item]] = []
 
+    @cache  # for all models that are asked alike
     def baseline(pattern: int) -> np.ndarray | None:
         if task.kind == "read" or "train" not in splits or split == "train":
             return None
-        if not trained:
-            trained.append([item for item in _read(task, config, splits, "train")[0]])
-        return bag_of_words(task, task.pattern(pattern), trained[0], sorted_by_id(chosen))
+        return bag_of_words(task, task.pattern(pattern), train_items(), sorted_by_id(chosen))
+
+    @cache
+    def train_items() -> list[Item]:
+        return _read(task, config, splits, "train")[0]
 
     return AskedTask(task, config, split, chosen, bad, baseline)
 

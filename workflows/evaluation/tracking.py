@@ -1,4 +1,6 @@
-"""An evaluation in MLflow: one run for each model, or for all checkpoints of a run, with a point for each step."""
+"""An evaluation in MLflow: one run for each model, or for all checkpoints of a run, with a point for each step. Models
+that differ in their seed alone have a parent, which shows the mean over seeds.
+"""
 
 import hashlib
 import json
@@ -14,20 +16,32 @@ from workflows.evaluation.config import EvaluateConfig
 from workflows.evaluation.evaluation import Evaluated
 from workflows.evaluation.models import Model
 from workflows.evaluation.results import Result
+from workflows.evaluation.seeds import SeedResult
 from workflows.evaluation.tasks import AskedTask
 from workflows.runs.mlflow_views import evaluation_view, offer_evaluation_view, ways_to_compare
 from workflows.settings.models import weights_digest
 
+_PARENT = "mlflow.parentRunId"
 
-def record(options: EvaluateConfig, evaluated: Sequence[Evaluated], results: Sequence[Result]) -> list[tuple[str, str]]:
+
+def record(
+    options: EvaluateConfig,
+    evaluated: Sequence[Evaluated],
+    results: Sequence[Result],
+    over_seeds: Sequence[SeedResult] = (),
+) -> list[tuple[str, str]]:
     """Log the scores. Returns what to print so that a user finds them: (purpose, command); nothing where tracking is
     off. An evaluation that is shown again stays one run.
     """
-    subjects = dict.fromkeys(_subject(one) for one in evaluated)
-    handles = [
-        _record(options, subject, [one for one in evaluated if _subject(one) == subject], results)
-        for subject in subjects
-    ]
+    handles, parents = [], dict[str, str]()
+    for group in dict.fromkeys(one.group for one in over_seeds):
+        members = [one for one in evaluated if one.model.group == group]
+        handles.append(_record_seeds(options, members, [one for one in over_seeds if one.group == group]))
+        parents[group] = handles[-1].run_id
+    for subject in dict.fromkeys(_subject(one) for one in evaluated):
+        members = [one for one in evaluated if _subject(one) == subject]
+        parent = parents.get(members[0].model.group, "")
+        handles.append(_record(options, subject, members, results, parent=parent))
     tracked = [handle for handle in handles if handle.enabled]
     return ways_to_compare(tracked[0], evaluation_view(())) if tracked else []
 
@@ -38,12 +52,29 @@ def metrics_of(results: Sequence[Result]) -> dict[str, float]:
     """
     values: dict[str, float] = {}
     for one in results:
-        place = "" if one.is_default else f"p{one.pattern}/"
-        name = f"eval/{one.task}/{place}{one.metric}"
-        values |= {name: one.value, f"{name}_n": float(one.n)}
-        if one.low is not None and one.high is not None:
-            values |= {f"{name}_low": one.low, f"{name}_high": one.high}
+        name = _metric(one)
+        values |= {name: one.value, f"{name}_n": float(one.n), **_bounds(name, one)}
     return values
+
+
+def metrics_over_seeds(results: Sequence[SeedResult]) -> dict[str, float]:
+    """As `metrics_of`, of the mean over seeds, with its `_sd` and the number of `_seeds`."""
+    values: dict[str, float] = {}
+    for one in results:
+        name = _metric(one)
+        seeds = {f"{name}_sd": one.sd, f"{name}_seeds": float(len(one.seeds))}
+        values |= {name: one.mean, f"{name}_n": float(one.n), **seeds, **_bounds(name, one)}
+    return values
+
+
+def _metric(one: Result | SeedResult) -> str:
+    return f"eval/{one.task}/{'' if one.is_default else f'p{one.pattern}/'}{one.metric}"
+
+
+def _bounds(name: str, one: Result | SeedResult) -> dict[str, float]:
+    if one.low is None or one.high is None:
+        return {}
+    return {f"{name}_low": one.low, f"{name}_high": one.high}
 
 
 def _subject(one: Evaluated) -> str:
@@ -52,12 +83,56 @@ def _subject(one: Evaluated) -> str:
 
 
 def _record(
-    options: EvaluateConfig, subject: str, evaluated: Sequence[Evaluated], results: Sequence[Result]
+    options: EvaluateConfig, subject: str, evaluated: Sequence[Evaluated], results: Sequence[Result], *, parent: str
 ) -> tracking.RunHandle:
+    """parent: MLflow's id of the run that has the mean over seeds; "" where there is none."""
     models = {one.model.name: one.model for one in evaluated}
-    first = evaluated[0].model
+    tags = {_PARENT: parent} if parent else {}
+    handle = _open(options, subject, evaluated, key=subject, tags=tags)
+    if not handle.enabled:
+        return handle
+    data = _link_data(handle, evaluated)
+    for model in models.values():
+        model_id = tracking.link_used_model(handle, _linked(model))
+        for task, dataset in data.items():
+            values = metrics_of([one for one in results if (one.model, one.task) == (model.name, task)])
+            tracking.log_values(handle, values, step=model.step or 0, model_id=model_id, dataset=dataset)
+    what = f"**Evaluation** of `{subject}` on the split {evaluated[0].asked.split} of {', '.join(data)}"
+    return _close(options, handle, what)
+
+
+def _record_seeds(
+    options: EvaluateConfig, evaluated: Sequence[Evaluated], results: Sequence[SeedResult]
+) -> tracking.RunHandle:
+    """The run that has the means over seeds; those of the models are its children."""
+    name, group = results[0].models, results[0].group
+    handle = _open(options, name, evaluated, key=f"seeds-{group[:8]}", tags={})
+    if not handle.enabled:
+        return handle
+    data = _link_data(handle, evaluated)
+    for model in {one.model.name: one.model for one in evaluated}.values():
+        tracking.link_used_model(handle, _linked(model))
+    for step in dict.fromkeys(one.step for one in results):
+        for task, dataset in data.items():
+            values = metrics_over_seeds([one for one in results if (one.step, one.task) == (step, task)])
+            tracking.log_values(handle, values, step=step or 0, dataset=dataset)
+    seeds = sorted({seed for one in results for seed in one.seeds})
+    what = (
+        f"**Evaluation** of `{name}`, which differ in their seed alone ({', '.join(map(str, seeds))}), on the split "
+        f"{evaluated[0].asked.split} of {', '.join(data)}: each score is the mean over seeds, `_sd` its sample "
+        "standard deviation, and `_low` to `_high` the 95 % interval of the mean over items"
+    )
+    return _close(options, handle, what)
+
+
+def _open(
+    options: EvaluateConfig, subject: str, evaluated: Sequence[Evaluated], *, key: str, tags: dict[str, str]
+) -> tracking.RunHandle:
+    """The run in MLflow, whose id is kept beside the results. key: of the subject, for the name of that file."""
+    models = {one.model.name: one.model for one in evaluated}
+    first, split = evaluated[0].model, evaluated[0].asked.split
     tasks = sorted({one.asked.task.name for one in evaluated})
-    place = storage.join(options.to, f"mlflow-{subject}-{'-'.join(tasks)}-{evaluated[0].asked.split}.json")
+    place = storage.join(options.to, f"mlflow-{key}-{'-'.join(tasks)}-{split}.json")
     before = storage.read_json(place) if storage.exists(place) else {}
     uri = tracking.resolve_uri(options.tracking, _root(options))
     handle = tracking.open_run(
@@ -65,9 +140,9 @@ def _record(
         name=f"eval-{subject}",
         run_dir=options.to,
         params={
-            "model": first.run or first.url,
+            "model": (first.run or first.url) if key == subject else subject,
             "tasks": ", ".join(tasks),
-            "split": evaluated[0].asked.split,
+            "split": split,
             "started_from": first.started_from,
             "selected_by": first.selected_by,
         },
@@ -76,23 +151,33 @@ def _record(
             "glm.model_digest": ",".join(model.digest[:12] for model in models.values())[:500],
             **{f"glm.task.{one.asked.task.name}": one.asked.task.digest[:12] for one in evaluated},
             **tracking.git_tags(str(Path(__file__).resolve().parent)),
+            **tags,
         },
         run_id=before.get(str(uri)),
         default_root=_root(options),
         take_over=False,
     )
-    if not handle.enabled:
-        return handle
+    if handle.enabled:
+        storage.write_json(place, {**before, handle.uri: handle.run_id})
+    return handle
+
+
+def _link_data(handle: tracking.RunHandle, evaluated: Sequence[Evaluated]) -> dict[str, LinkedDataset]:
+    """Task -> its items, as MLflow links them."""
     data = {one.asked.task.name: _dataset(one.asked) for one in evaluated}
     for dataset in data.values():
         tracking.link_dataset(handle, dataset, context="evaluation")
-    for model in models.values():
-        model_id = tracking.link_used_model(handle, _linked(model))
-        for task, dataset in data.items():
-            values = metrics_of([one for one in results if (one.model, one.task) == (model.name, task)])
-            tracking.log_values(handle, values, step=model.step or 0, model_id=model_id, dataset=dataset)
-    storage.write_json(place, {**before, handle.uri: handle.run_id})
-    tracking.set_note(handle, _note(options, subject, tasks, evaluated[0].asked.split), {"glm.status": "finished"})
+    return data
+
+
+def _close(options: EvaluateConfig, handle: tracking.RunHandle, what: str) -> tracking.RunHandle:
+    """Describe and finish the run. what: a sentence on what was evaluated, without its stop."""
+    command = commands.command(commands.program("python"), *sys.argv)
+    note = (
+        f"{what}. The same command shows it again:\n\n```\n{command}\n```\n\nEvery answer, and the page "
+        f"`evaluation.html`: `{options.to}`"
+    )
+    tracking.set_note(handle, without_password(note), {"glm.status": "finished"})
     tracking.finish(handle, "finished")
     offer_evaluation_view(handle)
     return handle
@@ -110,14 +195,6 @@ def _dataset(asked: AskedTask) -> LinkedDataset:
     digest = hashlib.sha256("\n".join(items).encode()).hexdigest()
     profile = {"items": len(items), "task_digest": asked.task.digest}
     return LinkedDataset(f"{asked.task.name}-{asked.split}", digest, str(asked.config.data or ""), profile)
-
-
-def _note(options: EvaluateConfig, subject: str, tasks: Sequence[str], split: str) -> str:
-    command = commands.command(commands.program("python"), *sys.argv)
-    return without_password(
-        f"**Evaluation** of `{subject}` on the split {split} of {', '.join(tasks)}. The same command shows it again:"
-        f"\n\n```\n{command}\n```\n\nEvery answer, and the page `evaluation.html`: `{options.to}`"
-    )
 
 
 def _root(options: EvaluateConfig) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PREPARATIONS = "-preparations"
 """Behind the name of an experiment: that of its preparations, which have no losses to be compared."""
 
-_BESIDE_SCORES = ("_n", "_sd", "_low", "_high")
+_BESIDE_SCORES = ("_n", "_sd", "_seeds", "_low", "_high")
 _EVALUATIONS = 200  # of which the scores become columns: the newest
 _STARTED = "attributes.start_time"
 _LOCAL_UI = "http://127.0.0.1:5000/"  # where `mlflow ui` serves a database

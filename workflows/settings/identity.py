@@ -91,6 +91,13 @@ def without_later_defaults(settings: dict[str, str]) -> dict[str, str]:
     return {key: value for key, value in settings.items() if key not in _LATER or value != default[key]}
 
 
+def seed_group(settings: dict[str, str]) -> str:
+    """Hex digest that runs share which differ in train.seed alone. settings: those behind their identity, flat."""
+    told = without_later_defaults(without_places(settings))
+    kept = {key: value for key, value in told.items() if key != "train.seed"}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
 def comparable_settings(recipe: Recipe) -> dict[str, str]:
     """The settings that are worth comparing, flat: without places and without what only decides where things lie and
     what they are called. Those that runs differ by most often come first.
