@@ -1,47 +1,51 @@
-"""How much of an evaluation is the model: CPU seconds inside its forward, of all from the first item to the last.
+"""How much of an evaluation is the model, and how much memory it takes.
 
     python benchmarks/evaluate.py --task blimp --data <file or folder> --tokenizer <file or folder>
-                                  [--size mini] [--limit N] [--split dev] [--threads N] [--json FILE]
+                                  [--size mini] [--limit N] [--split dev] [--threads N] [--profile] [--json FILE]
 
-Random weights, which cost what trained ones cost. `model_share` is the CPU time of all threads in `GLM.hidden` and
-`GLM.logits`, divided by that of the process from reading the first item to the finished items.parquet; loading the
-model and the modules comes before, metrics after. Peak memory is that of the process.
+Runs the command `evaluate.py` in this process, with random weights, which cost what trained ones cost. `model_share` is
+the CPU time of all threads in `GLM.hidden` and `GLM.logits`, divided by that of the process from reading the first item
+to the finished items.parquet, without loading the model. `peak_mib` is the process's highest memory, with all that the
+command does: metrics, the bag of words, the page and MLflow. --profile: also what takes time outside the model.
 """
 
 import argparse
+import cProfile
 import json
+import pstats
 import resource
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from glm_model import GLM, Tokenizer, save_pretrained, sized
-from infra.console import Console, ConsoleConfig
-from pipelines.questions.config import TaskConfig
+from infra.errors import run_main
+from workflows import evaluate
 from workflows.evaluation import campaign
-from workflows.evaluation.config import EvaluateConfig
-from workflows.evaluation.models import find_models
 from workflows.evaluation.workers import Worker
 
 
 class Watched:
-    """A function whose CPU seconds, and calls, are counted."""
+    """A function whose CPU seconds, wall seconds and calls are counted."""
 
-    seconds, calls = 0.0, 0
+    def __init__(self, owner: Any, name: str) -> None:
+        self.function: Callable[..., Any] = getattr(owner, name)
+        self.cpu, self.wall, self.calls = 0.0, 0.0, 0
+        setattr(owner, name, lambda *args, **kwargs: self(*args, **kwargs))
 
-    def __init__(self, function):
-        self.function = function
-
-    def __call__(self, *args, **kwargs):
-        began = time.process_time()
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        wall, cpu = time.perf_counter(), time.process_time()
         try:
             return self.function(*args, **kwargs)
         finally:
-            Watched.seconds += time.process_time() - began
-            Watched.calls += 1
+            self.cpu += time.process_time() - cpu
+            self.wall += time.perf_counter() - wall
+            self.calls += 1
 
 
 def main() -> None:
@@ -51,42 +55,63 @@ def main() -> None:
     torch.manual_seed(0)
     tokenizer = Tokenizer.load(options.tokenizer)
     rows = -(-tokenizer.vocab_size // 128) * 128
+    profile = cProfile.Profile()
     with tempfile.TemporaryDirectory() as folder:
         save_pretrained(GLM(sized(options.size, vocab_size=rows)), f"{folder}/random", tokenizer)
-        settings = EvaluateConfig(split=options.split, limit=options.limit, to=f"{folder}/out")
-        (model,) = find_models([f"{folder}/random"])
-        Worker(model)  # what torch loads at the first use is no part of it
-        for name in ("hidden", "logits"):
-            watched = Watched(getattr(GLM, name))
-            setattr(GLM, name, lambda *args, watched=watched, **kwargs: watched(*args, **kwargs))
-        task = TaskConfig(name=options.task, data=options.data)
-        began, cpu = time.perf_counter(), time.process_time()
-        (one,) = campaign.run(settings, [task], [model], Console(ConsoleConfig(quiet=True)))
-        wall, cpu = time.perf_counter() - began, time.process_time() - cpu
+        hidden, logits = Watched(GLM, "hidden"), Watched(GLM, "logits")
+        load, run = Watched(Worker, "__init__"), Watched(campaign, "run")
+        if options.profile:
+            run.function = _profiled(run.function, profile)
+        _evaluate(options, folder)
+        (counts,) = json.loads(Path(folder, "out", "scores.json").read_text())["items"]
+    cpu = run.cpu - load.cpu
     found = {
-        "model_share": Watched.seconds / cpu,
-        "items": len(one.items),
+        "model_share": (hidden.cpu + logits.cpu) / cpu,
+        "items": counts["items"],
         "cpu_s": cpu,
-        "wall_s": wall,
-        "calls": Watched.calls,
+        "wall_s": run.wall - load.wall,
+        "calls": hidden.calls + logits.calls,
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "threads": torch.get_num_threads(),
     }
     for name, value in found.items():
         print(f"{name:12} {value:,.3f}" if isinstance(value, float) else f"{name:12} {value:,}")
+    if options.profile:
+        pstats.Stats(profile).sort_stats("tottime").print_stats(30)
     if options.json:
         Path(options.json).write_text(json.dumps(found))
 
 
+def _evaluate(options: argparse.Namespace, folder: str) -> None:
+    limit = [f"--limit={options.limit}"] if options.limit else []
+    own = [f"--task.{setting}" for setting in options.setting]
+    sys.argv = [
+        *("evaluate.py", "--models", f"{folder}/random", f"--task.name={options.task}", f"--task.data={options.data}"),
+        *(f"--split={options.split}", f"--to={folder}/out", "--console.quiet=true", *limit, *own),
+        f"--tracking.uri=sqlite:///{folder}/mlflow.db",
+    ]
+    try:
+        run_main(evaluate.main)
+    except SystemExit as stopped:
+        if stopped.code:
+            raise
+
+
+def _profiled(function: Callable[..., Any], profile: cProfile.Profile) -> Callable[..., Any]:
+    return lambda *args, **kwargs: profile.runcall(function, *args, **kwargs)
+
+
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--task", default="blimp")
+    parser.add_argument("--setting", action="append", default=[], help="of the task, such as text=body")
     parser.add_argument("--data", required=True)
     parser.add_argument("--tokenizer", required=True)
     parser.add_argument("--size", default="mini")
     parser.add_argument("--split", default="dev")
     parser.add_argument("--limit", type=int)
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--profile", action="store_true")
     parser.add_argument("--json")
     return parser.parse_args(sys.argv[1:])
 

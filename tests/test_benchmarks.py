@@ -11,6 +11,8 @@ import pytest
 from helpers import asked, benchmark_modules, small
 
 from glm_model import GLM
+from workflows.evaluation import campaign
+from workflows.evaluation.workers import Worker
 
 
 @pytest.fixture(scope="module")
@@ -107,8 +109,8 @@ def test_the_benchmark_of_evaluation_runs(tmp_path, tiny_tokenizer, monkeypatch,
     tiny_tokenizer.save(str(tmp_path))
     places = ["--data", str(tmp_path / "data"), "--tokenizer", str(tmp_path), "--json", str(tmp_path / "found.json")]
     script = str(benchmark_modules.FOLDER / "evaluate.py")
-    monkeypatch.setattr(GLM, "hidden", GLM.hidden)  # which the script replaces: put back afterwards
-    monkeypatch.setattr(GLM, "logits", GLM.logits)
+    for owner, name in ((GLM, "hidden"), (GLM, "logits"), (Worker, "__init__"), (campaign, "run")):
+        monkeypatch.setattr(owner, name, getattr(owner, name))  # which the script replaces: put back afterwards
     monkeypatch.setattr(sys, "argv", [script, "--size", "tiny", *places])
     runpy.run_path(script, run_name="__main__")
     found = json.loads((tmp_path / "found.json").read_text())

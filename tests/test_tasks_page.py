@@ -10,6 +10,7 @@ from helpers import asked
 
 from infra import config
 from infra.console import Console
+from infra.storage import parquet
 from pipelines import plugins, tasks
 from workflows.evaluation import campaign
 from workflows.evaluation.config import EvaluateConfig
@@ -45,7 +46,7 @@ def test_the_task_is_short_and_is_evaluated(tmp_path, monkeypatch, tiny_tokenize
     options.task.name, options.task.data, options.console.quiet = "tasks_package.polarity", data, True
     (one,) = campaign.run(options, task_configs(options), find_models(options.models), Console(options.console))
     assert [(result.metric, result.n) for result in results_of(one)] == [("accuracy", 11), ("mcc", 11)]
-    assert one.items["question"].to_pylist()[0] == "the cat It was [MASK]."
+    assert parquet.read_table(one.items_url)["question"].to_pylist()[0] == "the cat It was [MASK]."
 
 
 def test_the_recipe_of_own_files_is_read():

@@ -1,7 +1,7 @@
 """Parquet files, each written whole or not at all, and read by columns and row groups.
 
-A file is put together in memory and published by one atomic write, so a reader never sees half a file. For files of
-the size that one task makes. pyarrow is imported with this module, so `infra.storage` does not hand it on.
+A file is put together in memory, or with `large_writer` on disk, and published by one atomic write, so a reader never
+sees half a file. pyarrow is imported with this module, so `infra.storage` does not hand it on.
 """
 
 from __future__ import annotations
@@ -49,6 +49,16 @@ def writer(url: str, schema: pa.Schema, *, compression: str, use_dictionary: boo
     with pq.ParquetWriter(sink, schema, compression=compression, use_dictionary=use_dictionary) as out:
         yield out
     storage.write_bytes(url, sink.getvalue())
+
+
+@contextlib.contextmanager
+def large_writer(url: str, schema: pa.Schema, *, compression: str = "zstd") -> Iterator[pq.ParquetWriter]:
+    """As `writer`, for a file that memory need not hold: it is put together on disk. Dictionaries are off."""
+    with (
+        storage.written(url) as path,
+        pq.ParquetWriter(path, schema, compression=compression, use_dictionary=False) as out,
+    ):
+        yield out
 
 
 def decode_binary(column: pa.ChunkedArray, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,7 @@ Whoever does not beat it has learned nothing that word counts do not know. Of th
 67.9 % right, where one answer to all gets 57.1 %.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -19,29 +19,41 @@ _CJK = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 _WORD = rf"[{_CJK}]|(?:(?![{_CJK}])\w)+|[^\w\s]"
 
 
-def bag_of_words(task: Task, pattern: Pattern, train: Sequence[Item], items: Sequence[Item]) -> np.ndarray | None:
-    """Its choice [N] for each item: the likeliest class of what the pattern shows; or, of candidates of the items' own,
-    the one that is likeliest the right one by its words. None where the train split cannot teach it: it has fewer than
-    two classes.
+def bag_of_words(task: Task, pattern: Pattern, train: Sequence[Item]) -> Callable[[Sequence[Item]], np.ndarray] | None:
+    """What gives its choice [N] for each of some items: the likeliest class of what the pattern shows; or, of
+    candidates of the items' own, the one that is likeliest the right one by its words. None where the train split
+    cannot teach it: it has fewer than two classes.
     """
     known = [item for item in train[:MOST] if item.gold is not None]
     if task.labels:
         golds = [task.gold_index(item) for item in known]
-        learned = _probabilities([_shown(pattern, item) for item in known], golds, [_shown(pattern, i) for i in items])
-        return None if learned is None else learned[1][learned[0].argmax(1)]
+        probabilities = _learned([_shown(pattern, item) for item in known], golds)
+        if probabilities is None:
+            return None
+
+        def classes(items: Sequence[Item]) -> np.ndarray:
+            found, names = probabilities([_shown(pattern, item) for item in items])
+            return names[found.argmax(1)]
+
+        return classes
     texts = [candidate for item in known for candidate in item.candidates]
     is_right = [number == task.gold_index(item) for item in known for number in range(len(item.candidates))]
-    learned = _probabilities(texts, is_right, [candidate for item in items for candidate in item.candidates])
-    if learned is None:
+    probabilities = _learned(texts, is_right)
+    if probabilities is None:
         return None
-    ends = np.cumsum([len(item.candidates) for item in items])
-    return np.array([part.argmax() for part in np.split(learned[0][:, 1], ends[:-1])])
+
+    def candidates(items: Sequence[Item]) -> np.ndarray:
+        found, _ = probabilities([candidate for item in items for candidate in item.candidates])
+        ends = np.cumsum([len(item.candidates) for item in items])
+        return np.array([part.argmax() for part in np.split(found[:, 1], ends[:-1])])
+
+    return candidates
 
 
-def _probabilities(
-    texts: Sequence[str], golds: Sequence[int | bool | None], asked: Sequence[str]
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """(probability [N, C] of each class for the texts that are asked, the classes [C]) after learning from texts."""
+def _learned(
+    texts: Sequence[str], golds: Sequence[int | bool | None]
+) -> Callable[[Sequence[str]], tuple[np.ndarray, np.ndarray]] | None:
+    """What gives (probability [N, C] of each class for texts, the classes [C]), learned from texts."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 
@@ -49,7 +61,7 @@ def _probabilities(
         return None
     vectorizer = TfidfVectorizer(token_pattern=_WORD, sublinear_tf=True)
     model = LogisticRegression(max_iter=1000).fit(vectorizer.fit_transform(texts), golds)
-    return model.predict_proba(vectorizer.transform(asked)), model.classes_
+    return lambda asked: (model.predict_proba(vectorizer.transform(asked)), model.classes_)
 
 
 def _shown(pattern: Pattern, item: Item) -> str:

@@ -28,13 +28,6 @@ SCHEMA = pa.schema(
 )
 
 
-def ordered(table: pa.Table) -> pa.Table:
-    """Rows in the order of ids (10 after 9), those without a question last."""
-    ids, reasons = table["item"].to_pylist(), table["reason"].to_pylist()
-    order = sorted(range(len(table)), key=lambda row: (reasons[row] is not None, len(ids[row]), ids[row]))
-    return table.take(pa.array(order, pa.int64()))
-
-
 def without_question(rows: Iterable[tuple[str, str, str]]) -> pa.Table:
     """Rows of (item, group, reason)."""
     empty = {name: None for name in SCHEMA.names}
@@ -45,8 +38,12 @@ def without_question(rows: Iterable[tuple[str, str, str]]) -> pa.Table:
 
 def judged(table: pa.Table) -> pa.Table:
     """The items that were asked and whose gold answer is known."""
-    asked, known = table["reason"].is_null().to_numpy(), table["gold"].is_valid().to_numpy()
-    return table.filter(pa.array(asked & known))
+    return table.filter(pa.array(is_judged(table)))
+
+
+def is_judged(table: pa.Table) -> np.ndarray:
+    """Whether each item was asked, and its gold answer is known: bool [N]."""
+    return table["reason"].is_null().to_numpy() & table["gold"].is_valid().to_numpy()
 
 
 def gold_and_choice(table: pa.Table, classes: int) -> tuple[np.ndarray, np.ndarray]:

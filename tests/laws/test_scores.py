@@ -3,7 +3,6 @@ scores. Law 18: the digest of a task's rendered items changes only with its vers
 """
 
 import hashlib
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,8 +16,7 @@ from pipelines.metrics.scores import scores
 from pipelines.questions.config import TaskConfig
 from pipelines.questions.question import ask
 from pipelines.questions.rows import BadRow, Row
-from workflows.evaluation import campaign, evaluation
-from workflows.evaluation.answers import batches
+from workflows.evaluation import answers, campaign, evaluation
 from workflows.evaluation.evaluation import Evaluated
 from workflows.evaluation.models import find_models
 from workflows.evaluation.results import results_of
@@ -27,7 +25,8 @@ from workflows.evaluation.tasks import task_configs
 
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch):
-    monkeypatch.setattr(evaluation, "batches", partial(batches, positions=100))
+    monkeypatch.setattr(answers, "POSITIONS", 100)
+    monkeypatch.setattr(evaluation, "_ROWS", 8)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +97,7 @@ def test_scores_follow_from_the_items_without_the_model(evaluate):
     one = evaluate(asked.rows(30), to="one")
     found = scores(parquet.read_table(f"{one.url}/items.parquet"), ("accuracy",), classes=2)
     (result,) = results_of(one)
-    assert [(score.value, *score.interval, score.n, score.majority) for score in found] == [
+    assert [(score.value, *(score.interval or ()), score.n, score.majority) for score in found] == [
         (result.value, result.low, result.high, 30, pytest.approx(100 * 2 / 3))
     ]
 
@@ -124,8 +123,8 @@ VERSIONS = {
 
 def rendered(name: str, tokenizer: Tokenizer) -> tuple[int, str]:
     """(version, digest of the golden item as every pattern shows it, with candidates and gold)."""
-    words = {"words": {"bad": "terrible", "good": "great"}} if "classification" in name else {}
-    task = tasks.define(TaskConfig(name=name, **words), lambda: [])
+    words = {"bad": "terrible", "good": "great"} if "classification" in name else {}
+    task = tasks.define(TaskConfig(name=name, words=words), lambda: [])
     ((_, item),) = task.items(iter([Row("golden.jsonl", 1, GOLDEN[name])]))
     assert not isinstance(item, BadRow), item
     told = []

@@ -42,18 +42,23 @@ class Answer:
     """Whether another candidate is exactly as likely."""
 
 
-def batches(questions: Iterable[Question], *, positions: int = POSITIONS) -> list[list[Question]]:
+def batches(questions: Iterable[Question], *, positions: int | None = None) -> list[list[Question]]:
     """Questions of about one length together, at most about `positions` positions a batch, padding included; at least
-    one question. A function of the questions alone: their order plays no part.
+    one question. A function of the questions alone: their order plays no part. Default: POSITIONS.
     """
     ordered = sorted(questions, key=lambda question: (question.positions, question.item.id))
-    made: list[list[Question]] = []
-    for question in ordered:
+    return [ordered[one] for one in cut([question.positions for question in ordered], positions=positions)]
+
+
+def cut(lengths: Sequence[int], *, positions: int | None = None) -> list[slice]:
+    """The batches of questions of these ascending lengths."""
+    most = POSITIONS if positions is None else positions
+    starts: list[int] = []
+    for number, length in enumerate(lengths):
         # The longest is the last one.
-        if not made or (len(made[-1]) + 1) * question.positions > positions:
-            made.append([])
-        made[-1].append(question)
-    return made
+        if not starts or (number + 1 - starts[-1]) * length > most:
+            starts.append(number)
+    return [slice(first, last) for first, last in zip(starts, [*starts[1:], len(lengths)], strict=True)]
 
 
 def answer(model: GLM, tokenizer: Tokenizer, batch: Sequence[Question], *, reads: bool = False) -> list[Answer]:

@@ -46,7 +46,7 @@ def run(
         with contextlib.closing(Workers(model, options.num_workers, use_gpu=options.use_gpu)) as workers:
             tokenizer, positions = Tokenizer.load(model.tokenizer_url), model.positions()
             for one, number in row:
-                with screen.progress(f"{model.name} {one.task.name} p{number}", len(one.items)) as live:
+                with screen.progress(f"{model.name} {one.task.name} p{number}", one.size) as live:
                     found.append(
                         evaluate(
                             model,

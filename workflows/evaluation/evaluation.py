@@ -7,28 +7,37 @@
 
 The key is a hash of all that decides an answer, apart from the items: the digests of model and task, the pattern, and
 how it is scored. A batch is named by the key and what its items ask. So whatever is there can be used, whoever made it.
+Questions are kept in a temporary file (`spool`), and rows are written in parts: memory does not follow their number.
 """
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
 import pyarrow as pa
 
 from glm_model.tokenizer import Tokenizer
 from infra import storage
 from infra.errors import DataError, UserError
 from infra.storage import parquet
-from pipelines.metrics.items import SCHEMA, ordered, without_question
+from pipelines.metrics.items import SCHEMA, without_question
+from pipelines.metrics.items_file import JUDGED
 from pipelines.questions.question import Question, ask
-from workflows.evaluation.answers import POSITIONS, Answer, batches
+from workflows.evaluation.answers import POSITIONS, Answer, cut
 from workflows.evaluation.models import Model
+from workflows.evaluation.spool import Spool
 from workflows.evaluation.tasks import AskedTask
 from workflows.evaluation.workers import Workers
 
-FORMAT = 1  # of the answers; raised where another version's would differ
+FORMAT = 2  # of the answers; raised where another version's would differ
 _SECONDS = b"seconds"
+_ROWS = 4096  # of a row group of items.parquet
+_ANSWER = ("logprobs", "tokens", "choice", "tied")
+_ANSWERS = pa.schema([SCHEMA.field(name) for name in _ANSWER])
 
 
 @dataclass(frozen=True)
@@ -39,9 +48,17 @@ class Evaluated:
     asked: AskedTask
     pattern: int
     url: str
-    items: pa.Table
     seconds: float
     """That workers took, over all of them, whenever that was."""
+
+    @property
+    def items_url(self) -> str:
+        return storage.join(self.url, "items.parquet")
+
+    @cached_property
+    def items(self) -> pa.Table:
+        """The columns that metrics need."""
+        return parquet.read_table(self.items_url, JUDGED)
 
 
 def evaluate(
@@ -60,30 +77,41 @@ def evaluate(
     key = _hash(json.dumps(settings, sort_keys=True))
     name = f"{asked.task.name.rpartition('.')[2]}-{asked.split}-p{pattern}-{key[:12]}"
     url = storage.join(to, f"{model.name}-{model.digest[:8]}", name)
-    questions, left_out = _questions(asked, pattern, tokenizer, positions)
-    made = {_batch_key(key, batch): batch for batch in batches(questions)}
-    rest = left_out + [(f"{storage.base_name(row.url)}:{row.line}", "", row.reason) for row in asked.bad]
-    final = {**settings, "batches": list(made), "without_question": [list(row) for row in rest]}
     place = {name: storage.join(url, name) for name in ("settings.json", "items.parquet", "timing.parquet", "parts")}
-    total, done = len(questions), 0
-    if not storage.exists(place["settings.json"]) or storage.read_json(place["settings.json"]) != final:
-        have = _parts(place["parts"], made)
-        done = sum(len(made[one]) for one in have)
-        on_progress(done, total)
-        todo = [(number, batch) for number, (one, batch) in enumerate(made.items()) if one not in have]
-        keys = list(made)
-        for number, answers, seconds in workers.answers(todo, reads=asked.task.kind == "read"):
-            batch = made[keys[number]]
-            part = _table(batch, answers).replace_schema_metadata({_SECONDS: str(seconds).encode()})
-            parquet.write_table(storage.join(place["parts"], f"{keys[number]}.parquet"), part)
-            done += len(batch)
-            on_progress(done, total)
-        _publish(place, keys, rest)
-        storage.write_json(place["settings.json"], final)
-        storage.remove_tree(place["parts"])
+    with contextlib.closing(Spool()) as questions:
+        left_out = _ask(asked, pattern, tokenizer, positions, questions)
+        made = _batches(key, questions)
+        rest = left_out + [(f"{storage.base_name(row.url)}:{row.line}", "", row.reason) for row in asked.bad]
+        final = {**settings, "batches": list(made), "without_question": [list(row) for row in rest]}
+        if not storage.exists(place["settings.json"]) or storage.read_json(place["settings.json"]) != final:
+            _answer(questions, made, workers, place["parts"], reads=asked.task.kind == "read", on_progress=on_progress)
+            _publish(place, questions, made, rest)
+            storage.write_json(place["settings.json"], final)
+            storage.remove_tree(place["parts"])
     timing = parquet.read_table(place["timing.parquet"])
-    items = parquet.read_table(place["items.parquet"])
-    return Evaluated(model, asked, pattern, url, items, sum(timing["seconds"].to_pylist()))
+    return Evaluated(model, asked, pattern, url, sum(timing["seconds"].to_pylist()))
+
+
+def _answer(
+    questions: Spool,
+    made: Mapping[str, np.ndarray],
+    workers: Workers,
+    url: str,
+    *,
+    reads: bool,
+    on_progress: Callable[[int, int], None],
+) -> None:
+    """Write the answers to each batch that has none. url: folder of the parts."""
+    have = {info.path.removesuffix(".parquet") for info in storage.list_files(url)} if storage.exists(url) else set()
+    done = sum(len(numbers) for one, numbers in made.items() if one in have)
+    on_progress(done, len(questions))
+    keys = list(made)
+    todo = ((number, questions.read(made[one])) for number, one in enumerate(keys) if one not in have)
+    for number, answers, seconds in workers.answers(todo, reads=reads):
+        part = _table(answers).replace_schema_metadata({_SECONDS: str(seconds).encode()})
+        parquet.write_table(storage.join(url, f"{keys[number]}.parquet"), part)
+        done += len(part)
+        on_progress(done, len(questions))
 
 
 def _settings(model: Model, positions: int, asked: AskedTask, pattern: int) -> dict[str, object]:
@@ -106,10 +134,10 @@ def _settings(model: Model, positions: int, asked: AskedTask, pattern: int) -> d
     }
 
 
-def _questions(
-    asked: AskedTask, number: int, tokenizer: Tokenizer, positions: int
-) -> tuple[list[Question], list[tuple[str, str, str]]]:
-    """(the questions, (item, group, reason) of items that cannot be asked)."""
+def _ask(
+    asked: AskedTask, number: int, tokenizer: Tokenizer, positions: int, questions: Spool
+) -> list[tuple[str, str, str]]:
+    """Add the question about each item. Returns (item, group, reason) of those that cannot be asked."""
     pattern = asked.task.pattern(number)
     special = tokenizer.special
     if max(special.mask, special.smask, special.gmask) < 0:
@@ -118,8 +146,8 @@ def _questions(
             why="it marks where the model writes, and every question has one",
             try_="give a model that was trained to fill blanks",
         )
-    questions, left_out = [], []
-    for item in asked.items:
+    left_out = []
+    for item in asked.items():
         try:
             question = ask(asked.task, pattern, item, tokenizer, positions=positions, overlong=asked.config.overlong)
         except ValueError as error:
@@ -130,15 +158,15 @@ def _questions(
                 ) from error
             left_out.append((item.id, item.group, str(error)))
         else:
-            questions.append(question)
+            questions.add(question)
     allowed = 1.0 if asked.config.overlong == "skip" else asked.config.max_bad
-    if not questions or len(left_out) > allowed * len(asked.items):
+    if not len(questions) or len(left_out) > allowed * asked.size:
         raise DataError(
-            f"{len(left_out):,} of {len(asked.items):,} items of {asked.task.name} cannot be asked",
+            f"{len(left_out):,} of {asked.size:,} items of {asked.task.name} cannot be asked",
             why=f"{left_out[0][0]}: {left_out[0][2]}",
             try_="mend them; or task.overlong=skip, task.max_bad",
         )
-    return questions, left_out
+    return left_out
 
 
 def _hash(*parts: str | bytes) -> str:
@@ -149,48 +177,51 @@ def _hash(*parts: str | bytes) -> str:
     return found.hexdigest()
 
 
-def _batch_key(key: str, batch: Sequence[Question]) -> str:
-    """What the answers to a batch, and its rows, follow from."""
-    told = []
-    for one in batch:
-        told += [one.item.id, one.item.group, one.text, *one.answers, str(one.gold), one.prompt.tokens.tobytes()]
-        told += [tokens.tobytes() for tokens in one.candidates]
-    return _hash(key, *told)[:32]
+def _batches(key: str, questions: Spool) -> dict[str, np.ndarray]:
+    """Name of each batch -> numbers of its questions. The name is a hash of what its answers follow from."""
+    order, lengths = questions.by_length()
+    several = [order[one] for one in cut(lengths.tolist())]
+    return {_hash(key, *(questions.digest(number) for number in one.tolist()))[:32]: one for one in several}
 
 
-def _parts(url: str, made: dict[str, list[Question]]) -> set[str]:
-    """The batches that are answered."""
-    if not storage.exists(url):
-        return set()
-    names = {info.path.removesuffix(".parquet") for info in storage.list_files(url)}
-    return names & made.keys()
-
-
-def _table(batch: Sequence[Question], answers: Sequence[Answer]) -> pa.Table:
+def _table(answers: Sequence[Answer]) -> pa.Table:
     rows = [
-        {
-            "item": question.item.id,
-            "group": question.item.group,
-            "question": question.text,
-            "candidates": list(question.answers),
-            "logprobs": list(answer.logprobs),
-            "tokens": list(answer.tokens),
-            "choice": answer.choice,
-            "gold": question.gold,
-            "tied": answer.is_tied,
-            "cut": question.cut,
-            "reason": None,
-        }
-        for question, answer in zip(batch, answers, strict=True)
+        {"logprobs": one.logprobs, "tokens": one.tokens, "choice": one.choice, "tied": one.is_tied} for one in answers
     ]
-    return pa.Table.from_pylist(rows, schema=SCHEMA)
+    return pa.Table.from_pylist(rows, schema=_ANSWERS)
 
 
-def _publish(place: dict[str, str], keys: Sequence[str], rest: list[tuple[str, str, str]]) -> None:
+def _publish(
+    place: Mapping[str, str], questions: Spool, made: Mapping[str, np.ndarray], rest: Sequence[tuple[str, str, str]]
+) -> None:
     """items.parquet and timing.parquet from the parts."""
-    parts = [parquet.read_table(storage.join(place["parts"], f"{key}.parquet")) for key in keys]
+    parts = [parquet.read_table(storage.join(place["parts"], f"{key}.parquet")) for key in made]
     seconds = [float((part.schema.metadata or {})[_SECONDS]) for part in parts]
-    times = pa.table({"batch": list(keys), "questions": [len(part) for part in parts], "seconds": seconds})
-    tables = [part.replace_schema_metadata(None) for part in parts]
-    parquet.write_table(place["items.parquet"], ordered(pa.concat_tables([*tables, without_question(rest)])))
+    times = pa.table({"batch": list(made), "questions": [len(part) for part in parts], "seconds": seconds})
+    answers = pa.concat_tables([part.replace_schema_metadata(None) for part in parts]).combine_chunks()
+    rows = np.empty(len(questions), np.int64)  # number of a question -> the row of its answer
+    rows[np.concatenate(list(made.values()))] = np.arange(len(questions))
+    with parquet.large_writer(place["items.parquet"], SCHEMA) as out:
+        for numbers in _some(questions.by_id()):
+            out.write_table(_rows(questions.read(numbers.tolist()), answers.take(pa.array(rows[numbers]))))
+        if rest:
+            out.write_table(without_question(rest))
     parquet.write_table(place["timing.parquet"], times)
+
+
+def _rows(questions: Sequence[Question], answers: pa.Table) -> pa.Table:
+    columns = {
+        "item": [one.item.id for one in questions],
+        "group": [one.item.group for one in questions],
+        "question": [one.text for one in questions],
+        "candidates": [one.answers for one in questions],
+        "gold": [one.gold for one in questions],
+        "cut": [one.cut for one in questions],
+        "reason": [None] * len(questions),
+        **{name: answers[name] for name in _ANSWER},
+    }
+    return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
+
+
+def _some(numbers: np.ndarray) -> Iterator[np.ndarray]:
+    return (numbers[first : first + _ROWS] for first in range(0, len(numbers), _ROWS))

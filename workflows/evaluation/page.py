@@ -1,17 +1,21 @@
 """One self-contained HTML page of an evaluation: scores, confusion, and the items that went worst and best."""
 
 import html
+from array import array
 from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from pipelines.metrics.items import all_counts, judged
+from pipelines.metrics.items import all_counts, is_judged, judged
+from pipelines.metrics.items_file import read_rows
 from workflows.evaluation.evaluation import Evaluated
 from workflows.evaluation.results import Result, table_rows
 from workflows.evaluation.seeds import SeedResult, seed_rows
 
 _SHOWN = 8  # items of each kind
+_GROUPS = 200  # at most
 _STYLE = """
 :root{color-scheme:light dark;--line:#8884;--good:#2a9d5c;--bad:#d1495b}
 body{font:16px/1.55 system-ui,sans-serif;max-width:78rem;margin:2rem auto;padding:0 1rem}
@@ -64,12 +68,14 @@ def _section(one: Evaluated) -> str:
     told += _by_group(items)
     if len(items):
         margins = _margins(items)
+        rows = np.flatnonzero(is_judged(one.items))
         order = np.argsort(margins, kind="stable")
-        told += f"<h3>Worst</h3>{_items(items, margins, order[:_SHOWN])}"
-        told += f"<h3>Best</h3>{_items(items, margins, order[::-1][:_SHOWN])}"
-    left = [row for row in one.items.to_pylist() if row["reason"] is not None][:_SHOWN]
-    if left:
-        told += f"<h3>Without a question</h3>{_table(['item', 'reason'], [[r['item'], r['reason']] for r in left])}"
+        for kind, several in (("Worst", order[:_SHOWN]), ("Best", order[::-1][:_SHOWN])):
+            told += f"<h3>{kind}</h3>{_items(read_rows(one.items_url, rows[several]), margins[several])}"
+    left = np.flatnonzero(one.items["reason"].is_valid().to_numpy())[:_SHOWN]
+    if len(left):
+        cells = [[row["item"], row["reason"]] for row in one.items.take(pa.array(left)).to_pylist()]
+        told += f"<h3>Without a question</h3>{_table(['item', 'reason'], cells)}"
     return f"<h2>{html.escape(title)}</h2>{told}"
 
 
@@ -81,28 +87,30 @@ def _confusion(items: pa.Table, labels: Sequence[str]) -> str:
 
 def _by_group(items: pa.Table) -> str:
     """Accuracy of each group, where there are groups of several items, the worst first."""
-    groups = np.array(items["group"].to_pylist(), dtype=object)
-    names = sorted({*groups} - {""})
-    if not names or len(names) > 200 or len(names) == len(items):
+    is_right = pc.equal(items["choice"].fill_null(-1), items["gold"])  # pyright: ignore[reportAttributeAccessIssue]
+    table = pa.table({"group": items["group"], "right": is_right.cast(pa.float64())})
+    found = table.group_by("group").aggregate([("right", "mean"), ([], "count_all")]).sort_by("group").to_pylist()
+    named = [row for row in found if row["group"]]
+    if not named or len(named) > _GROUPS or len(named) == len(items):
         return ""
-    is_right = np.array(items["choice"].fill_null(-1).to_pylist()) == np.array(items["gold"].to_pylist())
-    rows = [(name, int((groups == name).sum()), 100 * float(is_right[groups == name].mean())) for name in names]
-    cells = [[name, n, f"{value:.1f}"] for name, n, value in sorted(rows, key=lambda row: row[2])]
+    worst = sorted(named, key=lambda row: row["right_mean"])
+    cells = [[row["group"], row["count_all"], f"{100 * row['right_mean']:.1f}"] for row in worst]
     return f"<details><summary>Accuracy by group</summary>{_table(['group', 'n', 'accuracy'], cells)}</details>"
 
 
 def _margins(items: pa.Table) -> np.ndarray:
     """By how many nats the gold candidate is likelier than the best other one; negative where it is not chosen."""
-    margins = []
-    for logprobs, gold in zip(items["logprobs"].to_pylist(), items["gold"].to_pylist(), strict=True):
-        others = [value for number, value in enumerate(logprobs) if number != gold]
-        margins.append(logprobs[gold] - max(others, default=0.0))
+    margins = array("d")
+    for batch in items.select(["logprobs", "gold"]).to_batches(max_chunksize=10_000):
+        for one in batch.to_pylist():
+            others = [value for number, value in enumerate(one["logprobs"]) if number != one["gold"]]
+            margins.append(one["logprobs"][one["gold"]] - max(others, default=0.0))
     return np.array(margins)
 
 
-def _items(items: pa.Table, margins: np.ndarray, rows: np.ndarray) -> str:
+def _items(items: pa.Table, margins: np.ndarray) -> str:
     cells = []
-    for row, one in zip(rows, items.take(pa.array(rows)).to_pylist(), strict=True):
+    for margin, one in zip(margins, items.to_pylist(), strict=True):
         answers = "<br>".join(
             f'<span class="{"right" if number == one["gold"] else "wrong" if number == one["choice"] else ""}">'
             f"{html.escape(text)} {logprob:.2f}</span>"
@@ -113,7 +121,7 @@ def _items(items: pa.Table, margins: np.ndarray, rows: np.ndarray) -> str:
             question = question.replace(mask, f"<mark>{mask}</mark>")
         cells.append(
             f"<tr><td>{html.escape(one['item'])}</td><td class='q'>{question}</td><td>{answers}</td>"
-            f"<td class='n'>{margins[row]:+.2f}</td></tr>"
+            f"<td class='n'>{margin:+.2f}</td></tr>"
         )
     names = ("item", "question", "candidates", "ahead")
     head = f"<tr>{''.join(f'<th>{name}</th>' for name in names)}</tr>"

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipelines.metrics.items import judged
 from pipelines.metrics.scores import score_choices, scores
 from workflows.evaluation.evaluation import Evaluated
-from workflows.evaluation.tasks import sorted_by_id
 
 _NONE = "-"
 
@@ -141,8 +141,8 @@ def table_rows(results: Iterable[Result]) -> tuple[list[str], list[list[Any]]]:
 
 def _baseline(one: Evaluated, items: pa.Table) -> np.ndarray | None:
     """What the bag of words chooses for judged items, in their order."""
-    choices = one.asked.baseline(one.pattern)
-    if choices is None:
+    baseline = one.asked.baseline(one.pattern)
+    if baseline is None:
         return None
-    wanted = {*items["item"].to_pylist()}
-    return choices[[item.id in wanted for item in sorted_by_id(one.asked.items)]]
+    places = pc.index_in(items["item"], value_set=baseline.ids)  # pyright: ignore[reportAttributeAccessIssue]
+    return baseline.choices[places.to_numpy()]

@@ -1,18 +1,22 @@
 """What a model is asked: the tasks of an evaluation, with their items, as far as the model may be asked them."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+import heapq
+import itertools
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from infra import storage
 from infra.config import dataclass_from
 from infra.errors import DataError, UserError
 from pipelines import tasks
-from pipelines.metrics.bag_of_words import bag_of_words
+from pipelines.metrics.bag_of_words import MOST, bag_of_words
 from pipelines.metrics.scores import check_metrics
 from pipelines.questions.config import TaskConfig
 from pipelines.questions.rows import BadRow, Row, check_bad, kind_of
@@ -21,20 +25,33 @@ from pipelines.questions.task import Item, Task
 from workflows.evaluation.config import EvaluateConfig
 from workflows.evaluation.models import Model
 
+_AT_ONCE = 1000  # items of which a bag of words holds the words
+
+
+class Baseline(NamedTuple):
+    """What a bag of words chooses: ids of items [N], and its choices [N]."""
+
+    ids: pa.Array
+    choices: np.ndarray
+
 
 @dataclass(frozen=True)
 class AskedTask:
-    """A task with the items of a split."""
+    """A task with the items of a split, which are read from its file whenever they are needed."""
 
     task: Task
     config: TaskConfig
     split: str
-    items: list[Item]
-    """In the order of the file."""
-    bad: list[BadRow]
+    size: int
+    """How many items are asked."""
+    digest: str
+    """Hex digest of the items, whatever their order."""
+    bad: tuple[BadRow, ...]
     """Rows that are not items."""
-    baseline: Callable[[int], np.ndarray | None]
-    """Choices [N] of a bag of words, for what a pattern shows; None where nothing can be learned."""
+    items: Callable[[], Iterator[Item]]
+    """Reads them, in the order of the file."""
+    baseline: Callable[[int], Baseline | None]
+    """A bag of words, for what a pattern shows; None where nothing can be learned."""
 
 
 def task_configs(options: EvaluateConfig) -> list[TaskConfig]:
@@ -53,7 +70,7 @@ def task_configs(options: EvaluateConfig) -> list[TaskConfig]:
 
 
 def ask_task(config: TaskConfig, model: Model, *, split: str, limit: int | None = None) -> AskedTask:
-    """The task as this model is asked it: a fine-tuned one has label words and a pattern of its own.
+    """The task as this model is asked it: a fine-tuned one has label words and a pattern of its own. Reads all items.
 
     limit: that many items, by hashes of their ids. Raises UserError for a fine-tuned model of another task, DataError
     where the split has no items, or too many bad rows.
@@ -65,25 +82,32 @@ def ask_task(config: TaskConfig, model: Model, *, split: str, limit: int | None 
     _check_taught(task, model)
     if task.kind == "read":  # nothing is learned from it, so one file is not cut into splits
         splits = {name: replace(one, first=0.0, last=1.0) for name, one in splits.items()}
-    items, bad = _read(task, config, splits, split)
-    chosen = items if limit is None else _sample(items, limit)
+
+    def found(name: str) -> Iterator[Item | BadRow]:
+        return (one for _, one in task.items(split_rows(splits, name, columns=config.columns)))
+
+    survey = _survey(found(split), limit)
+    of = f"the split {split!r} of {task.name}"
+    check_bad([*map(str, survey.bad)], survey.rows, limit=config.max_bad, of=of)
+    if not survey.size:
+        raise DataError(f"{of} has no items", why=f"{splits[split].url} has no rows")
+
+    def items() -> Iterator[Item]:
+        last = survey.last
+        return (one for one in found(split) if isinstance(one, Item) and (last is None or _rank(one) <= last))
 
     @cache  # for all models that are asked alike
-    def baseline(pattern: int) -> np.ndarray | None:
+    def baseline(pattern: int) -> Baseline | None:
         if task.kind == "read" or "train" not in splits or split == "train":
             return None
-        return bag_of_words(task, task.pattern(pattern), train_items(), sorted_by_id(chosen))
+        choose = bag_of_words(task, task.pattern(pattern), train_items())
+        return _choices(choose, items()) if choose else None
 
     @cache
     def train_items() -> list[Item]:
-        return _read(task, config, splits, "train")[0]
+        return [*itertools.islice((one for one in found("train") if isinstance(one, Item)), MOST)]
 
-    return AskedTask(task, config, split, chosen, bad, baseline)
-
-
-def sorted_by_id(items: Sequence[Item]) -> list[Item]:
-    """In the order of items.parquet."""
-    return sorted(items, key=lambda item: (len(item.id), item.id))
+    return AskedTask(task, config, split, survey.size, survey.digest, survey.bad, items, baseline)
 
 
 def pattern_numbers(task: Task, which: str) -> list[int]:
@@ -117,19 +141,50 @@ def _train(splits: dict[str, SplitFile]) -> str:
     return "train" if "train" in splits else next(iter(splits))
 
 
-def _read(task: Task, config: TaskConfig, splits: dict[str, SplitFile], split: str) -> tuple[list[Item], list[BadRow]]:
-    found = [one for _, one in task.items(split_rows(splits, split, columns=config.columns))]
-    items = [one for one in found if isinstance(one, Item)]
-    bad = [one for one in found if isinstance(one, BadRow)]
-    check_bad([*map(str, bad)], len(found), limit=config.max_bad, of=f"the split {split!r} of {task.name}")
-    if not items:
-        raise DataError(f"the split {split!r} of {task.name} has no items", why=f"{splits[split].url} has no rows")
-    return items, bad
+class _Survey(NamedTuple):
+    """What one pass over a split tells of it."""
+
+    size: int
+    """Items that are asked."""
+    last: int | None
+    """The highest rank of these; None where all are asked."""
+    digest: str
+    """That of these, whatever their order."""
+    rows: int
+    bad: tuple[BadRow, ...]
 
 
-def _sample(items: list[Item], limit: int) -> list[Item]:
-    """Items whose ids have the smallest hashes: whatever the order of the file, and of all parts of it."""
-    return sorted(items, key=lambda item: hashlib.blake2b(item.id.encode(), digest_size=8).digest())[:limit]
+def _survey(found: Iterable[Item | BadRow], limit: int | None) -> _Survey:
+    bad: list[BadRow] = []
+    good = 0
+
+    def ranked() -> Iterator[tuple[int, int]]:
+        nonlocal good
+        for one in found:
+            if isinstance(one, BadRow):
+                bad.append(one)
+                continue
+            good += 1
+            told = json.dumps([one.id, dict(one.fields), one.gold, one.candidates])
+            yield _rank(one), int.from_bytes(hashlib.blake2b(told.encode(), digest_size=16).digest())
+
+    size, last, total = 0, None, 0
+    for rank, content in ranked() if limit is None else heapq.nsmallest(limit, ranked()):
+        size, last, total = size + 1, rank, total + content
+    return _Survey(size, last if limit else None, f"{total % (1 << 128):032x}", good + len(bad), tuple(bad))
+
+
+def _rank(item: Item) -> int:
+    """A limit asks the items of the smallest ranks: whatever the order of the file, and of all parts of it."""
+    return int.from_bytes(hashlib.blake2b(item.id.encode(), digest_size=8).digest())
+
+
+def _choices(choose: Callable[[Sequence[Item]], np.ndarray], items: Iterator[Item]) -> Baseline:
+    ids, choices = [], []
+    while some := [*itertools.islice(items, _AT_ONCE)]:
+        ids.append(pa.array([item.id for item in some], pa.string()))
+        choices.append(choose(some))
+    return Baseline(pa.concat_arrays(ids), np.concatenate(choices))
 
 
 def _as_taught(config: TaskConfig, model: Model) -> TaskConfig:

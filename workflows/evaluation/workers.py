@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from infra.errors import InfrastructureError
@@ -39,15 +39,13 @@ class Workers:
         self._here: Worker | None = None
         self._actors: list[Any] = []
 
-    def answers(self, batches: Sequence[tuple[int, Batch]], *, reads: bool) -> Iterator[Answered]:
-        """The answers to numbered batches, as they come."""
-        if not batches:
-            return
+    def answers(self, batches: Iterable[tuple[int, Batch]], *, reads: bool) -> Iterator[Answered]:
+        """The answers to numbered batches, as they come. A batch is taken when a worker is free for it."""
         if self._num_workers > 1:
-            yield from self._by_actors(batches, reads)
+            yield from self._by_actors(iter(batches), reads)
             return
-        self._here = self._here or Worker(self._model, use_gpu=self._use_gpu)
         for number, batch in batches:
+            self._here = self._here or Worker(self._model, use_gpu=self._use_gpu)
             yield self._here.answer(number, batch, reads)
 
     def close(self) -> None:
@@ -57,21 +55,29 @@ class Workers:
             for actor in self._actors:
                 ray.kill(actor)
 
-    def _by_actors(self, batches: Sequence[tuple[int, Batch]], reads: bool) -> Iterator[Answered]:
+    def _start(self) -> list[Any]:
         import ray
-        from ray.exceptions import RayActorError
 
         if not self._actors:
             # An actor that dies with its node is started again, and is given its batches again.
             kind = ray.remote(num_cpus=1, num_gpus=int(self._use_gpu), max_restarts=3, max_task_retries=3)(Worker)
             self._actors = [kind.remote(self._model, use_gpu=self._use_gpu) for _ in range(self._num_workers)]
-        waiting = deque(batches)
-        free = deque(self._actors * _QUEUED)
+        return self._actors
+
+    def _by_actors(self, batches: Iterator[tuple[int, Batch]], reads: bool) -> Iterator[Answered]:
+        import ray
+        from ray.exceptions import RayActorError
+
+        free: deque[Any] = deque()
         running: dict[Any, Any] = {}
-        while waiting or running:
-            while waiting and free:
+        following = next(batches, None)
+        if following:
+            free.extend(self._start() * _QUEUED)
+        while following or running:
+            while following and free:
                 actor = free.popleft()
-                running[actor.answer.remote(*waiting.popleft(), reads)] = actor
+                running[actor.answer.remote(*following, reads)] = actor
+                following = next(batches, None)
             (done,), _ = ray.wait(list(running), num_returns=1)
             free.append(running.pop(done))
             try:
