@@ -1,4 +1,6 @@
-"""docs/tasks.md keeps its word: its task of one's own evaluates as printed, and its recipe of own files is read."""
+"""docs/tasks.md keeps its word: its task of one's own evaluates, teaches and keeps documents out of a store as printed,
+and its recipes are read.
+"""
 
 import importlib
 import re
@@ -6,28 +8,32 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import asked
+from helpers import asked, selections
 
 from infra import config
 from infra.console import Console
 from infra.storage import parquet
 from pipelines import plugins, tasks
+from pipelines.selection.config import EvaluationSet
+from workflows import finetune
 from workflows.evaluation import campaign
 from workflows.evaluation.config import EvaluateConfig
 from workflows.evaluation.models import find_models
 from workflows.evaluation.results import results_of
 from workflows.evaluation.tasks import task_configs
+from workflows.settings.recipe import Recipe
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "tasks.md").read_text()
 
 
-def block(language: str) -> str:
-    (found,) = re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.M | re.S)
-    return found
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.M | re.S)
 
 
-def test_the_task_is_short_and_is_evaluated(tmp_path, monkeypatch, tiny_tokenizer):
-    code = block("python")
+@pytest.fixture
+def polarity(tmp_path, monkeypatch) -> str:
+    """The page's task as a module of a package; returns its name."""
+    (code,) = blocks("python")
     assert len(code.splitlines()) < 60
     package = tmp_path / "tasks_package"
     package.mkdir()
@@ -37,22 +43,68 @@ def test_the_task_is_short_and_is_evaluated(tmp_path, monkeypatch, tiny_tokenize
     for module in ("tasks_package", "tasks_package.polarity"):
         monkeypatch.delitem(sys.modules, module, raising=False)
     importlib.invalidate_caches()
+    return "tasks_package.polarity"
+
+
+def write_reviews(path: Path, count: int) -> str:
+    """As the task wants them, the first one without a verdict. Returns their folder."""
     rows = [
         {"number": n, "review": row["text"], "verdict": row["label"] if n else None}
-        for n, row in enumerate(asked.rows(12))
+        for n, row in enumerate(asked.rows(count))
     ]
-    data = asked.write(tmp_path / "data" / "dev.jsonl", rows)
+    return asked.write(path, rows)
+
+
+def test_the_task_is_evaluated(tmp_path, polarity, tiny_tokenizer):
+    data = write_reviews(tmp_path / "data" / "dev.jsonl", 12)
     options = EvaluateConfig(models=[asked.model_folder(tmp_path / "model", tiny_tokenizer)], to=str(tmp_path / "out"))
-    options.task.name, options.task.data, options.console.quiet = "tasks_package.polarity", data, True
+    options.task.name, options.task.data, options.console.quiet = polarity, data, True
     (one,) = campaign.run(options, task_configs(options), find_models(options.models), Console(options.console))
     assert [(result.metric, result.n) for result in results_of(one)] == [("accuracy", 11), ("mcc", 11)]
     assert parquet.read_table(one.items_url)["question"].to_pylist()[0] == "the cat It was [MASK]."
 
 
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.timeout(120)
+def test_the_task_is_taught(tmp_path, polarity, tiny_tokenizer, monkeypatch, local_ray):
+    data = write_reviews(tmp_path / "data" / "train.jsonl", 20)
+    begin = asked.model_folder(tmp_path / "begin", tiny_tokenizer)
+    places = [f"--model.init_from={begin}", f"--run.storage_path={tmp_path}", "--run.name=taught"]
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        ["finetune.py", f"--task.name={polarity}", f"--task.data={data}", "--tracking.enabled=false", *places],
+    )
+    finetune.main()
+    (model,) = find_models([str(tmp_path / "taught")])
+    assert (model.asked["task"], model.asked["labels"]) == (polarity, ["bad", "good"])
+
+
+def test_the_task_keeps_documents_out_of_a_store(tmp_path, polarity):
+    reviews = [f"{selections.prose(n, 12)} It was fine." for n in range(3)]
+    asked.write(tmp_path / "data" / "train.jsonl", [{"number": 0, "review": reviews[0], "verdict": "good"}])
+    asked.write(
+        tmp_path / "data" / "dev.jsonl", [{"number": n, "review": reviews[n], "verdict": "bad"} for n in (1, 2)]
+    )
+    texts = [selections.prose(9), *(f"{selections.prose(10 + n)} {text}" for n, text in enumerate(reviews))]
+    units = selections.units_of(tmp_path, web=[texts])
+    sets = [EvaluationSet(f"task:{polarity}", str(tmp_path / "data"))]
+    selected = selections.select(tmp_path, units, decontaminate=sets)
+    (report,) = selected.contamination
+    assert (report.entries, report.found, report.documents) == (2, 2, 2)
+    assert selections.left(selected) == {*texts[:2]}
+
+
 def test_the_recipe_of_own_files_is_read():
-    options = config.from_yaml(EvaluateConfig, block("yaml"))
+    options = config.from_yaml(EvaluateConfig, blocks("yaml")[0])
     assert (options.task.text, options.task.words["2"]) == ("body", "okay")
     assert tasks.define(options.task, lambda: []).pattern().text == "{body~} It was {mask}."
+
+
+def test_the_recipe_of_decontamination_is_read():
+    recipe = config.from_yaml(Recipe, blocks("yaml")[1])
+    assert [one.reader for one in recipe.data.select.decontaminate] == ["task:rte", "task:classification"]
 
 
 @pytest.mark.parametrize("name", plugins.names(tasks))

@@ -47,6 +47,8 @@ class Task:
     """In the order of classes; empty where the candidates are the item's own."""
     default_pattern: int = 0
     """That of the reference."""
+    context: tuple[str, ...] = ()
+    """Fields that were public before anything was asked of them, such as a passage of a newspaper."""
 
     def pattern(self, number: int | None = None) -> Pattern:
         """Raises UserError for a number that the task does not have."""
@@ -63,6 +65,19 @@ class Task:
         told = [self.name, self.version, self.kind, list(self.labels)]
         told += [[pattern.text, dict(pattern.words)] for pattern in self.patterns]
         return hashlib.sha256(json.dumps(told, ensure_ascii=False).encode()).hexdigest()
+
+    def asked_parts(self, item: Item) -> tuple[str, ...]:
+        """The texts that only who knows the task knows: the fields that patterns show, and the item's candidates."""
+        shown = self._shown(item)
+        return (*(item.fields[name] for name in shown if name not in self.context), *item.candidates)
+
+    def context_parts(self, item: Item) -> tuple[str, ...]:
+        """The texts that were public before."""
+        return tuple(item.fields[name] for name in self._shown(item) if name in self.context)
+
+    def _shown(self, item: Item) -> list[str]:
+        shown = {name for pattern in self.patterns for name in pattern.fields}
+        return [name for name in item.fields if name in shown]
 
     def gold_index(self, item: Item) -> int | None:
         """The number of the right candidate. Raises ValueError for a label that the task does not have."""

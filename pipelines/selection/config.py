@@ -12,15 +12,17 @@ class EvaluationSet:
     """Texts that training must not have seen."""
 
     reader: str
-    """How to read it, as in data.sources."""
+    """How to read it, as in data.sources; or a task, such as task:rte: all that is asked in its splits but train."""
     url: str
-    """File, folder, glob or URL."""
+    """File, folder, glob or URL; the file or folder of a task."""
     fields: list[str] = field(default_factory=list)
-    """Fields of an entry that are checked, of readers with a `field` option. Default: the reader's own."""
+    """Fields of an entry that are checked, of readers with a `field` option. Default: the reader's own; of a task what
+    is asked, without public context such as a passage of a newspaper.
+    """
     name: str | None = None
     """What reports call it. Default: the last component of the URL."""
     options: dict[str, Any] = field(default_factory=dict)
-    """Settings of the reader."""
+    """Settings of the reader; of a task those that `task` has elsewhere, such as {text: body, label: stars}."""
 
 
 @dataclass
@@ -40,7 +42,9 @@ class SelectConfig:
     by their paths below the root of a source. An entry that names nothing is refused.
     """
     decontaminate: list[EvaluationSet] = field(default_factory=list)
-    """Evaluation sets, as {reader, url, fields}: documents that share 50 bytes of text with an entry are left out."""
+    """Evaluation sets, as {reader, url, fields} or {reader: task:<name>, url}: documents that share 50 bytes of text
+    with an entry are left out.
+    """
     contaminated: Literal["drop", "flag"] = "drop"
     """flag: keep contaminated documents and report them in the store's contamination.parquet."""
 

@@ -27,6 +27,7 @@ from pipelines.document import Document, Rejected, without_surrogates
 from pipelines.selection.config import EvaluationSet
 from pipelines.selection.dropped import NumberedBucket, documents_at
 from pipelines.selection.per_unit import UnitJob, file_of, missing
+from pipelines.selection.task_entries import PREFIX, task_texts
 from pipelines.selection.window_index import (
     WindowIndex,
     find_shared,
@@ -45,7 +46,7 @@ _REPORT_SCHEMA = pa.schema(
 
 
 class EntryName(NamedTuple):
-    """Where an entry stands: the name of its set, the path of its file, its byte offset."""
+    """Where an entry stands: the name of its set, the path of its file, its byte offset; of a task's item its line."""
 
     set: str
     path: str
@@ -196,7 +197,14 @@ def _name(one: EvaluationSet, others: Iterable[str]) -> str:
 
 
 def _texts(one: EvaluationSet) -> Iterator[tuple[tuple[str, int], str]]:
-    """((path, offset), text) of every entry, once per field."""
+    """((path, offset), text) of every entry, once per field; of a task its line is the offset."""
+    several = task_texts(one) if one.reader.startswith(PREFIX) else _read_texts(one)
+    for (path, offset), text in several:
+        repaired, _ = repair(without_surrogates(text))  # as documents are
+        yield (without_surrogates(path), offset), repaired
+
+
+def _read_texts(one: EvaluationSet) -> Iterator[tuple[tuple[str, int], str]]:
     for name in one.fields or [None]:
         found = False
         for file in list_inputs([_source(one, name)]):
@@ -209,8 +217,7 @@ def _texts(one: EvaluationSet) -> Iterator[tuple[tuple[str, int], str]]:
                     )
                 if isinstance(item, Document) and item.text.strip():
                     found = True
-                    text, _ = repair(without_surrogates(item.text))  # as documents are
-                    yield (without_surrogates(file.path), item.offset), text
+                    yield (file.path, item.offset), item.text
         if not found:
             where = f" in the field {name!r}" if name else ""
             raise DataError(

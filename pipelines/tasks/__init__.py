@@ -12,11 +12,13 @@ and may define
     LABELS: tuple[str, ...]     the classes in their order, where all items have the same
     METRICS = ("accuracy",)     names of `pipelines.metrics`, the one that selects first
     DEFAULT_PATTERN = 0         the pattern of the reference
+    CONTEXT = ()                fields that were public before, such as a passage: what else is asked must not be in
+                                the text that a model is trained on (`data.select.decontaminate`)
     KIND = "choose"             "read": the likelier of two texts is chosen, each read from left to right
 
 A task that recipes shape, such as `classification`, defines `define(config, rows) -> Task` instead; `rows` is a
-function that gives the rows of the train split. Nothing else needs to know of a task: fine-tuning, evaluation and
-prediction find it by its name.
+function that gives the rows of the train split. Nothing else needs to know of a task: fine-tuning, evaluation,
+prediction and decontamination find it by its name.
 """
 
 import sys
@@ -77,6 +79,7 @@ def _defined(config: TaskConfig, module: ModuleType) -> Task:
         metrics=tuple(getattr(module, "METRICS", ("accuracy",))),
         labels=tuple(getattr(module, "LABELS", ())),
         default_pattern=getattr(module, "DEFAULT_PATTERN", 0),
+        context=tuple(getattr(module, "CONTEXT", ())),
     )
 
 

@@ -9,6 +9,7 @@ from pipelines.tasks import _entailment
 
 VERSION = 1
 LABELS = ("contradiction", "neutral", "entailment")
+CONTEXT = ("premise",)
 METRICS = ("accuracy", "macro_f1")
 DEFAULT_PATTERN = 3
 PATTERNS = _entailment.patterns(

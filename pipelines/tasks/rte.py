@@ -9,6 +9,7 @@ from pipelines.tasks import _entailment
 
 VERSION = 1
 LABELS = ("entailment", "not_entailment")
+CONTEXT = ("premise",)
 METRICS = ("accuracy",)
 PATTERNS = _entailment.patterns(
     {"entailment": "Yes", "not_entailment": "No"},
