@@ -4,6 +4,7 @@ python workflows/evaluate.py --models runs/a runs/b@step=2000 'runs/c@*' --tasks
 python workflows/evaluate.py --models 'runs/sst2-seed*' --config sst2.yaml --split=test  # mean and spread over seeds
 python workflows/evaluate.py --models runs/a --task.name=blimp --task.data=blimp.jsonl --num_workers=2
 python workflows/evaluate.py --models runs/a --config reviews.yaml --split=test     # your own files, by a recipe
+python workflows/evaluate.py --compare base tuned                                   # are they told apart?
 
 The same command continues an evaluation where it stopped, and shows one that is finished.
 """
@@ -18,6 +19,13 @@ _COMMON = ("models", "tasks", "data", "task.name", "task.data", "split", "patter
 
 def main() -> None:
     options = config.parse(EvaluateConfig, description="Evaluate models on tasks, item by item.", common=_COMMON).config
+    if options.compare:
+        _compare(options)
+    else:
+        _evaluate(options)
+
+
+def _evaluate(options: EvaluateConfig) -> None:
     # torch and pyarrow take 2 s of CPU time to load: here, when the settings are read.
     from infra import storage
     from workflows.evaluation import page, tracking
@@ -52,6 +60,18 @@ def main() -> None:
     html = storage.join(options.to, "evaluation.html")
     storage.write_bytes(html, page.render(evaluated, results, over_seeds).encode())
     screen.next_steps([("look", html), *tracking.record(options, evaluated, results, over_seeds)])
+
+
+def _compare(options: EvaluateConfig) -> None:
+    from infra import storage
+    from workflows.evaluation import comparison
+
+    screen, sides = Console(options.console), options.compare
+    verdicts = comparison.compare(sides, options.to, metrics=options.task.metrics)
+    screen.table(f"{sides[1]} beside {sides[0]}", *comparison.verdict_rows(verdicts, sides))
+    for one in verdicts:
+        screen.line(f"{one.task} {one.split} p{one.pattern} {one.metric}: {one.told}")
+    storage.write_json(storage.join(options.to, "comparison.json"), comparison.as_json(verdicts, sides))
 
 
 if __name__ == "__main__":

@@ -25,10 +25,10 @@ ROOM = 10  # columns that a line in mid-sentence may leave empty although the ne
 # How a `try` may begin. A verb that is missing here is added here.
 VERBS = """
     accept add allow append ask begin bring build call change check choose connect continue copy create decrease define
-    delete describe do drop end export fill find fix free get give go have import increase install join keep leave let
-    list load look lower make mend mount move name open pass pick point prepare put quote raise read reduce remove
-    rename replace request restart restore run save see select send set share shorten show spell split start state stop
-    submit switch take tell train try turn unset update upgrade use wait write
+    delete describe do drop end evaluate export fill find fix free get give go have import increase install join keep
+    leave let list load look lower make mend mount move name open pass pick point prepare put quote raise read reduce
+    remove rename replace request restart restore run save see select send set share shorten show spell split start
+    state stop submit switch take tell train try turn unset update upgrade use wait write
 """
 COMMAND = re.compile(r"-|python |pip |make |ray |mlflow |\w+\.py |[A-Z_]+=|[\w{}]+(\.[\w{}]+)*\+?=|\{\}")
 KIND = r"(number|string|text|list|object|mapping|bool|int|float|dict|tuple)s?"

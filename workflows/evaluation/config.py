@@ -30,6 +30,10 @@ class EvaluateConfig:
     """
     limit: Annotated[int, Ge(1)] | None = None
     """Ask the first items alone."""
+    compare: list[str] = field(default_factory=list)
+    """Two models that were evaluated: are they told apart by their answers to the same items? By their names, and of
+    several seeds by a pattern: 'sst2-seed*' 'cola-seed*'. Asks no model.
+    """
     to: str = "runs/evaluations"
     """Folder or URL for the results."""
     num_workers: Annotated[int, Ge(1)] = 1
