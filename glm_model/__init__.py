@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from glm_model.classifier import Classifier
     from glm_model.config import SIZES, GLMConfig, sized
     from glm_model.decoding import Decoding
     from glm_model.generation.fill import fill, fill_batch
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from glm_model.tokenizer import Tokenizer
 
 _HOME = {
+    "Classifier": "classifier",
     "Decoding": "decoding",
     "GLM": "model",
     "GLMConfig": "config",
@@ -33,6 +35,7 @@ _HOME = {
 __all__ = [
     "GLM",
     "SIZES",
+    "Classifier",
     "Decoding",
     "GLMConfig",
     "Tokenizer",

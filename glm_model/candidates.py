@@ -23,10 +23,10 @@ ChoiceLoss = Literal["choice", "gold"]
 
 
 class Choices(NamedTuple):
-    """What is predicted in a batch of packed rows."""
+    """What is predicted in a batch of packed rows. Where a head chooses (`classifier`), there are no candidates."""
 
     at_M: Tensor
-    """Flat positions, row * L + column, that predict a token of a candidate."""
+    """Flat positions, row * L + column, that predict a token of a candidate, or that a head reads."""
     targets_M: Tensor
     candidate_M: Tensor
     """Number of the candidate that the token belongs to, counted over the batch."""

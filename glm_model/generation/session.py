@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from glm_model import layout
 from glm_model.cache import Cache
@@ -35,7 +35,7 @@ def known_ids(model: GLM, vocab_size: int | None) -> int:
 
 
 @contextmanager
-def evaluating(model: GLM) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Run without dropout, and restore the mode afterwards."""
     was_training = model.training
     model.eval()

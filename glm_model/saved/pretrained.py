@@ -22,7 +22,7 @@ from glm_model import urls
 from glm_model.config import GLMConfig, num_parameters
 from glm_model.saved.authors_checkpoint import PUBLISHED, our_names, read_authors, shape_of, write_authors
 from glm_model.saved.tokenizer_config import tokenizer_config
-from glm_model.saved.weights import SHARD_BYTES, has_weights, read_weights, remove_weights, write_weights
+from glm_model.saved.weights import SHARD_BYTES, has_weights, read_weights, remove_weights, write_head, write_weights
 
 if TYPE_CHECKING:
     from glm_model.tokenizer import Tokenizer
@@ -92,10 +92,12 @@ def save_pretrained(
     *,
     card: str | None = None,
     shard_bytes: int = SHARD_BYTES,
+    head: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write a model folder to a local path or fsspec URL, over what an earlier save left there.
 
-    card: the text of README.md; None writes a short one. shard_bytes: the largest size of a file of weights.
+    card: the text of README.md; None writes a short one. shard_bytes: the largest size of a file of weights. head: the
+    tensors of a head, which become head.safetensors (`classifier.Classifier.save_pretrained`).
     Raises ValueError where `url` is empty or a file, and when the tokenizer has ids for which the model has no row.
     """
     _check_save(model.config, url, tokenizer)
@@ -103,6 +105,7 @@ def save_pretrained(
     urls.remove(config)
     urls.remove(urls.join(url, PUBLISHED))
     write_weights(model.state_dict(), url, shard_bytes=shard_bytes)
+    write_head(head, url)
     _write_companions(model.config, url, tokenizer, card)
     urls.write_json(config, {"model_type": MODEL_TYPE, **model.config.to_dict()})
 

@@ -3,6 +3,7 @@
 model.safetensors                        up to `shard_bytes`
 model-00001-of-00003.safetensors ...     above that, with
 model.safetensors.index.json             {"metadata": {"total_size"}, "weight_map": {name: shard}}
+head.safetensors                         of a classifier: what stands on top of the model
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from glm_model import urls
 
 FILE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+HEAD = "head.safetensors"
 SHARD_BYTES = 5_000_000_000
 _SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
 
@@ -48,9 +50,7 @@ def write_weights(state: Mapping[str, Tensor], url: str, *, shard_bytes: int = S
     files = [FILE] if count == 1 else [f"model-{i:05d}-of-{count:05d}.safetensors" for i in range(1, count + 1)]
     remove_weights(url)
     for file, members in zip(files, shards, strict=True):
-        tensors = {name: state[name].detach().cpu().contiguous() for name in members}
-        with urls.written(urls.join(url, file)) as path:
-            safetensors.torch.save_file(tensors, path, metadata={"format": "pt"})
+        _write_file(urls.join(url, file), {name: state[name] for name in members})
     if count > 1:
         where = {name: file for file, members in zip(files, shards, strict=True) for name in members}
         urls.write_json(urls.join(url, INDEX), {"metadata": {"total_size": sum(sizes.values())}, "weight_map": where})
@@ -87,6 +87,29 @@ def read_weights(url: str) -> dict[str, Tensor]:
             "different saves. Copy the whole folder again"
         )
     return {name: value for name, value in state.items() if name in where}
+
+
+def write_head(state: Mapping[str, Tensor] | None, url: str) -> None:
+    """Write the tensors of a head below `url`; None removes those of an earlier save."""
+    if state is None:
+        urls.remove(urls.join(url, HEAD))
+    else:
+        _write_file(urls.join(url, HEAD), state)
+
+
+def has_head(url: str) -> bool:
+    return urls.is_file(urls.join(url, HEAD))
+
+
+def read_head(url: str) -> dict[str, Tensor]:
+    """The tensors of a head, in fp32 on the CPU. Raises ValueError where the file is damaged."""
+    return dict(_read_file(urls.join(url, HEAD)))
+
+
+def _write_file(url: str, state: Mapping[str, Tensor]) -> None:
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    with urls.written(url) as path:
+        safetensors.torch.save_file(tensors, path, metadata={"format": "pt"})
 
 
 def _read_file(url: str) -> Iterable[tuple[str, Tensor]]:

@@ -1,14 +1,16 @@
 """The feed of fine-tuning: in each train worker questions become micro-batches of packed rows.
 
     question    context with a mask, candidates
-    segments    one with any candidate where each is one token and its end does not count, else one for each candidate
+    segments    one with any candidate where each is one token and its end does not count, else one for each candidate;
+                for a classification head its text
     rows        whole segments, one question after the other, laid out as in pretraining
-    choices     where the candidates' tokens are predicted
+    choices     where the candidates' tokens are predicted, or where the head reads: at [CLS]
 
 Its whole state is the step: which questions a step asks follows from the seed and the step alone, so a resumed run, and
 one with another number of workers, is asked the same.
 """
 
+import functools
 import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
@@ -29,7 +31,9 @@ _MULTIPLE = 64  # of the rows' width: few shapes
 
 @dataclass(frozen=True)
 class Asked:
-    """The arrays behind `glm_model.candidates.Choices`, int64."""
+    """The arrays behind `glm_model.candidates.Choices`, int64. For a classification head `at` are the places of the
+    texts' `[CLS]` [Q], and there are no candidates.
+    """
 
     at: np.ndarray
     targets: np.ndarray
@@ -73,14 +77,17 @@ class QuestionPlan:
     def step(self, step: int) -> np.ndarray:
         """Numbers of the questions of a step, [step_questions]; steps go on through the ends of epochs."""
         at = np.arange(step * self.step_questions, (step + 1) * self.step_questions)
-        orders = {epoch: self._order(epoch) for epoch in np.unique(at // self.questions).tolist()}
-        return np.array([orders[place // self.questions][place % self.questions] for place in at.tolist()])
+        epoch, place = np.divmod(at, self.questions)
+        parts = [_order(self.seed, one, self.questions)[place[epoch == one]] for one in np.unique(epoch).tolist()]
+        return np.concatenate(parts)
 
     def micro_batch(self, step: int, index: int) -> np.ndarray:
         return self.step(step)[index * self.micro_questions : (index + 1) * self.micro_questions]
 
-    def _order(self, epoch: int) -> np.ndarray:
-        return np.argsort(keyed.fold(self.seed, _ORDER, epoch, np.arange(self.questions)), kind="stable")
+
+@functools.lru_cache(maxsize=2)  # each micro-batch of a step asks for it
+def _order(seed: int, epoch: int, questions: int) -> np.ndarray:
+    return np.argsort(keyed.fold(seed, _ORDER, epoch, np.arange(questions)), kind="stable")
 
 
 def question_steps(
@@ -94,7 +101,11 @@ def question_steps(
 
 
 def lay_out_questions(questions: Sequence[Question], marks: Marks, *, width: int = _WIDTH) -> QuestionBatch:
-    """Questions as packed rows. width: the most positions of a row, where no segment is longer."""
+    """Questions as packed rows; all of them have a mask, or none has. width: the most positions of a row, where no
+    segment is longer.
+    """
+    if not questions[0].has_mask:
+        return _lay_out_texts(questions, marks, width)
     segments: list[np.ndarray] = []
     spans: list[tuple[int, int]] = []
     masks: list[int] = []
@@ -113,20 +124,34 @@ def lay_out_questions(questions: Sequence[Question], marks: Marks, *, width: int
             spans.append((place, place + len(answer)))
             masks.append(int(context[place]))
             owners.append((number, candidates))
-    lengths = np.array([len(segment) for segment in segments])
-    row_offsets = _rows(lengths + 2, max(width, int(lengths.max()) + 2))
-    needed = int(max((lengths + 2)[a:b].sum() for a, b in itertools.pairwise(row_offsets.tolist())))
-    batch = Ragged(
-        np.concatenate(segments),
-        offsets_of(lengths),
-        np.array(spans),
-        np.arange(len(spans) + 1),
-        np.array(masks),
-        np.zeros(len(masks), np.int64),
-    )
-    example = expand(batch, row_offsets, width=-(-needed // _MULTIPLE) * _MULTIPLE, marks=marks)
+    counts = np.ones(len(spans), np.int64)
+    example = _packed(segments, np.array(spans), counts, np.array(masks), marks, width)
     asked = _asked(example, questions, owners)
-    return QuestionBatch(example, asked, int(lengths.sum()), fingerprint(questions))
+    return QuestionBatch(example, asked, sum(map(len, segments)), fingerprint(questions))
+
+
+def _lay_out_texts(questions: Sequence[Question], marks: Marks, width: int) -> QuestionBatch:
+    texts = [question.prompt.tokens for question in questions]
+    none = np.zeros(len(texts), np.int64)
+    example = _packed(texts, np.empty((0, 2), np.int64), none, none, marks, width)
+    begins = np.flatnonzero((example.position_ids == 0) & (example.segment_ids >= 0))
+    nothing = np.empty(0, np.int64)
+    asked = Asked(begins, nothing, nothing, nothing, nothing, _gold(questions))
+    return QuestionBatch(example, asked, sum(map(len, texts)), fingerprint(questions))
+
+
+def _packed(
+    segments: list[np.ndarray], spans: np.ndarray, counts: np.ndarray, masks: np.ndarray, marks: Marks, width: int
+) -> Example:
+    """Whole segments in rows. spans [S, 2] and their counts [N]: what of each segment is blanked."""
+    lengths = np.array([len(segment) for segment in segments])
+    sizes = lengths + 2 * counts
+    row_offsets = _rows(sizes, max(width, int(sizes.max())))
+    needed = int(max(sizes[a:b].sum() for a, b in itertools.pairwise(row_offsets.tolist())))
+    batch = Ragged(
+        np.concatenate(segments), offsets_of(lengths), spans, offsets_of(counts), masks, np.zeros(len(masks), np.int64)
+    )
+    return expand(batch, row_offsets, width=-(-needed // _MULTIPLE) * _MULTIPLE, marks=marks)
 
 
 def _rows(sizes: np.ndarray, width: int) -> np.ndarray:
@@ -156,9 +181,14 @@ def _asked(example: Example, questions: Sequence[Question], owners: list[tuple[i
             candidate.append(np.full(len(positions), len(question)))
             question.append(number)
             place.append(one)
-    gold = [one.gold if one.gold is not None else 0 for one in questions]
-    joined = (np.concatenate(parts).astype(np.int64) for parts in (at, wanted, candidate))
-    return Asked(*joined, *(np.array(part, np.int64) for part in (question, place, gold)))
+    at, wanted, candidate = (np.concatenate(parts).astype(np.int64) for parts in (at, wanted, candidate))
+    question, place = (np.array(part, np.int64) for part in (question, place))
+    return Asked(at, wanted, candidate, question, place, _gold(questions))
+
+
+def _gold(questions: Sequence[Question]) -> np.ndarray:
+    """Numbers of the right candidates, 0 where none is known."""
+    return np.array([question.gold or 0 for question in questions], np.int64)
 
 
 def fingerprint(questions: Sequence[Question]) -> int:

@@ -36,6 +36,11 @@ class TaskConfig:
     """The number of one of the task's patterns, or one of your own: '{text~} It was {mask}.' shows the column `text`,
     whose end may be cut, and where the model writes. Default: the reference's.
     """
+    head: bool = False
+    """Answer by a classification head instead of writing into the mask: the ablation of the paper, for fine-tuning. It
+    reads the fields of the pattern without the words between them, or a pattern of your own without a mask:
+    '{premise~}{|}{hypothesis~}'. It needs no label words.
+    """
     metrics: list[str] = field(default_factory=list)
     """accuracy, macro_f1, mcc; the first one selects. Default: the task's."""
     overlong: Literal["cut", "skip", "error"] = "cut"

@@ -3,6 +3,7 @@
     "{premise~}" ?{mask}, {hypothesis}       ~ behind a name: the end of this field may be cut, where a text is too long
                                              ~ before it: its beginning may
     {mask}, {smask}, {gmask}                 where the model writes
+    {premise~}{|}{hypothesis~}               without a mask: what a classification head reads; {|} stands between texts
     {{ and }}                                braces
 
 What a field holds is text: a "[MASK]" in it stays what its author wrote.
@@ -15,31 +16,41 @@ from functools import cached_property
 from typing import Literal, NamedTuple
 
 MASKS = {"mask": "[MASK]", "smask": "[sMASK]", "gmask": "[gMASK]"}
-_TOKEN = re.compile(r"\{\{|\}\}|\{(~?)(\w+)(~?)\}|[{}]")
+BREAK = "[SEP]"
+"""How the boundary between two texts is shown."""
+_TOKEN = re.compile(r"\{\{|\}\}|\{\|\}|\{(~?)(\w+)(~?)\}|[{}]")
 _NAMES_OF_MASKS = re.compile(r"\[(?=(?:s|g)?MASK\])")
+_NAME_OF_BREAK = re.compile(r"\[(?=SEP\])")
 
 
 class Part(NamedTuple):
     """A piece of a pattern."""
 
-    kind: Literal["text", "field", "mask"]
+    kind: Literal["text", "field", "mask", "break"]
     text: str
-    """The words; the name of the field; how the mask is written."""
+    """The words; the name of the field; how the mask or the boundary is written."""
     cut: Literal["", "start", "end"] = ""
     """Which side of a field may be cut."""
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """How an item is asked. Raises ValueError for a text without a mask, or with braces that do not match."""
+    """How an item is asked. Raises ValueError for a text with several masks, with a mask and a boundary, or with braces
+    that do not match.
+    """
 
     text: str
     words: Mapping[str, str] = field(default_factory=dict)
     """Label -> what the model writes for it. Empty where the candidates are the item's own."""
 
     def __post_init__(self) -> None:
-        if len([part for part in self.parts if part.kind == "mask"]) != 1:
-            raise ValueError(f"the pattern {self.text!r} needs one {{mask}}, which the model fills")
+        masks = sum(part.kind == "mask" for part in self.parts)
+        if masks > 1:
+            raise ValueError(
+                f"the pattern {self.text!r} has {masks} masks: it needs one {{mask}}, which the model fills"
+            )
+        if masks and any(part.kind == "break" for part in self.parts):
+            raise ValueError(f"the pattern {self.text!r} has both a mask and {{|}}, which is for a classification head")
 
     @cached_property
     def parts(self) -> tuple[Part, ...]:
@@ -56,10 +67,25 @@ class Pattern:
         """Names of the fields that it shows, in their order."""
         return tuple(part.text for part in self.parts if part.kind == "field")
 
+    @property
+    def has_mask(self) -> bool:
+        """Whether the model writes; else a classification head reads."""
+        return any(part.kind == "mask" for part in self.parts)
+
+    def for_head(self) -> "Pattern":
+        """Its fields alone, with a boundary between them: what a classification head reads."""
+        shown = {part.text: part.cut for part in self.parts if part.kind == "field"}
+        fields = (f"{{{'~' * (cut == 'start')}{name}{'~' * (cut == 'end')}}}" for name, cut in shown.items())
+        return Pattern("{|}".join(fields), self.words)
+
     def render(self, fields: Mapping[str, str], *, most: int | None = None) -> str:
-        """The text with its mask. most: characters that are left of each field that may be cut; None: all."""
+        """The text with its mask or boundaries. most: characters that are left of each field that may be cut; None: it
+        stays whole.
+        """
+        taken = _NAMES_OF_MASKS if self.has_mask else _NAME_OF_BREAK
         return "".join(
-            part.text if part.kind != "field" else _shown(fields[part.text], part, most) for part in self.parts
+            taken.sub("[ ", _shown(fields[part.text], part, most)) if part.kind == "field" else part.text
+            for part in self.parts
         )
 
     def shorten(self, fields: Mapping[str, str], fits: Callable[[str], bool]) -> str | None:
@@ -79,6 +105,8 @@ class Pattern:
 
     def _part(self, match: re.Match[str]) -> Part:
         before, name, behind = match.groups()
+        if match.group() == "{|}":
+            return Part("break", BREAK)
         if name is None:
             if len(match.group()) == 1:
                 raise ValueError(f"the pattern {self.text!r} has a brace without its partner: write {{{{ for a brace")
@@ -97,4 +125,4 @@ def _shown(text: str, part: Part, most: int | None) -> str:
         if space and len(near) and (space.start() >= len(near) if part.cut == "end" else space.end() <= 16):
             kept = kept[: space.start()] if part.cut == "end" else kept[space.end() :]
         text = kept
-    return _NAMES_OF_MASKS.sub("[ ", text) if "MASK]" in text else text
+    return text

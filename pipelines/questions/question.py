@@ -1,6 +1,6 @@
 """A question: an item as tokens, laid out by `glm_model.layout`, that shows what a pattern says."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,7 +9,7 @@ import numpy as np
 from glm_model import layout
 from glm_model.tokenizer import Tokenizer
 from infra.errors import DataError
-from pipelines.questions.pattern import Pattern
+from pipelines.questions.pattern import BREAK, Pattern
 from pipelines.questions.rows import BadRow, Row
 from pipelines.questions.task import Item, Task
 
@@ -27,14 +27,20 @@ class Question:
     answers: tuple[str, ...]
     """The candidates as they are written."""
     prompt: layout.Prompt
+    """Without a mask where a classification head reads."""
     candidates: tuple[np.ndarray, ...]
-    """Tokens of each candidate, int32 [n], without `[eop]`."""
+    """Tokens of each candidate, int32 [n], without `[eop]`; none for a head, which chooses among the task's labels."""
     count_end: bool
     """Whether `[eop]` counts: always, but where every candidate is one token, as in the authors' cloze tasks."""
     gold: int | None
     """Number of the right candidate."""
     cut: int
     """Tokens that the context lacks because it was too long."""
+
+    @property
+    def has_mask(self) -> bool:
+        """Whether the model writes; else a classification head reads."""
+        return len(self.prompt.mask_positions) > 0
 
     @property
     def positions(self) -> int:
@@ -54,26 +60,24 @@ def ask(
         raise ValueError(f"no field {missing[0]!r}, but {', '.join(item.fields) or 'none'}")
     answers = item.candidates or tuple(pattern.words[label] for label in task.labels)
     text = pattern.render(item.fields)
-    whole = _context(tokenizer, text)
+    whole = _context(pattern, tokenizer, text)
     context = whole
     if len(whole) > positions:
-        shorter = pattern.shorten(item.fields, lambda one: len(_context(tokenizer, one)) <= positions)
+        shorter = pattern.shorten(item.fields, lambda one: len(_context(pattern, tokenizer, one)) <= positions)
         if overlong != "cut" or shorter is None:
             raise ValueError(f"{len(whole):,} tokens, and the model has {positions:,} positions")
-        text, context = shorter, _context(tokenizer, shorter)
-    special = tokenizer.special
-    masks = tuple(mask for mask in (special.mask, special.smask, special.gmask) if mask >= 0)
-    candidates = tuple(tokenizer.encode_answers(text, [answer])[0] for answer in answers)
-    for answer, tokens in zip(answers, candidates, strict=True):
-        if not 0 < len(tokens) < positions:
-            raise ValueError(
-                f"the candidate {answer!r:.60} has {len(tokens):,} tokens: expected 1 to {positions - 1:,}"
-            )
+        text, context = shorter, _context(pattern, tokenizer, shorter)
+    prompt, candidates = layout.Prompt(context, np.empty(0, np.int64)), ()
+    if pattern.has_mask:
+        special = tokenizer.special
+        masks = tuple(mask for mask in (special.mask, special.smask, special.gmask) if mask >= 0)
+        prompt = layout.prompt(context, masks=masks)
+        candidates = _candidates(tokenizer, text, answers, positions)
     return Question(
         item=item,
         text=text,
         answers=answers,
-        prompt=layout.prompt(context, masks=masks),
+        prompt=prompt,
         candidates=candidates,
         count_end=any(len(tokens) > 1 for tokens in candidates),
         gold=task.gold_index(item),
@@ -81,10 +85,26 @@ def ask(
     )
 
 
-def _context(tokenizer: Tokenizer, text: str) -> np.ndarray:
-    """[CLS] + text + eos; without eos where nothing follows `[gMASK]`, as in pretraining's documents."""
-    end = [] if text.endswith("[gMASK]") else [tokenizer.special.eos]
-    return np.concatenate([[tokenizer.special.cls], tokenizer.encode_prompt(text), end]).astype(np.int64)
+def _candidates(tokenizer: Tokenizer, text: str, answers: Sequence[str], positions: int) -> tuple[np.ndarray, ...]:
+    candidates = tuple(tokenizer.encode_answers(text, [answer])[0] for answer in answers)
+    for answer, tokens in zip(answers, candidates, strict=True):
+        if not 0 < len(tokens) < positions:
+            raise ValueError(
+                f"the candidate {answer!r:.60} has {len(tokens):,} tokens: expected 1 to {positions - 1:,}"
+            )
+    return candidates
+
+
+def _context(pattern: Pattern, tokenizer: Tokenizer, text: str) -> np.ndarray:
+    """[CLS] + text + eos; without eos where nothing follows `[gMASK]`, as in pretraining's documents. Texts that a
+    classification head reads have an eos each: no mask is looked for in them.
+    """
+    special = tokenizer.special
+    if not pattern.has_mask:
+        parts = [np.append(tokenizer.encode(part), special.eos) for part in text.split(BREAK)]
+        return np.concatenate([[special.cls], *parts]).astype(np.int64)
+    end = [] if text.endswith("[gMASK]") else [special.eos]
+    return np.concatenate([[special.cls], tokenizer.encode_prompt(text), end]).astype(np.int64)
 
 
 def ask_all(

@@ -84,13 +84,30 @@ def _defined(config: TaskConfig, module: ModuleType) -> Task:
 
 
 def _with_settings(task: Task, config: TaskConfig) -> Task:
-    """The task with the metrics and the pattern that the recipe names."""
+    """The task with the metrics, the pattern and the head that the recipe names."""
     if config.metrics:
         task = replace(task, metrics=tuple(config.metrics))
-    if config.pattern is None:
-        return task
-    if config.pattern.isdecimal():
+    if config.pattern is not None and config.pattern.isdecimal():
         task.pattern(int(config.pattern))
-        return replace(task, default_pattern=int(config.pattern))
-    own = Pattern(config.pattern, task.pattern().words)
-    return replace(task, patterns=(*task.patterns, own), default_pattern=len(task.patterns))
+        task = replace(task, default_pattern=int(config.pattern))
+    elif config.pattern is not None:
+        own = Pattern(config.pattern, task.pattern().words)
+        task = replace(task, patterns=(*task.patterns, own), default_pattern=len(task.patterns))
+    return _for_head(task) if config.head else _writing(task)
+
+
+def _for_head(task: Task) -> Task:
+    """The task with the one pattern that a classification head reads."""
+    if not task.labels:
+        raise ValueError("a classification head needs labels, and the items of this task have candidates of their own")
+    pattern = task.pattern()
+    return replace(task, patterns=(pattern.for_head() if pattern.has_mask else pattern,), default_pattern=0)
+
+
+def _writing(task: Task) -> Task:
+    if without := [pattern.text for pattern in task.patterns if not pattern.has_mask]:
+        raise ValueError(
+            f"the pattern {without[0]!r} needs one {{mask}}, which the model fills; a classification head, task.head, "
+            "reads without one"
+        )
+    return task

@@ -20,7 +20,7 @@ def define(
     patterns: tuple[str, ...],
 ) -> Task:
     """texts: the columns that a row must have; patterns: with {text} and {second} for those of the recipe."""
-    words = dict(config.words) or words_for(_labels_in(rows(), config.label))
+    words = dict(config.words) or _words(_labels_in(rows(), config.label), config)
     names = {"text": config.text, "second": config.second}
     own = tuple(_with_columns(pattern, names) for pattern in patterns)
 
@@ -38,6 +38,10 @@ def define(
         item=item,
         labels=tuple(words),
     )
+
+
+def _words(labels: list[str], config: TaskConfig) -> dict[str, str]:
+    return dict(zip(labels, labels, strict=True)) if config.head else words_for(labels)
 
 
 def _with_columns(pattern: str, names: dict[str, str]) -> str:

@@ -4,13 +4,15 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers.small import WORDS
 
 from glm_model import GLM, GLMConfig, save_pretrained
 from infra.errors import run_main
-from workflows import evaluate, finetune
+from infra.storage import parquet
+from workflows import evaluate, finetune, predict
 
 SHAPE = GLMConfig(layers=1, width=16, heads=2, vocab_size=128, positions=64)
 
@@ -68,6 +70,30 @@ def test_a_csv_becomes_a_model_that_says_its_task(run, place, local_ray):
     assert "accuracy" in told
 
 
+@pytest.mark.ray
+@pytest.mark.timeout(120)
+def test_a_classification_head_goes_with_its_model(run, place, local_ray):
+    own = [*settings(place, "--run.name=b", "--train.steps=60", "--train.select_on=none", "--task.head=true")]
+    own = [word for word in own if not word.startswith("--task.words")]
+    code, told = run(finetune, *own, "--optim.lr=0.01", "--model.dropout=0")
+    assert code == 0, told
+    data = [f"--task.data={place}/reviews.csv", "--task.text=body", "--task.label=stars", "--tracking.enabled=false"]
+    code, told = run(evaluate, "--models", f"{place}/runs/b", *data, f"--to={place}/scores")
+    assert code == 0, told
+    (score,) = json.loads((place / "scores" / "scores.json").read_text())["scores"]
+    assert score["value"] == 100.0
+    (table,) = [parquet.read_table(str(file)) for file in place.glob("scores/*/*/items.parquet")]
+    first = table.to_pylist()[0]
+    assert (first["candidates"], first["tokens"]) == (["0", "1"], [0, 0])
+    assert np.exp(first["logprobs"]).sum() == pytest.approx(1.0)
+    code, told = run(predict, "--model", f"{place}/runs/b", f"--input={place}/reviews.csv", f"--to={place}/answers")
+    assert code == 0, told
+    (shard,) = [parquet.read_table(str(file)) for file in place.glob("answers/*.parquet")]
+    assert shard["label"].to_pylist() == shard["stars"].to_pylist()
+    code, told = run(evaluate, "--models", f"{place}/begin", *data, f"--to={place}/scores", "--task.head=true")
+    assert (code, "begin has no classification head" in told) == (2, True), told
+
+
 def test_other_labels_are_another_run(run, place):
     plans = []
     for flipped in (False, True, False):
@@ -87,6 +113,7 @@ def test_other_labels_are_another_run(run, place):
         (["--task.words={'0': a}"], 3, "the label '1' is not one of the task's: 0"),
         (["--task.data=nowhere.csv"], 3, "nowhere.csv does not exist"),
         (["--model.init_from=nowhere"], 3, "nowhere does not exist"),
+        (["--task.head=true", "--train.loss=gold"], 2, "train.loss=gold does nothing with task.head"),
         (["--train.num_workers=3"], 2, "3 workers for 2 micro-batches of a step: some would be idle"),
     ],
 )

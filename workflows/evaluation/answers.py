@@ -14,10 +14,12 @@ from torch.nn.functional import cross_entropy
 
 from glm_model import layout
 from glm_model.checks import check_finite
+from glm_model.classifier import Classifier
 from glm_model.generation.scoring import score_tokens
 from glm_model.generation.session import Session, evaluating, piece_inputs
 from glm_model.model import GLM
 from glm_model.tokenizer import Tokenizer
+from pipelines.feed.questions import lay_out_questions
 from pipelines.questions.question import Question
 
 # Positions of a batch, padding included. 8,192 took a tenth less CPU time for BLiMP (`mini`, two cores, a busy machine)
@@ -31,9 +33,11 @@ class Answer:
     """What a model says to a question."""
 
     logprobs: tuple[float, ...]
-    """In nats, for each candidate: the sum over its tokens, and its `[eop]` where that counts."""
+    """In nats, for each candidate: the sum over its tokens, and its `[eop]` where that counts; or what a classification
+    head gives its class.
+    """
     tokens: tuple[int, ...]
-    """How many tokens of each candidate are counted."""
+    """How many tokens of each candidate are counted; none of a class."""
     choice: int | None
     """Number of the likeliest candidate, of equal ones the first. None where texts that are read are equally likely:
     nothing is chosen then, which counts as wrong.
@@ -61,13 +65,18 @@ def cut(lengths: Sequence[int], *, positions: int | None = None) -> list[slice]:
     return [slice(first, last) for first, last in zip(starts, [*starts[1:], len(lengths)], strict=True)]
 
 
-def answer(model: GLM, tokenizer: Tokenizer, batch: Sequence[Question], *, reads: bool = False) -> list[Answer]:
-    """The answers to the questions of a batch. reads: the candidates are texts, each read from left to right.
+def answer(
+    model: GLM | Classifier, tokenizer: Tokenizer, batch: Sequence[Question], *, reads: bool = False
+) -> list[Answer]:
+    """The answers to the questions of a batch, which for a classifier have no mask. reads: the candidates are texts,
+    each read from left to right.
 
     Candidates of equal tokens are computed once and are equally likely. Raises ValueError when the model's weights are
     not finite.
     """
     marks = layout.Marks(tokenizer.special.sop, tokenizer.special.eop, tokenizer.special.pad)
+    if isinstance(model, Classifier):
+        return [_answer(*pair, reads) for pair in zip(batch, _classes(model, batch, marks), strict=True)]
     found: dict[int, np.ndarray] = {}
     for count_end in (False, True):
         rows = [row for row, question in enumerate(batch) if question.count_end == count_end]
@@ -82,6 +91,18 @@ def answer(model: GLM, tokenizer: Tokenizer, batch: Sequence[Question], *, reads
             logprobs = _candidates(model, questions, marks, tokenizer.vocab_size)
         found |= dict(zip(rows, logprobs, strict=True))
     return [_answer(question, found[row], reads) for row, question in enumerate(batch)]
+
+
+@torch.inference_mode()
+def _classes(model: Classifier, questions: Sequence[Question], marks: layout.Marks) -> Sequence[np.ndarray]:
+    """All texts in packed rows, which a head reads at their `[CLS]`."""
+    batch = lay_out_questions(questions, marks)
+    device = model.out.weight.device
+    example = {name: torch.from_numpy(array).to(device) for name, array in batch.example.arrays().items()}
+    with evaluating(model):
+        logprobs_QK = model(example, torch.from_numpy(batch.asked.at).to(device)).double().cpu().numpy()
+    check_finite(model, [float(logprobs_QK.sum())])
+    return list(logprobs_QK)
 
 
 @torch.inference_mode()
@@ -177,7 +198,7 @@ def _answer(question: Question, logprobs: np.ndarray, reads: bool) -> Answer:
     is_tied = len(best) > 1
     return Answer(
         logprobs=tuple(logprobs.tolist()),
-        tokens=tuple(len(tokens) + question.count_end for tokens in question.candidates),
+        tokens=tuple(len(tokens) + question.count_end for tokens in question.candidates) or (0,) * len(logprobs),
         choice=None if reads and is_tied else int(best[0]),
         is_tied=is_tied,
     )

@@ -140,7 +140,7 @@ def _ask(
     """Add the question about each item. Returns (item, group, reason) of those that cannot be asked."""
     pattern = asked.task.pattern(number)
     special = tokenizer.special
-    if max(special.mask, special.smask, special.gmask) < 0:
+    if pattern.has_mask and max(special.mask, special.smask, special.gmask) < 0:
         raise UserError(
             "the model's tokenizer has no mask",
             why="it marks where the model writes, and every question has one",

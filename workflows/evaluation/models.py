@@ -19,7 +19,7 @@ from workflows.settings.identity import seed_group
 from workflows.settings.models import find_model
 
 if TYPE_CHECKING:
-    from glm_model import GLM, Tokenizer
+    from glm_model import GLM, Classifier, Tokenizer
 
 
 @dataclass(frozen=True)
@@ -53,17 +53,23 @@ class Model:
         shape = self.shape or storage.read_json(storage.join(self.url, "config.json"))
         return shape["positions"] if "positions" in shape else self.load()[0].config.positions
 
-    def load(self) -> "tuple[GLM, Tokenizer]":
+    @property
+    def has_head(self) -> bool:
+        """Whether it was fine-tuned with a classification head."""
+        return bool(self.asked.get("settings", {}).get("head"))
+
+    def load(self) -> "tuple[GLM | Classifier, Tokenizer]":
         """Raises DataError for weights that cannot be read."""
-        from glm_model import GLM, Tokenizer, from_pretrained
+        from glm_model import GLM, Classifier, Tokenizer
         from glm_model.config import GLMConfig
         from glm_model.saved.weights import read_weights
 
+        kind = Classifier if self.has_head else GLM
         try:
             tokenizer = Tokenizer.load(self.tokenizer_url)
             if self.shape is None:
-                return from_pretrained(self.url), tokenizer
-            return GLM.from_state(GLMConfig.from_dict(self.shape), read_weights(self.url)), tokenizer
+                return kind.from_pretrained(self.url), tokenizer
+            return kind.from_state(GLMConfig.from_dict(self.shape), read_weights(self.url)), tokenizer
         except ValueError as error:
             raise DataError(str(error)) from error
 

@@ -188,8 +188,14 @@ def _choices(choose: Callable[[Sequence[Item]], np.ndarray], items: Iterator[Ite
 
 
 def _as_taught(config: TaskConfig, model: Model) -> TaskConfig:
-    """The label words of a fine-tuned model, where the recipe leaves them out."""
+    """The label words of a fine-tuned model, where the recipe leaves them out; and whether its head answers."""
     taught = model.asked
+    if config.head and not model.has_head:
+        raise UserError(
+            f"{model.name} has no classification head",
+            why="it was not fine-tuned with task.head",
+            try_="leave task.head out: the model writes its answer",
+        )
     if not taught:
         return config
     if taught["task"] != config.name:
@@ -198,7 +204,7 @@ def _as_taught(config: TaskConfig, model: Model) -> TaskConfig:
             why="its answers to another task say nothing of either",
             try_=f"--task.name={taught['task']}, or the model that it was fine-tuned from",
         )
-    default = TaskConfig()
+    default, config = TaskConfig(), replace(config, head=model.has_head)
     if hasattr(tasks.find(config.name), "define") and config.words == default.words:
         config = replace(config, words={label: taught["words"][label] for label in taught["labels"]})
     return config

@@ -50,6 +50,8 @@ def _start(setup: FinetuneSetup, run: Run) -> tuple[Run, tracking.RunHandle]:
     run.write()
     text = config.to_yaml(recipe)
     storage.write_bytes(storage.join(run.url, "config.yaml"), text.encode())
+    # Before there is a model: it is one once its config.json is written, and checkpoints are asked this task too.
+    storage.write_json(storage.join(run.model_url, "task.json"), task_record(setup))
     handle = tracking.open_run(
         recipe.tracking,
         name=run.name,
@@ -85,6 +87,7 @@ def _launch(setup: FinetuneSetup, run: Run, handle: tracking.RunHandle) -> None:
         plan=setup.plan,
         loss=recipe.train.loss,
         selects_by_accuracy=setup.selects,
+        classes=setup.classes,
     )
     job = Job(
         kind,
@@ -118,20 +121,14 @@ def _export(setup: FinetuneSetup, run: Run, handle: tracking.RunHandle) -> dict[
     """Write the chosen checkpoint's weights as a model folder, with the task that it was trained on. Returns what
     validation said of it.
     """
-    import torch
-
-    from glm_model import GLM, save_pretrained
+    from glm_model import GLM, Classifier
 
     last = checkpoint.latest(run.checkpoints_url)
     assert last is not None, "a finished run has a checkpoint"
     chosen = (checkpoint.best(run.checkpoints_url) or last) if setup.selects else last
     loaded = checkpoint.load(chosen.url)
-    with torch.device("meta"):
-        model = GLM(setup.shape)
-    model.load_state_dict(loaded.model, assign=True)
-    # First: a folder is a model once `save_pretrained` has written config.json, and this one has a task.
-    storage.write_json(storage.join(run.model_url, "task.json"), task_record(setup))
-    save_pretrained(model, run.model_url, tokenizer=setup.tokenizer, card=_card(setup, run, loaded.state))
+    model = (Classifier if setup.classes else GLM).from_state(setup.shape, loaded.model)
+    model.save_pretrained(run.model_url, setup.tokenizer, card=_card(setup, run, loaded.state))
     tracking.log_artifact_dir(handle, run.model_url, "model")
     return loaded.state["validated"]
 

@@ -53,6 +53,11 @@ class FinetuneSetup:
     screen: Console
 
     @property
+    def classes(self) -> int:
+        """How many classes the classification head has; 0: the model writes."""
+        return 0 if self.task.pattern().has_mask else len(self.task.labels)
+
+    @property
     def steps_of_epoch(self) -> int:
         return math.ceil(self.plan.questions / self.plan.step_questions)
 

@@ -108,3 +108,11 @@ class FinetuneRecipe:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     console: ConsoleConfig = field(default_factory=ConsoleConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
+
+    def __post_init__(self) -> None:
+        if self.task.head and self.train.loss != "choice":
+            raise UserError(
+                f"train.loss={self.train.loss} does nothing with task.head",
+                why="a classification head has no words whose language-model loss could be taken",
+                try_="leave train.loss out",
+            )

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from glm_model import GLMConfig, Tokenizer
+from glm_model import GLM, GLMConfig, Tokenizer
 from glm_model.candidates import ChoiceLoss, Choices, ChoiceStep
+from glm_model.classifier import Classifier, ClassifierStep
 from glm_model.layout import Marks
 from pipelines.feed.micro_batches import Step
 from pipelines.feed.questions import QuestionBatch, QuestionPlan, lay_out_questions, question_steps
@@ -31,17 +32,20 @@ class Finetuning:
     """What is validated; may be empty."""
     plan: QuestionPlan
     loss: ChoiceLoss
+    """What a model that writes learns by; a classification head learns by the cross-entropy of its classes."""
     selects_by_accuracy: bool
+    classes: int = 0
+    """How many classes the classification head has; 0: the model writes."""
 
     def begin(self, place: Place) -> Training:
         tokenizer = Tokenizer.load(self.init_from)
         special = tokenizer.special
         marks = Marks(special.sop, special.eop, special.pad)
         begins_with = None if place.is_restored or self.is_random else self.init_from
-        model = initial_model(self.model, seed=self.plan.seed, init_from=begins_with).to(place.ranks.device)
-        step = ChoiceStep(model, loss=self.loss, precision=place.precision)
+        glm = initial_model(self.model, seed=self.plan.seed, init_from=begins_with)
+        step = self._step(glm, place)
         return Training(
-            model=model,
+            model=step.model,
             step=step,
             objectives=("task",),
             shares=(1.0,),
@@ -53,6 +57,12 @@ class Finetuning:
             score=_least_accuracy if self.selects_by_accuracy else _loss,
             points=lambda step: {"data/epoch": step * self.plan.step_questions / self.plan.questions},
         )
+
+    def _step(self, glm: GLM, place: Place) -> ChoiceStep | ClassifierStep:
+        if not self.classes:
+            return ChoiceStep(glm.to(place.ranks.device), loss=self.loss, precision=place.precision)
+        torch.manual_seed(self.plan.seed)  # whatever the weights of the GLM took
+        return ClassifierStep(Classifier(glm, self.classes).to(place.ranks.device), precision=place.precision)
 
     def _steps(self, marks: Marks, place: Place, start: int, stop: int) -> Iterator[Step]:
         ranks = place.ranks
@@ -69,7 +79,7 @@ def choices_to_device(batch: QuestionBatch, device: torch.device | str) -> tuple
 
 @torch.no_grad()
 def validate(
-    step: ChoiceStep, questions: Sequence[Question], marks: Marks, place: Place, *, micro: int
+    step: ChoiceStep | ClassifierStep, questions: Sequence[Question], marks: Marks, place: Place, *, micro: int
 ) -> dict[str, float]:
     """Loss and accuracy of held-out questions, computed by all workers together."""
     step.eval()

@@ -16,12 +16,12 @@ from pipelines.questions.rows import Row
 MARKS = Marks(sop=90, eop=91, pad=92)
 
 
-def asked(tokenizer, *, words: dict[str, str], count: int = 12):
+def asked(tokenizer, *, words: dict[str, str], count: int = 12, head: bool = False):
     rows = [
         Row("a.csv", n + 2, {"text": " ".join(WORDS[n % 5 : n % 5 + 1 + n]), "label": list(words)[n % len(words)]})
         for n in range(count)
     ]
-    task = tasks.define(TaskConfig(words=words), lambda: rows)
+    task = tasks.define(TaskConfig(words=words, head=head), lambda: rows)
     return list(ask_all(task, rows, tokenizer, positions=64))
 
 
@@ -100,3 +100,16 @@ def test_a_fingerprint_covers_texts_answers_and_labels(tiny_tokenizer):
     ]
     assert len({fingerprint(some) for some in (questions, *others)}) == 5
     assert fingerprint(questions[::-1]) == fingerprint(questions)
+
+
+@pytest.mark.parametrize("width", [1, 256])
+def test_a_head_reads_whole_texts_at_their_beginning(tiny_tokenizer, width):
+    questions = asked(tiny_tokenizer, words=ONE, head=True)
+    batch = lay_out_questions(questions, MARKS, width=width)
+    example, choices = batch.example, batch.asked
+    assert example.tokens.ravel()[choices.at].tolist() == [tiny_tokenizer.special.cls] * 12
+    assert (choices.gold.tolist(), choices.targets.size, example.loss_mask.any()) == ([0, 1] * 6, 0, False)
+    shown = [example.tokens.ravel()[at:].tolist() for at in choices.at]
+    for question, tokens in zip(questions, shown, strict=True):
+        assert tokens[: len(question.prompt.tokens)] == question.prompt.tokens.tolist()
+    assert batch.tokens == sum(len(question.prompt.tokens) for question in questions)

@@ -28,8 +28,11 @@ def test_a_mask_that_a_field_holds_is_text():
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("no blank", r"the pattern 'no blank' needs one \{mask\}"),
-        ("{mask} and {mask}", r"needs one \{mask\}"),
+        (
+            "{mask} and {mask}",
+            r"the pattern '\{mask\} and \{mask\}' has 2 masks",
+        ),
+        ("{a}{|}{b}{mask}", r"has both a mask and \{\|\}, which is for a classification head"),
         ("{mask} {", "has a brace without its partner"),
         ("{mask} }", "has a brace without its partner"),
     ],
@@ -55,3 +58,11 @@ def test_a_cut_falls_at_white_space_where_some_is_near():
     assert end.render(fields, most=30) == "several words are longer than[MASK]"
     assert pattern.render(fields, most=30) == "than others in this sentence[MASK]"
     assert end.render({"a": "x" * 40}, most=30) == "x" * 30 + "[MASK]"
+
+
+def test_a_classification_head_reads_the_fields_with_a_boundary_between_them():
+    read = Pattern('"{hypothesis~}" ? {mask}, "{~premise}" {hypothesis~}').for_head()
+    assert (read.text, read.has_mask, PAIR.has_mask) == ("{hypothesis~}{|}{~premise}", False, True)
+    assert read.for_head() == read
+    fields = {"hypothesis": "It [SEP] rains", "premise": "It [MASK] pours"}
+    assert read.render(fields) == "It [ SEP] rains[SEP]It [MASK] pours"

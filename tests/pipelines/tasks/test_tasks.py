@@ -99,6 +99,20 @@ def test_names_of_columns_and_a_pattern_of_the_recipes_own(tiny_tokenizer):
     assert (texts[-1], gold) == ("A day: Fine. [MASK]", 0)
 
 
+def test_a_classification_head_reads_texts_and_chooses_among_labels(tiny_tokenizer):
+    task = defined("rte", head=True)
+    ((_, item),) = task.items(iter([Row("a.jsonl", 1, RTE)]))
+    question = ask(task, task.pattern(), item, tiny_tokenizer, positions=64)
+    special = tiny_tokenizer.special
+    texts = ("The street is wet", "It rained.")
+    parts = [[special.cls], *([*tiny_tokenizer.encode(text), special.eos] for text in texts)]
+    assert question.prompt.tokens.tolist() == [int(token) for part in parts for token in part]
+    assert (question.candidates, question.answers, question.gold, question.has_mask) == ((), ("Yes", "No"), 0, False)
+    own = defined("classification", head=True, pattern="{label}{|}{text~}")
+    assert (own.pattern().text, dict(own.pattern().words)) == ("{label}{|}{text~}", {"2": "2", "10": "10"})
+    assert defined("rte", head=True).digest != defined("rte").digest
+
+
 def test_labels_that_are_words_need_no_words_and_numbers_do():
     rows = [Row("a.csv", n, {"text": "x", "label": label}) for n, label in enumerate(("Sci/Tech", "not_good", ""))]
     task = tasks.define(TaskConfig(), lambda: rows)
@@ -113,7 +127,8 @@ def test_labels_that_are_words_need_no_words_and_numbers_do():
         ({"name": "rtf"}, r"unknown task 'rtf'; did you mean 'rte'\?"),
         ({"name": "rte", "text": "body"}, r"task\.text does nothing with the task rte"),
         ({"name": "rte", "pattern": "9"}, "the task rte has no pattern 9"),
-        ({"name": "rte", "pattern": "{premise}"}, r"needs one \{mask\}"),
+        ({"name": "rte", "pattern": "{premise}"}, r"needs one \{mask\}, .* a classification head, task.head, reads"),
+        ({"name": "copa", "head": True}, "a classification head needs labels"),
         ({"name": "classification", "label": "stars"}, "no label in the column 'stars', but text, label"),
     ],
 )

@@ -4,6 +4,7 @@ of workers and the size of micro-batches are invisible.
 
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -43,18 +44,24 @@ class Killed(Finetuning):
 
 
 @pytest.fixture(scope="module")
-def kind(tiny_tokenizer, tmp_path_factory) -> Killed:
-    """Which of two words a text begins with: 96 items to learn it from, 16 to see it on."""
+def kind(tiny_tokenizer, tmp_path_factory) -> Callable[..., Killed]:
+    """Which of two words a text begins with: 96 items to learn it from, 16 to see it on. head: who says it, a
+    classification head or the model's own words.
+    """
     from helpers.small import WORDS  # the workers import this module, and do not see helpers
 
     folder = str(tmp_path_factory.mktemp("model"))
     torch.manual_seed(3)
     save_pretrained(GLM(SHAPE), folder, tokenizer=tiny_tokenizer)
     rows = [Row("a.csv", n, {"text": f"{WORDS[n % 2]} {WORDS[2 + n % 5]}", "label": str(n % 2)}) for n in range(112)]
-    task = tasks.define(TaskConfig(words={"0": WORDS[8], "1": WORDS[9]}), lambda: rows)
-    asked = tuple(ask_all(task, rows, tiny_tokenizer, positions=64))
     plan = QuestionPlan(questions=96, step_questions=16, micro_questions=4, seed=7)
-    return Killed(SHAPE, folder, False, asked[:96], asked[96:], plan, "choice", True)
+
+    def kind(*, head: bool) -> Killed:
+        task = tasks.define(TaskConfig(words={"0": WORDS[8], "1": WORDS[9]}, head=head), lambda: rows)
+        asked = tuple(ask_all(task, rows, tiny_tokenizer, positions=64))
+        return Killed(SHAPE, folder, False, asked[:96], asked[96:], plan, "choice", True, classes=2 * head)
+
+    return kind
 
 
 def trained(folder: Path, kind: Killed, *, workers: int, kill_at: int | None = None):
@@ -75,11 +82,16 @@ def values(points, *names: str) -> list:
     return [(step, name, value) for step, name, value in points if name in names]
 
 
+HEAD = pytest.param(True, marks=pytest.mark.slow)
+
+
 @pytest.mark.ray
 @pytest.mark.timeout(240)
-def test_a_fine_tuning_that_was_killed_ends_with_the_same_bits(local_ray, tmp_path, kind):
-    weights, points = trained(tmp_path / "one", kind, workers=2)
-    again, points_again = trained(tmp_path / "two", kind, workers=2, kill_at=17)
+@pytest.mark.parametrize("head", [False, HEAD])
+def test_a_fine_tuning_that_was_killed_ends_with_the_same_bits(local_ray, tmp_path, kind, head):
+    name = "head" if head else "words"
+    weights, points = trained(tmp_path / f"{name}-one", kind(head=head), workers=2)
+    again, points_again = trained(tmp_path / f"{name}-two", kind(head=head), workers=2, kill_at=17)
     assert all(torch.equal(value, again[name]) for name, value in weights.items())
     same = ("train/loss", "val/loss", "val/accuracy", "data/fingerprint_high", "data/fingerprint_low")
     assert values(points, *same) == values(points_again, *same)
@@ -89,11 +101,13 @@ def test_a_fine_tuning_that_was_killed_ends_with_the_same_bits(local_ray, tmp_pa
 
 @pytest.mark.ray
 @pytest.mark.timeout(240)
-def test_the_number_of_workers_and_the_size_of_micro_batches_are_invisible(local_ray, tmp_path, kind):
-    still = replace(kind, model=replace(SHAPE, dropout=0.0, attention_dropout=0.0))
-    _, one = trained(tmp_path / "three", still, workers=1)
+@pytest.mark.parametrize("head", [False, HEAD])
+def test_the_number_of_workers_and_the_size_of_micro_batches_are_invisible(local_ray, tmp_path, kind, head):
+    name = "head" if head else "words"
+    still = replace(kind(head=head), model=replace(SHAPE, dropout=0.0, attention_dropout=0.0))
+    _, one = trained(tmp_path / f"{name}-three", still, workers=1)
     larger = replace(still, plan=replace(still.plan, micro_questions=8))
-    _, two = trained(tmp_path / "four", larger, workers=2)
+    _, two = trained(tmp_path / f"{name}-four", larger, workers=2)
     prints = ("data/fingerprint_high", "data/fingerprint_low")
     assert values(one, *prints) == values(two, *prints)
     losses = [[value for step, _, value in values(points, "train/loss") if step <= 20] for points in (one, two)]
