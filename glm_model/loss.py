@@ -83,7 +83,8 @@ def blank_loss(
 ) -> tuple[Tensor, Tensor]:
     """(sums_O, counts_O): summed loss in nats (float32) and number of blank positions (int64), per objective.
 
-    x_MD: the hidden states at the blanks; what follows the first M is left out.
+    x_MD: the hidden states at the blanks; what follows the first M is left out, but where a CPU multiplies in bfloat16
+    it is computed, so that shapes are few.
     max_logits: most elements of a tensor of logits; None: 2^26 on a CPU, 2^29 elsewhere.
     compiled: fuse what is done to logits, by code that is compiled on first use.
     Without blanks the sums are zero and still carry (zero) gradients to every parameter, as DDP needs.
@@ -96,7 +97,11 @@ def blank_loss(
     # Asked here, because within an autograd function gradients are always off, and inputs seem to need them.
     differentiable = torch.is_grad_enabled()
     weight = model.token_embedding.weight
-    loss_M = _CrossEntropy.apply(x_MD[: len(at_M)], weight, targets_M, options, max_logits, compiled, differentiable)
+    if x_MD.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+        padded_M = torch.nn.functional.pad(targets_M, (0, len(x_MD) - len(at_M)))
+    else:
+        x_MD, padded_M = x_MD[: len(at_M)], targets_M
+    loss_M = _CrossEntropy.apply(x_MD, weight, padded_M, options, max_logits, compiled, differentiable)[: len(at_M)]
     sums_O = torch.zeros(num_objectives, dtype=loss_M.dtype, device=x_MD.device).index_add(0, objectives_M, loss_M)
     counts_O = torch.zeros(num_objectives, dtype=torch.int64, device=x_MD.device)
     return sums_O, counts_O.index_add(0, objectives_M, torch.ones_like(at_M))
@@ -128,7 +133,8 @@ class _CrossEntropy(torch.autograd.Function):
         together = _rows(max_logits, _CPU_TOGETHER // x.element_size(), weight)
         ctx.together = max(1, together // ctx.chunk) * ctx.chunk if device == "cpu" else ctx.chunk
         keeps = differentiable and len(x) * len(weight) <= max_logits and any(ctx.needs_input_grad)
-        measure = _compiled(_measure) if compiled else _measure
+        ctx.fused = x.element_size() == 2 and options == PLAIN and not compiled
+        measure = _measure_fused if ctx.fused else _compiled(_measure) if compiled else _measure
         none = x_MD.new_zeros(0, dtype=_wide(dtype))
         norms, losses, kept = [none], [none], []
         with torch.autocast(device, enabled=False):
@@ -154,21 +160,28 @@ class _CrossEntropy(torch.autograd.Function):
         dweight = (torch.empty_like if len(x) else torch.zeros_like)(weight, dtype=weight_dtype)
 
         buffer = torch.empty(min(ctx.together, len(x)), len(weight), dtype=x.dtype, device=x.device)
+        # Fused slopes come without the factor of their row: what they are multiplied to gets it.
+        of_weight = (x.to(grad_M.dtype) * grad_M[:, None]).to(x.dtype) if ctx.fused else x
         for at in range(0, len(x), ctx.together):
             part = slice(at, min(at + ctx.together, len(x)))
             dlogits = buffer[: part.stop - at]
             for start in range(at, part.stop, ctx.chunk):
                 rows = slice(start, start + ctx.chunk)
                 logits = kept[start // ctx.chunk] if kept else x[rows] @ weight.T
-                of_logits = slope(logits, norms_M[rows], targets_M[rows], grad_M[rows], ctx.options)
-                dlogits[start - at : start - at + ctx.chunk] = of_logits
+                place = dlogits[start - at : start - at + ctx.chunk]
+                if ctx.fused:
+                    _slope_fused(logits, norms_M[rows], targets_M[rows], out=place)
+                else:
+                    place.copy_(slope(logits, norms_M[rows], targets_M[rows], grad_M[rows], ctx.options))
             dx[part] = dlogits @ weight
             if x.dtype == weight_dtype:
-                dweight.addmm_(dlogits.T, x[part], beta=1 if at else 0)
+                dweight.addmm_(dlogits.T, of_weight[part], beta=1 if at else 0)
             elif at:
-                dweight += dlogits.T @ x[part]
+                dweight += dlogits.T @ of_weight[part]
             else:
-                dweight.copy_(dlogits.T @ x[part])
+                dweight.copy_(dlogits.T @ of_weight[part])
+        if ctx.fused:
+            dx.mul_(grad_M[:, None])
         return dx, dweight, None, None, None, None, None
 
 
@@ -193,6 +206,21 @@ def _slope(logits_MV: Tensor, norm_M: Tensor, targets_M: Tensor, grad_M: Tensor,
         slope_MV.sub_(options.label_smoothing / logits_MV.shape[1])
     slope_MV.scatter_add_(1, targets_M[:, None], torch.full_like(norm_M, options.label_smoothing - 1)[:, None])
     return slope_MV.mul_(grad_M[:, None])
+
+
+def _measure_fused(logits_MV: Tensor, targets_M: Tensor, options: LossOptions) -> tuple[Tensor, Tensor]:
+    """`_measure` of plain cross-entropy, by the softmax of torch that is one pass over the logits."""
+    loss_M = -torch.log_softmax(logits_MV, -1, dtype=torch.float32).gather(1, targets_M[:, None])[:, 0]
+    return logits_MV.gather(1, targets_M[:, None])[:, 0] + loss_M, loss_M
+
+
+def _slope_fused(logits_MV: Tensor, norm_M: Tensor, targets_M: Tensor, *, out: Tensor) -> None:
+    """`_slope` of plain cross-entropy without grad_M, in the dtype of the logits: torch computes such a softmax in
+    float32, in one pass. Subtracting float32 norms from bfloat16 logits alone took a CPU as long as all three products.
+    """
+    torch.softmax(logits_MV, -1, out=out)
+    minus_one = torch.expm1(logits_MV.gather(1, targets_M[:, None]) - norm_M[:, None])  # exact where p is close to 1
+    out.scatter_(1, targets_M[:, None], minus_one.to(out.dtype))
 
 
 def _narrow_slope(logits_MV: Tensor, *rest: Any) -> Tensor:

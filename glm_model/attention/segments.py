@@ -28,6 +28,10 @@ from glm_model.dropout import drop_by_sign, keep_scale
 
 # From this length on the two parts save more than the second call costs.
 _SPLIT_FROM = 256
+# In bfloat16 lengths of queries and keys are rounded up to multiples of this; what is too much belongs to the next
+# segment, and is hidden. oneDNN compiles each shape of a product, and packed rows bring new lengths at every step: that
+# took two thirds of the time of two heads and half of that of six (docs/lab.md).
+_ROUNDED_TO = 32
 
 
 @dataclass(frozen=True)
@@ -65,9 +69,14 @@ class _Segments(torch.autograd.Function):
         with torch.autocast("cpu", enabled=False):
             for start, context, end in plan.segments:
                 for rows, keys in _parts(start, context, end):
+                    num_rows, num_keys = rows.stop - rows.start, keys.stop - keys.start
+                    rows, keys = _rounded(rows, q), _rounded(keys, q)
                     scores_HQT = torch.bmm(q[:, rows], k[:, keys].transpose(1, 2))
-                    _hide_future(scores_HQT, rows.start, context, end, plan.triangle)
+                    scores_HQT[:, :, num_keys:] = -math.inf
+                    own = scores_HQT[:, :num_rows, :num_keys]
+                    _hide_future(own, rows.start, context, end, plan.triangle)
                     probs = torch.softmax(scores_HQT, -1)
+                    probs[:, num_rows:] = 0  # of another segment: neither its result nor its gradients are meant
                     if p:
                         probs = drop_by_sign(probs, p)
                     out[:, rows] = torch.bmm(probs.relu() if p else probs, v[:, keys])
@@ -94,6 +103,7 @@ class _Segments(torch.autograd.Function):
         dq, dk, dv = packed.permute(1, 2, 0, 3).unbind(0)
         for start, context, end in ctx.segments:
             for rows, keys in _parts(start, context, end):
+                rows, keys = _rounded(rows, q), _rounded(keys, q)
                 used = probs = next(weights)
                 go = grad_out[:, rows]
                 dscores = torch.bmm(go, v[:, keys].transpose(1, 2))
@@ -114,6 +124,14 @@ def _parts(start: int, context: int, end: int) -> tuple[tuple[slice, slice], ...
     if end - start < _SPLIT_FROM or context in (start, end):
         return ((slice(start, end), slice(start, end)),)
     return ((slice(start, context), slice(start, context)), (slice(context, end), slice(start, end)))
+
+
+def _rounded(part: slice, x_HNK: Tensor) -> slice:
+    """The slice of positions, longer where that makes shapes fewer."""
+    if x_HNK.element_size() != 2:
+        return part
+    stop = part.start + -(-(part.stop - part.start) // _ROUNDED_TO) * _ROUNDED_TO
+    return slice(part.start, stop) if stop <= x_HNK.shape[1] else part
 
 
 def _hide_future(scores_HQT: Tensor, first_query: int, context: int, end: int, triangle: Tensor) -> None:

@@ -85,7 +85,7 @@ class Seen(TorchDispatchMode):
         """The blanks of each group's chunks, in a backward over a vocabulary of 40 and a width of 16."""
         found: list[list[int]] = [[]]
         for name, shape in self.operations:
-            if name == "scatter_add_":  # the gradient of a chunk's logits
+            if name in ("scatter_add_", "scatter_"):  # the gradient of a chunk's logits
                 found[-1].append(shape[0])
             elif name in ("addmm_", "mm") and shape == (40, 16):  # a group's share in that of the embedding
                 found.append([])

@@ -54,8 +54,11 @@ def test_law_5_backends_agree_forward_and_backward(case):
         torch.testing.assert_close(mine, reference, rtol=1e-5, atol=1e-5)
 
 
-def test_law_5_in_bf16_within_its_rounding():
-    segment_ids, context_end = segments_of(*CASES["packed"])
+@pytest.mark.parametrize("case", CASES)
+def test_law_5_in_bf16_within_its_rounding(case):
+    """With rows left for lengths to be rounded up, into the next segment and into padding."""
+    rows, width = CASES[case]
+    segment_ids, context_end = segments_of([*rows, []], width + 40)
     exact = run("dense", segment_ids, context_end)
     for mine, reference in zip(run("segments", segment_ids, context_end, torch.bfloat16), exact, strict=True):
         torch.testing.assert_close(mine.float(), reference, rtol=0.05, atol=0.06)
