@@ -36,7 +36,7 @@ PLAIN = LossOptions()
 
 
 class Blanks(NamedTuple):
-    """The positions of a batch that are predicted; made by `find_blanks`."""
+    """The positions of a batch that are predicted; made by `find_blanks` or `blanks_at`."""
 
     at_M: Tensor
     """Flat positions: row * L + column."""
@@ -60,16 +60,21 @@ def find_blanks(
     for the work that was queued before: call it before the forward, not between that and `blank_loss`.
     """
     check_fields({"loss_mask": loss_mask, "targets": targets, "objective_ids": objective_ids}, like="loss_mask")
-    at_M = loss_mask.flatten().nonzero()[:, 0]
-    targets_M = targets.flatten()[at_M]
-    objectives_M = torch.zeros_like(at_M) if objective_ids is None else objective_ids.flatten()[at_M]
+    blanks = blanks_at(loss_mask.flatten().nonzero()[:, 0], targets, objective_ids, num_objectives=num_objectives)
+    remedy = "Set num_objectives to the objectives that there are"
     check_ranges(
         {
-            "targets": Range(targets_M, vocab_size, "Use the tokenizer that the model was trained with"),
-            "objective_ids": Range(objectives_M, num_objectives, "Set num_objectives to the objectives that there are"),
+            "targets": Range(blanks.targets_M, vocab_size, "Use the tokenizer that the model was trained with"),
+            "objective_ids": Range(blanks.objectives_M, num_objectives, remedy),
         }
     )
-    return Blanks(at_M, targets_M, objectives_M, num_objectives)
+    return blanks
+
+
+def blanks_at(at_M: Tensor, targets: Tensor, objective_ids: Tensor | None = None, *, num_objectives: int = 1) -> Blanks:
+    """The blanks at flat positions that are known (`glm_model.outline`); nothing is checked or waited for."""
+    objectives_M = torch.zeros_like(at_M) if objective_ids is None else objective_ids.flatten()[at_M]
+    return Blanks(at_M, targets.flatten()[at_M], objectives_M, num_objectives)
 
 
 def blank_loss(

@@ -22,6 +22,7 @@ from torch.utils.checkpoint import checkpoint
 
 from glm_model.attention import AttentionMask, Use, attention, make_mask
 from glm_model.attention.backends import Backend
+from glm_model.attention.packed_rows import Runs
 from glm_model.cache import Cache
 from glm_model.checks import Range, check_fields, check_ranges
 from glm_model.config import MORE_POSITIONS, GLMConfig
@@ -161,6 +162,7 @@ class GLM(Saved):
         counts: Sequence[int] | None = None,
         at: Tensor | None = None,
         execution: Execution = Execution(),
+        runs: Runs | None = None,
     ) -> Tensor:
         """Final hidden states [B, L, D]. All arguments are int64 [B, L].
 
@@ -169,15 +171,19 @@ class GLM(Saved):
         cache: see `Cache`. A row is then one segment, without segment_ids and context_end, and its first counts[b]
         tokens are real (None: all of them), the rest padding.
         at: flat positions [M] (row * L + column). The result is theirs, [M, D]; the last layer computes little else.
+        runs: of a batch whose values the host has checked (`glm_model.outline`): they are not checked here.
         Raises ValueError on wrong shapes and dtypes, on ids and positions out of range, and on a context that ends
-        outside its segment. On a GPU the checks wait for the work that was queued before.
+        outside its segment. On a GPU the checks of values wait for the work that was queued before.
         """
         batch = {"tokens": tokens, "position_ids": position_ids, "block_position_ids": block_position_ids}
-        _check(self.config, batch | {"segment_ids": segment_ids, "context_end": context_end}, cache, counts, at)
+        _check(batch | {"segment_ids": segment_ids, "context_end": context_end}, cache, counts, at)
+        if runs is None and not torch.compiler.is_compiling():
+            _check_values(self.config, batch, at)
         if cache is None:
             use = Use(self._compute_dtype(), self.config.head_width, self.config.attention_dropout * self.training)
             shape = (len(tokens), tokens.shape[1])
-            mask = make_mask(segment_ids, context_end, shape, tokens.device, backend=execution.backend, use=use)
+            chosen = execution.backend
+            mask = make_mask(segment_ids, context_end, shape, tokens.device, backend=chosen, use=use, runs=runs)
         else:
             if execution.backend not in (None, "dense"):
                 chosen = execution.backend
@@ -218,7 +224,6 @@ from_pretrained = GLM.from_pretrained
 
 
 def _check(
-    config: GLMConfig,
     batch: dict[str, Tensor | None],
     cache: Cache | None,
     counts: Sequence[int] | None,
@@ -239,19 +244,18 @@ def _check(
         _check_cache(cache, batch)
     elif counts is not None:
         raise ValueError("counts go with a cache: without one, mark padding by segment_ids = -1")
-    if torch.compiler.is_compiling():
-        return
+
+
+def _check_values(config: GLMConfig, batch: dict[str, Tensor], at: Tensor | None) -> None:
     shorter = f"Shorten the segments, or use a model with more positions ({MORE_POSITIONS})"
     limits = {
         "tokens": (config.vocab_size, "Use the tokenizer that the model was trained with"),
         "position_ids": (config.positions + 1, shorter),
         "block_position_ids": (config.positions + 1, shorter),
     }
-    ranges = {
-        name: Range(values, *limits[name]) for name, values in batch.items() if name in limits and values is not None
-    }
+    ranges = {name: Range(values, *limits[name]) for name, values in batch.items()}
     if at is not None:
-        ranges["at"] = Range(at, tokens.numel(), "Positions are flat: row * length + column")
+        ranges["at"] = Range(at, batch["tokens"].numel(), "Positions are flat: row * length + column")
     check_ranges(ranges)
 
 

@@ -15,7 +15,7 @@ import struct
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,9 +24,10 @@ from glm_model.attention import check_backend
 from glm_model.attention.backends import Backend
 from glm_model.checks import check_fields
 from glm_model.config import LossOptions, OptimConfig
-from glm_model.loss import PLAIN, blank_loss, filled, find_blanks
+from glm_model.loss import PLAIN, blank_loss, blanks_at, filled, find_blanks
 from glm_model.model import GLM, Execution
 from glm_model.muon import Muon
+from glm_model.outline import Outline
 
 Precision = Literal["auto", "fp32", "bf16"]
 LossWeighting = Literal["objective", "token"]
@@ -85,9 +86,10 @@ class TrainStep(nn.Module):
         self.max_logits = max_logits
         self.execution = Execution(backend, compiled, checkpoint_activations)
 
-    def forward(self, batch: dict[str, Tensor], *, num_objectives: int | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: dict[str, Any], *, num_objectives: int | None = None) -> tuple[Tensor, Tensor]:
         """batch: int64 [B, L] under the names of `layout.Example` (`objective_ids` may be missing, `loss_mask` bool).
-        num_objectives: O of this batch, where it is not the step's.
+        Under `outline` it may hold what the host knows of it (`glm_model.outline`): values are not checked then, and a
+        GPU is not waited for. num_objectives: O of this batch, where it is not the step's.
 
         Raises ValueError on missing names, and on shapes, dtypes and ids that do not fit (`GLM.hidden`, `find_blanks`).
         """
@@ -99,15 +101,20 @@ class TrainStep(nn.Module):
                 f"the batch has no {', '.join(missing)}: expected {', '.join(needed)}, as in layout.Example"
             )
         check_fields({name: batch.get(name) for name in (*needed, "objective_ids")}, like="tokens")
-        blanks = find_blanks(
-            batch["targets"],
-            batch["loss_mask"],
-            batch.get("objective_ids"),
-            vocab_size=self.model.config.vocab_size,
-            num_objectives=num_objectives or self.num_objectives,
-        )
+        known: Outline | None = batch.get("outline")
+        asked, count = (batch["targets"], batch.get("objective_ids")), num_objectives or self.num_objectives
+        if known is None:
+            size = self.model.config.vocab_size
+            blanks = find_blanks(asked[0], batch["loss_mask"], asked[1], vocab_size=size, num_objectives=count)
+        else:
+            blanks = blanks_at(known.at_M, *asked, num_objectives=count)
         with autocast(self.precision, batch["tokens"].device):
-            x = self.model.hidden(*(batch[name] for name in inputs), at=filled(blanks.at_M), execution=self.execution)
+            x = self.model.hidden(
+                *(batch[name] for name in inputs),
+                at=filled(blanks.at_M),
+                execution=self.execution,
+                runs=known.runs if known else None,
+            )
             return blank_loss(
                 self.model,
                 x,

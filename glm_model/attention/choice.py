@@ -50,12 +50,14 @@ def make_mask(
     *,
     backend: Backend | None = None,
     use: Use | None = None,
+    runs: Runs | None = None,
 ) -> AttentionMask:
     """The mask of a batch of shape (B, L), for every layer.
 
     segment_ids_BL: index of the segment in its row, -1 on padding. None: a row is one segment.
     context_end_BL: row index one past the context of the position's segment. None: everything is context.
     backend: None takes the first of `PREFERENCE` that can do `use` (default: fp32, 64 wide, no dropout) and the batch.
+    runs: those of the batch, where they are known; otherwise they are found, for which a GPU is waited for.
     Raises ValueError when a context ends outside its segment, or when the given backend cannot do it.
     """
     device, use = torch.device(device), use or Use()
@@ -63,7 +65,7 @@ def make_mask(
     if segment_ids_BL is None and context_end_BL is None and device.type != "cpu" and backend in (None, "dense"):
         return AttentionMask("dense")
     segment_ids = torch.zeros(shape, dtype=torch.int64, device=device) if segment_ids_BL is None else segment_ids_BL
-    runs = find_runs(segment_ids, context_end_BL)
+    runs = runs or find_runs(segment_ids, context_end_BL)
     if backend is None:
         backend = choose(device, use, runs, shape[1])
     elif reason := _unfit(backend, device, use, runs):

@@ -22,8 +22,8 @@ ALLOWED = {
 ORDER = {
     "pipelines": "keyed sentence_marks token_classes stages plugins document ragged readers corpus objectives blanks "
     "questions tasks metrics selection store feed views config names estimate prepare",
-    "glm_model": "config decoding ids urls checks dropout layout device_layout tokenizer attention cache saved logits "
-    "model loss resize muon train candidates classifier generation",
+    "glm_model": "config decoding ids urls checks dropout layout device_layout tokenizer attention outline cache saved "
+    "logits model loss resize muon train candidates classifier generation",
     "workflows": "settings training runs finetuning evaluation prediction",  # and then the scripts
     "infra": "errors commands console config storage checkpoint tracking cluster",
 }

@@ -72,7 +72,7 @@ class Pretraining:
             objectives=mixture.names,
             shares=mixture.shares,
             steps=functools.partial(self._steps, store, settings, place),
-            to_device=functools.partial(to_device, device=place.ranks.device),
+            to_device=functools.partial(to_device, device=place.ranks.device, config=self.model),
             validate=functools.partial(validate, step, held_out, place) if held_out.places else None,
             points=self._points,
             flops_per_token=self.budget.flops_per_token,

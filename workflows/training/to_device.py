@@ -1,23 +1,31 @@
 """Micro-batches as tensors on the device that trains; in page-locked memory on the way, where a GPU fetches them."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from glm_model import device_layout
+from glm_model import GLMConfig, device_layout
 from glm_model.layout import Example, Packed, Ragged
+from glm_model.outline import outline
 from pipelines.feed.micro_batches import MicroBatch
 
 
-def to_device(micro_batch: MicroBatch, device: torch.device | str = "cpu") -> dict[str, Tensor]:
-    """The arrays of `Example` by name, int64 [R, width]; rows that are not laid out yet are laid out on the device."""
+def to_device(
+    micro_batch: MicroBatch, device: torch.device | str = "cpu", *, config: GLMConfig | None = None
+) -> dict[str, Any]:
+    """The arrays of `Example` by name, int64 [R, width]; rows that are not laid out yet are laid out on the device.
+
+    config: the model's. It adds `outline`: the batch is checked on the host, and nothing is asked of the device.
+    """
     inputs = micro_batch.inputs
+    known = {} if config is None else {"outline": outline(inputs, config, len(micro_batch.counts), device)}
     if isinstance(inputs, Packed):
         batch, row_offsets, width, marks = inputs
-        return device_layout.expand(batch, row_offsets, width=width, marks=marks, device=device)
-    return {name: torch.from_numpy(array).to(device, non_blocking=True) for name, array in inputs.arrays().items()}
+        return device_layout.expand(batch, row_offsets, width=width, marks=marks, device=device) | known
+    arrays = inputs.arrays().items()
+    return {name: torch.from_numpy(array).to(device, non_blocking=True) for name, array in arrays} | known
 
 
 def page_lock(micro_batch: MicroBatch) -> MicroBatch:

@@ -6,7 +6,10 @@ import pytest
 import torch
 from helpers import small
 
+from glm_model import GLM, GLMConfig, sized
+from glm_model.attention.packed_rows import find_runs
 from glm_model.layout import Packed
+from glm_model.train import TrainStep
 from pipelines.blanks.mixture import BlanksConfig
 from pipelines.feed.examples import feed_settings
 from pipelines.feed.micro_batches import RowReader, Step, steps
@@ -25,6 +28,10 @@ def plan(tiny_store) -> BatchPlan:
 def reader(tiny_store, tiny_tokenizer) -> RowReader:
     settings = small.settings_of(tiny_store, tiny_tokenizer)
     return RowReader(tiny_store.train, settings)
+
+
+def shape_of(store, tokenizer) -> GLMConfig:
+    return sized("tiny", vocab_size=tokenizer.padded_vocab_size, positions=store.manifest.sequence_length)
 
 
 def identities(step: Step) -> list[tuple]:
@@ -65,6 +72,54 @@ def test_expansion_on_the_device_gives_what_the_host_gives(tiny_store, tiny_toke
                 for name, tensor in got.items():
                     assert (tensor.dtype, tensor.device.type) == (expected[name].dtype, place)
                     assert tensor.cpu().equal(expected[name]), name
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("expand_on_device", [False, True])
+def test_the_outline_is_what_the_arrays_say(tiny_store, tiny_tokenizer, plan, form, expand_on_device):
+    config = BlanksConfig(**FORMS[form])
+    settings = feed_settings(tiny_store, tiny_tokenizer, config, expand_on_device=expand_on_device)
+    for step in steps(RowReader(tiny_store.train, settings), plan, start=0, stop=3, rank=0, world=1):
+        for _, micro in step.micro_batches:
+            batch = to_device(micro, config=shape_of(tiny_store, tiny_tokenizer))
+            known, found = batch["outline"], find_runs(batch["segment_ids"], batch["context_end"])
+            assert known.runs.table_R4.equal(found.table_R4)
+            assert known.at_M.equal(batch["loss_mask"].flatten().nonzero()[:, 0])
+
+
+@pytest.mark.parametrize("expand_on_device", [False, True])
+def test_a_batch_with_an_outline_is_computed_alike_and_checked_on_the_host(
+    reader, plan, tiny_store, tiny_tokenizer, expand_on_device
+):
+    shape = shape_of(tiny_store, tiny_tokenizer)
+    settings = replace(reader.settings, expand_on_device=expand_on_device)
+    micro = RowReader(reader.split, settings).micro_batch(plan.micro_batch(0, 0))
+    torch.manual_seed(0)
+    step = TrainStep(GLM(shape), num_objectives=len(micro.counts), precision="fp32").eval()
+    known, found = step(to_device(micro, config=shape)), step(to_device(micro))
+    assert [part.tolist() for part in known] == [part.tolist() for part in found]
+    for few, told in (({"vocab_size": 8}, "tokens holds"), ({"positions": 4}, "position_ids holds")):
+        with pytest.raises(ValueError, match=told):
+            to_device(micro, config=replace(shape, **few))
+
+
+@pytest.mark.skipif("cuda" not in DEVICES, reason="waiting for a GPU needs a GPU that torch can use")
+@pytest.mark.parametrize("expand_on_device", [False, True])
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_no_micro_batch_waits_for_the_gpu(reader, plan, tiny_store, tiny_tokenizer, expand_on_device, precision):
+    """By torch's debug mode, in which each synchronisation is an error."""
+    shape = shape_of(tiny_store, tiny_tokenizer)
+    settings = replace(reader.settings, expand_on_device=expand_on_device)
+    feeding = steps(RowReader(reader.split, settings), plan, start=0, stop=2, rank=0, world=1, finish=page_lock)
+    first, second = (step.micro_batches for step in feeding)
+    step = TrainStep(GLM(shape).cuda(), num_objectives=len(first[0][1].counts), precision=precision)
+    for micro_batches, mode in ((first, "default"), (second, "error")):  # kernels are chosen and tried at the first
+        torch.cuda.set_sync_debug_mode(mode)
+        try:
+            for _, micro in micro_batches:
+                step(to_device(micro, "cuda", config=shape))[0].sum().backward()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.mark.skipif("cuda" not in DEVICES, reason="page-locked memory needs a GPU that torch can use")
