@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
+_SCHEDULES = ("cosine", "linear", "constant", "trapezoidal")
 # The advice of errors about texts that are too long.
 MORE_POSITIONS = "glm_model.resize.extend_positions extends this one"
 
@@ -89,20 +90,23 @@ class OptimConfig:
     warmup_steps: int | None = None
     """Steps of linear warm-up. If unset: `warmup_fraction` of all steps."""
     warmup_fraction: float = 0.05
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    schedule: Literal["cosine", "linear", "constant", "trapezoidal"] = "cosine"
+    """How the rate goes from its peak to the floor. trapezoidal: it stays at the peak and falls linearly at the end."""
+    decay_fraction: float = 0.2
+    """The part of all steps in which the rate falls, under trapezoidal."""
     floor_ratio: float = 0.05
     """Learning rate at the end, as a fraction of the peak."""
     clip: float = 1.0
     """The largest gradient norm; 0 does not clip gradients."""
 
     def __post_init__(self) -> None:
-        for name, known in (("name", ("adamw", "muon")), ("schedule", ("cosine", "linear", "constant"))):
+        for name, known in (("name", ("adamw", "muon")), ("schedule", _SCHEDULES)):
             if (value := getattr(self, name)) not in known:
                 raise ValueError(f"optim.{name}={value!r} is unknown{_nearest(value, known)}")
         for name in ("lr", "matrix_lr", "eps"):
             if not 0 < getattr(self, name) < math.inf:  # nor nan, which compares as false
                 raise ValueError(f"optim.{name}={getattr(self, name)} must be above 0 and finite")
-        for name in ("warmup_fraction", "floor_ratio"):
+        for name in ("warmup_fraction", "decay_fraction", "floor_ratio"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"optim.{name}={getattr(self, name)} must lie between 0 and 1")
         for name in ("weight_decay", "clip", "warmup_steps"):

@@ -183,7 +183,10 @@ def learning_rate(step: int, total_steps: int, config: OptimConfig, *, peak: flo
         return peak * (step + 1) / warmup
     if config.schedule == "constant":
         return peak
-    done = min(1.0, (step + 1 - warmup) / max(1, total_steps - warmup))
+    begin = warmup
+    if config.schedule == "trapezoidal":
+        begin = max(warmup, total_steps - round(config.decay_fraction * total_steps))
+    done = min(1.0, max(0, step + 1 - begin) / max(1, total_steps - begin))
     falling = 0.5 * (1 + math.cos(math.pi * done)) if config.schedule == "cosine" else 1 - done
     return peak * (config.floor_ratio + (1 - config.floor_ratio) * falling)
 

@@ -135,11 +135,16 @@ def test_the_cosine_schedule_in_full():
     assert rates == pytest.approx([0.5, 1.0, 0.8682, 0.55, 0.2318, 0.1, 0.1, 0.1], abs=1e-4)
 
 
-def test_linear_and_constant_schedules_and_the_warmup_fraction():
+def test_linear_constant_and_trapezoidal_schedules_and_the_warmup_fraction():
     linear = OptimConfig(lr=1.0, warmup_fraction=0.5, schedule="linear", floor_ratio=0.0)
     assert [learning_rate(s, 4, linear) for s in range(5)] == pytest.approx([0.5, 1.0, 0.5, 0.0, 0.0])
     constant = OptimConfig(lr=1.0, warmup_steps=1, schedule="constant")
     assert [learning_rate(s, 3, constant) for s in range(4)] == [1.0] * 4
+    falls_last = OptimConfig(lr=1.0, warmup_steps=2, schedule="trapezoidal", decay_fraction=0.4, floor_ratio=0.0)
+    rates = [learning_rate(s, 10, falls_last) for s in range(11)]
+    assert rates == pytest.approx([0.5, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25, 0, 0])
+    never = OptimConfig(lr=1.0, warmup_steps=0, schedule="trapezoidal", decay_fraction=0.0)
+    assert [learning_rate(s, 3, never) for s in range(3)] == [1.0, 1.0, 1.0]
     with pytest.raises(ValueError, match="warmup_steps=10 leaves nothing of 10 steps"):
         learning_rate(0, 10, OptimConfig(warmup_steps=10))
 

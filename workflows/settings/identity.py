@@ -42,7 +42,7 @@ _NOT_IDENTITY = (
 )
 # Settings that came after the first runs. Where they have their default they are left out, so that earlier runs keep
 # their identity.
-_LATER = ("optim.name", "optim.matrix_lr", "optim.momentum")
+_LATER = ("optim.name", "optim.matrix_lr", "optim.momentum", "optim.decay_fraction")
 _TOLD_FIRST = ("model.size", "model.init_from", "train.tokens", "train.steps", "train.hours", "optim.lr", "optim.name")
 # Settings that are places: what lies there may move.
 _NAMED = re.compile(r"(data\.(?:sources|select\.decontaminate)\.\d+)\.url")
@@ -62,6 +62,8 @@ def recorded(recipe: Recipe) -> dict[str, Any]:
         del values["model"]["size"]
     if recipe.optim.name == "adamw":
         del values["optim"]["matrix_lr"], values["optim"]["momentum"]
+    if recipe.optim.schedule != "trapezoidal":
+        del values["optim"]["decay_fraction"]
     return values
 
 
