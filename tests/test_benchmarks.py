@@ -117,3 +117,30 @@ def test_the_benchmark_of_evaluation_runs(tmp_path, tiny_tokenizer, monkeypatch,
     assert (found["items"], found["calls"]) == (5, 2)
     assert 0 < found["model_share"] < 1
     assert "model_share" in capsys.readouterr().out
+
+
+def test_the_benchmark_of_generation_runs_without_transformers(tmp_path, monkeypatch, capsys):
+    bare_python = tmp_path / "python"
+    bare_python.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')  # -S: without site-packages
+    bare_python.chmod(0o755)
+    sizes = ["--size=tiny", "--new=8", "--texts=2", "--rounds=1", "--batch=3", "--batch-new=2", "--reads=tiny"]
+    report = str(tmp_path / "found.json")
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        [
+            str(benchmark_modules.FOLDER / "generate.py"),
+            *sizes,
+            "--sides=ours,bf16,transformers",
+            f"--peers={bare_python}",
+            f"--json={report}",
+        ],
+    )
+    monkeypatch.syspath_prepend(str(benchmark_modules.FOLDER))
+    runpy.run_path(sys.argv[0], run_name="__main__")
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert {*found["ratios"]} == {
+        "cached_vs_uncached", "batch_vs_one_at_a_time", "batch_bf16_vs_fp32", "token_vs_weights_read"
+    }  # fmt: skip
+    assert found["values"]["batch_ours_tokens_per_cpu_s"] > 0
+    assert "dynamic: left out: No module named 'torch'" in capsys.readouterr().out
