@@ -52,6 +52,8 @@ def _evaluate(options: EvaluateConfig) -> None:
         told = {"without a question": one.without_question, "without a gold answer": one.unknown, "cut": one.cut}
         told |= {"undecided": one.tied}
         notes = ", ".join(f"{count:,} {what}" for what, count in told.items() if count)
+        if one.ece is not None:
+            notes += f"{', ' if notes else ''}calibration error {one.ece:.1f}, Brier {one.brier:.1f}"
         screen.line(
             f"{one.model} {one.task} p{one.pattern}: {one.items:,} items in {duration(one.seconds)} of work"
             f"{', ' + notes if notes else ''}: {one.url}"

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.metrics.calibration import calibration
 from pipelines.metrics.items import judged
 from pipelines.metrics.scores import score_choices, scores
 from workflows.evaluation.evaluation import Evaluated
@@ -55,6 +56,9 @@ class Counts:
     """Items whose context was shortened."""
     tied: int
     """Items with several equally likely best candidates."""
+    ece: float | None
+    """Calibration of the labels' shares (`pipelines.metrics.calibration`); None without labels or gold answers."""
+    brier: float | None
     seconds: float
     """Work of all workers together."""
     url: str
@@ -94,6 +98,7 @@ def results_of(one: Evaluated) -> list[Result]:
 
 def counts_of(one: Evaluated) -> Counts:
     asked = one.items.filter(one.items["reason"].is_null())
+    calibrated = calibration(one.items, classes=len(one.asked.task.labels))
     return Counts(
         model=one.model.name,
         task=one.asked.task.name,
@@ -103,6 +108,8 @@ def counts_of(one: Evaluated) -> Counts:
         without_question=len(one.items) - len(asked),
         cut=int((asked["cut"].to_numpy() > 0).sum()),
         tied=int(asked["tied"].to_numpy().sum()),
+        ece=calibrated.ece if calibrated else None,
+        brier=calibrated.brier if calibrated else None,
         seconds=one.seconds,
         url=one.url,
     )

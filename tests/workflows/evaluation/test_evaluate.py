@@ -1,6 +1,7 @@
 """evaluate.py: the table, the files and MLflow that a user gets; golden scores; mistakes, each with its exit code."""
 
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -67,6 +68,12 @@ def test_golden_scores_of_a_fixed_model(run, model, data, tmp_path):
     page = (tmp_path / "runs/evaluations/evaluation.html").read_text()
     assert "the cat It was <mark>[MASK]</mark>." in page
     assert "accuracy" in out
+    wrong = [
+        1 / (1 + math.exp(row["logprobs"][row["gold"]] - row["logprobs"][1 - row["gold"]])) for row in items(tmp_path)
+    ]
+    (told,) = json.loads((tmp_path / "runs/evaluations/scores.json").read_text())["items"]
+    assert told["brier"] == pytest.approx(100 * sum(share**2 for share in wrong) / 12)
+    assert f"calibration error {told['ece']:.1f}, Brier {told['brier']:.1f}" in out
 
 
 def test_every_pattern_is_shown_and_the_default_is_told(run, model, data):
