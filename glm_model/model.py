@@ -39,7 +39,7 @@ class Execution:
     """How the layers are computed. It changes the time and the memory that they take, and their rounding."""
 
     backend: Backend | None = None
-    """The attention backend; None chooses one. With a cache it is always `dense`."""
+    """The attention backend; None chooses one. With a cache it is always `dense`, in groups of rows."""
     compiled: bool = False
     """Run the layers, but for attention, as code that is compiled on first use. Its dropout draws other numbers."""
     checkpoint_activations: bool = False
@@ -65,7 +65,7 @@ class Layer(nn.Module):
     def forward(
         self,
         x_BLD: Tensor,
-        mask: AttentionMask,
+        mask: AttentionMask | None,
         cache: Cache | None = None,
         index: int = 0,
         *,
@@ -79,10 +79,12 @@ class Layer(nn.Module):
         if compiled:
             before, after = _compiled(before), _compiled(after)
         q_BLHK, k_BLHK, v_BLHK = before(self, x_BLD)
-        if cache is not None:
-            k_BLHK, v_BLHK = cache.append(index, k_BLHK, v_BLHK)
         attention_p = self.config.attention_dropout if self.training else 0.0
-        mixed_BLHK = attention(q_BLHK, k_BLHK, v_BLHK, mask, dropout_p=attention_p)
+        if cache is not None:
+            mixed_BLHK = cache.attend(index, q_BLHK, k_BLHK, v_BLHK, dropout_p=attention_p)
+        else:
+            assert mask is not None, "without a cache a mask says who sees whom"
+            mixed_BLHK = attention(q_BLHK, k_BLHK, v_BLHK, mask, dropout_p=attention_p)
         if at is not None:
             x_BLD, mixed_BLHK = (part.flatten(0, 1).index_select(0, at) for part in (x_BLD, mixed_BLHK))
         return after(self, x_BLD, mixed_BLHK)
@@ -169,7 +171,7 @@ class GLM(Saved):
         segment_ids: index of the segment in its row, -1 on padding. None: each row is one segment.
         context_end: row index one past the context of the position's segment. None: everything is context.
         cache: see `Cache`. A row is then one segment, without segment_ids and context_end, and its first counts[b]
-        tokens are real (None: all of them), the rest padding.
+        tokens are real (None: all of them), the rest padding, which costs nothing and whose states are 0.
         at: flat positions [M] (row * L + column). The result is theirs, [M, D]; the last layer computes little else.
         runs: of a batch whose values the host has checked (`glm_model.outline`): they are not checked here.
         Raises ValueError on wrong shapes and dtypes, on ids and positions out of range, and on a context that ends
@@ -179,6 +181,7 @@ class GLM(Saved):
         _check(batch | {"segment_ids": segment_ids, "context_end": context_end}, cache, counts, at)
         if runs is None and not torch.compiler.is_compiling():
             _check_values(self.config, batch, at)
+        mask, real = None, None
         if cache is None:
             use = Use(self._compute_dtype(), self.config.head_width, self.config.attention_dropout * self.training)
             shape = (len(tokens), tokens.shape[1])
@@ -188,16 +191,23 @@ class GLM(Saved):
             if execution.backend not in (None, "dense"):
                 chosen = execution.backend
                 raise ValueError(f"with a cache attention runs by 'dense', not {chosen!r}: leave backend out")
-            mask = AttentionMask("dense", cache.begin(tokens.shape[1], counts))
-        x_BLD = self._embedded(tokens, position_ids, block_position_ids)
+            real = cache.begin(tokens.shape[1], counts)
+        ids = (tokens, position_ids, block_position_ids)
+        x_BLD = self._embedded(*(ids if real is None else (part.flatten()[real][None] for part in ids)))
         again = execution.checkpoint_activations and torch.is_grad_enabled() and cache is None
         for index, layer in enumerate(self.layers):
-            options = {"compiled": execution.compiled, "at": at if index == len(self.layers) - 1 else None}
+            wanted = at if index == len(self.layers) - 1 and cache is None else None
+            options = {"compiled": execution.compiled, "at": wanted}
             run = functools.partial(checkpoint, layer, use_reentrant=False) if again else layer
             x_BLD = run(x_BLD, mask, cache, index, **options)
-        if cache is not None:
-            cache.commit()
-        return self.final_norm(x_BLD)
+        x_BLD = self.final_norm(x_BLD)
+        if cache is None:
+            return x_BLD
+        cache.commit()
+        if real is not None:  # the layers computed the real positions alone
+            x_BLD = x_BLD.new_zeros(tokens.numel(), x_BLD.shape[-1]).index_copy_(0, real, x_BLD[0])
+        x_BLD = x_BLD.view(*tokens.shape, -1)
+        return x_BLD if at is None else x_BLD.flatten(0, 1).index_select(0, at)
 
     def logits(self, x_D: Tensor) -> Tensor:
         """[..., D] hidden states -> [..., V], by the transposed token embedding."""

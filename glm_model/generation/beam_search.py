@@ -32,7 +32,7 @@ def beam_search(
     orders: the masks of each prompt in the order in which they are filled.
     """
     width = decoding.beams
-    shared = min(session.lengths)  # the beams of a text have its context in common
+    shared = session.lengths  # the beams of a text have its context in common
     session.select(np.repeat(np.arange(len(prompts)), width).tolist())
     searches = [
         _Search(prompt, order, length, decoding, limits)
@@ -54,10 +54,11 @@ def beam_search(
             ranked = zip(scores, places, strict=True)
             search.take([(score, place // vocabulary, place % vocabulary) for score, place in ranked])
         going_on = [index for index, search in enumerate(active) if search.inputs]
-        rows = [index * width + parent for index in going_on for parent in active[index].parents]
-        active = [active[index] for index in going_on]
+        active, shared = [active[index] for index in going_on], [shared[index] for index in going_on]
         if active:
-            session.select(rows, since=shared)
+            session.select([index * width + beam for index in going_on for beam in range(width)])
+            parents = [index * width + parent for index, search in enumerate(active) for parent in search.parents]
+            session.select(parents, since=np.repeat(shared, width).tolist())
             session.rewind([search.keep for search in active for _ in range(width)])
     return [[search.written[blank] for blank in sorted(search.written)] for search in searches]
 

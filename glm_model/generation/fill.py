@@ -140,11 +140,15 @@ def fill_tokens(
     limits = replace(limits, banned=banned, vocab_size=known)
     # The last token of a row's last blank is not fed.
     longest = max(len(p.tokens) + len(p.mask_positions) * (decoding.max_tokens + 1) - 1 for p in prompts)
+    by_length = np.argsort([len(prompt.tokens) for prompt in prompts], kind="stable").tolist()  # neighbours are alike
+    prompts, orders = [prompts[index] for index in by_length], [orders[index] for index in by_length]
     with evaluating(model):
         session = Session(model, [prompt.tokens for prompt in prompts], capacity=longest, use_cache=use_cache)
         if decoding.beams == 1:
-            return _sample(session, prompts, orders, decoding, limits)
-        return [[blanks] for blanks in beam_search(session, prompts, orders, decoding, limits)]
+            written = _sample(session, prompts, orders, decoding, limits)
+        else:
+            written = [[blanks] for blanks in beam_search(session, prompts, orders, decoding, limits)]
+    return [written[place] for place in np.argsort(by_length)]
 
 
 class _Row:

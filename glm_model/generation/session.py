@@ -83,7 +83,7 @@ class Session:
         sizes = [new.shape[1] for new in inputs]
         return self.model.hidden(*self._padded(inputs), cache=self.cache, counts=sizes)
 
-    def select(self, rows: Sequence[int], *, since: int = 0) -> None:
+    def select(self, rows: Sequence[int], *, since: Sequence[int] | None = None) -> None:
         """Row i becomes what row rows[i] was (`Cache.select`)."""
         self._contexts = [self._contexts[row] for row in rows]
         if self.cache is not None:

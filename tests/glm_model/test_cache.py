@@ -57,8 +57,24 @@ def test_beams_that_change_places_share_their_context(model):
     )
     for session in (cached, plain):
         session.feed(pieces(2, 2))
-        session.select([1, 1], since=5)
+        session.select([1, 1], since=[5, 5])
     torch.testing.assert_close(cached.feed(pieces(1, 1)), plain.feed(pieces(1, 1)), rtol=0, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_rows_that_end_one_after_the_other_leave_the_rest_as_they_were(model):
+    """Dropped rows leave holes; once those are half of the slots, the rest moves together."""
+    lengths = (5, 8, 3, 9, 4, 7)
+    cached, plain = (
+        Session(model, contexts(*lengths), capacity=30, use_cache=use_cache) for use_cache in (True, False)
+    )
+    for keep in ([0, 2, 3, 4, 5], [0, 1, 3, 4], [3, 0, 2], [2, 1], [1]):
+        for session in (cached, plain):
+            session.select(keep)
+        new = pieces(*range(1, len(keep) + 1))
+        torch.testing.assert_close(cached.feed(new), plain.feed(new), rtol=0, atol=1e-5)
+    assert cached.cache is not None
+    assert cached.cache.keys.shape[1] == 1
 
 
 @torch.inference_mode()

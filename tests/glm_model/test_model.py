@@ -218,9 +218,9 @@ def test_with_a_cache_no_other_backend_is_taken(model, backend):
     cache = Cache(model.config, 1, 6)
     with pytest.raises(ValueError, match=f"with a cache attention runs by 'dense', not '{backend}': leave backend out"):
         model.hidden(zeros, zeros, zeros, cache=cache, execution=Execution(backend))
-    assert cache.length == 0
+    assert cache.lengths.tolist() == [0]
     named = model.hidden(zeros, zeros, zeros, cache=cache, execution=Execution("dense"))
-    assert cache.length == 4
+    assert cache.lengths.tolist() == [4]
     assert torch.equal(named, model.hidden(zeros, zeros, zeros, cache=Cache(model.config, 1, 6)))
 
 

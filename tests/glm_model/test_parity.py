@@ -61,4 +61,4 @@ def test_steps_with_memory_equal_the_key_value_cache(golden):
     assert [pair.name for pair in pairs] == ["mem_prompt", "mem_step0", "mem_step1", "mem_step2"]
     for pair in pairs:
         assert_close(pair, pair.name)
-    assert cache.length == 13
+    assert cache.lengths.tolist() == [13]
