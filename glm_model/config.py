@@ -124,7 +124,7 @@ class OptimConfig:
         if 0 < self.warmup_steps >= total_steps:
             raise ValueError(
                 f"optim.warmup_steps={self.warmup_steps} leaves nothing of {total_steps} steps. "
-                "Lower it, or raise train.tokens"
+                "Lower it, or train longer"
             )
         return self.warmup_steps
 

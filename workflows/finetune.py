@@ -8,7 +8,7 @@ python workflows/finetune.py --config recipe.yaml --plan
 from infra import config
 from infra.cluster import connect
 from infra.console import Console
-from infra.errors import run_main
+from infra.errors import UserError, run_main
 from workflows.settings.finetune import FinetuneRecipe
 from workflows.settings.places import resolve_finetune_paths
 
@@ -34,24 +34,29 @@ def main() -> None:
     recipe, flags, recipe_name = config.parse(
         FinetuneRecipe,
         description="Fine-tune a GLM on labelled data with Ray Train and MLflow.",
-        flags={"plan": "Print what the run would do and cost, and exit."},
+        flags={
+            "plan": "Print what the run would do and cost, and exit.",
+            "calibrate": "With --plan: take a few steps on the workers, for a time that is measured.",
+        },
         common=_COMMON,
         settle=lambda recipe, places: resolve_finetune_paths(recipe, in_job=connect.inside_job()),
     )
+    if flags["calibrate"] and not flags["plan"]:
+        raise UserError("--calibrate only works together with --plan", try_="--plan --calibrate")
     # torch and pyarrow take 2 s of CPU time to load: here, so that --help and misspelt settings do not wait for them.
     from infra import storage
+    from workflows.finetuning.plan import calibrate_finetuning, plan_finetuning
     from workflows.finetuning.run import finetune
-    from workflows.finetuning.setup import describe_finetune, open_finetuning, resolve_finetune
+    from workflows.finetuning.setup import open_finetuning, resolve_finetune
     from workflows.runs.report import show_next_finetuned
     from workflows.runs.run import locked
-    from workflows.runs.workers import check_memory, check_room, ray_for_workers
+    from workflows.runs.workers import check_memory, ray_for_workers
 
     screen = Console(recipe.console)
     setup = resolve_finetune(recipe, screen)
     run = open_finetuning(setup, recipe_name)
     if flags["plan"]:
-        screen.header(f"plan · {run.name}", describe_finetune(setup))
-        check_room(recipe, setup.shape, screen)
+        (calibrate_finetuning if flags["calibrate"] else plan_finetuning)(setup, run, screen)
         return
     storage.ensure_writable(recipe.run.storage_path)
     if run.record.finished:

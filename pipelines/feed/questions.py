@@ -100,6 +100,15 @@ def question_steps(
         yield Step(step, [(index, lay_out_questions(some, marks)) for index, some in own])
 
 
+def segment_sizes(question: Question) -> list[int]:
+    """Positions of each segment that `lay_out_questions` makes of a question."""
+    context = len(question.prompt.tokens)
+    if not question.has_mask:
+        return [context]
+    answers = question.candidates if question.count_end else question.candidates[:1]
+    return [context + len(answer) + 1 for answer in answers]
+
+
 def lay_out_questions(questions: Sequence[Question], marks: Marks, *, width: int = _WIDTH) -> QuestionBatch:
     """Questions as packed rows; all of them have a mask, or none has. width: the most positions of a row, where no
     segment is longer.

@@ -10,9 +10,14 @@ import torch
 from helpers.small import WORDS
 
 from glm_model import GLM, GLMConfig, save_pretrained
+from infra import config
+from infra.console import Console, ConsoleConfig
 from infra.errors import run_main
 from infra.storage import parquet
 from workflows import evaluate, finetune, predict
+from workflows.finetuning.run import task_record
+from workflows.finetuning.setup import FinetuneSetup, resolve_finetune
+from workflows.settings.finetune import FinetuneRecipe
 
 SHAPE = GLMConfig(layers=1, width=16, heads=2, vocab_size=128, positions=64)
 
@@ -94,6 +99,23 @@ def test_a_classification_head_goes_with_its_model(run, place, local_ray):
     assert (code, "begin has no classification head" in told) == (2, True), told
 
 
+def test_runs_that_differ_in_their_seed_alone_are_a_group(place):
+    def resolved(*more: str) -> FinetuneSetup:
+        flags = [word for word in settings(place, *more)]
+        recipe = config.parse(FinetuneRecipe, description="", argv=flags).config
+        return resolve_finetune(recipe, Console(ConsoleConfig(quiet=True)))
+
+    first, second = resolved("--train.items=30"), resolved("--train.items=30", "--train.seed=2")
+    assert {one.item.id for one in first.selection.train} != {one.item.id for one in second.selection.train}
+    assert (first.identity == second.identity, first.group == second.group) == (False, True)
+    taught = task_record(second)
+    assert (taught["seed"], taught["group"]) == (2, first.group)
+    others = ("--optim.lr=1e-3", "--train.items=31", "--model.random=true", "--task.pattern=1")
+    assert len({first.group, *(resolved("--train.items=30", one).group for one in others)}) == 5
+    write(place, flipped=True)
+    assert resolved("--train.items=30").group != first.group
+
+
 def test_other_labels_are_another_run(run, place):
     plans = []
     for flipped in (False, True, False):
@@ -105,6 +127,33 @@ def test_other_labels_are_another_run(run, place):
     assert plans[0] == plans[2] != plans[1]
 
 
+def test_a_plan_says_what_a_run_would_take(run, place):
+    code, told = run(finetune, *settings(place, "--plan", "--run.name=a", "--train.epochs=4"))
+    assert code == 0, told
+    rows = (
+        "items 56 to train on, 11 positions each on average",
+        "budget 14 steps of 16 items = 4.00 epochs",
+        "selected on nothing: the last weights, as 10 % of train would be fewer than 200 items",
+        "batch 16 items in micro-batches of 8 = 176 positions",
+        "compute 5.34e+07 FLOP over 2.5k positions",
+        "assumed rates, --calibrate measures",
+        "119 kB per worker with gradients and optimizer",
+        f"of checkpoints in {place}/runs",
+    )
+    assert [row for row in rows if row not in told] == [], told
+    assert not (place / "runs" / "a").exists()
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_calibrated_plan_takes_a_few_steps_and_leaves_nothing(run, place, local_ray):
+    code, told = run(finetune, *settings(place, "--plan", "--calibrate", "--run.name=a"))
+    assert code == 0, told
+    assert "measured here" in told
+    assert list((place / "runs").iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("more", "code", "message"),
     [
@@ -114,6 +163,10 @@ def test_other_labels_are_another_run(run, place):
         (["--task.data=nowhere.csv"], 3, "nowhere.csv does not exist"),
         (["--model.init_from=nowhere"], 3, "nowhere does not exist"),
         (["--task.head=true", "--train.loss=gold"], 2, "train.loss=gold does nothing with task.head"),
+        (["--train.patience=2"], 2, "train.patience=2 waits for validations, and nothing is validated"),
+        (["--optim.warmup_steps=99"], 2, "optim.warmup_steps=99 leaves nothing of 10 steps"),
+        (["--train.items=4", "--train.num_workers=2"], 2, "there are 4 items, in micro-batches of train.micro=8"),
+        (["--task.metrics=[f1]"], 2, "unknown metric 'f1'"),
         (["--train.num_workers=3"], 2, "3 workers for 2 micro-batches of a step: some would be idle"),
     ],
 )

@@ -17,6 +17,7 @@ from workflows.runs.record import has_record, read_record
 from workflows.runs.run import find_run
 from workflows.settings.identity import seed_group
 from workflows.settings.models import find_model
+from workflows.settings.taught import read_taught
 
 if TYPE_CHECKING:
     from glm_model import GLM, Classifier, Tokenizer
@@ -52,6 +53,11 @@ class Model:
         """Rows of its position tables."""
         shape = self.shape or storage.read_json(storage.join(self.url, "config.json"))
         return shape["positions"] if "positions" in shape else self.load()[0].config.positions
+
+    def selected_for(self, split: str) -> str:
+        """What chose its weights, in words, which say so where it was the split that is reported."""
+        is_reported = self.step is None and self.asked.get("selected_in") == split
+        return f"{self.selected_by}: the split that is reported here" if is_reported else self.selected_by
 
     @property
     def has_head(self) -> bool:
@@ -114,9 +120,7 @@ def _find(place: str, which: str) -> list[Model]:
 def _folder(url: str) -> Model:
     inside = storage.base_name(url) == "model"
     name = storage.base_name(url.rstrip("/").rpartition("/")[0]) if inside else storage.base_name(url)
-    task = storage.join(url, "task.json")
-    asked = storage.read_json(task) if storage.exists(task) else {}
-    return Model(name, url, url, _digest(url, url), asked=asked)
+    return Model(name, url, url, _digest(url, url), asked=read_taught(url))
 
 
 def _checkpoint(run: str, url: str, step: int) -> Model:
@@ -132,7 +136,6 @@ def _checkpoint(run: str, url: str, step: int) -> Model:
             why=f"neither {exported} is there, nor what it began with: {record.store_url or begun}",
             try_="bring that folder back",
         )
-    task = storage.join(exported, "task.json")
     shape = record.model.to_dict()
     return _with_origin(
         Model(
@@ -143,7 +146,7 @@ def _checkpoint(run: str, url: str, step: int) -> Model:
             run=storage.base_name(run),
             step=step,
             shape=shape,
-            asked=storage.read_json(task) if storage.exists(task) else {},
+            asked=read_taught(exported),
         ),
         exported,
     )

@@ -88,7 +88,7 @@ def results_of(one: Evaluated) -> list[Result]:
             majority=score.majority,
             bag_of_words=None if baseline is None else score_choices(score.metric, items, baseline, classes=classes),
             started_from=model.started_from,
-            selected_by=model.selected_by,
+            selected_by=model.selected_for(one.asked.split),
             run=model.run,
             step=model.step,
         )

@@ -37,6 +37,8 @@ class SeedResult:
     high: float | None
     n: int
     """Items."""
+    selected_by: str
+    """What chose the weights."""
     group: str
     """Digest of all settings of these trainings but the seed."""
     step: int | None
@@ -77,10 +79,11 @@ def seed_rows(results: Iterable[SeedResult]) -> tuple[list[str], list[list[Any]]
             len(one.seeds),
             "-" if one.low is None else f"{one.low:.1f} to {one.high:.1f}",
             one.n,
+            one.selected_by or "-",
         ]
         for one in results
     ]
-    return columns, rows
+    return [*columns, "selected by"], rows
 
 
 def _groups(scored: Iterable[_Scored]) -> list[list[_Scored]]:
@@ -113,6 +116,7 @@ def _over_seeds(several: Sequence[Evaluated], results: Sequence[Result]) -> Seed
         low=over_items.low if over_items else None,
         high=over_items.high if over_items else None,
         n=first.n,
+        selected_by=" or ".join(dict.fromkeys(one.selected_by for one in results if one.selected_by)),
         group=several[0].model.group,
         step=first.step,
     )

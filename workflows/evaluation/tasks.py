@@ -220,7 +220,9 @@ def _with_taught_pattern(config: TaskConfig, model: Model, rows: Callable[[], It
 
 
 def _check_taught(task: Task, model: Model) -> None:
-    """Raises UserError where labels, their order, their words or the version are not those of the fine-tuned model."""
+    """Raises UserError where the version, the labels, their order, their words or the pattern are not those of the
+    fine-tuned model.
+    """
     taught: dict[str, Any] = model.asked
     if not taught:
         return
@@ -228,6 +230,7 @@ def _check_taught(task: Task, model: Model) -> None:
         "version": task.version,
         "labels": list(task.labels),
         "words": dict(task.pattern().words),
+        "pattern": task.pattern().text,
     }
     for name, value in now.items():
         before = taught.get(name, value)
@@ -237,7 +240,7 @@ def _check_taught(task: Task, model: Model) -> None:
                 why="an answer would be taken for another",
                 try_="train it again, or use the version of this program that did"
                 if name == "version"
-                else "leave out task.words and task.pattern: the model folder has them",
+                else "leave out task.words and task.pattern: the model folder has them; --patterns=all asks by others",
             )
 
 
@@ -259,11 +262,4 @@ def taught_task(model: Model) -> Task:
         config = replace(config, id=None, words={label: taught["words"][label] for label in taught["labels"]})
     task = tasks.define(config, lambda: [])
     _check_taught(task, model)
-    if task.pattern().text != taught["pattern"]:
-        raise UserError(
-            f"{model.name} was fine-tuned with the pattern {taught['pattern']!r}, and {task.name} now has "
-            f"{task.pattern().text!r} in its place",
-            why="it was not taught to answer this",
-            try_="train it again, or use the version of this program that did",
-        )
     return task

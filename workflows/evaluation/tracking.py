@@ -3,7 +3,7 @@ that differ in their seed alone have a parent, which shows the mean over seeds.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -95,7 +95,10 @@ def _record(
         for task, dataset in data.items():
             values = metrics_of([one for one in results if (one.model, one.task) == (model.name, task)])
             tracking.log_values(handle, values, step=model.step or 0, model_id=model_id, dataset=dataset)
-    what = f"**Evaluation** of `{subject}` on the split {evaluated[0].asked.split} of {', '.join(data)}"
+    split = evaluated[0].asked.split
+    what = (
+        f"**Evaluation** of `{subject}` on the split {split} of {', '.join(data)}{_chosen_by(models.values(), split)}"
+    )
     return _close(options, handle, what)
 
 
@@ -114,10 +117,11 @@ def _record_seeds(
         for task, dataset in data.items():
             values = metrics_over_seeds([one for one in results if (one.step, one.task) == (step, task)])
             tracking.log_values(handle, values, step=step or 0, dataset=dataset)
-    seeds = sorted({seed for one in results for seed in one.seeds})
+    seeds, split = sorted({seed for one in results for seed in one.seeds}), evaluated[0].asked.split
+    chosen = _chosen_by((one.model for one in evaluated), split)
     what = (
         f"**Evaluation** of `{name}`, which differ in their seed alone ({', '.join(map(str, seeds))}), on the split "
-        f"{evaluated[0].asked.split} of {', '.join(data)}: each score is the mean over seeds, `_sd` its sample "
+        f"{split} of {', '.join(data)}{chosen}: each score is the mean over seeds, `_sd` its sample "
         "standard deviation, and `_low` to `_high` the 95 % interval of the mean over items"
     )
     return _close(options, handle, what)
@@ -142,7 +146,7 @@ def _open(
             "tasks": ", ".join(tasks),
             "split": split,
             "started_from": first.started_from,
-            "selected_by": first.selected_by,
+            "selected_by": first.selected_for(split),
         },
         tags={
             "glm.phase": "evaluate",
@@ -179,6 +183,12 @@ def _close(options: EvaluateConfig, handle: tracking.RunHandle, what: str) -> tr
     tracking.finish(handle, "finished")
     offer_evaluation_view(handle)
     return handle
+
+
+def _chosen_by(models: Iterable[Model], split: str) -> str:
+    """What chose the weights, for a note: that it was the split which is reported is repeated there too (law 20)."""
+    told = [by for by in dict.fromkeys(model.selected_for(split) for model in models) if by]
+    return f", selected on {' or '.join(told)}" if told else ""
 
 
 def _linked(model: Model) -> LinkedModel:

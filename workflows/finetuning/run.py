@@ -14,6 +14,7 @@ from workflows.runs.mlflow_views import FINETUNING, offer_view
 from workflows.runs.progress import training
 from workflows.runs.run import Run, check_init_from
 from workflows.runs.workers import WorkerWait, run_group, workers_text
+from workflows.settings.taught import write_taught
 from workflows.training.finetuning import Finetuning
 from workflows.training.job import Job
 from workflows.training.loop import train_worker
@@ -37,8 +38,7 @@ def finetune(setup: FinetuneSetup, run: Run) -> Run:
     run = run.with_record(finished=True)
     run.write()
     tracking.finish(handle, "finished")
-    if "val/accuracy" in validated:
-        setup.screen.line(f"validation: {validated['val/accuracy']:.1f} % right at step {validated['step']:,.0f}")
+    setup.screen.line(_chosen_text(setup, validated))
     return run
 
 
@@ -51,7 +51,7 @@ def _start(setup: FinetuneSetup, run: Run) -> tuple[Run, tracking.RunHandle]:
     text = config.to_yaml(recipe)
     storage.write_bytes(storage.join(run.url, "config.yaml"), text.encode())
     # Before there is a model: it is one once its config.json is written, and checkpoints are asked this task too.
-    storage.write_json(storage.join(run.model_url, "task.json"), task_record(setup))
+    write_taught(task_record(setup), run.model_url)
     handle = tracking.open_run(
         recipe.tracking,
         name=run.name,
@@ -61,7 +61,8 @@ def _start(setup: FinetuneSetup, run: Run) -> tuple[Run, tracking.RunHandle]:
             "glm.phase": "finetune",
             "glm.task": f"{setup.task.name} {setup.task.digest[:12]}",
             "glm.started_from": setup.init_url,
-            "glm.selected_on": setup.selected_on,
+            "glm.selected_on": setup.selection.told,
+            "glm.group": setup.group[:12],
             "glm.tokenizer_digest": setup.tokenizer.digest,
             **tracking.git_tags(str(Path(__file__).resolve().parent)),
         },
@@ -76,20 +77,22 @@ def _start(setup: FinetuneSetup, run: Run) -> tuple[Run, tracking.RunHandle]:
     return run, handle
 
 
-def _launch(setup: FinetuneSetup, run: Run, handle: tracking.RunHandle) -> None:
-    recipe, name = setup.recipe, run.attempt_name()
+def job_of(setup: FinetuneSetup, run: Run, handle: tracking.RunHandle, *, link: str | None) -> Job:
+    """All that a worker of this run needs. link: as `Job` has it."""
+    recipe = setup.recipe
     kind = Finetuning(
         model=setup.shape,
         init_from=setup.init_url,
         is_random=recipe.model.random,
-        train=setup.train,
-        held_out=setup.held_out,
+        train=setup.selection.train,
+        held_out=setup.selection.held_out,
         plan=setup.plan,
         loss=recipe.train.loss,
-        selects_by_accuracy=setup.selects,
-        classes=setup.classes,
+        metrics=setup.task.metrics,
+        classes=len(setup.task.labels),
+        has_head=recipe.task.head,
     )
-    job = Job(
+    return Job(
         kind,
         setup.steps,
         run.checkpoints_url,
@@ -97,9 +100,14 @@ def _launch(setup: FinetuneSetup, run: Run, handle: tracking.RunHandle) -> None:
         train=recipe.train.training(setup.steps_of_epoch),
         optim=recipe.optim,
         tracking=handle,
-        link=f"glm-{run.name}-{name}",
+        link=link,
         record={"identity": run.record.identity, "task_digest": setup.task.digest, "mlflow_run_id": handle.run_id},
     )
+
+
+def _launch(setup: FinetuneSetup, run: Run, handle: tracking.RunHandle) -> None:
+    recipe, name = setup.recipe, run.attempt_name()
+    job = job_of(setup, run, handle, link=f"glm-{run.name}-{name}")
     before = checkpoint.latest(run.checkpoints_url)
     with training(setup.screen, setup.steps, start=before.step if before else 0) as view:
         run_group(
@@ -125,9 +133,9 @@ def _export(setup: FinetuneSetup, run: Run, handle: tracking.RunHandle) -> dict[
 
     last = checkpoint.latest(run.checkpoints_url)
     assert last is not None, "a finished run has a checkpoint"
-    chosen = (checkpoint.best(run.checkpoints_url) or last) if setup.selects else last
+    chosen = (checkpoint.best(run.checkpoints_url) or last) if setup.selection.split else last
     loaded = checkpoint.load(chosen.url)
-    model = (Classifier if setup.classes else GLM).from_state(setup.shape, loaded.model)
+    model = (Classifier if setup.recipe.task.head else GLM).from_state(setup.shape, loaded.model)
     model.save_pretrained(run.model_url, setup.tokenizer, card=_card(setup, run, loaded.state))
     tracking.log_artifact_dir(handle, run.model_url, "model")
     return loaded.state["validated"]
@@ -146,13 +154,14 @@ def task_record(setup: FinetuneSetup) -> dict[str, Any]:
         "words": dict(pattern.words),
         "settings": config.plain(setup.recipe.task),
         "started_from": setup.init_url,
-        "selected_on": setup.selected_on,
+        "selected_on": setup.selection.told,
+        "selected_in": setup.selection.split,
+        "seed": setup.recipe.train.seed,
+        "group": setup.group,
     }
 
 
 def _card(setup: FinetuneSetup, run: Run, state: dict[str, Any]) -> str:
-    validated = state["validated"]
-    score = f"{validated['val/accuracy']:.2f} % right" if "val/accuracy" in validated else "none"
     return f"""# {run.name}
 
 A GLM (General Language Model, Du et al., ACL 2022) fine-tuned for {setup.task.name}.
@@ -161,10 +170,19 @@ A GLM (General Language Model, Du et al., ACL 2022) fine-tuned for {setup.task.n
 |---|---|
 | begun with | {setup.init_url}{" (its shape, random weights)" if setup.recipe.model.random else ""} |
 | step | {state["step"]:,} of {setup.steps:,} |
-| items | {len(setup.train):,} |
-| selected on | {setup.selected_on} |
-| validation | {score} |
+| items | {len(setup.selection.train):,} |
+| weights | {_chosen_text(setup, state["validated"])} |
+| seed | {setup.recipe.train.seed} |
 | pattern | `{setup.task.pattern().text}` |
 | label words | `{json.dumps(dict(setup.task.pattern().words), ensure_ascii=False)}` |
 | task digest | `{setup.task.digest}` |
 """
+
+
+def _chosen_text(setup: FinetuneSetup, validated: dict[str, float]) -> str:
+    """Which weights the model has, and what chose them."""
+    selection, metric = setup.selection, setup.task.metrics[0]
+    if selection.split is None:
+        return f"those of the last step; selected on {selection.told}"
+    score = f"{metric} {validated[f'val/{metric}']:.1f}"
+    return f"those of step {validated['step']:,.0f}, {score}; selected on {selection.told}"

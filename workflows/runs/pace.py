@@ -11,13 +11,13 @@ from dataclasses import replace
 import torch
 
 from infra import storage
-from infra.console import counted
+from infra.console import Console, counted
 from infra.errors import Interrupted
 from infra.tracking import NOT_TRACKED
 from workflows.runs.launch import job_of
 from workflows.runs.run import Run
 from workflows.runs.setup import Setup
-from workflows.runs.workers import WorkerWait, run_group
+from workflows.runs.workers import ForWorkers, WorkerWait, run_group
 from workflows.settings.budget import MANY_STEPS
 from workflows.training.job import Job
 from workflows.training.loop import run_worker
@@ -43,22 +43,31 @@ def resolve_length(setup: Setup, run: Run) -> Setup:
 
 
 def measure_pace(setup: Setup, run: Run) -> Pace:
-    """Take a few steps of the run on a connected Ray, and leave nothing behind. Raises what the workers raise."""
-    recipe = setup.recipe
-    name = f"calibration-{run.name}-{time.time_ns()}"
-    scratch = storage.join(recipe.run.storage_path, f".{name}")
+    """Take a few steps of a pretraining, as `pace_of`."""
+    job = job_of(setup.with_steps(MANY_STEPS), run, NOT_TRACKED, link=None)
+    return pace_of(job, setup.recipe, run.url, setup.screen)
+
+
+def pace_of(job: Job, recipe: ForWorkers, run_url: str, screen: Console) -> Pace:
+    """Take a few steps of a run on a connected Ray, and leave nothing behind. job: with `MANY_STEPS`; run_url: the
+    run's folder, beside which the workers write what is removed again. Raises what the workers raise.
+    """
+    folder, _, run = run_url.rstrip("/").rpartition("/")
+    name = f"calibration-{run}-{time.time_ns()}"
+    scratch = storage.join(folder, f".{name}")
     job = replace(
-        job_of(setup.with_steps(MANY_STEPS), run, NOT_TRACKED, link=name),
+        job,
+        link=name,
         run_url=None,
         checkpoints_url=storage.join(scratch, "checkpoints"),
-        train=replace(recipe.train, max_failures=0),  # whoever asked tries again, not the group while they wait
+        train=replace(job.train, max_failures=0),  # whoever asked tries again, not the group while they wait
     )
     messages: list[Message] = []
     try:
         is_stopped = run_group(
             time_steps,
             job,
-            WorkerWait(recipe, setup.screen.line),
+            WorkerWait(recipe, screen.line),
             name="calibration",
             storage_path=scratch,
             on_messages=messages.extend,

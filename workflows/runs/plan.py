@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from glm_model.config import GLMConfig
-from infra import checkpoint, commands, storage
+from infra import checkpoint, commands
 from infra.console import Console, counted, duration, human, human_bytes
 from infra.errors import UserError
 from pipelines.blanks.mixture import resolve
@@ -14,20 +14,18 @@ from pipelines.prepare import Preparation, find_store, preparation_of
 from pipelines.store.format import TokenStore
 from pipelines.store.tokenizer import load_tokenizer
 from pipelines.store.unknown import WARNED, share_text
+from workflows.runs.costs import disk_text, memory_text, time_text
 from workflows.runs.moved import check_finished, own_store
 from workflows.runs.pace import measure_pace
 from workflows.runs.run import Run, open_run
 from workflows.runs.setup import Setup, resolve_setup
 from workflows.runs.shared_places import check_shared
-from workflows.runs.workers import check_memory, check_room, ray_for_workers, workers_text
-from workflows.settings.budget import BYTES_PER_PARAMETER, MANY_STEPS, Budget, epochs_text, has_length, planned_budget
+from workflows.runs.workers import check_memory, check_room, ray_for_workers
+from workflows.settings.budget import MANY_STEPS, Budget, epochs_text, has_length, planned_budget
 from workflows.settings.recipe import Recipe
 from workflows.settings.shape import model_name, planned_config
 from workflows.settings.synthetic import synthetic_rows
 from workflows.training.messages import Pace
-
-# Sustained rates (FLOP/s) that hours are quoted at, with their assumption said beside them.
-_RATES = {"H100/H200 at 45 % MFU": 0.45 * 989e12, "A100 at 45 % MFU": 0.45 * 312e12, "CPU core, fp32": 0.1e12}
 
 
 def plan_run(recipe: Recipe, name: str, screen: Console) -> None:
@@ -159,14 +157,10 @@ def _run_rows(
 ) -> list[tuple[str, str]]:
     """epochs: how often the run reads what there is; about: said before what is estimated."""
     parameters = budget.parameters
-    state = f"{human_bytes(parameters * BYTES_PER_PARAMETER)} per worker with gradients and optimizer"
-    # Two workers of `tiny` take 1.1 GB each on two cores, of which 24 MB are this state.
-    rest = "besides, some 1 GB for the process and more for activations: --calibrate measures it"
-    used = f"{human_bytes(pace.memory_bytes)} at the most, measured" if pace else rest
     batch = f"{budget.micro_batches} micro-batches of {budget.micro_rows} = {budget.step_tokens:,.0f} tokens"
     rows = [
         ("model", f"{model_name(recipe)}: {parameters:,} parameters"),
-        ("memory", f"{state}, {used}"),
+        ("memory", memory_text(parameters, pace)),
         ("batch", f"{about}{counted(budget.step_rows, 'row')} = {batch}"),
     ]
     when = " once there is a store" if about else ""
@@ -179,23 +173,6 @@ def _run_rows(
         *rows,
         ("budget", f"{about}{counted(budget.steps, 'step')} = {human(budget.tokens)} tokens = {epochs}"),
         ("compute", f"{about}{total:.2e} FLOP, {per_token}"),
-        ("time", about + _time_text(recipe, budget, pace) + when),
-        (
-            "disk",
-            f"{human_bytes(12 * parameters * (recipe.train.keep_checkpoints + 2))} of checkpoints in "
-            f"{storage.absolute(recipe.run.storage_path)}",
-        ),
+        ("time", about + time_text(recipe, budget.steps, total, pace, every=recipe.train.eval_every) + when),
+        ("disk", disk_text(parameters, recipe.train.keep_checkpoints, recipe.run.storage_path)),
     ]
-
-
-def _time_text(recipe: Recipe, budget: Budget, pace: Pace | None) -> str:
-    workers = f"with {workers_text(recipe)} workers"
-    if pace:
-        every = recipe.train.eval_every
-        seconds = budget.steps * pace.step_s + (2 + (budget.steps // every if every else 0)) * pace.validation_s
-        each = f"{pace.step_s:.3g} s a step, {pace.validation_s:.3g} s a validation"
-        return f"{duration(seconds)} {workers}: {each}, measured here"
-    total = budget.tokens * budget.flops_per_token
-    own_first = sorted(_RATES.items(), key=lambda rate: rate[0].startswith("CPU") == recipe.train.use_gpu)
-    hours = (f"{duration(total / rate / recipe.train.max_workers)} ({what})" for what, rate in own_first)
-    return f"{', '.join(hours)}, {workers}; assumed rates, --calibrate measures"

@@ -32,7 +32,7 @@ class Setup:
 
     def with_steps(self, steps: int) -> Setup:
         """The same with another length. Raises UserError when the warm-up would take all of it."""
-        check_warmup(self.recipe, steps)
+        check_warmup(self.recipe.optim, steps)
         return replace(self, budget=replace(self.budget, steps=steps))
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from glm_model.config import GLMConfig, flops_per_token, num_parameters
+from glm_model.config import GLMConfig, OptimConfig, flops_per_token, num_parameters
 from glm_model.tokenizer import Tokenizer
 from infra import commands, storage, tracking
 from infra.errors import UserError
@@ -72,7 +72,7 @@ def check_recipe(recipe: Recipe, *, begun: bool = False) -> None:
         shape_for(recipe, recipe.data.sequence_length, vocab_size=128)
         _check_given_tokenizer(recipe)
     if recipe.train.steps is not None:
-        check_warmup(recipe, recipe.train.steps)
+        check_warmup(recipe.optim, recipe.train.steps)
     tracking.resolve_uri(recipe.tracking, recipe.run.storage_path)
 
 
@@ -93,10 +93,10 @@ def has_length(recipe: Recipe) -> bool:
     return not (train.tokens is None and train.steps is None and train.hours is None)
 
 
-def check_warmup(recipe: Recipe, steps: int) -> None:
+def check_warmup(optim: OptimConfig, steps: int) -> None:
     """Raises UserError when the warm-up takes all steps of the run."""
     try:
-        recipe.optim.warmup(steps)
+        optim.warmup(steps)
     except ValueError as error:
         raise UserError(str(error)) from error
 
@@ -112,7 +112,7 @@ def make_budget(
     row_tokens = store.row_tokens
     _check_workers(recipe, row_tokens)
     steps = _steps(recipe, row_tokens) if steps is None else steps
-    check_warmup(recipe, steps)
+    check_warmup(recipe.optim, steps)
     rows = store.train.read_group(0)
     _check_expansion(rows, feed, packed_for=store.manifest.packed_for["mixture"])
     work = _useful_work(rows, feed, shape)
@@ -135,7 +135,7 @@ def planned_budget(
     row_tokens = len(rows.tokens) / (len(rows.row_offsets) - 1)
     _check_workers(recipe, row_tokens, least=_LEAST_ROW)
     steps = _steps(recipe, row_tokens) if steps is None else steps
-    check_warmup(recipe, steps)
+    check_warmup(recipe.optim, steps)
     held_out = recipe.data.validation_fraction
     if held_out:  # a small corpus holds out more, up to a quarter (`pipelines.store.held_out`)
         held_out = max(held_out, min(recipe.data.validation_tokens / max(tokens, 1), 0.25))

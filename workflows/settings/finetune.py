@@ -41,8 +41,9 @@ class FinetuneConfig(WorkersConfig):
     loss: Literal["choice", "gold"] = "choice"
     """choice: cross-entropy over the candidates. gold: the language-model loss of the right one alone."""
     select_on: Literal["train", "dev", "none"] = "train"
-    """Where the best checkpoint is chosen: on a part of the training items that is held out, on the split dev, or not
-    at all: the last weights. A held-out part of fewer than 200 items selects nothing.
+    """Where the best checkpoint is chosen, by the first of task.metrics: on a part of the training items that is held
+    out, on the split dev, or not at all: the last weights. Where fewer than 200 items would be held out of train, none
+    are, and the last weights are taken.
     """
     held_out: Annotated[float, Gt(0), Lt(1)] = 0.1
     """Share of the training items that select_on=train holds out."""

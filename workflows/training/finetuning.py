@@ -1,11 +1,13 @@
 """Fine-tuning: a GLM that chooses the right candidate of questions."""
 
 import functools
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from glm_model import GLM, GLMConfig, Tokenizer
 from glm_model.candidates import ChoiceLoss, Choices, ChoiceStep
@@ -13,6 +15,7 @@ from glm_model.classifier import Classifier, ClassifierStep
 from glm_model.layout import Marks
 from pipelines.feed.micro_batches import Step
 from pipelines.feed.questions import QuestionBatch, QuestionPlan, lay_out_questions, question_steps
+from pipelines.metrics.choices import count_choices, over_resamples
 from pipelines.questions.question import Question
 from workflows.training.engine import Place, Training
 from workflows.training.initial_weights import initial_model
@@ -33,9 +36,12 @@ class Finetuning:
     plan: QuestionPlan
     loss: ChoiceLoss
     """What a model that writes learns by; a classification head learns by the cross-entropy of its classes."""
-    selects_by_accuracy: bool
-    classes: int = 0
-    """How many classes the classification head has; 0: the model writes."""
+    metrics: tuple[str, ...]
+    """What validation tells besides loss and accuracy; the first one says which checkpoint is best."""
+    classes: int
+    """How many labels all items share; 0: they have candidates of their own."""
+    has_head: bool = False
+    """Whether a classification head answers, and not the model's own words."""
 
     def begin(self, place: Place) -> Training:
         tokenizer = Tokenizer.load(self.init_from)
@@ -51,18 +57,40 @@ class Finetuning:
             shares=(1.0,),
             steps=functools.partial(self._steps, marks, place),
             to_device=functools.partial(choices_to_device, device=place.ranks.device),
-            validate=functools.partial(validate, step, self.held_out, marks, place, micro=self.plan.micro_questions)
-            if self.held_out
-            else None,
-            score=_least_accuracy if self.selects_by_accuracy else _loss,
+            validate=functools.partial(self._validate, step, marks, place) if self.held_out else None,
+            score=functools.partial(lowest_is_best, self.metrics[0]),
             points=lambda step: {"data/epoch": step * self.plan.step_questions / self.plan.questions},
         )
 
     def _step(self, glm: GLM, place: Place) -> ChoiceStep | ClassifierStep:
-        if not self.classes:
+        if not self.has_head:
             return ChoiceStep(glm.to(place.ranks.device), loss=self.loss, precision=place.precision)
         torch.manual_seed(self.plan.seed)  # whatever the weights of the GLM took
         return ClassifierStep(Classifier(glm, self.classes).to(place.ranks.device), precision=place.precision)
+
+    @torch.no_grad()
+    def _validate(self, step: ChoiceStep | ClassifierStep, marks: Marks, place: Place) -> dict[str, float]:
+        """Loss and metrics of the held-out questions, computed by all workers together."""
+        step.eval()
+        ranks, micro, size = place.ranks, self.plan.micro_questions, self.classes or 2
+        loss, counts = torch.zeros(1, dtype=torch.float64), np.zeros((size, size + 1), np.int64)
+        for index in range(ranks.rank, -(-len(self.held_out) // micro), ranks.world):
+            some = self.held_out[index * micro : (index + 1) * micro]
+            example, choices = choices_to_device(lay_out_questions(some, marks), ranks.device)
+            scores = step.scores(example, choices)
+            loss += F.cross_entropy(scores.double(), choices.gold_Q, reduction="sum").cpu()
+            gold, chosen = choices.gold_Q.cpu().numpy(), scores.argmax(1).cpu().numpy()
+            if not self.classes:  # numbers of candidates mean nothing across items
+                gold, chosen = np.ones_like(gold), (gold == chosen).astype(np.int64)
+            counts += count_choices(gold, chosen, size)
+            place.beat()
+        total = ranks.sum(torch.cat((loss, torch.from_numpy(counts.ravel()).double()))).numpy()
+        step.train()
+        counts = total[1:].astype(np.int64).reshape(1, size, size + 1)
+        names = dict.fromkeys(("accuracy", *self.metrics))
+        # Not by scikit-learn: importing it takes each worker a second. A test of the metrics holds both together.
+        scored = {f"val/{name}": float(over_resamples(name, counts)[0]) for name in names}
+        return {"val/loss": float(total[0]) / len(self.held_out), **scored}
 
     def _steps(self, marks: Marks, place: Place, start: int, stop: int) -> Iterator[Step]:
         ranks = place.ranks
@@ -77,31 +105,6 @@ def choices_to_device(batch: QuestionBatch, device: torch.device | str) -> tuple
     return example, Choices(*(torch.from_numpy(array).to(device) for array in arrays))
 
 
-@torch.no_grad()
-def validate(
-    step: ChoiceStep | ClassifierStep, questions: Sequence[Question], marks: Marks, place: Place, *, micro: int
-) -> dict[str, float]:
-    """Loss and accuracy of held-out questions, computed by all workers together."""
-    step.eval()
-    ranks, device = place.ranks, place.ranks.device
-    totals = torch.zeros(2, dtype=torch.float64)
-    for index in range(ranks.rank, -(-len(questions) // micro), ranks.world):
-        some = questions[index * micro : (index + 1) * micro]
-        example, choices = choices_to_device(lay_out_questions(some, marks), device)
-        scores = step.scores(example, choices)
-        gold = choices.gold_Q[:, None]
-        totals[0] += float((scores.logsumexp(1) - scores.gather(1, gold)[:, 0]).double().sum())
-        totals[1] += float((scores.argmax(1, keepdim=True) == gold).sum())
-        place.beat()
-    loss, right = (ranks.sum(totals) / len(questions)).tolist()
-    step.train()
-    return {"val/loss": loss, "val/accuracy": 100 * right}
-
-
-def _loss(values: dict[str, float]) -> float:
-    return values["val/loss"]
-
-
-def _least_accuracy(values: dict[str, float]) -> float:
-    """The best has the highest accuracy, and of equal ones the lowest loss."""
-    return -values["val/accuracy"] + 1e-3 * float(np.tanh(values["val/loss"]))
+def lowest_is_best(metric: str, values: dict[str, float]) -> float:
+    """What the best validation has the least of: of those that are equal by the metric, it has the lowest loss."""
+    return -values[f"val/{metric}"] + 1e-3 * math.tanh(values["val/loss"])

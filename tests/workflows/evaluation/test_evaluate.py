@@ -12,6 +12,7 @@ from infra.errors import run_main
 from infra.storage import parquet
 from infra.tracking.mlflow_client import client_of
 from workflows import evaluate
+from workflows.settings.taught import write_taught
 
 WORDS = "--task.words={bad: cat, good: dog}"
 GOLDEN_SCORES = {"accuracy": 83.3333, "macro_f1": 81.25, "mcc": 62.5}
@@ -193,6 +194,28 @@ def test_a_fine_tuned_model_is_not_asked_another_task(run, model, data, tmp_path
     code, _, err = run("--models", url, f"--task.data={data}", "--task.id=id", WORDS)
     assert code == 2
     assert told in err
+
+
+def test_a_fine_tuned_model_is_asked_by_another_pattern_only_in_a_row_of_its_own(run, model, data, tmp_path):
+    url, own = taught(model, tmp_path / "tuned"), [f"--task.data={data}", "--task.id=id"]
+    code, _, err = run("--models", url, *own, "--task.pattern=0")
+    assert (code, "was fine-tuned with other pattern of classification: {mask}: {text~}, and is asked" in err) == (
+        2,
+        True,
+    )
+    code, out, _ = run("--models", url, *own, "--patterns=0,1")
+    assert (code, out.count("not default")) == (0, 1)
+
+
+def test_a_task_that_was_changed_in_the_model_folder_is_refused(run, model, data, tmp_path):
+    url = taught(model, tmp_path / "tuned")
+    write_taught(json.loads((tmp_path / "tuned" / "task.json").read_text()), url)
+    assert run("--models", url, f"--task.data={data}", "--task.id=id")[0] == 0
+    place = tmp_path / "tuned" / "task.json"
+    swapped = json.loads(place.read_text()) | {"labels": ["bad", "good"]}
+    place.write_text(json.dumps(swapped))
+    code, _, err = run("--models", url, f"--task.data={data}", "--task.id=id")
+    assert (code, "task.json was changed after finetune.py wrote it" in err) == (2, True)
 
 
 @pytest.mark.parametrize(

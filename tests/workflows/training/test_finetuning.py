@@ -59,7 +59,7 @@ def kind(tiny_tokenizer, tmp_path_factory) -> Callable[..., Killed]:
     def kind(*, head: bool) -> Killed:
         task = tasks.define(TaskConfig(words={"0": WORDS[8], "1": WORDS[9]}, head=head), lambda: rows)
         asked = tuple(ask_all(task, rows, tiny_tokenizer, positions=64))
-        return Killed(SHAPE, folder, False, asked[:96], asked[96:], plan, "choice", True, classes=2 * head)
+        return Killed(SHAPE, folder, False, asked[:96], asked[96:], plan, "choice", ("mcc",), 2, has_head=head)
 
     return kind
 
@@ -93,7 +93,7 @@ def test_a_fine_tuning_that_was_killed_ends_with_the_same_bits(local_ray, tmp_pa
     weights, points = trained(tmp_path / f"{name}-one", kind(head=head), workers=2)
     again, points_again = trained(tmp_path / f"{name}-two", kind(head=head), workers=2, kill_at=17)
     assert all(torch.equal(value, again[name]) for name, value in weights.items())
-    same = ("train/loss", "val/loss", "val/accuracy", "data/fingerprint_high", "data/fingerprint_low")
+    same = ("train/loss", "val/loss", "val/accuracy", "val/mcc", "data/fingerprint_high", "data/fingerprint_low")
     assert values(points, *same) == values(points_again, *same)
     accuracy = [value for _, _, value in values(points, "val/accuracy")]
     assert accuracy[-1] == 100.0, "it learns"
