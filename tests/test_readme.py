@@ -20,9 +20,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
 
-import psutil
 import pytest
 import yaml
+from helpers import jobs
 
 from pipelines import plugins, readers
 
@@ -153,16 +153,10 @@ def untouched_clone(tmp_path_factory) -> Path:
 
 
 def copied(target: Path) -> Path:
-    """What git would give to a new user, as the files stand now."""
-    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    done = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip("the checkout is not a git repository: what belongs to it is unknown")
-    for name in filter(None, done.stdout.split("\0")):
-        if (ROOT / name).is_file():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, target / name)
-    return target
+    try:
+        return jobs.checkout(target)
+    except LookupError as error:
+        pytest.skip(str(error))
 
 
 @pytest.mark.ray
@@ -188,30 +182,12 @@ def test_a_script_runs_with_a_short_budget(command, clone, local_ray, empty_mlfl
 
 # -- as written --------------------------------------------------------------------------------------------------------
 
-PORTS = {
-    "port": 26380,
-    "ray-client-server-port": 26381,
-    "dashboard-port": 26382,
-    "dashboard-agent-listen-port": 26383,
-    "metrics-export-port": 26384,
-}
-
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """An empty home, and a folder for Ray; ends what `ray start` leaves behind, known by that folder and our ports."""
-    folder = tmp_path_factory.mktemp("home")
-    ray_folder = Path("/tmp") / f"glm-readme-{os.getpid()}"  # short: Ray's sockets allow about 100 characters
-    yield folder, ray_folder
-    marks = (str(ray_folder), f"--port={PORTS['ray-client-server-port']}")
-    ours = [
-        p for p in psutil.process_iter(["cmdline"]) if any(mark in " ".join(p.info["cmdline"] or []) for mark in marks)
-    ]
-    for process in ours:
-        process.terminate()
-    for process in psutil.wait_procs(ours, timeout=10)[1]:
-        process.kill()
-    shutil.rmtree(ray_folder, ignore_errors=True)
+    """An empty home, and a folder for Ray."""
+    with jobs.ray_folder("readme") as ray_folder:
+        yield tmp_path_factory.mktemp("home"), ray_folder
 
 
 @pytest.mark.slow
@@ -219,16 +195,13 @@ def home(tmp_path_factory):
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.text != "make test"], ids=str)
 def test_a_command_runs_as_written(command, untouched_clone, home):
     clone, (folder, ray_folder) = untouched_clone, home
-    env = environment(clone, HOME=str(folder), RAY_API_SERVER_ADDRESS=f"http://127.0.0.1:{PORTS['dashboard-port']}")
-    for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
-        env.pop(name, None)
+    env = jobs.environment(clone, folder)
     if command.text == "make mlflow":
         serves_pages(command.text, clone, env)
         return
     text = command.text
     if text.startswith("ray start"):
-        options = " ".join(f"--{name}={port}" for name, port in PORTS.items())
-        text += f" {options} --temp-dir={ray_folder} --num-cpus=4 --object-store-memory=300000000"
+        text += f" {jobs.start_options(ray_folder)}"
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", "\n".join([*command.before, text])],
         cwd=clone,

@@ -3,7 +3,12 @@
 python workflows/finetune.py --model.init_from runs/<run> --task.data reviews.csv --task.text body --task.label stars
 python workflows/finetune.py --model.init_from runs/<run> --task.name rte --task.data RTE --train.epochs 20
 python workflows/finetune.py --config recipe.yaml --plan
+ray job submit --working-dir . --runtime-env infra/deploy/runtime_env.yaml -- python workflows/finetune.py --config ...
+
+The same command continues an unfinished run from its last checkpoint.
 """
+
+import functools
 
 from infra import config
 from infra.cluster import connect
@@ -46,10 +51,11 @@ def main() -> None:
     # torch and pyarrow take 2 s of CPU time to load: here, so that --help and misspelt settings do not wait for them.
     from infra import storage
     from workflows.finetuning.plan import calibrate_finetuning, plan_finetuning
-    from workflows.finetuning.run import finetune
+    from workflows.finetuning.run import catch_up, finetune
     from workflows.finetuning.setup import open_finetuning, resolve_finetune
     from workflows.runs.report import show_next_finetuned
     from workflows.runs.run import locked
+    from workflows.runs.shared_places import check_shared_finetuning
     from workflows.runs.workers import check_memory, ray_for_workers
 
     screen = Console(recipe.console)
@@ -60,9 +66,11 @@ def main() -> None:
         return
     storage.ensure_writable(recipe.run.storage_path)
     if run.record.finished:
+        catch_up(setup, run)
         screen.header(f"glm finetune · run {run.name} is finished", [("model", run.model_url)])
     else:
-        with locked(run), ray_for_workers(recipe, screen):
+        shared = functools.partial(check_shared_finetuning, recipe)
+        with locked(run), ray_for_workers(recipe, screen, check_shared=shared):
             check_memory(recipe, setup.shape)
             run = finetune(setup, run)
     show_next_finetuned(run, screen)

@@ -14,8 +14,9 @@ from infra import config
 from infra.console import Console, ConsoleConfig
 from infra.errors import run_main
 from infra.storage import parquet
+from infra.tracking.mlflow_client import client_of
 from workflows import evaluate, finetune, predict
-from workflows.finetuning.run import task_record
+from workflows.finetuning.final_model import task_record
 from workflows.finetuning.setup import FinetuneSetup, resolve_finetune
 from workflows.settings.finetune import FinetuneRecipe
 
@@ -173,3 +174,49 @@ def test_a_calibrated_plan_takes_a_few_steps_and_leaves_nothing(run, place, loca
 def test_mistakes_are_told_in_a_line(run, place, more, code, message):
     got, told = run(finetune, *settings(place, "--plan", *more))
     assert (got, message in told) == (code, True), told
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(120)
+def test_mlflow_shows_what_a_fine_tuning_read_and_made(run, place, local_ray, mlflow_root):
+    tracked = [f"--tracking.uri=sqlite:///{mlflow_root}/mlflow.db", "--tracking.enabled=true"]
+    chosen = ["--train.select_on=dev", "--train.epochs=2", "--run.name=a"]
+    code, told = run(finetune, *settings(place, *tracked, *chosen))
+    assert code == 0, told
+    client = client_of(f"sqlite:///{mlflow_root}/mlflow.db")
+    (found,) = [one for e in client.search_experiments() for one in client.search_runs([e.experiment_id])]
+    note, tags, params = found.data.tags["mlflow.note.content"], found.data.tags, found.data.params
+    assert note.startswith(
+        f"**Fine-tuning** of {place}/begin (7.4k parameters) for classification on 56 items, 7 steps"
+    )
+    assert "**Finished**: the weights are those of step " in note
+    assert "; selected on dev. To evaluate the model:" in note
+    assert "workflows/evaluate.py --models" in note
+    assert (tags["glm.phase"], tags["glm.status"], tags["glm.selected_on"]) == ("finetune", "finished", "dev")
+    assert params["train.seed"] == "1234"
+    assert [key for key in params if "storage" in key or "tracking" in key or "digest" in key] == []
+    (data,) = found.inputs.dataset_inputs
+    assert data.dataset.name == "classification-train"
+    (used,), (made,) = found.inputs.model_inputs, found.outputs.model_outputs
+    names = [client.get_logged_model(one.model_id).name for one in (used, made)]
+    assert names == ["begin", "a"]
+    model = client.get_logged_model(made.model_id)
+    assert {metric.key for metric in model.metrics} == {"val/accuracy", "val/loss"}
+    assert found.data.metrics["val/accuracy"] >= 0
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(120)
+def test_a_model_that_cannot_be_written_ends_with_5_and_is_written_by_the_next_call(run, place, local_ray, monkeypatch):
+    plain = ["--run.name=a", "--train.steps=2", "--train.select_on=none"]
+    with monkeypatch.context() as full:
+        full.setattr(GLM, "save_pretrained", full_disk)
+        code, told = run(finetune, *settings(place, *plain))
+    assert (code, "cannot write" in told, "No space left on device" in told) == (5, True, True), told
+    code, told = run(finetune, *settings(place, *plain))
+    assert code == 0, told
+    assert (place / "runs" / "a" / "model" / "model.safetensors").exists()
+
+
+def full_disk(*_: object, **__: object) -> None:
+    raise OSError(28, "No space left on device")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from workflows.finetuning.setup import FinetuneSetup, describe_finetune
 from workflows.runs.costs import disk_text, memory_text, time_text
 from workflows.runs.pace import pace_of
 from workflows.runs.run import Run
+from workflows.runs.shared_places import check_shared_finetuning
 from workflows.runs.workers import check_memory, check_room, ray_for_workers
 from workflows.settings.budget import MANY_STEPS
 from workflows.training.messages import Pace
@@ -38,7 +40,7 @@ def plan_finetuning(setup: FinetuneSetup, run: Run, screen: Console) -> None:
 
 def calibrate_finetuning(setup: FinetuneSetup, run: Run, screen: Console) -> None:
     """Print the plan with times that are measured, by a few steps on the workers."""
-    with ray_for_workers(setup.recipe, screen):
+    with ray_for_workers(setup.recipe, screen, check_shared=partial(check_shared_finetuning, setup.recipe)):
         check_memory(setup.recipe, setup.shape)
         job = job_of(replace(setup, steps=MANY_STEPS), run, NOT_TRACKED, link=None)
         pace = pace_of(job, setup.recipe, run.url, screen)

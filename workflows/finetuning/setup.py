@@ -62,9 +62,22 @@ class FinetuneSetup:
         items = (*self.selection.train, *self.selection.held_out)
         return flat | {
             _ITEMS: f"{fingerprint(items):016x}",  # with their labels
-            "task digest": self.task.digest,
-            "initial weights": begun,
+            _DIGEST: self.task.digest,
+            _WEIGHTS: begun,
         }
+
+    @property
+    def comparable_settings(self) -> dict[str, str]:
+        """The settings that are worth comparing, those that runs differ by most often first."""
+        shown = {key: value for key, value in self.settings.items() if key not in (_ITEMS, _DIGEST, _WEIGHTS)}
+        first = ("task.name", "model.init_from", "model.random", "task.head", "optim.lr", "train.epochs", "train.seed")
+        shown |= {"model.init_from": self.started_from}
+        return {key: shown[key] for key in first} | shown
+
+    @property
+    def started_from(self) -> str:
+        """What the weights were before, for people."""
+        return self.init_url + (" (its shape, random weights)" if self.recipe.model.random else "")
 
     @property
     def identity(self) -> str:
@@ -129,10 +142,10 @@ def _check_patience(recipe: FinetuneRecipe, selection: Selection) -> None:
 
 def describe_finetune(setup: FinetuneSetup) -> list[tuple[str, str]]:
     """What the run would do, in rows for the screen."""
-    recipe, task, selection = setup.recipe, setup.task, setup.selection
+    task, selection = setup.task, setup.selection
     positions = sum(sum(segment_sizes(question)) for question in selection.train) / len(selection.train)
     words = ", ".join(f"{label}: {word}" for label, word in task.pattern().words.items())
-    begin = f"{setup.init_url}, {human(num_parameters(setup.shape))} parameters"
+    begin = f"{setup.started_from}, {human(num_parameters(setup.shape))} parameters"
     epochs = setup.steps * setup.plan.step_questions / setup.plan.questions
     budget = f"{counted(setup.steps, 'step')} of {counted(setup.plan.step_questions, 'item')} = {epochs:.2f} epochs"
     sizes = f"{len(selection.train):,} to train on, {positions:,.0f} positions each on average"
@@ -141,7 +154,7 @@ def describe_finetune(setup: FinetuneSetup) -> list[tuple[str, str]]:
     rows = [
         ("task", f"{task.name} version {task.version}, pattern {task.default_pattern}: {task.pattern().text}"),
         ("items", sizes),
-        ("begins with", begin + (", drawn at random" if recipe.model.random else "")),
+        ("begins with", begin),
         ("budget", budget),
         ("selected on", selection.told + by),
     ]
@@ -155,7 +168,7 @@ _NOT_IDENTITY = (
     *("train.resize_every_s", "train.exact", "train.log_every", "train.keep_checkpoints", "train.patience"),
 )
 _PLACES = ("task.data", "model.init_from")
-_ITEMS = "items"
+_ITEMS, _DIGEST, _WEIGHTS = "items", "task digest", "initial weights"
 
 
 def open_finetuning(setup: FinetuneSetup, recipe_name: str) -> Run:

@@ -74,6 +74,10 @@ class Run:
         write_record(self.record, self.url)
 
 
+CloseEntry = Callable[[Run, tracking.RunHandle], None]
+"""Closes the entry of a finished run in MLflow."""
+
+
 def find_run(run: str) -> str:
     """URL of the run that is meant: a folder (of several, `runs/a-*`, the newest), URL, name in ./runs or MLflow id.
 
@@ -232,10 +236,15 @@ def start(setup: Setup, run: Run) -> tuple[Run, tracking.RunHandle]:
 
 
 def finish(run: Run, handle: tracking.RunHandle, validated: dict[str, float], screen: Console) -> Run:
-    """Close the run here and in MLflow. validated: what validation said of the exported model."""
+    """Close a pretraining here and in MLflow. validated: what validation said of the exported model."""
     validation = Validation(_first_bits(storage.join(run.url, "metrics.jsonl")), validated.get("val/bits_per_byte"))
-    run = run.with_record(finished=True, validation=validation)
-    in_mlflow = run.record.mlflow_run_id is None or (handle.enabled and _complete(run, handle))
+    return close(run.with_record(validation=validation), handle, screen, _close_entry)
+
+
+def close(run: Run, handle: tracking.RunHandle, screen: Console, close_entry: CloseEntry) -> Run:
+    """Close a run of any kind here and, with the points that it lacks, in MLflow. close_entry: closes it there."""
+    run = run.with_record(finished=True)
+    in_mlflow = run.record.mlflow_run_id is None or (handle.enabled and _complete(run, handle, close_entry))
     run = run.with_record(in_mlflow=in_mlflow)
     run.write()
     if not in_mlflow:
@@ -250,13 +259,25 @@ def give_up(run: Run, handle: tracking.RunHandle, error: BaseException) -> None:
 
 
 def catch_up(run: Run, recipe: Recipe, screen: Console) -> None:
-    """Give MLflow what it lacks of a finished run because it was away at the end; says so when it still is."""
+    """Give MLflow what it lacks of a finished pretraining because it was away at the end; says so when it still is."""
+    if not recipe.tracking.enabled:
+        return
+    bring_up_to_date(run, screen, lambda own, handle: tracked.record_model(handle, own.record, own.url), _close_entry)
+
+
+def bring_up_to_date(
+    run: Run,
+    screen: Console,
+    record_model: Callable[[Run, tracking.RunHandle], None],
+    close_entry: CloseEntry,
+) -> None:
+    """`catch_up` of a run of any kind. record_model: uploads and links its model; close_entry: as for `close`."""
     handle = run.record.tracking
-    if run.record.in_mlflow is not False or handle is None or not recipe.tracking.enabled:
+    if run.record.in_mlflow is not False or handle is None:
         return
     with locked(run):
-        tracked.record_model(handle, run.record, run.url)
-        run = run.with_record(in_mlflow=_complete(run, handle))
+        record_model(run, handle)
+        run = run.with_record(in_mlflow=_complete(run, handle, close_entry))
         run.write()
     if run.record.in_mlflow:
         screen.line(f"MLflow at {without_password(handle.uri)} has got what it lacked of this run")
@@ -264,12 +285,16 @@ def catch_up(run: Run, recipe: Recipe, screen: Console) -> None:
         _warn_of_lack(run, screen)
 
 
+def _close_entry(run: Run, handle: tracking.RunHandle) -> None:
+    tracked.close_entry(handle, run.record, run.url)
+
+
 def _warn_of_lack(run: Run, screen: Console) -> None:
     uri = without_password(str(run.record.tracking_uri))
     screen.warn(f"MLflow at {uri} lacks points of this run, which are in {run.url}; the same command sends them")
 
 
-def _complete(run: Run, handle: tracking.RunHandle) -> bool:
+def _complete(run: Run, handle: tracking.RunHandle, close_entry: CloseEntry) -> bool:
     """Send MLflow the points that it lacks and close the run there; False when it does not take them in time."""
     with tempfile.TemporaryDirectory(prefix="glm-metrics-") as folder:
         copy = os.path.join(folder, "metrics.jsonl")  # a log is appended to, which this one is not
@@ -277,7 +302,7 @@ def _complete(run: Run, handle: tracking.RunHandle) -> bool:
         log = MetricLog(copy, handle, resume_step=run.record.steps)
         if not log.close(_CATCH_UP_S):
             return False
-    tracked.close_entry(handle, run.record, run.url)
+    close_entry(run, handle)
     return True
 
 

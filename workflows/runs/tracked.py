@@ -4,27 +4,22 @@ record, url: a run's, as its folder has them; the folder itself.
 """
 
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
 from glm_model.config import num_parameters
 from infra import commands, config, storage, tracking
 from infra.console import human
-from infra.errors import Interrupted, UserError
 from infra.tracking import LinkedDataset, LinkedModel, RunHandle
 from infra.tracking.metric_log import read_points
-from infra.tracking.mlflow_client import first_line, without_password
 from pipelines.store.format import TokenStore, read_manifest
 from workflows.runs.mlflow_views import PRETRAINING, offer_view
+from workflows.runs.note import Subject, close_broken, describe, describe_running
 from workflows.runs.record import RunRecord
 from workflows.runs.setup import Setup
 from workflows.settings.identity import comparable_settings, recorded
 from workflows.settings.models import weights_digest
 from workflows.settings.shape import model_name
-
-Status = Literal["running", "finished", "interrupted", "failed"]
 
 
 def open_entry(setup: Setup, record: RunRecord, url: str) -> RunHandle:
@@ -52,7 +47,7 @@ def open_entry(setup: Setup, record: RunRecord, url: str) -> RunHandle:
         tracking.log_text(handle, config.to_yaml(recorded(recipe)), "config.yaml")
         tracking.log_text(handle, json.dumps(asdict(setup.budget), indent=2), "budget.json")
         tracking.link_dataset(handle, store_dataset(store), context="pretraining")
-    describe(handle, record, url, "running", "MLflow does not hear of it when the process of a run is killed")
+    describe_running(handle, subject_of(record, url))
     return handle
 
 
@@ -61,41 +56,27 @@ def close_entry(handle: RunHandle, record: RunRecord, url: str) -> None:
     told, bits = "not validated", record.validation
     if bits and bits.first is not None and bits.last is not None:
         told = f"{bits.first:.3f} -> {bits.last:.3f} bits per byte of held-out text"
-    describe(handle, record, url, "finished", told)
+    describe(handle, subject_of(record, url), "finished", told)
     tracking.finish(handle, "finished")
 
 
 def close_broken_entry(handle: RunHandle, record: RunRecord, url: str, error: BaseException, *, step: int) -> None:
     """Close the entry of a run that did not come to its end. step: that of its last checkpoint."""
-    status: Status = "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
-    told = error.message if isinstance(error, UserError) else first_line(error)
-    told = "stopped at once" if isinstance(error, KeyboardInterrupt) else told
-    describe(handle, record, url, status, told, where=f" at {step:,}/{record.steps or 0:,} steps")
-    tracking.finish(handle, status)
+    close_broken(handle, subject_of(record, url), error, step=step, steps=record.steps or 0)
 
 
-def describe(handle: RunHandle, record: RunRecord, url: str, status: Status, told: str, *, where: str = "") -> None:
-    """Say in the entry's note and in its tag `glm.status` how the run is, and what can be done with it."""
-    tracking.set_note(handle, note(record, url, status, told), {"glm.status": f"{status}{where}"})
-
-
-def note(record: RunRecord, url: str, status: Status, told: str) -> str:
-    """The note, in Markdown: what the run is, how it is, and a command to go on with."""
+def subject_of(record: RunRecord, url: str) -> Subject:
+    """What a note says of a pretraining."""
     assert record.model is not None, "a run that has begun has a model"
     origin = record.settings.get("model.init_from", "null")
     begun = "" if origin == "null" else f", begun with the weights of `{origin}`"
-    what = (
-        f"**Pretraining** of a GLM with {human(num_parameters(record.model))} parameters, {record.steps:,} steps{begun}"
+    size = human(num_parameters(record.model))
+    return Subject(
+        f"**Pretraining** of a GLM with {size} parameters, {record.steps:,} steps{begun}",
+        "To fill blanks with the model",
+        commands.workflow("generate", "--model", storage.join(url, "model"), "--text", "Ray is a [MASK]."),
+        f"Token store: `{record.store_url}`; folder: `{url}`",
     )
-    if status == "finished":
-        purpose = "To fill blanks with the model"
-        command = commands.workflow("generate", "--model", storage.join(url, "model"), "--text", "Ray is a [MASK].")
-    else:
-        purpose, command = "The same command continues it", commands.command(commands.program("python"), *sys.argv)
-    # The UI shows the first lines until it is asked for more: the command has to be among them.
-    first = f"{what}. **{status.capitalize()}**: {told}. {purpose}:"
-    places = f"Token store: `{record.store_url}`; folder: `{url}`"
-    return without_password(f"{first}\n\n```\n{command}\n```\n\n{places}")
 
 
 def record_model(handle: RunHandle, record: RunRecord, url: str) -> None:

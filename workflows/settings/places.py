@@ -17,12 +17,7 @@ def resolve_paths(recipe: R, *, in_job: bool) -> R:
     """The recipe with absolute paths, so that workers mean the same places. Raises UserError for relative ones inside a
     Ray job.
     """
-    if in_job and (given := tracking.relative_database(recipe.tracking)):
-        raise UserError(
-            f"{given} is a relative path",
-            why=_IN_JOB,
-            try_="use four slashes and an absolute path, or a tracking server",
-        )
+    check_database(recipe.tracking, in_job=in_job)
     recipe = copy.deepcopy(recipe)
     _make_absolute(_places(recipe), in_job=in_job)
     if recipe.model.init_from:
@@ -33,6 +28,7 @@ def resolve_paths(recipe: R, *, in_job: bool) -> R:
 
 def resolve_finetune_paths(recipe: FinetuneRecipe, *, in_job: bool) -> FinetuneRecipe:
     """As `resolve_paths`. Files of splits that lie below task.data stay relative to it."""
+    check_database(recipe.tracking, in_job=in_job)
     recipe = copy.deepcopy(recipe)
     places: list[tuple[str, Any, str]] = [("run.storage_path", recipe.run, "storage_path")]
     optional = (("model.init_from", recipe.model, "init_from"), ("task.data", recipe.task, "data"))
@@ -40,23 +36,38 @@ def resolve_finetune_paths(recipe: FinetuneRecipe, *, in_job: bool) -> FinetuneR
     if recipe.model.init_from:
         recipe.model.init_from = model_in(recipe.model.init_from)
     if not recipe.task.data:
-        recipe.task.splits = {name: storage.absolute(url) for name, url in recipe.task.splits.items()}
+        splits = recipe.task.splits.items()
+        recipe.task.splits = {name: _absolute(f"task.splits.{name}", url, in_job=in_job) for name, url in splits}
     return recipe
+
+
+def check_database(config: tracking.TrackingConfig, *, in_job: bool) -> None:
+    """Raises UserError for MLflow in a file with a relative path inside a Ray job."""
+    if in_job and (given := tracking.relative_database(config)):
+        raise UserError(
+            f"{given} is a relative path",
+            why=_IN_JOB,
+            try_="use four slashes and an absolute path, or a tracking server",
+        )
 
 
 def _make_absolute(places: list[tuple[str, Any, str]], *, in_job: bool) -> None:
     for key, owner, name in places:
         value = getattr(owner, name)
         value = storage.newest(value) if key == "model.init_from" else value
-        absolute = storage.absolute(value)
-        if in_job and absolute != value and not value.startswith("file:"):
-            raise UserError(
-                f"{key}={value} is a relative path",
-                why=_IN_JOB,
-                try_="use an absolute path or URL that all nodes can reach, for example "
-                f"--{key.split('[')[0]}=/shared/{value.removeprefix('./')}",
-            )
-        setattr(owner, name, absolute)
+        setattr(owner, name, _absolute(key, value, in_job=in_job))
+
+
+def _absolute(key: str, value: str, *, in_job: bool) -> str:
+    absolute = storage.absolute(value)
+    if in_job and absolute != value and not value.startswith("file:"):
+        raise UserError(
+            f"{key}={value} is a relative path",
+            why=_IN_JOB,
+            try_="use an absolute path or URL that all nodes can reach, for example "
+            f"--{key.split('[')[0]}=/shared/{value.removeprefix('./')}",
+        )
+    return absolute
 
 
 def _absolute_if_there(entry: str) -> str:

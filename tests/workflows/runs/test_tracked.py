@@ -18,10 +18,11 @@ from workflows.runs.mlflow_views import (
     page,
     ways_to_compare,
 )
+from workflows.runs.note import note
 from workflows.runs.record import RunRecord, Validation
 from workflows.runs.run import Run, give_up, open_run, start
 from workflows.runs.setup import resolve_setup
-from workflows.runs.tracked import close_entry, note, record_model
+from workflows.runs.tracked import close_entry, record_model, subject_of
 from workflows.settings.identity import comparable_settings
 from workflows.settings.recipe import Recipe
 
@@ -58,14 +59,15 @@ def test_settings_to_compare_leave_out_places_names_and_machines():
 def test_a_note_says_what_a_run_is_how_it_ended_and_the_next_command(monkeypatch):
     monkeypatch.setattr("sys.argv", ["workflows/pretrain.py", "--run.name=a b", "--tracking.uri=http://me:pw@host"])
     record = RunRecord("r", "", {"model.init_from": "/m"}, model=SHAPE, steps=1200, store_url="/stores/x")
-    assert note(record, "/runs/r", "interrupted", "stopped at step 7").splitlines() == [
+    subject = subject_of(record, "/runs/r")
+    assert note(subject, "interrupted", "stopped at step 7").splitlines() == [
         "**Pretraining** of a GLM with 5.9k parameters, 1,200 steps, begun with the weights of `/m`. **Interrupted**: "
         "stopped at step 7. The same command continues it:",
         *("", "```"),
         f"{commands.program('python')} workflows/pretrain.py '--run.name=a b' --tracking.uri=http://***@host",
         *("```", "", "Token store: `/stores/x`; folder: `/runs/r`"),
     ]
-    finished = note(record, "/runs/r", "finished", "3.2 -> 2.4 bits per byte")
+    finished = note(subject, "finished", "3.2 -> 2.4 bits per byte")
     assert "workflows/generate.py --model /runs/r/model --text 'Ray is a [MASK].'" in finished
 
 
