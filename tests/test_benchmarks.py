@@ -10,7 +10,7 @@ import sys
 import pytest
 from helpers import asked, benchmark_modules, small
 
-from glm_model import GLM
+from glm_model import GLM, Tokenizer
 from workflows.evaluation import campaign
 from workflows.evaluation.workers import Worker
 
@@ -109,7 +109,7 @@ def test_the_benchmark_of_evaluation_runs(tmp_path, tiny_tokenizer, monkeypatch,
     tiny_tokenizer.save(str(tmp_path))
     places = ["--data", str(tmp_path / "data"), "--tokenizer", str(tmp_path), "--json", str(tmp_path / "found.json")]
     script = str(benchmark_modules.FOLDER / "evaluate.py")
-    for owner, name in ((GLM, "hidden"), (GLM, "logits"), (Worker, "__init__"), (campaign, "run")):
+    for owner, name in ((GLM, "hidden"), (GLM, "logits"), (Worker, "__init__"), (campaign, "run"), (Tokenizer, "load")):
         monkeypatch.setattr(owner, name, getattr(owner, name))  # which the script replaces: put back afterwards
     monkeypatch.setattr(sys, "argv", [script, "--size", "tiny", *places])
     runpy.run_path(script, run_name="__main__")

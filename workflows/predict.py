@@ -57,7 +57,9 @@ def main() -> None:
         storage.ensure_writable(options.to)
         with (
             ray_if_needed(options.num_workers, options.cluster, screen, use_gpu=options.use_gpu),
-            contextlib.closing(Workers(model, options.num_workers, use_gpu=options.use_gpu)) as workers,
+            contextlib.closing(
+                Workers(model, model.load_tokenizer(), options.num_workers, use_gpu=options.use_gpu)
+            ) as workers,
         ):
             predict(options, model, task, plan, workers, screen)
     done = storage.read_json(manifest)

@@ -23,6 +23,7 @@ from glm_model.config import MORE_POSITIONS
 from glm_model.generation.prompts import check_context, listed, naming_text, read_prompts, resolve_order
 from glm_model.generation.session import Session, evaluating, known_ids
 from glm_model.ids import as_ids, check_known
+from glm_model.logits import target_logprobs
 from glm_model.model import GLM
 
 if TYPE_CHECKING:
@@ -322,10 +323,10 @@ def _reduce(
     logprobs, greedy = [], []
     size = max(_CHUNK // model.config.vocab_size, 1)
     for x_D, target in zip(x_MD.split(size), targets_M.split(size), strict=True):
-        logits_V = model.logits(x_D).float()[:, :known]
-        chosen = logits_V.gather(1, target[:, None])[:, 0]
-        logprobs.append((chosen - logits_V.logsumexp(1)).double().cpu())
-        greedy.append((chosen == logits_V.amax(1)).cpu())
+        logits_V = model.logits(x_D)
+        best = logits_V[:, :known].amax(1)
+        greedy.append((logits_V.gather(1, target[:, None])[:, 0] == best).cpu())
+        logprobs.append(target_logprobs(logits_V, target[:, None], known=known)[:, 0].double().cpu())
     bounds = np.cumsum([0, *(len(place) for place in places)])
     logprob_M, greedy_M = torch.cat(logprobs).numpy(), torch.cat(greedy).numpy()
     check_finite(model, [float(logprob_M.sum())])

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy
 
 from glm_model import layout
 from glm_model.checks import check_finite
 from glm_model.classifier import Classifier
 from glm_model.generation.scoring import score_tokens
 from glm_model.generation.session import Session, evaluating, piece_inputs
+from glm_model.logits import target_logprobs
 from glm_model.model import GLM
 from glm_model.tokenizer import Tokenizer
 from pipelines.feed.questions import lay_out_questions
@@ -114,9 +114,15 @@ def _first_tokens(
     begins = [piece_inputs([marks.sop], int(question.prompt.mask_positions[0])) for question in questions]
     with evaluating(model):
         session = Session(model, contexts, capacity=0, use_cache=False)
-        logprobs_BV = session.feed(begins)[:, :vocab_size].log_softmax(1).double().cpu().numpy()
-    check_finite(model, [float(logprobs_BV.max(1).sum())])
-    return [row_V[np.concatenate(one.candidates)] for row_V, one in zip(logprobs_BV, questions, strict=True)]
+        logits_BV = session.feed(begins)
+    most = max(len(one.candidates) for one in questions)
+    asked_BK = np.zeros((len(questions), most), np.int64)
+    for row, one in enumerate(questions):
+        asked_BK[row, : len(one.candidates)] = np.concatenate(one.candidates)
+    logprobs_BK = target_logprobs(logits_BV, torch.from_numpy(asked_BK).to(logits_BV.device), known=vocab_size)
+    check_finite(model, [float(logprobs_BK.sum())])
+    found_BK = logprobs_BK.double().cpu().numpy()
+    return [row_K[: len(one.candidates)] for row_K, one in zip(found_BK, questions, strict=True)]
 
 
 def _candidates(
@@ -158,9 +164,8 @@ def _texts(model: GLM, questions: Sequence[Question], marks: layout.Marks, vocab
         x_MD = model.hidden(*inputs, at=torch.from_numpy(counted).to(device))
         size = max(_LOGITS // vocab_size, 1)
         for x_D, target in zip(x_MD.split(size), targets_M.split(size), strict=True):
-            logits_V = model.logits(x_D).float()[:, :vocab_size]
-            # Half the time of gather and logsumexp.
-            logprobs.append(-cross_entropy(logits_V, target, reduction="none").double().cpu().numpy())
+            found = target_logprobs(model.logits(x_D), target[:, None], known=vocab_size)
+            logprobs.append(found[:, 0].double().cpu().numpy())
     ends = np.cumsum([len(tokens) + 1 for _, tokens in rows])
     sums = [float(part.sum()) for part in np.split(np.concatenate(logprobs), ends[:-1])]
     check_finite(model, sums)

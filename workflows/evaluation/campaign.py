@@ -5,7 +5,6 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
-from glm_model.tokenizer import Tokenizer
 from infra.cluster import capacity, connect
 from infra.console import Console
 from pipelines.questions.config import TaskConfig
@@ -43,8 +42,9 @@ def run(
     cells = [[(one, number) for one in row for number in pattern_numbers(one.task, options.patterns)] for row in asked]
     found: list[Evaluated] = []
     for model, row in zip(models, cells, strict=True):
-        with contextlib.closing(Workers(model, options.num_workers, use_gpu=options.use_gpu)) as workers:
-            tokenizer, positions = Tokenizer.load(model.tokenizer_url), model.positions()
+        tokenizer, positions = model.load_tokenizer(), model.positions()
+        workers = Workers(model, tokenizer, options.num_workers, use_gpu=options.use_gpu)
+        with contextlib.closing(workers):
             for one, number in row:
                 with screen.progress(f"{model.name} {one.task.name} p{number}", one.size) as live:
                     found.append(

@@ -52,7 +52,7 @@ class Model:
     def positions(self) -> int:
         """Rows of its position tables."""
         shape = self.shape or storage.read_json(storage.join(self.url, "config.json"))
-        return shape["positions"] if "positions" in shape else self.load()[0].config.positions
+        return shape["positions"] if "positions" in shape else self.load().config.positions
 
     def selected_for(self, split: str) -> str:
         """What chose its weights, in words, which say so where it was the split that is reported."""
@@ -64,18 +64,26 @@ class Model:
         """Whether it was fine-tuned with a classification head."""
         return bool(self.asked.get("settings", {}).get("head"))
 
-    def load(self) -> "tuple[GLM | Classifier, Tokenizer]":
+    def load(self) -> "GLM | Classifier":
         """Raises DataError for weights that cannot be read."""
-        from glm_model import GLM, Classifier, Tokenizer
+        from glm_model import GLM, Classifier
         from glm_model.config import GLMConfig
         from glm_model.saved.weights import read_weights
 
         kind = Classifier if self.has_head else GLM
         try:
-            tokenizer = Tokenizer.load(self.tokenizer_url)
             if self.shape is None:
-                return kind.from_pretrained(self.url), tokenizer
-            return kind.from_state(GLMConfig.from_dict(self.shape), read_weights(self.url)), tokenizer
+                return kind.from_pretrained(self.url)
+            return kind.from_state(GLMConfig.from_dict(self.shape), read_weights(self.url))
+        except ValueError as error:
+            raise DataError(str(error)) from error
+
+    def load_tokenizer(self) -> "Tokenizer":
+        """Raises DataError for one that cannot be read."""
+        from glm_model import Tokenizer
+
+        try:
+            return Tokenizer.load(self.tokenizer_url)
         except ValueError as error:
             raise DataError(str(error)) from error
 

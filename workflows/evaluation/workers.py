@@ -3,8 +3,10 @@
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
+from glm_model.tokenizer import Tokenizer
 from infra.errors import InfrastructureError
 from pipelines.questions.question import Question
 from workflows.evaluation.answers import Answer, answer
@@ -20,8 +22,8 @@ _QUEUED = 2  # batches that an actor has at a time, so that it never waits for t
 class Worker:
     """A model that was loaded, and answers batches."""
 
-    def __init__(self, model: Model, *, use_gpu: bool = False) -> None:
-        self.model, self.tokenizer = model.load()
+    def __init__(self, model: Model, tokenizer: Tokenizer, *, use_gpu: bool = False) -> None:
+        self.model, self.tokenizer = model.load(), tokenizer
         if use_gpu:
             self.model.to("cuda")
 
@@ -33,8 +35,8 @@ class Worker:
 class Workers:
     """The workers of one model: made when there is something to answer, closed with `close`."""
 
-    def __init__(self, model: Model, num_workers: int, *, use_gpu: bool = False) -> None:
-        self._model, self._use_gpu = model, use_gpu
+    def __init__(self, model: Model, tokenizer: Tokenizer, num_workers: int, *, use_gpu: bool = False) -> None:
+        self._model, self.tokenizer, self._use_gpu = model, tokenizer, use_gpu
         self._num_workers = num_workers
         self._here: Worker | None = None
         self._actors: list[Any] = []
@@ -45,7 +47,7 @@ class Workers:
             yield from self._by_actors(iter(batches), reads)
             return
         for number, batch in batches:
-            self._here = self._here or Worker(self._model, use_gpu=self._use_gpu)
+            self._here = self._here or Worker(self._model, self.tokenizer, use_gpu=self._use_gpu)
             yield self._here.answer(number, batch, reads)
 
     def close(self) -> None:
@@ -61,7 +63,8 @@ class Workers:
         if not self._actors:
             # An actor that dies with its node is started again, and is given its batches again.
             kind = ray.remote(num_cpus=1, num_gpus=int(self._use_gpu), max_restarts=3, max_task_retries=3)(Worker)
-            self._actors = [kind.remote(self._model, use_gpu=self._use_gpu) for _ in range(self._num_workers)]
+            start = partial(kind.remote, self._model, self.tokenizer, use_gpu=self._use_gpu)
+            self._actors = [start() for _ in range(self._num_workers)]
         return self._actors
 
     def _by_actors(self, batches: Iterator[tuple[int, Batch]], reads: bool) -> Iterator[Answered]:

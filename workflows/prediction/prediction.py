@@ -92,7 +92,7 @@ def plan_prediction(options: PredictConfig, model: Model, task: Task, screen: Co
 def predict(options: PredictConfig, model: Model, task: Task, plan: Plan, workers: Workers, screen: Console) -> None:
     """Answer the shards that are not there, and write the manifest."""
     have = check_place(options.to, plan)
-    tokenizer, positions, done = Tokenizer.load(model.tokenizer_url), model.positions(), 0
+    tokenizer, positions, done = workers.tokenizer, model.positions(), 0
     shards = read_shards(plan.urls, options.shard_rows, columns=plan.header)
     with screen.progress("predicting", plan.rows) as live:
         for number, (shard, file) in enumerate(zip(shards, plan.files, strict=True)):

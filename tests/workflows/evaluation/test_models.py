@@ -37,7 +37,7 @@ def test_checkpoints_of_a_run_that_is_not_finished(run):
     assert [(model.name, model.run, model.step) for model in both] == [("a@step=10", "a", 10), ("a@step=20", "a", 20)]
     (one,) = find_models([f"{run}@step=20"])
     assert (one.started_from, one.selected_by) == ("/models/base", "a step that was named")
-    model, tokenizer = one.load()
+    model, tokenizer = one.load(), one.load_tokenizer()
     assert (one.positions(), model.config.vocab_size, tokenizer.vocab_size) == (48, 128, 40)
 
 
