@@ -72,9 +72,13 @@ def text_url(config: DataConfig) -> str:
 
 def selection_url(config: DataConfig, units: list[Unit], selection: Selection) -> str:
     """Folder of what a selection from these units leaves out."""
+    return selection_place(storage.absolute(config.root), units, selection.settings)
+
+
+def selection_place(root: str, units: list[Unit], settings: dict[str, Any]) -> str:
+    """As `selection_url`, by data.root and the settings of the selection, which a manifest tells."""
     digests = [[unit.source, unit.path, unit.digest] for unit in units]
-    key = _key(SELECTION_VERSION, selection.settings, digests)
-    return storage.join(storage.absolute(config.root), "selections", key)
+    return storage.join(root, "selections", _key(SELECTION_VERSION, settings, digests))
 
 
 def store_url(config: DataConfig, units: list[Unit], tokenizer: Tokenizer, settings: StoreSettings) -> str:

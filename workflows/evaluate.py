@@ -33,6 +33,7 @@ def _evaluate(options: EvaluateConfig) -> None:
     from infra import storage
     from workflows.evaluation import page, tracking
     from workflows.evaluation.campaign import ray_if_needed, run
+    from workflows.evaluation.contamination import contamination_of, contamination_rows, unknown_lines
     from workflows.evaluation.models import find_models
     from workflows.evaluation.places import resolve_places
     from workflows.evaluation.results import as_json, counts_of, results_of, table_rows
@@ -47,10 +48,16 @@ def _evaluate(options: EvaluateConfig) -> None:
         evaluated = run(options, configs, models, screen)
     scored = [(one, results_of(one)) for one in evaluated]
     results, over_seeds = [result for _, several in scored for result in several], seed_results(scored)
+    seen = contamination_of(evaluated, options.to, screen, looks=options.contamination)
     counts = [counts_of(one) for one in evaluated]
     screen.table("scores", *table_rows(results))
     if over_seeds:
         screen.table("models that differ in their seed alone", *seed_rows(over_seeds))
+    columns, rows = contamination_rows(seen)
+    if rows:
+        screen.table("what of the items is in the text that the model was trained on", columns, rows)
+    for line in unknown_lines(seen):
+        screen.line(line)
     for one in counts:
         told = {"without a question": one.without_question, "without a gold answer": one.unknown, "cut": one.cut}
         told |= {"undecided": one.tied}
@@ -61,10 +68,10 @@ def _evaluate(options: EvaluateConfig) -> None:
             f"{one.model} {one.task} p{one.pattern}: {one.items:,} items in {duration(one.seconds)} of work"
             f"{', ' + notes if notes else ''}: {one.url}"
         )
-    storage.write_json(storage.join(options.to, "scores.json"), as_json(results, over_seeds, counts))
+    storage.write_json(storage.join(options.to, "scores.json"), as_json(results, over_seeds, seen, counts))
     html = storage.join(options.to, "evaluation.html")
-    storage.write_bytes(html, page.render(evaluated, results, over_seeds).encode())
-    screen.next_steps([("look", html), *tracking.record(options, evaluated, results, over_seeds)])
+    storage.write_bytes(html, page.render(evaluated, results, over_seeds, seen).encode())
+    screen.next_steps([("look", html), *tracking.record(options, evaluated, results, over_seeds, seen)])
 
 
 def _compare(options: EvaluateConfig) -> None:

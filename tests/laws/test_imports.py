@@ -21,7 +21,7 @@ ALLOWED = {
 # A folder is one entry, whatever it holds; so is a module beside the folders. New ones are put where they belong.
 ORDER = {
     "pipelines": "keyed sentence_marks token_classes stages plugins document ragged readers corpus objectives blanks "
-    "questions tasks metrics selection store feed views config names estimate prepare",
+    "questions tasks metrics selection store feed views config names store_text estimate prepare",
     "glm_model": "config decoding ids urls checks dropout layout device_layout tokenizer attention outline cache saved "
     "logits model loss resize muon train candidates classifier generation",
     "workflows": "settings training runs finetuning evaluation prediction",  # and then the scripts

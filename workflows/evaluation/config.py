@@ -1,7 +1,7 @@
 """The settings of an evaluation."""
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge
 
@@ -30,6 +30,10 @@ class EvaluateConfig:
     """
     limit: Annotated[int, Ge(1)] | None = None
     """Ask the first items alone."""
+    contamination: Literal["auto", "on", "off"] = "auto"
+    """Look for what is asked in the cleaned text that the model was trained on. auto: where that is there and has at
+    most 4 GB, which take about two minutes.
+    """
     compare: list[str] = field(default_factory=list)
     """Two models that were evaluated: are they told apart by their answers to the same items? By their names, and of
     several seeds by a pattern: 'sst2-seed*' 'cola-seed*'. Asks no model.

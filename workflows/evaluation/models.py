@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from glm_model import GLM, Classifier, Tokenizer
 
 
+_MOST_BEFORE = 20  # models that one began with, one after the other
+
+
 @dataclass(frozen=True)
 class Model:
     """A model to be evaluated."""
@@ -103,6 +106,32 @@ def find_models(given: Sequence[str]) -> list[Model]:
     return found
 
 
+def stores_of(model: Model) -> tuple[str, ...]:
+    """The stores that a model was trained on: its run's, and those of the models that it began with. Empty where
+    something of this is not known.
+    """
+    found, place, begun = list[str](), model.url, model.asked.get("started_from", "")
+    for _ in range(_MOST_BEFORE):
+        run = _parent(place) if storage.base_name(place) == "model" else _parent(_parent(place))
+        record = read_record(run) if has_record(run) else None
+        if record is not None and record.store_url:
+            found.append(record.store_url)
+        begun = begun or (_settings(run).get("model") or {}).get("init_from")
+        if not begun:  # random weights
+            return tuple(found)
+        try:
+            place = find_model(begun)
+        except UserError:
+            return ()
+        task = storage.join(place, "task.json")
+        begun = storage.read_json(task)["started_from"] if storage.exists(task) else ""
+    return ()
+
+
+def _parent(url: str) -> str:
+    return url.rstrip("/").rpartition("/")[0]
+
+
 def _find(place: str, which: str) -> list[Model]:
     """which: of a run's checkpoints, "step=2000" or "*"; "": its exported model."""
     if not which:
@@ -127,7 +156,7 @@ def _find(place: str, which: str) -> list[Model]:
 
 def _folder(url: str) -> Model:
     inside = storage.base_name(url) == "model"
-    name = storage.base_name(url.rstrip("/").rpartition("/")[0]) if inside else storage.base_name(url)
+    name = storage.base_name(_parent(url)) if inside else storage.base_name(url)
     return Model(name, url, url, _digest(url, url), asked=read_taught(url))
 
 
@@ -166,7 +195,7 @@ def _has_tokenizer(url: str) -> bool:
 
 def _with_origin(model: Model, model_url: str) -> Model:
     """What the run around a model folder tells of it."""
-    run = model_url.rstrip("/").rpartition("/")[0]
+    run = _parent(model_url)
     model = _with_seed(model, run if storage.base_name(model_url) == "model" else "")
     selected = "a step that was named" if model.step is not None else ""
     if model.asked:  # a fine-tuned model tells it itself, wherever it lies

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from pipelines.metrics.items import all_counts, is_judged, judged
 from pipelines.metrics.items_file import read_rows
+from workflows.evaluation.contamination import Contamination, contamination_rows, unknown_lines
 from workflows.evaluation.evaluation import Evaluated
 from workflows.evaluation.results import Result, table_rows
 from workflows.evaluation.seeds import SeedResult, seed_rows
@@ -29,11 +30,16 @@ p{color:color-mix(in srgb,currentColor 80%,transparent);margin:.3rem 0}
 """
 
 
-def render(evaluated: Sequence[Evaluated], results: Sequence[Result], over_seeds: Sequence[SeedResult]) -> str:
+def render(
+    evaluated: Sequence[Evaluated],
+    results: Sequence[Result],
+    over_seeds: Sequence[SeedResult],
+    seen: Sequence[Contamination],
+) -> str:
     """The page: no script, nothing to fetch."""
     title = "Evaluation of " + ", ".join(dict.fromkeys(one.model.name for one in evaluated))
     columns, rows = table_rows(results)
-    parts = _seeds(over_seeds) + "".join(_section(one) for one in evaluated)
+    parts = _seeds(over_seeds) + _contamination(seen) + "".join(_section(one) for one in evaluated)
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{html.escape(title)}</title><style>{_STYLE}</style></head>
@@ -42,7 +48,7 @@ def render(evaluated: Sequence[Evaluated], results: Sequence[Result], over_seeds
 one answer to all; of items with candidates of their own, chance. A bag of words learned from the train split.
 Candidates stand with their log p, the right one <span class="right">green</span>, one that was chosen instead
 <span class="wrong">red</span>; ahead is by how many nats the right one is likelier than the best other.</p>
-<div class="wide">{_table(columns, rows)}</div>{parts}
+{_table(columns, rows)}{parts}
 </body></html>
 """
 
@@ -54,8 +60,21 @@ def _seeds(over_seeds: Sequence[SeedResult]) -> str:
         "<p>The mean of each metric over seeds, and its sample standard deviation. The interval is that of the mean, "
         "over items, for these seeds.</p>"
     )
-    table = f"<div class='wide'>{_table(*seed_rows(over_seeds))}</div>"
-    return f"<h2>Models that differ in their seed alone</h2>{told}{table}"
+    return f"<h2>Models that differ in their seed alone</h2>{told}{_table(*seed_rows(over_seeds))}"
+
+
+def _contamination(seen: Sequence[Contamination]) -> str:
+    if not seen:
+        return ""
+    told = (
+        "<p>Items of which something that is asked, or public context such as a passage, shares a run of 50 bytes with "
+        "the cleaned text that the model was trained on; and the score of the items of which nothing that is asked "
+        "does. Too short: nothing that is asked is long enough to be found.</p>"
+    )
+    columns, rows = contamination_rows(seen)
+    unknown = "".join(f"<p>{html.escape(line)}</p>" for line in unknown_lines(seen))
+    table = f"{told}{_table(columns, rows)}" if rows else ""
+    return f"<h2>In the text that the model was trained on</h2>{table}{unknown}"
 
 
 def _section(one: Evaluated) -> str:
@@ -133,7 +152,7 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     body = "".join(
         "<tr>" + "".join(f"<td{_kind(cell)}>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows
     )
-    return f"<table><tr>{head}</tr>{body}</table>"
+    return f"<div class='wide'><table><tr>{head}</tr>{body}</table></div>"
 
 
 def _kind(cell: object) -> str:

@@ -115,11 +115,14 @@ def counts_of(one: Evaluated) -> Counts:
     )
 
 
-def as_json(results: Iterable[Result], over_seeds: Iterable[Any], counts: Iterable[Counts]) -> dict[str, Any]:
-    """What scores.json holds. over_seeds: `seeds.SeedResult`."""
+def as_json(
+    results: Iterable[Result], over_seeds: Iterable[Any], seen: Iterable[Any], counts: Iterable[Counts]
+) -> dict[str, Any]:
+    """What scores.json holds. over_seeds: `seeds.SeedResult`; seen: `contamination.Contamination`."""
     return {
         "scores": [asdict(one) for one in results],
         "seeds": [asdict(one) for one in over_seeds],
+        "contamination": [asdict(one) for one in seen],
         "items": [asdict(one) for one in counts],
     }
 
@@ -131,7 +134,7 @@ def table_rows(results: Iterable[Result]) -> tuple[list[str], list[list[Any]]]:
         [
             one.model,
             f"{one.task} {one.split}",
-            f"{one.pattern}{'' if one.is_default else ', not default'}",
+            f"p{one.pattern}{'' if one.is_default else ', not default'}",
             one.metric,
             f"{one.value:.1f}",
             _NONE if one.low is None else f"{one.low:.1f} to {one.high:.1f}",

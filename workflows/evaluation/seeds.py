@@ -72,7 +72,7 @@ def seed_rows(results: Iterable[SeedResult]) -> tuple[list[str], list[list[Any]]
         [
             one.models if one.step is None else f"{one.models}@step={one.step}",
             f"{one.task} {one.split}",
-            f"{one.pattern}{'' if one.is_default else ', not default'}",
+            f"p{one.pattern}{'' if one.is_default else ', not default'}",
             one.metric,
             f"{one.mean:.1f}",
             f"{one.sd:.1f}",

@@ -11,6 +11,7 @@ from infra import commands, storage, tracking
 from infra.tracking import LinkedDataset, LinkedModel
 from infra.tracking.mlflow_client import without_password
 from workflows.evaluation.config import EvaluateConfig
+from workflows.evaluation.contamination import Contamination
 from workflows.evaluation.evaluation import Evaluated
 from workflows.evaluation.models import Model
 from workflows.evaluation.results import Result
@@ -27,6 +28,7 @@ def record(
     evaluated: Sequence[Evaluated],
     results: Sequence[Result],
     over_seeds: Sequence[SeedResult] = (),
+    seen: Sequence[Contamination] = (),
 ) -> list[tuple[str, str]]:
     """Log the scores. Returns what to print so that a user finds them: (purpose, command); nothing where tracking is
     off. An evaluation that is shown again stays one run.
@@ -39,7 +41,7 @@ def record(
     for subject in dict.fromkeys(_subject(one) for one in evaluated):
         members = [one for one in evaluated if _subject(one) == subject]
         parent = parents.get(members[0].model.group, "")
-        handles.append(_record(options, subject, members, results, parent=parent))
+        handles.append(_record(options, subject, members, results, seen, parent=parent))
     tracked = [handle for handle in handles if handle.enabled]
     return ways_to_compare(tracked[0], evaluation_view(())) if tracked else []
 
@@ -52,6 +54,15 @@ def metrics_of(results: Sequence[Result]) -> dict[str, float]:
     for one in results:
         name = _metric(one)
         values |= {name: one.value, f"{name}_n": float(one.n), **_bounds(name, one)}
+    return values
+
+
+def shares_of(seen: Sequence[Contamination]) -> dict[str, float]:
+    """`contamination/<task>/asked`, `context`: per cent of the items that are in the text of the model's training."""
+    values: dict[str, float] = {}
+    for one in seen:
+        shares = {"asked": one.asked, "context": one.context}
+        values |= {f"contamination/{one.task}/{name}": share for name, share in shares.items() if share is not None}
     return values
 
 
@@ -81,7 +92,13 @@ def _subject(one: Evaluated) -> str:
 
 
 def _record(
-    options: EvaluateConfig, subject: str, evaluated: Sequence[Evaluated], results: Sequence[Result], *, parent: str
+    options: EvaluateConfig,
+    subject: str,
+    evaluated: Sequence[Evaluated],
+    results: Sequence[Result],
+    seen: Sequence[Contamination],
+    *,
+    parent: str,
 ) -> tracking.RunHandle:
     """parent: MLflow's id of the run that has the mean over seeds; "" where there is none."""
     models = {one.model.name: one.model for one in evaluated}
@@ -94,6 +111,7 @@ def _record(
         model_id = tracking.link_used_model(handle, _linked(model))
         for task, dataset in data.items():
             values = metrics_of([one for one in results if (one.model, one.task) == (model.name, task)])
+            values |= shares_of([one for one in seen if (one.model, one.task) == (model.name, task)])
             tracking.log_values(handle, values, step=model.step or 0, model_id=model_id, dataset=dataset)
     split = evaluated[0].asked.split
     what = (

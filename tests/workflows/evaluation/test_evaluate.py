@@ -81,7 +81,7 @@ def test_every_pattern_is_shown_and_the_default_is_told(run, model, data):
     code, out, _ = run("--models", str(model), f"--task.data={data}", "--task.id=id", WORDS, "--patterns=all")
     lines = [line.split()[3:] for line in out.splitlines() if line.split()[1:3] == ["classification", "dev"]]
     assert code == 0
-    assert [line[0].rstrip(",") for line in lines] == ["0", "1", "2"]
+    assert [line[0].rstrip(",") for line in lines] == ["p0", "p1", "p2"]
     assert ["default" in line for line in lines] == [False, True, True]
 
 
