@@ -17,8 +17,7 @@ from pipelines.feed.questions import segment_sizes
 from pipelines.questions.question import Question
 from workflows.finetuning.run import job_of
 from workflows.finetuning.setup import FinetuneSetup, describe_finetune
-from workflows.runs.costs import disk_text, memory_text, time_text
-from workflows.runs.pace import pace_of
+from workflows.runs.pace import disk_text, memory_text, pace_of, time_text
 from workflows.runs.run import Run
 from workflows.runs.shared_places import check_shared_finetuning
 from workflows.runs.workers import check_memory, check_room, ray_for_workers

@@ -11,11 +11,11 @@ from infra import checkpoint, commands, config, storage, tracking
 from infra.console import counted, human
 from infra.tracking import LinkedDataset, LinkedModel, RunHandle
 from infra.tracking.metric_log import read_points
+from infra.tracking.note import Subject, close_broken, describe, describe_running
 from pipelines.feed.questions import fingerprint
 from workflows.finetuning.final_model import chosen, weights_text
 from workflows.finetuning.setup import FinetuneSetup
 from workflows.runs.mlflow_views import FINETUNING, offer_view
-from workflows.runs.note import Subject, close_broken, describe, describe_running
 from workflows.runs.run import Run
 from workflows.settings.models import weights_digest
 

@@ -14,9 +14,8 @@ from pipelines.prepare import Preparation, find_store, preparation_of
 from pipelines.store.format import TokenStore
 from pipelines.store.tokenizer import load_tokenizer
 from pipelines.store.unknown import WARNED, share_text
-from workflows.runs.costs import disk_text, memory_text, time_text
 from workflows.runs.moved import check_finished, own_store
-from workflows.runs.pace import measure_pace
+from workflows.runs.pace import disk_text, measure_pace, memory_text, time_text
 from workflows.runs.run import Run, open_run
 from workflows.runs.setup import Setup, resolve_setup
 from workflows.runs.shared_places import check_shared

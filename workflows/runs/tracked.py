@@ -12,9 +12,9 @@ from infra import commands, config, storage, tracking
 from infra.console import human
 from infra.tracking import LinkedDataset, LinkedModel, RunHandle
 from infra.tracking.metric_log import read_points
+from infra.tracking.note import Subject, close_broken, describe, describe_running
 from pipelines.store.format import TokenStore, read_manifest
 from workflows.runs.mlflow_views import PRETRAINING, offer_view
-from workflows.runs.note import Subject, close_broken, describe, describe_running
 from workflows.runs.record import RunRecord
 from workflows.runs.setup import Setup
 from workflows.settings.identity import comparable_settings, recorded

@@ -9,6 +9,7 @@ from infra.config import Count
 from infra.console import Console
 from infra.errors import DataError, Interrupted
 from infra.tracking.mlflow_client import client_of
+from infra.tracking.note import note
 from infra.tracking.saved_view import state_text
 from workflows.runs.mlflow_views import (
     PRETRAINING,
@@ -18,7 +19,6 @@ from workflows.runs.mlflow_views import (
     page,
     ways_to_compare,
 )
-from workflows.runs.note import note
 from workflows.runs.record import RunRecord, Validation
 from workflows.runs.run import Run, give_up, open_run, start
 from workflows.runs.setup import resolve_setup
