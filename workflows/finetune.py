@@ -2,7 +2,7 @@
 
 python workflows/finetune.py --model.init_from runs/<run> --task.data reviews.csv --task.text body --task.label stars
 python workflows/finetune.py --model.init_from runs/<run> --task.name rte --task.data RTE --train.epochs 20
-python workflows/finetune.py --config recipe.yaml --plan
+python workflows/finetune.py --config recipe.yaml --plan     # what the run would do and cost
 ray job submit --working-dir . --runtime-env infra/deploy/runtime_env.yaml -- python workflows/finetune.py --config ...
 
 The same command continues an unfinished run from its last checkpoint.
