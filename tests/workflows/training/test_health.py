@@ -37,6 +37,13 @@ def test_one_more_than_may_be_skipped_stops_and_names_the_first_batch(most, plac
     assert "inspect --step 7" in str(stopped.value.try_)
 
 
+def test_the_advice_names_the_rates_of_the_optimizer():
+    with pytest.raises(DivergedError) as stopped:
+        GradientHealth(0, look_at, "--optim.matrix_lr and --optim.lr").skips(3, math.inf)
+    assert stopped.value.exit_code == 4
+    assert str(stopped.value.try_).startswith("lower --optim.matrix_lr and --optim.lr (a new run), or raise")
+
+
 def test_a_jump_is_told_with_the_command_that_shows_its_batch():
     health = GradientHealth(3, look_at)
     losses = [5 + 0.1 * math.sin(step) for step in range(15)]
