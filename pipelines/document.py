@@ -17,7 +17,7 @@ _NO_BREAK_SPACE, _IDEOGRAPHIC_SPACE = "\u00a0".encode(), "\u3000".encode()
 _LEFT_OUT = {"redirect", "namespace", "no_documentation", "syntax_error", "no_text", "not_wikitext"}
 _WHOLE_FILE = {"empty_file", "no_documents", "binary_file", "vanished", "unreadable", "truncated_archive"}
 NOT_MALFORMED = frozenset(_LEFT_OUT | _WHOLE_FILE | {"compression_ratio"})
-CUT_OFF = frozenset({"truncated_archive", "truncated_xml"})
+CUT_OFF = frozenset({"truncated_archive", "truncated_xml", "truncated_json"})
 """Reasons of files that end before their end mark: nobody knows how much of them is missing."""
 
 

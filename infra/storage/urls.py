@@ -20,8 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, cast
 
 from infra.errors import DataError, InfrastructureError, UserError, nearest
+from infra.storage import archives, remote
 from infra.storage import local as local_files
-from infra.storage import remote
 from infra.storage.local import FileInfo as FileInfo
 
 if TYPE_CHECKING:
@@ -171,7 +171,8 @@ def write_json(url: str, value: Any) -> None:
 
 
 def list_files(url: str) -> list[FileInfo]:
-    """Files at `url`, sorted by path: the file itself, all files below a directory, or the matches of a glob.
+    """Files at `url`, sorted by path, or as they stand in a tar: the file itself, all files below a directory, or the
+    matches of a glob.
 
     Paths are relative to the directory, or to the part of a glob before its first wildcard. Hidden files and folders
     are left out. Symbolic links are followed, but not in circles; a dangling link is listed with size 0, so that a
@@ -192,7 +193,17 @@ def list_files(url: str) -> list[FileInfo]:
         hint = "; relative paths start at the current directory" if is_local(url) else ""
         try_ = None if is_glob else f"check the spelling{hint}"
         raise DataError(f"no file matches {url}" if is_glob else f"{url} does not exist", try_=try_)
-    return sorted(found, key=lambda info: info.path)
+    return found if url.startswith("tar://") else sorted(found, key=lambda info: info.path)
+
+
+def is_archive(url: str) -> bool:
+    """Whether the name is that of a zip or tar, and not of a file in one."""
+    return (is_local(url) or "::" not in url) and archives.protocol_of(url) is not None
+
+
+def list_archive(url: str) -> list[FileInfo]:
+    """The files in the zip or tar at `url`. Raises as `list_files`."""
+    return list_files(f"{archives.protocol_of(url)}://::{absolute(url)}")
 
 
 def remove_tree(url: str) -> None:
@@ -278,11 +289,11 @@ def _list_remote(url: str) -> list[FileInfo] | None:
         FileInfo(
             fs.unstrip_protocol(name) + chain + outer,
             local_files.below(name.removeprefix("./"), root),
-            int(info.get("size") or 0),
-            _version(info) or archive_version,
+            int(entries[name].get("size") or 0),
+            _version(entries[name]) or archive_version,
         )
-        for name, info in entries.items()
-        if info.get("type") != "directory"
+        for name in archives.in_order(fs, list(entries))
+        if entries[name].get("type") != "directory"
     ]
     return [i for i in infos if not any(part.startswith(".") for part in i.path.split("/"))] or None
 
@@ -294,12 +305,10 @@ def _version_of(url: str) -> str:
 
 @functools.lru_cache(maxsize=2)
 def _archive(protocol: str, outer: str, version: str) -> AbstractFileSystem:
-    """The files in an archive. fsspec would read its directory again for each of them: 25 ms in one of 2,000 files.
+    """The files in an archive. Reading its directory again for each of them takes 25 ms in one of 2,000 files.
     version: part of the key, so that a changed archive is read again.
     """
-    import fsspec
-
-    return fsspec.url_to_fs(f"{protocol}://::{outer}")[0]
+    return archives.open_archive(protocol, open_file(outer), outer)
 
 
 def _version(info: dict[str, Any]) -> str:

@@ -27,8 +27,13 @@ _MOST_OUTPUT = 1 << 20  # of one step: 16 KiB of bzip2 can hold hundreds of mega
 # The first 64 MB are not limited, since a small file of few different lines does no harm.
 _MOST_RATIO, _FREE_OUTPUT = 1000, 64 << 20
 _MOST_WINDOW = 1 << 31  # of zstd
+_MAGIC = {  # what a member begins with; of a zstd frame to be skipped, the first byte varies
+    ".gz": (b"\x1f\x8b",),
+    ".bz2": (b"BZh",),
+    ".xz": (b"\xfd7zXZ\0",),
+    ".zst": (b"\x28\xb5\x2f\xfd", *(bytes([first]) + b"\x2a\x4d\x18" for first in range(0x50, 0x60))),
+}
 _HEADER = 18  # bytes of the longest header of a zstd frame
-_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 
 class StoredFile:
@@ -103,7 +108,7 @@ def decompressed(raw: StoredFile, codec: str | None, *, max_window: int = MAX_WI
             yield chunk
         return
     size = 0
-    for chunk in _members(raw, _decompressors(codec, max_window), max_window):
+    for chunk in _members(raw, codec, max_window):
         size += len(chunk)
         if size > max(_FREE_OUTPUT, _MOST_RATIO * raw.stop):
             raise Swollen(f"{raw.stop:,} bytes hold more than {size:,}: over {_MOST_RATIO:,} times as much is not text")
@@ -112,6 +117,10 @@ def decompressed(raw: StoredFile, codec: str | None, *, max_window: int = MAX_WI
 
 class Swollen(Exception):
     """The decompressed data is so much larger than the file that it cannot be text."""
+
+
+class TrailingBytes(Exception):
+    """Something that is not compressed data follows the text, whose last line is complete: as gunzip, leave it out."""
 
 
 class LargeWindow(Exception):
@@ -153,25 +162,35 @@ def _decompressors(codec: str, max_window: int) -> Callable[[], Any]:
     return {".gz": _Gzip, ".bz2": bz2.BZ2Decompressor}[codec]
 
 
-def _members(raw: StoredFile, make: Callable[[], Any], max_window: int) -> Iterator[bytes]:
+def _members(raw: StoredFile, codec: str, max_window: int) -> Iterator[bytes]:
     """Decompress one member after another (pigz, bgzip, pzstd and `cat a.gz b.gz` write several)."""
-    decompressor, head = None, b""
+    make = _decompressors(codec, max_window)
+    decompressor, head, last = None, b"", b""
     while data := raw.read(_STEP):
         while data:
             if decompressor is None or decompressor.eof:
                 data = data.lstrip(b"\0")  # padding between and after members
                 if not data:
                     break
+                if last == b"\n" and not any(magic.startswith(data[: len(magic)]) for magic in _MAGIC[codec]):
+                    more = raw.read(_STEP)  # what goes on for long is rather a damaged member than a note at the end
+                    data, raw.start = data + more, raw.stop - len(data + more)
+                    if not more:
+                        raise TrailingBytes(f"behind its end are bytes that are not {codec} data: {data[:20]!r}")
                 decompressor, head = make(), b""
             head = (head + data)[:_HEADER] if len(head) < _HEADER else head
             try:
-                yield decompressor.decompress(data, _MOST_OUTPUT)
+                text = decompressor.decompress(data, _MOST_OUTPUT)
             except Exception as error:
                 if "memory" in str(error).lower():  # lzma and zstd have no exception type of its own for this
                     raise LargeWindow(_window_remedy(head, max_window)) from error
                 raise
+            last = text[-1:] or last
+            yield text
             while not (decompressor.eof or decompressor.needs_input):
-                yield decompressor.decompress(b"", _MOST_OUTPUT)
+                text = decompressor.decompress(b"", _MOST_OUTPUT)
+                last = text[-1:] or last
+                yield text
             data = decompressor.unused_data if decompressor.eof else b""
     if decompressor is not None and not decompressor.eof:
         raise EOFError("the compressed data ends before its end mark")
@@ -179,7 +198,7 @@ def _members(raw: StoredFile, make: Callable[[], Any], max_window: int) -> Itera
 
 def _window_remedy(head: bytes, max_window: int) -> str:
     """Which setting reads the member that begins so."""
-    needed = _zstd_window(head) if head.startswith(_ZSTD_MAGIC) else _MOST_WINDOW
+    needed = _zstd_window(head) if head.startswith(_MAGIC[".zst"][0]) else _MOST_WINDOW
     limit = f"it needs more memory than data.max_window={Count(max_window).short} allows"
     if needed > _MOST_WINDOW:
         return f"{limit}, and than zstd can read: a window of {needed:,} bytes"
@@ -251,6 +270,8 @@ def _failure(error: Exception) -> tuple[str, str]:
         return "truncated_archive", str(error)
     if isinstance(error, Swollen):
         return "compression_ratio", str(error)
+    if isinstance(error, TrailingBytes):
+        return "trailing_bytes", str(error)
     if isinstance(error, LargeWindow):
         return "unreadable", str(error)
     if isinstance(error, FileNotFoundError):

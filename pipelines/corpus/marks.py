@@ -1,4 +1,5 @@
-"""Signs that documents are not what they are read as: separators inside them, markup, JSON, another reader's format.
+"""Signs that documents are not what they are read as: separators inside them, markup, JSON, another reader's format,
+a library's licence.
 
 A sample is looked at, and only the beginning of each document: that costs less than 1 % of cleaning.
 """
@@ -22,10 +23,17 @@ _TAG = re.compile(r"</?(?:html|head|body|p|div|span|li|ul|table|td|tr|a|h[1-6])(
 # What the reader `text` should leave to another one: a part of its mark, which is looked for first, and the mark.
 _FORMATS = {
     "jsonl": ("{", re.compile(r'\A\s*\{\s*"[^"\n]{1,100}"\s*:')),
-    "wikiextractor": ("<doc id=", re.compile(r'(?m)^<doc id="[^"\n]*" url=')),
+    "wikiextractor": ("<doc ", re.compile(r'(?m)^<doc (?=[^\n]*\bid="[^\n]*\burl=")')),
     "wikipedia": ("<mediawiki", re.compile(r"\A\s*(?:<\?xml[^<>]*>\s*)?<mediawiki[ >]")),
     "gutenberg": ("***", re.compile(r"(?im)^\*\*\* ?START OF (?:THE|THIS) PROJECT GUTENBERG")),
 }
+# What the libraries that are like gutenberg.org, in other countries, put before or behind their books.
+_LICENCE_HEAD = 1 << 12
+_LICENCE = re.compile(
+    r"Project Gutenberg (?:of )?(?:Australia|Canada|Europe|Philippines)|gutenberg\.(?:net\.au|ca\b)"
+    r"|Projekt Gutenberg-DE|Distributed Proofreaders Canada|fadedpage\.com|Project Gutenberg(?:-tm|™)? Licen[cs]e",
+    re.IGNORECASE,
+)
 
 
 def is_sampled(number: int) -> bool:
@@ -35,11 +43,14 @@ def is_sampled(number: int) -> bool:
 
 def find_marks(text: str, reader: str) -> list[str]:
     """What shows in the beginning of a document: its separators as they stand there, "HTML", and where it was read as
-    plain text, the name of the reader that it is for.
+    plain text, the name of the reader that it is for. Of books, also "licence", from their ends.
     """
     head = text[:_HEAD]
     formats = _FORMATS.items() if reader == "text" else []
     found = [name for name, (part, mark) in formats if part in head and mark.search(head)]
+    ends = (text[:_LICENCE_HEAD], text[-_LICENCE_HEAD:])
+    if not found and reader in ("gutenberg", "text") and any(_LICENCE.search(end) for end in ends):
+        found.append("licence")
     if "<" not in head:
         return found
     if "</" in head and sum(1 for _ in zip(range(_TAGS), _TAG.finditer(head), strict=False)) == _TAGS:
@@ -69,6 +80,11 @@ def _sentence(mark: str, place: str, reader: str) -> str:
     if mark == "HTML":
         return (
             f"{place} hold HTML, whose tags would be learnt as text: extract the text first, for example by trafilatura"
+        )
+    if mark == "licence":
+        return (
+            f"{place} hold the licence of their library, which would be learnt as text: the reader gutenberg removes "
+            "that of gutenberg.org only, so remove it before, or drop these by a rule of your own (data.clean.rules)"
         )
     if reader == "text":
         return f"{place} hold {mark}: options: {{separator: '{mark}'}} makes a document of each text between these"

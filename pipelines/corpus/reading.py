@@ -18,10 +18,8 @@ from infra.errors import DataError, UserError
 from pipelines import readers
 from pipelines.corpus import line_ranges
 from pipelines.corpus.decompress import MAX_WINDOW, StoredFile, TextStream, codec_of, text_stream
-from pipelines.corpus.sources import InputFile, local_place
+from pipelines.corpus.sources import HEAD, InputFile, local_place, read_head
 from pipelines.document import CUT_OFF, NOT_MALFORMED, Document, Rejected
-
-_HEAD = 4096
 
 
 def read_documents(file: InputFile, *, max_window: int = MAX_WINDOW) -> Iterator[Document | Rejected]:
@@ -89,7 +87,9 @@ def _gone(file: InputFile, place: str) -> DataError:
 def _records(
     reader: ModuleType, options: Any, file: InputFile, stream: io.BufferedReader
 ) -> Iterator[Document | Rejected]:
-    head = _head(file) if _is_range(file) else stream.peek(_HEAD)[:_HEAD]
+    # Whether a file is text is judged by its first bytes for all of its ranges alike, or its documents would depend on
+    # where it was cut. That costs each range a second open.
+    head = read_head(file) if _is_range(file) else stream.peek(HEAD)[:HEAD]
     if not head:
         if file.start == 0:
             failure = _failure(stream)
@@ -127,8 +127,11 @@ def _unbroken(records: Iterator[Document | Rejected], stream: io.BufferedReader)
         error = ("reader_error", f"{type(exc).__name__}: {exc}")
     offset = 0 if last is None else last.offset
     failure = _failure(stream)
-    if last is not None and not failure:
+    is_whole = failure is None or failure[0] == "trailing_bytes"
+    if last is not None and is_whole:
         yield last
+    if failure and is_whole and isinstance(stream, TextStream):
+        offset = stream.stop
     if failure or error:
         yield Rejected(offset, *(failure or error or ("", "")), None)
 
@@ -182,22 +185,14 @@ def _failure(stream: io.BufferedReader) -> tuple[str, str] | None:
     return getattr(stream, "failure", None)
 
 
-def _head(file: InputFile) -> bytes:
-    """The beginning of the whole file, for a range of it: whether it is text is judged by the file's first bytes for
-    all of its ranges alike, or its documents would depend on where it was cut. That costs each range a second open.
-    """
-    with storage.open_file(file.url, block_bytes=_HEAD) as stream:
-        return stream.read(_HEAD)
-
-
 def _binary(head: bytes) -> str | None:
     """Why a file that begins so is not text, or None."""
     if head.startswith(b"PK\3\4"):
-        return "a zip archive: name the files in it, as zip://**/*.txt::<the archive>"
+        return "a zip archive: name it by itself, as the url of a source, with a name that ends in .zip"
     if b"\0" in head:
         utf16 = head.startswith((b"\xff\xfe", b"\xfe\xff"))
         if head[257:262] == b"ustar":
-            return "a tar archive: name the files in it, as tar://**/*.txt::<the archive>"
+            return "a tar archive: name it by itself, as the url of a source, with a name that ends in .tar"
         return "UTF-16 text: convert it to UTF-8" if utf16 else "it has NUL bytes in its first 4 KiB"
     text = head.decode(errors="replace")
     share = text.count("\ufffd") / len(text)

@@ -16,6 +16,9 @@ from pipelines.corpus import line_ranges
 from pipelines.corpus.decompress import CODECS, codec_of, without_codec
 from pipelines.document import without_surrogates
 
+HEAD = 4096
+"""Bytes by which it is judged what kind of file one is."""
+
 _COMPRESSION_RATIO = 3  # of text under gzip -6, to estimate sizes before reading
 
 
@@ -26,7 +29,9 @@ class Source:
     reader: str
     """How to read it: a module of pipelines/readers, or an importable module of your own with a dot in its name."""
     url: str = ""
-    """File, folder or glob: a local path, file://, s3://, gs://, https://. Files may be .gz, .bz2, .zst or .xz."""
+    """File, folder or glob: a local path, file://, s3://, gs://, https://. Files may be .gz, .bz2, .zst or .xz; a zip
+    or tar, or a glob that ends as their names do, means the files inside.
+    """
     name: str | None = None
     """Part of every document's identity. Default: the last component of the URL, else the reader's name."""
     options: dict[str, Any] = field(default_factory=dict)
@@ -98,6 +103,12 @@ def list_sources(sources: list[Source]) -> Inputs:
     return inputs
 
 
+def read_head(file: InputFile) -> bytes:
+    """The first 4 KiB of a file, or of the whole file that a range is cut from. Raises OSError."""
+    with storage.open_file(file.url, block_bytes=HEAD) as stream:
+        return stream.read(HEAD)
+
+
 def local_places(files: list[InputFile]) -> dict[int, list[str]]:
     """Index of a source -> a few of the files of this machine that it is read from: the first, the last, one between.
 
@@ -158,7 +169,7 @@ def _list_files(source: Source, reader: ModuleType) -> tuple[list[storage.FileIn
         raise UserError(
             f"the source with reader {source.reader!r} has no url", try_="set url to a file, folder or glob"
         )
-    found = storage.list_files(source.url)
+    found = _unpacked(storage.list_files(source.url), source, reader)
     suffixes: tuple[str, ...] | None = reader.SUFFIXES
     named_itself = len(found) == 1 and found[0].url == storage.absolute(source.url)
     if suffixes is None or named_itself:
@@ -176,10 +187,33 @@ def _list_files(source: Source, reader: ModuleType) -> tuple[list[storage.FileIn
     return readable, [info.path for info in found if info.path not in read]
 
 
+def _unpacked(found: list[storage.FileInfo], source: Source, reader: ModuleType) -> list[storage.FileInfo]:
+    """The files inside an archive that the source names, or inside those that its glob names. One that only lies in the
+    source's folder stays a file: what is in it may lie beside it.
+    """
+    if not storage.is_archive(source.url) or source.url.lower().endswith(reader.SUFFIXES or ("\0",)):
+        return found
+    (root, *more) = found
+    if not more and root.url == storage.absolute(source.url):
+        return storage.list_archive(root.url)
+    members = [(info, storage.list_archive(info.url)) for info in found if storage.is_archive(info.url)]
+    return [file._replace(path=f"{info.path}/{file.path}") for info, files in members for file in files]
+
+
 def _cut(file: InputFile, unit_bytes: int) -> list[InputFile]:
     """A large file of lines as ranges of about unit_bytes, any other file as it is."""
     parts = line_ranges.bounds(file.size, unit_bytes)
-    splittable = getattr(readers.find(file.reader), "splittable", None) if len(parts) > 1 else None
-    if codec_of(file.path) or splittable is None or not splittable(readers.options(file.reader, file.options)):
-        return [file]
-    return [replace(file, start=start, stop=stop) for start, stop in parts]
+    if len(parts) > 1 and not codec_of(file.path) and _is_splittable(file):
+        return [replace(file, start=start, stop=stop) for start, stop in parts]
+    return [file]
+
+
+def _is_splittable(file: InputFile) -> bool:
+    reader = readers.find(file.reader)
+    splittable, in_one_piece = getattr(reader, "splittable", None), getattr(reader, "in_one_piece", None)
+    if splittable is None or not splittable(readers.options(file.reader, file.options)):
+        return False
+    try:
+        return in_one_piece is None or not in_one_piece(read_head(file))
+    except OSError:  # it is reported when it is read
+        return True

@@ -151,12 +151,19 @@ def read_texts(text_url: str, unit: str) -> Iterator[list[str]]:
 
 
 def around_path(file: InputFile) -> tuple[str, str]:
-    """What stands before and after a file's path in its URL; nothing where a reader names its files by itself."""
+    """What stands before and after a file's path in its URL; nothing where a reader names its files by itself. Of the
+    path a.zip/b.txt, for zip://b.txt::/my/a.zip, what stands before it in the place /my/a.zip/b.txt.
+    """
     # zip://<path>::s3://...
     url, chain, archive = (file.url, "", "") if storage.is_local(file.url) else file.url.partition("::")
-    if not url.endswith(file.path):
-        return "", ""
-    return without_surrogates(url.removesuffix(file.path)), without_surrogates(chain + archive)
+    before, after = url.removesuffix(file.path), chain + archive
+    if before == url:
+        member = "/" + url.partition("://")[2].removeprefix("./")
+        archive_path = file.path.removesuffix(member)
+        if not chain or archive_path == file.path or not archive.endswith(archive_path):
+            return "", ""
+        before, after = archive.removesuffix(archive_path), ""
+    return without_surrogates(before), without_surrogates(after)
 
 
 def _judge(item: Document | Rejected, config: CleanConfig) -> tuple[str, tuple[str, ...]] | Rejected:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -15,6 +16,7 @@ SUFFIXES = (".csv", ".tsv")
 
 _MAX_FIELD = 1 << 28  # characters. Python's default, 131,072, is less than a book; a stray quote must end somewhere
 _MAX_REPEATED = 8  # times the bytes of a file
+_HINT = "; quotes have a backslash before them: options: {escape: '\\'} reads such files"
 _NOT_DELIMITERS = '"\r\n\0'
 
 
@@ -24,8 +26,18 @@ class Options:
     """The column that holds the text."""
     delimiter: str | None = None
     """The character between fields. Default: a tab in files named *.tsv, a comma in others."""
+    escape: str | None = None
+    """The character that makes a quote, a delimiter, a line end or itself part of a field, such as a backslash in files
+    of Spark, Hive and MySQL. Default: none; a quote in a quoted field is written twice.
+    """
 
     def __post_init__(self) -> None:
+        if self.escape is not None and (len(self.escape) != 1 or self.escape in _NOT_DELIMITERS):
+            raise UserError(
+                f"the escape {self.escape!r} cannot escape quotes",
+                why="it must be one character, neither a quote nor a line end",
+                try_="give one, such as escape: '\\'",
+            )
         if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in _NOT_DELIMITERS):
             raise UserError(
                 f"the delimiter {self.delimiter!r} cannot separate fields",
@@ -46,7 +58,7 @@ def read(stream: BinaryIO, *, path: str, options: Options) -> Iterator[Document 
         2,"stray             malformed_csv: this line is lost, the next ones are given back
         3,good               a row
     """
-    rows = _rows(stream, options.delimiter or _delimiter(path))
+    rows = _rows(stream, options.delimiter or _delimiter(path), options.escape)
     header = next(rows, None)
     if header is None:
         return
@@ -72,12 +84,13 @@ def _delimiter(path: str) -> str:
     return "\t" if name.endswith(".tsv") or ".tsv." in name else ","  # .tsv.gz
 
 
-def _rows(stream: BinaryIO, delimiter: str) -> Iterator[tuple[int, list[str] | Rejected]]:
+def _rows(stream: BinaryIO, delimiter: str, escape: str | None) -> Iterator[tuple[int, list[str] | Rejected]]:
     """(offset, fields) for each record that is not a blank line."""
     csv.field_size_limit(max(csv.field_size_limit(), _MAX_FIELD))
     lines = _Lines(stream)
+    text = _with_plain_escapes(lines, escape, delimiter) if escape else lines
     # strict: without it, an open quote turns the rest of the file into one field.
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    reader = csv.reader(text, delimiter=delimiter, escapechar=escape, strict=True)
     while True:
         offset = lines.begin_record()
         try:
@@ -85,13 +98,23 @@ def _rows(stream: BinaryIO, delimiter: str) -> Iterator[tuple[int, list[str] | R
         except StopIteration:
             return
         except csv.Error as error:
+            hint = "" if escape or not lines.has_escaped_quote() else _HINT
             lost = lines.give_back()
-            yield offset, Rejected(offset, "malformed_csv", f"{error}, {lost} lines" if lost > 1 else str(error))
+            yield offset, Rejected(offset, "malformed_csv", f"{error}{f', {lost} lines' if lost > 1 else ''}{hint}")
             continue
         if any("\0" in field for field in row):
             yield offset, Rejected(offset, "malformed_csv", "it has NUL characters")
         elif row:
             yield offset, row
+
+
+def _with_plain_escapes(lines: Iterable[str], escape: str, delimiter: str) -> Iterator[str]:
+    """The lines, in which an escape before anything else stands for itself: Python would drop it, and C:\\new become
+    C:new.
+    """
+    escaped = re.compile(rf'{re.escape(escape)}([{re.escape(escape + delimiter)}"\r\n]?)')
+    for line in lines:
+        yield escaped.sub(lambda match: match[0] if match[1] else escape * 2, line) if escape in line else line
 
 
 class _Lines:
@@ -107,6 +130,10 @@ class _Lines:
         """Where the next line begins, in bytes."""
         self._record = []
         return self._offset
+
+    def has_escaped_quote(self) -> bool:
+        """Whether a backslash stands before a quote in the record."""
+        return any(b'\\"' in line for line in self._record)
 
     def give_back(self) -> int:
         """Give the record's lines once more, except its first one; returns how many lines are lost."""

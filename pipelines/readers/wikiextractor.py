@@ -1,7 +1,8 @@
-"""Wikipedia as WikiExtractor writes it: <doc id= url= title=> blocks, or its JSON lines. Over 100 MB/s per core.
+"""Wikipedia as WikiExtractor writes it: <doc id= ...> blocks, or its JSON lines. Over 100 MB/s per core.
 
 The title stays as the first line of the text. In the blocks WikiExtractor writes &amp; &lt; &gt; &quot; for & < > ";
-they are turned back.
+they are turned back. Which attributes a header has, and in which order, depends on its version and options: `revid`
+with --revisions, `language` and `revision` from its script for CirrusSearch dumps.
 """
 
 from __future__ import annotations
@@ -16,63 +17,70 @@ from pipelines.readers import jsonl
 SUFFIXES = None  # WikiExtractor names its files wiki_00, wiki_01, ...
 
 _READ_BYTES = 1 << 24
-_END = b"\n</doc>\n"
-_HEADER = re.compile(rb'<doc id="([^"]*)" url="([^"]*)" title="(.*)">')
-_JSON_META = ("id", "url", "title")
+_HEADER = re.compile(rb"<doc( [^\n]*)>")
+# Titles may hold quotes: a value ends where another attribute begins.
+_ATTRIBUTE = re.compile(rb' +([\w:-]+)="(.*?)"(?= +[\w:-]+="| *\Z)')
+_JSON_META = ("id", "revid", "url", "title")
 
 
 def read(stream: BinaryIO, *, path: str, options: None = None) -> Iterator[Document | Rejected]:
-    """One Document a block, or a line of JSON; `meta` holds id, url and title. `path` is not used."""
-    start = stream.peek(1)[:64].lstrip()  # type: ignore[attr-defined]
-    yield from _json_lines(stream) if start.startswith(b"{") else _blocks(stream)
+    """One Document a block, or a line of JSON; `meta` holds the header's attributes. `path` is not used."""
+    start = stream.peek(1)  # type: ignore[attr-defined]
+    if start[:64].lstrip().startswith(b"{"):
+        yield from _json_lines(stream)
+    else:
+        yield from _blocks(stream, b"\r\n" if start.partition(b"\n")[0].endswith(b"\r") else b"\n")
 
 
-def _blocks(stream: BinaryIO) -> Iterator[Document | Rejected]:
+def _blocks(stream: BinaryIO, line_end: bytes) -> Iterator[Document | Rejected]:
+    end = line_end + b"</doc>"
     offset = 0
     rest = b""
     while chunk := stream.read(_READ_BYTES):
-        *blocks, rest = (rest + chunk).split(_END)
+        *blocks, rest = (rest + chunk).split(end + line_end)
         for block in blocks:
             yield from _block(block, offset)
-            offset += len(block) + len(_END)
-    if rest.endswith(b"\n</doc>"):  # the last line of a file may lack its line end
-        yield from _block(rest.removesuffix(b"\n</doc>"), offset)
+            offset += len(block) + len(end + line_end)
+    if rest.endswith(end):  # the last line of a file may lack its line end
+        yield from _block(rest.removesuffix(end), offset)
+    elif offset == 0 and b"<doc " not in rest:
+        yield Rejected(0, "no_header", "no <doc id=...> in it: the reader 'text' reads articles without headers")
     elif rest.strip():
         yield Rejected(offset, "unterminated_block", f"no </doc> after {rest[:80]!r}")
 
 
 def _block(block: bytes, offset: int) -> Iterator[Document | Rejected]:
     header_end = block.find(b"\n")
-    header = _HEADER.fullmatch(block, 0, header_end) if header_end > 0 else None
-    if header is None:
+    meta = _meta(block[:header_end]) if header_end > 0 else None
+    if meta is None:
         yield from _irregular(block, offset)
         return
-    record = text_document(block[header_end + 1 :].strip(b"\n"), offset, _meta(header))
+    record = text_document(block[header_end + 1 :].strip(b"\r\n"), offset, meta)
     yield _unescaped(record) if b"&" in block else record
 
 
 def _irregular(block: bytes, offset: int) -> Iterator[Document | Rejected]:
     """The records of a block that does not begin with a header: one may stand further down."""
-    begin = block.find(b"<doc id=")
-    header_end = block.find(b"\n", begin)
+    begin = block.find(b"<doc ")
     if begin > 0:
         if block[:begin].strip():
             yield Rejected(offset, "outside_document", f"{block[:80]!r} is in no <doc> block")
         yield from _block(block[begin:], offset + begin)
-    elif begin == 0 and header_end < 0 and _HEADER.fullmatch(block):
-        yield Document("", offset, _meta(_HEADER.fullmatch(block)))
+    elif begin == 0 and b"\n" not in block and (meta := _meta(block)):
+        yield Document("", offset, meta)
     else:
-        yield Rejected(offset, "bad_header", f"not <doc id= url= title=>: {block[:80]!r}")
+        yield Rejected(offset, "bad_header", f"not <doc id=... url=... title=...>: {block[:80]!r}")
 
 
-def _meta(header: re.Match[bytes] | None) -> dict[str, str]:
-    assert header is not None
-    id_, url, title = header.groups()
-    return {
-        "id": id_.decode(errors="replace"),
-        "url": url.decode(errors="replace"),
-        "title": title.decode(errors="replace"),
+def _meta(line: bytes) -> dict[str, str] | None:
+    """The attributes of a header; None for a line that is none, or has no id."""
+    header = _HEADER.fullmatch(line.rstrip(b"\r"))
+    if header is None:
+        return None
+    attributes = {
+        name.decode(errors="replace"): value.decode(errors="replace") for name, value in _ATTRIBUTE.findall(header[1])
     }
+    return attributes if "id" in attributes else None
 
 
 def _unescaped(record: Document | Rejected) -> Document | Rejected:

@@ -109,6 +109,36 @@ def test_wikiextractor_blocks():
     ]
 
 
+@pytest.mark.parametrize(
+    ("header", "meta"),
+    [
+        ('id="7" revid="99" url="u?a=1&amp;b" title="T"', {"id": "7", "revid": "99", "url": "u?a=1&b", "title": "T"}),
+        ('title="A "b" c > d" url="u" id="7"', {"title": 'A "b" c > d', "url": "u", "id": "7"}),
+        (
+            'id="7" url="u" title="T" language="en" revision="5"',
+            {"id": "7", "url": "u", "title": "T", "language": "en", "revision": "5"},
+        ),
+        ('id="7"', {"id": "7"}),
+    ],
+)
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_wikiextractor_headers_have_their_attributes_in_any_order(header, meta, line_end):
+    blocks = [f"<doc {header}>", "T", "", "Text.", "</doc>", ""]
+    data = line_end.join(blocks * 2).encode()
+    assert run(wikiextractor, data) == [
+        Document("T\n\nText.", 0, meta),
+        Document("T\n\nText.", data.rindex(b"<doc "), meta),
+    ]
+
+
+def test_wikiextractor_without_any_header_names_the_reader_that_reads_it():
+    assert run(wikiextractor, b"Title\n\nText of an article.\n\n\nTitle\n\nText.\n") == [
+        Rejected(0, "no_header", "no <doc id=...> in it: the reader 'text' reads articles without headers")
+    ]
+    (record,) = run(wikiextractor, b'<doc url="u" title="T">\nT\n\nText.\n</doc>\n')
+    assert record.reason == "bad_header"
+
+
 def test_wikiextractor_without_an_end_is_told():
     assert [getattr(r, "reason", r.offset) for r in run(wikiextractor, WIKI.encode()[:-8])][-1] == "unterminated_block"
 

@@ -81,6 +81,38 @@ def test_csv_delimiters():
             readers.options("csv", {"delimiter": wrong})
 
 
+ESCAPED = [
+    b"id,text\n",
+    rb'''1,"She said \"go\", and \\ went"''' + b"\n",
+    rb'''2,"C:\\dir\\"''' + b"\n",
+    rb"3,C:\new a\,b" + b"\n",
+    b'4,"two\nlines \\""\n',
+    b'5,"doubled "" too"\n',
+    b"6,plain\\\nnext\n",
+]
+
+
+def test_csv_with_an_escape_keeps_every_other_use_of_that_character():
+    at = [sum(map(len, ESCAPED[:i])) for i in range(len(ESCAPED))]
+    assert rows(b"".join(ESCAPED), escape="\\") == [
+        Document(r'She said "go", and \ went', at[1]),
+        Document("C:\\dir\\", at[2]),
+        Document(r"C:\new a,b", at[3]),
+        Document('two\nlines "', at[4]),
+        Document('doubled " too', at[5]),
+        Document("plain\nnext", at[6]),
+    ]
+    assert rows(b'text|n\nit^"s ^^ a^|b|1\n', delimiter="|", escape="^") == [Document('it"s ^ a|b', 7)]
+    with pytest.raises(UserError, match="cannot escape quotes"):
+        readers.options("csv", {"escape": "ab"})
+
+
+def test_csv_without_its_escape_names_the_option():
+    first = rows(b"".join(ESCAPED))[0]
+    expected = "',' expected after '\"'; quotes have a backslash before them: options: {escape: '\\'} reads such files"
+    assert first == Rejected(8, "malformed_csv", expected)
+
+
 def test_csv_without_the_field_is_told_once_for_a_file():
     assert rows(b"a,b,c\n1,2,3\n4,5,6\n", field="body") == [Rejected(0, "missing_field", "no 'body', but a, b, c")]
     assert rows(b'"a\n') == [Rejected(0, "malformed_csv", "unexpected end of data")]
@@ -111,7 +143,10 @@ def records(data: bytes, field: str = "text") -> list[Document | Rejected]:
     return list(parquet.read(io.BufferedReader(io.BytesIO(data)), path="a.parquet", options=options))
 
 
-@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
+KINDS = [pa.string(), pa.large_string(), pa.binary(), pa.large_binary(), pa.binary_view()]
+
+
+@pytest.mark.parametrize("kind", [*KINDS, pa.dictionary(pa.int32(), pa.string())], ids=str)
 def test_parquet(kind):
     texts = ["a\r\nb", None, "", "中文", *[f"row {i}" for i in range(4, 300)]]
     data = table({"id": list(range(300)), "text": pa.array(texts).cast(kind)}, row_group_size=50)
@@ -126,11 +161,25 @@ def test_parquet(kind):
 
 
 def test_parquet_without_a_column_of_strings_is_told_once():
-    data = table({"id": [1, 2], "b.c": ["x", "y"], "d": [{"text": "z"}] * 2})
-    assert records(data) == [Rejected(0, "missing_field", "no 'text', but id, b.c, d", None)]
+    data = table({"id": [1, 2], "b.c": ["x", "y"], "d": [{"text": "z"}] * 2, "lines": [["a"], ["b", "c"]]})
+    assert records(data) == [Rejected(0, "missing_field", "no 'text', but id, b.c, d.text, lines", None)]
     assert records(data, "id") == [Rejected(0, "not_text", "'id': expected strings, got int64", None)]
     assert records(data, "d") == [Rejected(0, "not_text", "'d': expected strings, got struct<text: string>", None)]
+    wrong = Rejected(0, "not_text", "'lines': expected strings, got list<element: string>", None)
+    assert records(data, "lines") == [wrong]
     assert records(data, "b.c") == [Document("x", 0), Document("y", 1)]
+
+
+def test_parquet_fields_inside_others_have_names_with_dots():
+    page = pa.struct([("body", pa.struct([("raw", pa.binary()), ("html", pa.string())])), ("a.b", pa.string())])
+    rows = [{"body": {"raw": b"one", "html": "h"}, "a.b": "dots"}, None, {"body": None, "a.b": None}]
+    data = table({"page": pa.array(rows, page), "page.x": ["top"] * 3, "n": [1, 2, 3]})
+    null = [Rejected(row, "not_text", "'page.body.raw' is null") for row in (1, 2)]
+    assert records(data, "page.body.raw") == [Document("one", 0), *null]
+    assert records(data, "page.a.b")[0] == Document("dots", 0)
+    assert records(data, "page.x") == [Document("top", row) for row in range(3)]
+    missing = "no 'page.raw', but page.body.raw, page.body.html, page.a.b, page.x, n"
+    assert records(data, "page.raw") == [Rejected(0, "missing_field", missing, None)]
 
 
 def test_parquet_strings_that_are_not_utf8():
