@@ -29,7 +29,9 @@ class Document:
     offset: int
     """Its first byte in the decompressed file."""
     meta: dict[str, Any] | None = None
-    """Anything the reader knows. "repaired" names what the reader had to repair, if anything."""
+    """Anything the reader knows. "repaired" names what it had to repair, if anything; "holes" counts what it left out
+    of sentences, by names.
+    """
 
 
 @dataclass(frozen=True, slots=True)

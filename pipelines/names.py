@@ -7,6 +7,7 @@ from typing import Any
 
 from glm_model.tokenizer import Tokenizer
 from infra import storage
+from pipelines import readers
 from pipelines.blanks.mixture import BlanksConfig
 from pipelines.config import DataConfig
 from pipelines.corpus.decompress import MAX_WINDOW, codec_of
@@ -106,14 +107,15 @@ def task_key(config: DataConfig, files: list[InputFile]) -> str:
 
 
 def unit_key(files: list[InputFile], *, most: int, max_window: int = MAX_WINDOW) -> str:
-    """Names the outputs of a task: source, reader and options, each file's path, size and version, the bytes of text
-    from which on it begins another unit, and the largest window of compressed files that have one.
+    """Names the outputs of a task: source, reader, its version and options, each file's path, size and version, the
+    bytes of text from which on it begins another unit, and the largest window of compressed files that have one.
     """
     head = files[0]
     places = [[f.path, f.size, f.version, f.start, f.stop] for f in files]
     # Of other files the window is not asked for.
     windows = [max_window] if any(codec_of(f.path) in (".zst", ".xz") for f in files) else []
-    return _key(head.source, head.reader, head.options, places, most, *windows)
+    version = getattr(readers.find(head.reader), "VERSION", None)
+    return _key(head.source, head.reader, head.options, places, most, *windows, *([version] if version else []))
 
 
 def _key(*parts: Any) -> str:

@@ -22,7 +22,7 @@ from pipelines.blanks import mixture
 from pipelines.blanks.mixture import BlanksConfig
 from pipelines.config import DataConfig, check, made_with
 from pipelines.corpus import ledger
-from pipelines.corpus.marks import describe_marks
+from pipelines.corpus.marks import describe_holes, describe_marks
 from pipelines.corpus.records import Unit
 from pipelines.corpus.sources import InputFile, Inputs, Source, estimated_bytes, group_inputs, list_sources
 from pipelines.corpus.units import around_path, clean_files, read_units
@@ -185,6 +185,8 @@ def prepare_text(config: DataConfig, inputs: Inputs, runner: Runner) -> list[Uni
     own_readers = {file.source: file.reader for file in inputs.files}
     for warning in [*ledger.describe_losses(units, url), *describe_marks(units, own_readers)]:
         Console().warn(warning)
+    for sentence in describe_holes(units):
+        Console().line(sentence)
     return units
 
 

@@ -7,6 +7,7 @@ A sample is looked at, and only the beginning of each document: that costs less 
 import re
 from collections import Counter
 
+from infra.console import counted
 from pipelines.corpus.ledger import by_source
 from pipelines.corpus.records import Unit
 
@@ -89,3 +90,20 @@ def _sentence(mark: str, place: str, reader: str) -> str:
     if reader == "text":
         return f"{place} hold {mark}: options: {{separator: '{mark}'}} makes a document of each text between these"
     return f"{place} hold {mark}: make a record of each text between these, for one document must not hold several"
+
+
+def describe_holes(units: list[Unit]) -> list[str]:
+    """A sentence for each source whose reader left words out of sentences: how many, and the most frequent ones."""
+    sentences = []
+    for name, own in by_source(units).items():
+        counts = Counter[str]()
+        for unit in own:
+            counts.update(unit.holes)
+        if counts:
+            some = ", ".join(f"{hole} {count:,}" for hole, count in counts.most_common(5))
+            more = ", ..." if len(counts) > 5 else ""
+            sentences.append(
+                f"{counted(counts.total(), 'template')} inside sentences of {name!r} left holes, in "
+                f"{counted(sum(unit.kept for unit in own), 'document')}: {some}{more}"
+            )
+    return sentences

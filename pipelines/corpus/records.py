@@ -49,6 +49,8 @@ class Unit:
     """Documents that were looked at for marks."""
     marks: dict[str, int]
     """Mark, as `marks.find_marks` names it -> documents of the sample."""
+    holes: dict[str, int]
+    """What the reader left out of sentences of kept documents, the most frequent names -> how often."""
     num_bytes: int
     """Bytes of the kept texts in UTF-8."""
     stored_bytes: int
@@ -99,6 +101,7 @@ def unit_record(unit: Unit) -> dict[str, Any]:
         "repaired": unit.repaired,
         "sampled": unit.sampled,
         "marks": unit.marks,
+        "holes": unit.holes,
         "num_bytes": unit.num_bytes,
         "stored_bytes": unit.stored_bytes,
         "pieces": [
@@ -112,7 +115,7 @@ def unit_record(unit: Unit) -> dict[str, Any]:
 def unit_of(record: dict[str, Any]) -> Unit:
     """The unit whose `unit_record` this is."""
     before, after = record.get("around", ("", ""))  # the first records of this format had none, and counted less
-    record = {"lost": {}, "sampled": 0, "marks": {}, "stored_bytes": record["num_bytes"], **record}
+    record = {"lost": {}, "sampled": 0, "marks": {}, "holes": {}, "stored_bytes": record["num_bytes"], **record}
     buckets = [
         Bucket(piece["piece"], piece["group"], piece["documents"], piece["num_bytes"]) for piece in record["pieces"]
     ]

@@ -31,6 +31,8 @@ VERSION = 4  # of the cleaned text and of the order in which it goes into shards
 _BATCH_BYTES = 1 << 19
 _RECORD_BYTES = 300  # what a record takes in memory besides its text, in the ledger too
 
+_MOST_HOLES = 100  # names
+
 _SCHEMA = pa.schema(
     [
         ("id", pa.binary(16)),
@@ -64,6 +66,7 @@ class _Growing:
         self.malformed: Counter[str] = Counter()
         self.lost: Counter[str] = Counter()
         self.marks: Counter[str] = Counter()
+        self.holes: Counter[str] = Counter()
         self.sampled = 0
         self.num_bytes = self.stored_bytes = 0
         self.weight = 0  # what bounds memory: text, and what is kept of any record
@@ -109,6 +112,7 @@ def clean_files(
                 continue
             text, repaired = outcome
             growing.repairs.update(repaired)
+            growing.holes.update((item.meta or {}).get("holes", {}) if isinstance(item, Document) else {})
             size = len(text.encode())
             growing.num_bytes += size
             growing.weight += size
@@ -195,6 +199,7 @@ def _write_unit(growing: _Growing, source: str, around: tuple[str, str], url: st
         repaired=dict(growing.repairs),
         sampled=growing.sampled,
         marks=dict(growing.marks),
+        holes=dict(growing.holes.most_common(_MOST_HOLES)),
         num_bytes=growing.num_bytes,
         stored_bytes=growing.stored_bytes,
         buckets=tuple(buckets),

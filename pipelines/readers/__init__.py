@@ -11,6 +11,7 @@ and, where it needs them,
     SEEKABLE = True                      it seeks in its file, which must not be compressed
     splittable(options) -> bool          whether a large file may be cut at line ends and read as ranges
     in_one_piece(head) -> bool           whether a file with these first bytes may not, in spite of that
+    VERSION                              an integer that grows when it makes other documents of the same file
     list_inputs(source)                  its own list of files, for a reader that needs no URL
     count(stream)                        the number of records, if a file says it, for estimates from a sample
 """

@@ -7,12 +7,17 @@ the square or cube of the length. Needs the extra `wiki`.
 
 from __future__ import annotations
 
+import functools
 import html
 import re
+from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
+
+from pipelines.readers import _braces
 
 _TEXT_LEVEL = 7  # headings have 1 to 6
+_HEADING = re.compile(r"(={1,6})(.+)\1[ \t]*")
 _MAX_DEPTH = 10  # of brackets; a caption with links has 4
 
 # Tags that MediaWiki takes out with their content before it reads anything else. All but the verbatim ones are dropped.
@@ -32,29 +37,45 @@ _TAG = re.compile(
 _LINE_TAG = re.compile(r"br|blockquote|center|dd|div|dl|dt|hr|li|ol|p|poem|td|th|tr|ul")
 _QUOTES = re.compile("''+")
 _LINE_START = re.compile(r"^(?:[*#:;]+[ \t]*|-{4,})", re.MULTILINE)
-_ROW = re.compile(r"^[ \t]*\|.*$", re.MULTILINE)  # of a table that is not closed, a parameter of such a template
 _MAGIC_WORD = re.compile(r"__[^\W\d_]{3,24}__")
 _VARIANTS = re.compile(r"-\{([^{}]*)\}-")  # of Chinese, Serbian, ...: -{zh-hans:...; zh-hant:...}-
-_BRACES = re.compile(r"\{\{+|\}\}+")
-_TABLE = re.compile(r"^[ \t]*(?:(\{\|)|\|\}(?!\}))", re.MULTILINE)
+_WRAPPED_TITLE = re.compile(r"(\[\[[^\[\]|\n]{1,200})\n([^\[\]|\n]{1,200}(?:\||\]\]))")
+_TITLE = re.compile(r"[^\[\]|\n]*")
 _BRACKET = re.compile(r"[\[\]]")
-_EMPTY_PARENTHESES = re.compile(r"[ \u00a0]?[(（][\s,;:，；：、]*[)）]")
+_EMPTY_PARENTHESES = re.compile(r"[ \u00a0]?(?:[(（][\s,;:，；：、]*[)）]|\[[\s,;:，；：、]*\])")
 _SPACES = re.compile(r"[ \t]{2,}")
+_FILE = re.compile(
+    r"\.(?:jpe?g|png|gif|svg|tiff?|webp|xcf|og[agvx]|opus|webm|mp[34]|wav|flac|midi?|pdf|djvu|stl)$", re.I
+)
 _LANGUAGE_LINK = re.compile(r"(?:[a-z]{2,3}|simple)(?:-[a-z-]+)?:\S")
 
 
+class Prose(NamedTuple):
+    """What a page shows."""
+
+    text: str
+    holes: Counter[str]
+    """Names of templates that stood inside sentences and could not be rendered -> how often."""
+
+
 def plain_text(wikitext: str, *, left_out: frozenset[str] = frozenset()) -> str:
+    """The text of `prose`."""
+    return prose(wikitext, left_out=left_out).text
+
+
+def prose(wikitext: str, *, left_out: frozenset[str] = frozenset()) -> Prose:
     """The prose that a page shows: paragraphs, headings and list items, a line each.
 
-    Left out: templates, tables, references, comments, magic words, formulas, galleries, links between languages, and
-    links into the namespaces `left_out` (lower case: file, category, and their local names). So are sections in which
-    nothing remains.
+    Left out: templates except those that `_templates` renders, tables, references, comments, magic words, formulas,
+    galleries, links between languages, and links into the namespaces `left_out` (lower case: file, category, and their
+    local names). So are sections in which nothing remains.
     """
-    text = _without_tags(_without_extensions(wikitext))
-    text = _VARIANTS.sub(_variant, _QUOTES.sub(_apostrophes, _LINE_START.sub("", text)))
-    text = _without_tables(_without_templates(text))
-    text = _balanced(_MAGIC_WORD.sub("", _ROW.sub("", text)))
-    return "\n".join(_without_empty_sections(list(_lines(text, left_out))))
+    holes = Counter[str]()
+    text = _LINE_START.sub("", _without_tags(_without_extensions(wikitext)))
+    text = _braces.without_tables(_braces.without_templates(_VARIANTS.sub(_variant, text), holes))
+    text = _without_quotes(_braces.without_rows(text))
+    text = _balanced(_WRAPPED_TITLE.sub(r"\1 \2", _MAGIC_WORD.sub("", text)))
+    return Prose("\n".join(_without_empty_sections(list(_lines(text, left_out)))), holes)
 
 
 # --- what is taken out first ------------------------------------------------------------------------------------------
@@ -104,75 +125,38 @@ def _escaped(character: re.Match[str]) -> str:
     return f"&#{ord(character[0])};"
 
 
-def _apostrophes(quotes: re.Match[str]) -> str:
-    """What is left of a run of quotes: two are italics, three are bold, five are both; the rest are apostrophes."""
-    count = len(quotes[0])
-    return "'" * (1 if count == 4 else max(0, count - 5))
+def _without_quotes(text: str) -> str:
+    """The text without the quotes that make italics and bold, by the rules of MediaWiki's `doQuotes`."""
+    if "''" not in text:
+        return text
+    return "\n".join(_apostrophes(line) if "''" in line else line for line in text.split("\n"))
+
+
+def _apostrophes(line: str) -> str:
+    """The line with what is left of its runs of quotes: two are italics, three are bold, five are both; the rest are
+    apostrophes. If both italics and bold are odd in number, one bold was an apostrophe before italics: l'''Eneide''.
+    """
+    runs = [len(run) for run in _QUOTES.findall(line)]
+    left = ["'" * (1 if count == 4 else max(0, count - 5)) for count in runs]
+    words = [word + quotes for word, quotes in zip(_QUOTES.split(line), [*left, ""], strict=True)]
+    bold = [number for number, count in enumerate(runs) if count in (3, 4)]
+    both = sum(count >= 5 for count in runs)
+    if bold and (runs.count(2) + both) % 2 and (len(bold) + both) % 2:
+        words[_meant_as_apostrophe(words, bold)] += "'"
+    return "".join(words)
+
+
+def _meant_as_apostrophe(words: list[str], bold: list[int]) -> int:
+    """Which of these words ends in an apostrophe: the first of one letter, else the first, else the first space."""
+    for number in bold:
+        if len(words[number]) > 1 and words[number][-1] != " " and words[number][-2] == " ":
+            return number
+    return next((number for number in bold if not words[number].endswith(" ")), bold[0])
 
 
 def _variant(variants: re.Match[str]) -> str:
     first = variants[1].rpartition("|")[2].partition(";")[0]
     return first.partition(":")[2] or first
-
-
-def _without_templates(text: str) -> str:
-    """The text without {{...}} and {{{...}}}, nested as MediaWiki nests them; braces without a partner go alone.
-
-    text     a {{b {{{c}}} d}} e }} f
-    pairs      [2   [3   3]   2]   ^ no partner
-    left     a                   e    f
-    """
-    cuts: list[tuple[int, int]] = []
-    stack: list[list[int]] = []  # [place, braces] of runs that are not closed
-    for run in _BRACES.finditer(text):
-        if run[0][0] == "{":
-            stack.append([run.start(), len(run[0])])
-            continue
-        place, count = run.start(), len(run[0])
-        while count >= 2 and stack:
-            start = stack[-1]
-            matched = min(start[1], count, 3)
-            place, count, start[1] = place + matched, count - matched, start[1] - matched
-            _cut(cuts, start[0] + start[1], place)
-            if start[1] < 2:
-                stack.pop()
-        if count >= 2:
-            cuts.append((place, place + count))
-    cuts += [(place, place + count) for place, count in stack]
-    return _without(text, cuts)
-
-
-def _without_tables(text: str) -> str:
-    """The text without {| ... |}. Of a table that is not closed the mark goes; its rows, with a bar each, go later."""
-    cuts: list[tuple[int, int]] = []
-    stack: list[tuple[int, int]] = []
-    for mark in _TABLE.finditer(text):
-        if mark[1]:
-            end_of_line = text.find("\n", mark.end())
-            stack.append((mark.start(), len(text) if end_of_line < 0 else end_of_line))
-        elif stack:
-            _cut(cuts, stack.pop()[0], mark.end())
-        else:
-            cuts.append(mark.span())
-    return _without(text, cuts + stack)
-
-
-def _cut(cuts: list[tuple[int, int]], start: int, end: int) -> None:
-    """Add a range to cut, in place of those inside it."""
-    while cuts and cuts[-1][0] >= start:
-        cuts.pop()  # it lies inside
-    cuts.append((start, end))
-
-
-def _without(text: str, cuts: list[tuple[int, int]]) -> str:
-    """The text without these ranges."""
-    parts: list[str] = []
-    place = 0
-    for start, end in sorted(cuts):
-        if end > place:
-            parts.append(text[place : max(place, start)])
-            place = end
-    return "".join([*parts, text[place:]])
 
 
 def _balanced(text: str) -> str:
@@ -190,6 +174,8 @@ def _balanced(text: str) -> str:
             torn = text[start - 1 : start] == "[" and text[place + 1 : place + 2] != "]"  # "[[a] b]"
             if len(stack) >= _MAX_DEPTH or torn or text.startswith("[[[", start):
                 changed[place] = changed[start] = ""
+            elif text[start - 1 : start + 1] == "[[" and not _has_title(text, start + 1, place):
+                changed |= dict.fromkeys((start - 1, start, place, place + 1), "")
     changed |= {place: _lone(text, place) for place in stack}
     parts: list[str] = []
     done = 0
@@ -197,6 +183,12 @@ def _balanced(text: str) -> str:
         parts += [text[done:place], changed[place]]
         done = place + 1
     return "".join([*parts, text[done:]])
+
+
+def _has_title(text: str, begin: int, end: int) -> bool:
+    """Whether what stands from `begin` to a bar or `end` can be the title of a page, or more brackets begin there."""
+    title = _TITLE.match(text, begin, end)
+    return text[begin] == "[" or (title is not None and (title.end() == end or text[title.end()] == "|"))
 
 
 def _lone(text: str, place: int) -> str:
@@ -214,14 +206,24 @@ def _lines(text: str, left_out: frozenset[str]) -> Iterator[tuple[int, str]]:
 
     for block in _blocks(text):
         level, plain = 0, block
-        if block.startswith("=") or "[" in block or "&" in block or "://" in block:
-            code = mwparserfromhell.parse(block, skip_style_tags=True)  # those are gone already
-            level = next((node.level for node in code.nodes if hasattr(node, "level")), 0)  # pyright: ignore[reportAttributeAccessIssue]
-            plain = _plain(code, left_out)
+        if block.startswith("="):
+            heading = _HEADING.fullmatch(block)
+            level, plain = (len(heading[1]), heading[2]) if heading else (0, "&#61;" + block[1:])  # not for the parser
+        if "[" in plain or "&" in plain or "://" in plain:
+            plain = _plain(mwparserfromhell.parse(plain, skip_style_tags=True), left_out)  # those are gone already
         for line in plain.split("\n"):
-            line = _SPACES.sub(" ", _EMPTY_PARENTHESES.sub("", line)).strip().lstrip(":; ")
+            line = _SPACES.sub(" ", _without_empty_parentheses(line)).strip().lstrip(":; ")
             if line:
                 yield level, line
+
+
+def _without_empty_parentheses(line: str) -> str:
+    """The line without parentheses in which nothing, or only others like it, remained."""
+    for _ in range(_MAX_DEPTH if any(begin in line for begin in "(（[") else 0):
+        line, count = _EMPTY_PARENTHESES.subn("", line)
+        if not count:
+            break
+    return line
 
 
 def _blocks(text: str) -> Iterator[str]:
@@ -238,30 +240,41 @@ def _blocks(text: str) -> Iterator[str]:
 
 def _plain(code: Any, left_out: frozenset[str]) -> str:
     """The text of parsed markup."""
-    from mwparserfromhell.nodes import ExternalLink, Heading, HTMLEntity, Tag, Text, Wikilink
-
+    kinds = _node_kinds()
     parts: list[str] = []
     for node in code.nodes:
-        if isinstance(node, Text):
+        kind = kinds.get(type(node))
+        if kind == "text":
             parts.append(node.value)
-        elif isinstance(node, Wikilink):
+        elif kind == "link":
             parts.append(_link(node, left_out))
-        elif isinstance(node, HTMLEntity):
+        elif kind == "entity":
             parts.append(html.unescape(str(node)))
-        elif isinstance(node, Heading):
+        elif kind == "heading":
             parts.append(_plain(node.title, left_out))
-        elif isinstance(node, ExternalLink):
+        elif kind == "external":
             label = node.title if node.brackets else node.url
             parts.append(_plain(label, left_out) if label else "")
-        elif isinstance(node, Tag) and node.contents:
+        elif kind == "tag" and node.contents:
             parts.append(_plain(node.contents, left_out))
     return "".join(parts)
+
+
+@functools.cache
+def _node_kinds() -> dict[type, str]:
+    """What there is to do with a node. Importing the classes wherever they are needed takes a twentieth of the time."""
+    from mwparserfromhell.nodes import ExternalLink, Heading, HTMLEntity, Tag, Text, Wikilink
+
+    kinds = {Text: "text", Wikilink: "link", HTMLEntity: "entity", Heading: "heading"}
+    return {**kinds, ExternalLink: "external", Tag: "tag"}
 
 
 def _link(node: Any, left_out: frozenset[str]) -> str:
     title = str(node.title).strip()
     namespace = title.partition(":")[0].strip().lower() if ":" in title else ""
     if namespace in left_out or (node.text is None and _LANGUAGE_LINK.match(title)):
+        return ""
+    if namespace and _FILE.search(title):  # not all names of a wiki's files are listed in its dump
         return ""
     if node.text is None:
         return _plain(node.title, left_out).strip().removeprefix(":")

@@ -12,9 +12,10 @@ from typing import Any, BinaryIO
 
 from infra.errors import UserError
 from pipelines.document import Document, Rejected
-from pipelines.readers._wikitext import plain_text
+from pipelines.readers._wikitext import prose
 
 SUFFIXES = (".xml",)
+VERSION = 2
 
 _READ_BYTES = 1 << 16
 _MAX_TAG = 1 << 20  # bytes: expat below 2.6 reads a long tag or comment in time of the square of its length
@@ -30,7 +31,8 @@ class Options:
 
 
 def read(stream: BinaryIO, *, path: str, options: Options) -> Iterator[Document | Rejected]:
-    """One Document a page; `meta` holds id, url and title, and the title is the text's first line. `path` is not used.
+    """One Document a page; `meta` holds id, url and title, and the title is the text's first line. "holes" in it counts
+    the templates that were left out of sentences. `path` is not used.
 
     Pages that are left out are Rejected as redirect, namespace, not_wikitext or no_text. Where the XML breaks off, or
     declares a document type (whose entities could expand without limit), a Rejected ends the file.
@@ -181,8 +183,10 @@ def _document(page: _Page, pages: _Pages, options: Options) -> Document | Reject
     if page.model != "wikitext":
         return Rejected(page.offset, "not_wikitext", f"{page.model}: {page.title}")
     files = {name for name, number in pages.names.items() if number in _FILES_AND_CATEGORIES}
-    text = plain_text(page.text, left_out=frozenset({*files, *_FILES_AND_CATEGORIES.values(), "image"}))
+    text, holes = prose(page.text, left_out=frozenset({*files, *_FILES_AND_CATEGORIES.values(), "image"}))
     if not text:
         return Rejected(page.offset, "no_text", f"nothing but templates, tables and the like: {page.title}")
-    meta = {"id": page.id, "url": f"{pages.base}?curid={page.id}", "title": page.title}
+    meta: dict[str, Any] = {"id": page.id, "url": f"{pages.base}?curid={page.id}", "title": page.title}
+    if holes:
+        meta["holes"] = dict(holes)
     return Document(f"{page.title}\n\n{text}", page.offset, meta)

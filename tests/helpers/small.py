@@ -191,5 +191,5 @@ def clean_unit(files: list[InputFile], config: CleanConfig, out_url: str) -> Uni
 
 def unit(source: str, **changes) -> Unit:
     """A unit without documents."""
-    nothing = Unit(source, ("", ""), "unit", 0, 0, {}, {}, {}, {}, 0, {}, 0, 0, (), "")
+    nothing = Unit(source, ("", ""), "unit", 0, 0, {}, {}, {}, {}, 0, {}, {}, 0, 0, (), "")
     return replace(nothing, **changes)

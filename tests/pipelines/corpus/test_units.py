@@ -71,6 +71,7 @@ def test_a_unit_keeps_drops_and_repairs(tmp_path):
         "repaired": {"trailing_space": 1},
         "sampled": 3,
         "marks": {},
+        "holes": {},
         "num_bytes": sum(d["num_bytes"] for d in documents),
         "stored_bytes": files[0].size,
         "pieces": [

@@ -6,7 +6,7 @@ import re
 import mwparserfromhell
 import pytest
 
-from pipelines.readers._wikitext import plain_text
+from pipelines.readers._wikitext import plain_text, prose
 
 LEFT_OUT = frozenset({"file", "category", "datei"})
 
@@ -101,3 +101,89 @@ def test_any_mixture_of_marks_becomes_text():
         found = text(page)
         if "nowiki" not in page:  # what stands in it is shown as it is
             assert not re.search(r"\{\{|\[\[|''|<!--(?!.)|<ref>", found.replace("\n", " ")), page
+
+
+@pytest.mark.parametrize(
+    ("wikitext", "expected"),
+    [
+        # what only begins like a heading
+        ("== A == it goes on\n== B ==\nb", "== A == it goes on\nB\nb"),
+        ("== A == all of a page [[whose|that]] lost its line ends == C == and more", None),
+        ("=\n== \n=== D\n==E==F==\ng\n= = =\nh", "=\n==\n=== D\nE==F\ng\n=\nh"),
+        # quotes are counted line by line
+        ("l'''Eneide'' e l'''Iliade''", "lEneide e lIliade"),
+        ("l'''Eneide''", "l'Eneide"),
+        ("dell'''Eneide'' ''e'' '''b'''", "dell'Eneide e b"),
+        ("''a''\nun '''b''' di ''c''\n'''d", "a\nun b di c\nd"),
+        ("'''''a''' b'' 'c'\n''''d''''", "a b 'c'\n'd'"),
+        ("ab'''z l'''e ''x'' '''y''", "abz l'e x y"),
+        ("x ab'''z ''w", "x ab'z w"),
+        ("x '''z ''w", "x 'z w"),
+        ("''''''a''''''", "'a'"),
+        # links over several lines
+        ("a [[b\n|c]] d\ne [[f|\ng]] h", "a c d\ne \ng h".replace("e \n", "e\n")),
+        ("a [[New\nYork]] b [[New\nYork|it]] c", "a New York b it c"),
+        ("a [[File:x.jpg\n|thumb\n|b [[c]] d]] e\n| f", "a e"),
+        ("[[not\n\na link]] x", "not\na link x"),
+        # files, whatever a dump calls them
+        ("a [[Bestand:x y.JPG]] b [[Fichier:z.svg|vignette]] c [[Archivo:v.ogv|x]]", "a b c"),
+        ("[[Star Wars: Episode IV]] [[:Bild:x.jpg]] [[x.jpg]]", "Star Wars: Episode IV Bild:x.jpg x.jpg"),
+        # parentheses in which nothing but such remained
+        ("a ({{x}} ({{y}}; [[Datei:z.jpg]])) b [({{x}})] c （（））", "a b c"),
+        ("f(()) ({{x}}: y)", "f (: y)"),
+    ],
+)
+def test_markup_that_loses_words_easily(wikitext, expected):
+    assert text(wikitext) == (wikitext.replace("[[whose|that]]", "that") if expected is None else expected)
+
+
+@pytest.mark.parametrize(
+    ("wikitext", "expected"),
+    [
+        ("{{lang|fr|chat}} {{Lang-de|Katze}} {{langx|la|feles}} {{transl|ar|qitta}}", "chat Katze feles qitta"),
+        ("a {{nowrap|5 [[km|kilometres]]}} {{small|'''b'''}} c", "a 5 kilometres b c"),
+        ("{{w|Title}} {{w|Title|label}} {{ill|Somebody|de|Jemand}} {{lien|langue=en|fr=Nom|trad=Name}}", None),
+        ("{{convert|5|km|mi}}, {{cvt|1,200|m2}}, {{convert|6|ft|2|in|m}}, {{convert|3|to|4|C}}", None),
+        ("{{convert|2|x|4|m|adj=on}} {{convert|km}} {{Convert|2.5|acre|ha|0}}", "2 × 4 m 2.5 acres"),
+        ("{{birth date|1990|1|2}}; {{Birth date and age|1990|1|2|df=y}}; {{start date|1990|3}}", None),
+        ("{{date|2|janvier|1990}} {{death date|1990}} {{as of|2010|5}} {{As_of|2010|lc=y}}", None),
+        ("{{circa|1990}} {{c.|1990|1995}} {{reign|1|5}} {{frac|1|2}} {{frac|3|1|2}} {{val|5.0|0.1|u=km}}", None),
+        ("x{{snd}}y{{'}}s {{US$|5 million}} {{HMS|Victory|1765}} {{sclass|Iowa|battleship}}", None),
+        ("{{nihongo|Tokyo|東京|Tōkyō}} {{zh|c=北京|p=Běijīng}} {{bd|1958年|8月29日|2009年|6月25日}}", None),
+        ("{{lang|fr|{{nowrap|un {{small|chat}}}} {{unknown}}noir}}", "un chat noir"),
+        ("{{nowrap|1=a=b}} {{nowrap|x [[a|b]] c|d}} [[a{{!}}b]] {{formatnum:1234.5}}", "a=b x b c b 1234.5"),
+        ("say\n{{quote|It [[rained|rains]].|Somebody}}\nthen", "say\nIt rains.\nthen"),
+        ("{{Infobox|{{lang|fr|chat}}}} {{lang|fr}} {{lang}} {{nowrap|{{x}}}}z", "z"),
+        ("{{lang|fr|unclosed [[a|b]]", "lang|fr|unclosed b"),
+        ("{{XIXe siècle}} et {{s-|XX|e}}", "XIXe siècle et XXe siècle"),
+    ],
+)
+def test_templates_that_carry_words(wikitext, expected):
+    others = {
+        "{{w|": "Title label Somebody Nom",
+        "{{convert|5": "5 km, 1,200 m², 6 ft 2 in, 3 to 4 °C",
+        "{{birth": "January 2, 1990; 2 January 1990; March 1990",
+        "{{date|": "2 janvier 1990 1990 As of May 2010 as of 2010",
+        "{{circa": "c. 1990 c. 1990 – c. 1995 r. 1–5 1/2 3 1/2 5.0±0.1 km",
+        "x{{snd}}": "x – y's US$5 million HMS Victory Iowa-class battleship",
+        "{{nihongo": "Tokyo (東京, Tōkyō) 北京; Běijīng （1958年8月29日－2009年6月25日）",
+    }
+    assert text(wikitext) == (expected or next(value for start, value in others.items() if wikitext.startswith(start)))
+
+
+def test_templates_that_are_left_out_of_sentences_are_counted():
+    page = (
+        "{{Infobox city|{{Mystery}}}}\n{{Hatnote|x}}\nIt has {{Pop count|1=5}} people{{citation needed}} "
+        "and {{pop_count}}.\n{{Unknown}} begins a sentence{{sfn|A|1990}}.\n* {{IPAc-en|x}} y {{lang|fr}}\n{{Navbox}}\n"
+    )
+    found = prose(page)
+    assert found.text == "It has people and .\nbegins a sentence.\ny"
+    assert found.holes == {"pop count": 2, "unknown": 1, "lang": 1}
+
+
+@pytest.mark.timeout(30)
+def test_templates_in_templates_take_linear_time():
+    """Each level would copy what is in it."""
+    for name in ("nowrap", "lang|fr", "unknown"):
+        page = f"{{{{{name}|" * 5_000 + "x" + "}}" * 5_000
+        assert text(f"a {page} b") in ("a b", "a x b")
