@@ -216,13 +216,10 @@ def _names_in(url: str) -> set[str]:
 
 
 def _warn_of_ignored_files(source: Source, paths: list[str]) -> None:
-    some = ", ".join(paths[:3]) + (", ..." if len(paths) > 3 else "")
-    takes = ", ".join(readers.find(source.reader).SUFFIXES)
+    some, takes = ", ".join(paths[:3]), ", ".join(readers.find(source.reader).SUFFIXES)
     own = "is unpacked" if storage.is_archive(paths[0]) else "is read whatever its name"
-    Console().warn(
-        f"{len(paths):,} files of {source.url} are not read because of their names: {some}. The reader "
-        f"{source.reader!r} takes {takes}; a file that is given by its own URL {own}"
-    )
+    told = f"{len(paths):,} files of {source.url} are not read because of their names, such as {some}"
+    Console().warn(f"{told}. The reader {source.reader!r} takes {takes}; one that is given by its own URL {own}")
 
 
 def _warn_of_large_files(files: list[InputFile], config: DataConfig) -> None:

@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     longest: dict[str, float] = {}
     for item in items:
         limit = item.get_closest_marker("timeout")
-        seconds = limit.args[0] if limit else (1 if "ray" in item.keywords else 0)
+        seconds = limit.args[0] if limit else (1 if item.get_closest_marker("ray") else 0)
         longest[item.nodeid.partition("::")[0]] = max(seconds, longest.get(item.nodeid.partition("::")[0], 0))
     items.sort(key=lambda item: -longest[item.nodeid.partition("::")[0]])
     if PATIENCE != 1:
@@ -44,7 +44,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption("--run-slow"):
         return
     for item in items:
-        if "slow" in item.keywords:
+        if item.get_closest_marker("slow"):  # not a keyword: folders are keywords too
             item.add_marker(pytest.mark.skip(reason="slow: needs --run-slow"))
 
 

@@ -24,7 +24,7 @@ _TAG = re.compile(r"</?(?:html|head|body|p|div|span|li|ul|table|td|tr|a|h[1-6])(
 # What the reader `text` should leave to another one: a part of its mark, which is looked for first, and the mark.
 _FORMATS = {
     "jsonl": ("{", re.compile(r'\A\s*\{\s*"[^"\n]{1,100}"\s*:')),
-    "wikiextractor": ("<doc ", re.compile(r'(?m)^<doc (?=[^\n]*\bid="[^\n]*\burl=")')),
+    "wikiextractor": ("<doc ", re.compile(r'(?m)^<doc (?=[^\n]*\bid=")(?=[^\n]*\burl=")')),
     "wikipedia": ("<mediawiki", re.compile(r"\A\s*(?:<\?xml[^<>]*>\s*)?<mediawiki[ >]")),
     "gutenberg": ("***", re.compile(r"(?im)^\*\*\* ?START OF (?:THE|THIS) PROJECT GUTENBERG")),
 }

@@ -31,10 +31,10 @@ class Value(NamedTuple):
     """A JSON value, or what stands in the place of one."""
 
     offset: int
-    """Of its first byte."""
+    """Where its first byte stands."""
     text: str
-    """As it stands there, or its beginning if it is damaged; bytes that are not UTF-8 are surrogates, by Python's
-    `surrogateescape`.
+    """As it stands there, or its beginning if it is damaged; bytes that are not UTF-8 are surrogates (Python's
+    handler `surrogateescape`).
     """
     value: Any
     error: str = ""
@@ -105,8 +105,8 @@ def _gap(text: _Text) -> str:
 
 
 def _next_value(text: _Text, indent: int | None) -> Value:
-    """The value that begins here; reads as much as it needs. indent: what stands before it on its line, if only that
-    does.
+    """The value that begins here; reads as much as it needs. indent: characters before it on its line; None where
+    it does not begin one.
     """
     if text.left[text.at] not in '{"':
         return _scalar(text)

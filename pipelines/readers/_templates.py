@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 
 MOST_CHARACTERS = 5000
-"""Of a template that is rendered; longer ones are tables and boxes."""
+"""The longest template that is rendered; longer ones are tables and boxes."""
 
 Arguments = list[str]
 Named = dict[str, str]
@@ -85,7 +85,7 @@ def _constant(text: str) -> Rule:
 
 
 def _behind_code(given: Arguments, named: Named) -> str:
-    """Of {{lang|fr|chat}}, the text: the last argument, where there are two or more."""
+    """The text of {{lang|fr|chat}}: the last argument, where there are two or more."""
     return named.get("text") or (given[-1] if len(given) > 1 else "")
 
 

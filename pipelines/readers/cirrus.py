@@ -33,8 +33,8 @@ def splittable(options: Options) -> bool:
 
 
 def read(stream: BinaryIO, *, path: str, options: Options) -> Iterator[Document | Rejected]:
-    """One Document a page, with its title as the first line; lines that say which page follows are none. `path` is not
-    used.
+    """One Document a page, with its title as the first line; lines that say which page follows are none. It does
+    without `path`.
     """
     for offset, record in jsonl.objects(stream):
         if isinstance(record, Rejected):

@@ -109,8 +109,8 @@ def _rows(stream: BinaryIO, delimiter: str, escape: str | None) -> Iterator[tupl
 
 
 def _with_plain_escapes(lines: Iterable[str], escape: str, delimiter: str) -> Iterator[str]:
-    """The lines, in which an escape before anything else stands for itself: Python would drop it, and C:\\new become
-    C:new.
+    """The lines, in which an escape before anything else stands for itself: Python would drop it, and the new folder
+    of C:\\new would be gone.
     """
     escaped = re.compile(rf'{re.escape(escape)}([{re.escape(escape + delimiter)}"\r\n]?)')
     for line in lines:
