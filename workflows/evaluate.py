@@ -26,10 +26,7 @@ def main() -> None:
 
 
 def _evaluate(options: EvaluateConfig) -> None:
-    # torch and pyarrow take 2 s of CPU time to load: here, when the settings are read. So does pandas, which pyarrow
-    # would load at its first array.
-    import pandas  # noqa: F401
-
+    # torch and pyarrow take 2 s of CPU time to load: here, when the settings are read.
     from infra import storage
     from workflows.evaluation import page, tracking
     from workflows.evaluation.campaign import ray_if_needed, run
