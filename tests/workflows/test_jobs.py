@@ -56,7 +56,7 @@ def test_jobs_fine_tune_evaluate_and_predict_on_two_workers(submit, place):
     code, told = submit("finetune", *own, "--train.num_workers=2", "--train.epochs=1")
     assert code == 0, told
     assert "glm finetune · classification · 2 workers · run a" in told
-    code, told = submit("evaluate", f"--models={place}/runs/a", data, f"--to={place}/scores", "--num_workers=2")
+    code, told = submit("evaluate", "--models", f"{place}/runs/a", data, f"--to={place}/scores", "--num_workers=2")
     assert code == 0, told
     assert len(storage.read_json(f"{place}/scores/scores.json")["scores"]) == 1
     answers = ["--model", f"{place}/runs/a", f"--input={place}/data/dev.jsonl", f"--to={place}/answers"]
