@@ -106,10 +106,9 @@ def _alike(models: list[list[Cell]], place: tuple[str, str, int]) -> list[Cell]:
             cells = [several[0] for several in alike]
             _check_items(cells)
             return cells
-    one, other = (
-        models[0][0],
-        next(cells[0] for cells in models[1:] if not {*map(asked, cells)} & {*map(asked, models[0])}),
-    )
+    # Each may have something in common with the first, and all of them nothing.
+    one = models[0][0]
+    other = next(cells[0] for cells in models[1:] if asked(one) not in map(asked, cells))
     what = next((told for name, told in _SAME.items() if one.settings[name] != other.settings[name]), "words")
     raise UserError(
         f"{one.model} and {other.model} were asked {place[0]} {place[1]} with other {what}",

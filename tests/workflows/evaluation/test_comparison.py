@@ -29,9 +29,20 @@ GOLD = np.arange(56) % 2
 def answers(tmp_path):
     """Write what a model answered to 56 items. text: the pattern's."""
 
-    def answers(model: str, right: np.ndarray, *, pattern=0, digest="0" * 8, gold=GOLD, ids=(), groups=(), **settings):
+    def answers(
+        model: str,
+        right: np.ndarray,
+        *,
+        pattern=0,
+        digest="0" * 8,
+        key="0" * 12,
+        gold=GOLD,
+        ids=(),
+        groups=(),
+        **settings,
+    ):
         told = {**SETTINGS, **settings}
-        folder = tmp_path / "out" / f"{model}-{digest}" / f"{told['task']}-{told['split']}-p{pattern}-{'0' * 12}"
+        folder = tmp_path / "out" / f"{model}-{digest}" / f"{told['task']}-{told['split']}-p{pattern}-{key}"
         rows = [
             {
                 "item": ids[n] if ids else f"{n:03}",
@@ -150,6 +161,14 @@ def test_answers_to_other_questions_are_not_compared(answers, compare, changes, 
     answers("tuned", some(right=30), **changes)
     code, _, err = compare("base", "tuned")
     assert (code, told in err) == (2, True), err
+
+
+def test_seeds_of_which_each_two_were_asked_alike_and_not_all_are_not_compared(answers, compare):
+    for model, versions in (("base-0", (1, 2)), ("base-1", (1,)), ("tuned-0", (2,)), ("tuned-1", (2,))):
+        for version in versions:
+            answers(model, some(right=30), key=f"{version}" * 12, task_version=version)
+    code, _, err = compare("base-*", "tuned-*")
+    assert (code, "base-0 and tuned-0 were asked rte dev with other version" in err) == (2, True), err
 
 
 def test_mistakes(answers, compare):
