@@ -38,14 +38,21 @@ def main() -> None:
     if failed := subprocess.run([*command, *arguments, *limit], check=False).returncode:
         sys.exit(failed)
     scores = json.loads((to / "scores.json").read_text())["scores"]
-    found = sorted((score["step"], score) for score in scores if score["metric"] == "accuracy")
+    found = sorted(((score["step"], score) for score in scores), key=lambda pair: pair[0])
     past = open_past(options.run)
     unigram = _unigram(past, options.pairs)
-    points = {point.step: point.values for point in read_log(past.url) if "data/tokens" in point.values}
-    bits = {point.step: point.values["val/bits_per_byte"] for point in read_log(past.url) if _validated(point.values)}
+    logged: dict[int, dict[str, float]] = {}
+    for point in read_log(past.url):
+        logged.setdefault(point.step, {}).update(point.values)
     curve = [
-        {"step": step, "tokens": points[step]["data/tokens"], "accuracy": score["value"], "bits_per_byte": bits[step]}
-        | {"low": score["low"], "high": score["high"]}
+        {
+            "step": step,
+            "tokens": logged[step]["data/tokens"],
+            "accuracy": score["value"],
+            "low": score["low"],
+            "high": score["high"],
+            "bits_per_byte": logged[step]["val/bits_per_byte"],
+        }
         for step, score in found
     ]
     for point in curve:
@@ -57,10 +64,6 @@ def main() -> None:
         report = {"name": "blimp", "machine": platform.processor() or platform.machine(), "curve": curve}
         values = {"unigram": unigram, "accuracy": curve[-1]["accuracy"], "pairs": found[-1][1]["n"]}
         Path(options.json).write_text(json.dumps(report | {"values": values, "ratios": {}}, indent=2))
-
-
-def _validated(values: dict[str, float]) -> bool:
-    return "val/bits_per_byte" in values
 
 
 def _unigram(past: Past, pairs: str) -> float:

@@ -32,7 +32,7 @@ class EvaluateConfig:
     """Ask the first items alone."""
     contamination: Literal["auto", "on", "off"] = "auto"
     """Look for what is asked in the cleaned text that the model was trained on. auto: where that is there and has at
-    most 4 GB, which take about two minutes.
+    most 4 GB.
     """
     compare: list[str] = field(default_factory=list)
     """Two models that were evaluated: are they told apart by their answers to the same items? By their names, and of

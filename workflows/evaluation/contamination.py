@@ -28,7 +28,7 @@ from workflows.evaluation.evaluation import Evaluated
 from workflows.evaluation.models import stores_of
 from workflows.evaluation.tasks import AskedTask
 
-_AUTO_BYTES = 4 << 30  # of text: about two minutes
+_AUTO_BYTES = 4 << 30  # of text
 Looks = Literal["auto", "on", "off"]
 
 
