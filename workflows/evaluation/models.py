@@ -16,7 +16,7 @@ from infra.errors import DataError, UserError
 from workflows.runs.record import has_record, read_record
 from workflows.runs.run import find_run
 from workflows.settings.identity import seed_group
-from workflows.settings.models import find_model
+from workflows.settings.models import find_model, name_of
 from workflows.settings.taught import read_taught
 
 if TYPE_CHECKING:
@@ -155,9 +155,7 @@ def _find(place: str, which: str) -> list[Model]:
 
 
 def _folder(url: str) -> Model:
-    inside = storage.base_name(url) == "model"
-    name = storage.base_name(_parent(url)) if inside else storage.base_name(url)
-    return Model(name, url, url, _digest(url, url), asked=read_taught(url))
+    return Model(name_of(url), url, url, _digest(url, url), asked=read_taught(url))
 
 
 def _checkpoint(run: str, url: str, step: int) -> Model:

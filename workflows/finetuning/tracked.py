@@ -17,7 +17,7 @@ from workflows.finetuning.final_model import chosen, weights_text
 from workflows.finetuning.setup import FinetuneSetup
 from workflows.runs.mlflow_views import FINETUNING, offer_view
 from workflows.runs.run import Run
-from workflows.settings.models import weights_digest
+from workflows.settings.models import name_of, weights_digest
 
 
 def open_entry(setup: FinetuneSetup, run: Run) -> RunHandle:
@@ -101,10 +101,7 @@ def _dataset(setup: FinetuneSetup) -> LinkedDataset:
 
 
 def _initial_model(setup: FinetuneSetup) -> LinkedModel:
-    url = setup.init_url
-    inside = storage.base_name(url) == "model"
-    name = storage.base_name(url.rstrip("/").rpartition("/")[0]) if inside else storage.base_name(url)
-    return LinkedModel(name, weights_digest(url), url)
+    return LinkedModel(name_of(setup.init_url), weights_digest(setup.init_url), setup.init_url)
 
 
 def _model(run: Run, setup: FinetuneSetup) -> LinkedModel:

@@ -10,6 +10,7 @@ from infra.config import flatten, plain
 from infra.errors import UserError
 from pipelines.config import effective_settings
 from pipelines.selection.config import DUPLICATES
+from workflows.settings.models import name_of
 from workflows.settings.recipe import Recipe
 
 # Settings that change where and how fast a run is, and not what it computes.
@@ -168,5 +169,4 @@ def _names(value: str) -> str:
     """The last part of a place, or of each in a list; of a run's model, runs/a/model, the run's name."""
     if value.startswith("["):
         return json.dumps([storage.base_name(one) for one in json.loads(value)], ensure_ascii=False)
-    name, above = storage.base_name(value), value.rstrip("/").rpartition("/")[0]
-    return storage.base_name(above) if name == "model" and above else name
+    return name_of(value)

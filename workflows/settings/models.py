@@ -42,6 +42,12 @@ def model_in(given: str) -> str:
     return inside if not _holds(place, "config.json") and _holds(inside, "config.json") else place
 
 
+def name_of(url: str) -> str:
+    """What a model folder is called: of a run's, runs/a/model, the run's name."""
+    name, above = storage.base_name(url), url.rstrip("/").rpartition("/")[0]
+    return storage.base_name(above) if name == "model" and above else name
+
+
 def find_checkpoint(given: str) -> str:
     """URL of the folder or file that holds the weights; those of a run lie in its folder `model`, and of several runs
     (`runs/a-*`) the newest is meant.
