@@ -18,7 +18,7 @@ from pipelines.corpus.units import VERSION as TEXT_VERSION
 from pipelines.selection.select import VERSION as SELECTION_VERSION
 from pipelines.selection.select import Selection
 from pipelines.store.format import FORMAT
-from pipelines.store.segments import ids_version
+from pipelines.store.segments import VERSION as SEGMENTS_VERSION
 from pipelines.store.shards import ShardSettings
 
 
@@ -85,7 +85,7 @@ def selection_place(root: str, units: list[Unit], settings: dict[str, Any]) -> s
 def store_url(config: DataConfig, units: list[Unit], tokenizer: Tokenizer, settings: StoreSettings) -> str:
     """Folder of the store that is made of these units."""
     special, digests = asdict(tokenizer.special), [[unit.source, unit.digest] for unit in units]
-    key = _key(FORMAT, tokenizer.digest, special, asdict(settings), digests, *ids_version(tokenizer))
+    key = _key(FORMAT, tokenizer.digest, special, asdict(settings), digests, SEGMENTS_VERSION)
     return storage.join(storage.absolute(config.root), "stores", key)
 
 

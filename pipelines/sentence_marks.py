@@ -56,8 +56,8 @@ _CLOSER, _CLOSER_ALONE = _one_of(CLOSERS), _one_of(frozenset(CLOSERS) - frozense
 SENTENCE_END = re.compile(
     # Behind a sentence end and its closing marks, before the white space: byte-level tokenizers join a word with the
     # space before it.
-    r"[.․﹒!?…][\"'”’»)\]]*(?=\s)"
-    r"|(?=\n)"
+    # Not behind titles and initials, nor before a word in lower case.
+    r"[.․﹒!?…](?<!\b[A-Z]\.)(?<!\b[DMS][rt]\.)(?<!\bMrs\.)[\"'”’»)\]]*(?=\s)(?!\s+[a-z])"
     # Behind marks that leave no doubt, white space or not. A quotation mark that looks alike on both sides closes only
     # before white space. ASCII and the ideographs hold no such mark: leaving them out at once saves two thirds of the
     # time.

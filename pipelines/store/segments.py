@@ -1,6 +1,7 @@
 """Cut documents into segments: `[CLS]` and text of one document, cut at sentence ends, at most sequence_length tokens.
 
-A long text is first split into chunks of some hundred characters at sentence ends; a segment is a run of whole chunks:
+A long text is first split into chunks at sentence ends: of some hundred characters, or of about a sentence in scripts
+with a token for every character. A segment is a run of whole chunks:
 
     text       First sentences. Some more of them. And others. The end.
     chunks     |First sentences.| Some more of them.| And others.| The end.|
@@ -29,8 +30,19 @@ CHUNK_CHARACTERS = 250
 # ASCII text has about four characters a token, other scripts down to one: it is cut half as often, which saves 4 % of
 # the tokenizer's time.
 ASCII_CHUNK_CHARACTERS = 500
+# Ideographs, and other scripts of three bytes a character, have up to a token a character: a segment of 256 tokens is
+# well filled only if it can end behind any sentence.
+WIDE_CHUNK_CHARACTERS = 20
+VERSION = 2
+"""Part of the names of stores, for the ids and the places where texts are cut. Version 1 cut at any line break, and
+encoded the chunks of some tokenizers unlike the whole text.
+"""
 
-_SPACE = re.compile(r"(?=\s\S)")
+_SEARCHED = 1000  # characters in which a place to cut is looked for
+_LEAST_CUT = 100  # characters: shorter texts stay whole
+_WIDE_BYTES = 2.2  # of a character, on average
+# In hard-wrapped text a line break ends no sentence: sentence ends come first.
+_PLACES = (SENTENCE_END, re.compile(r"(?=\n)"), re.compile(r"(?=\s\S)"))
 
 
 class Chunks(NamedTuple):
@@ -58,51 +70,41 @@ class EncodedDocuments(NamedTuple):
 
 
 def encode_documents(texts: list[str], tokenizer: Tokenizer) -> EncodedDocuments:
-    """Split each text into chunks of about CHUNK_CHARACTERS, with the ids that the whole text has.
+    """Split each text into chunks, with the ids that the whole text has.
 
     Where the tokenizer says at which places a text may be cut, chunks are encoded by themselves: they end at such
-    places alone, so a text without any is one chunk. Otherwise a text is encoded whole, and a chunk begins with the
-    first token behind the place where it should.
+    places alone, so a text without any is one chunk. Otherwise a text is encoded whole, and cut where a token begins.
     """
-    wanted = chunk_documents(texts, tokenizer.may_cut or _anywhere)
     if tokenizer.may_cut:
-        flat, offsets = tokenizer.encode_batch(wanted.texts)
-        unknown = np.cumsum(np.append(0, tokenizer.unknown_bytes(wanted.texts, flat, offsets)))
-        return EncodedDocuments(wanted, flat, offsets, np.diff(unknown[wanted.offsets]))
+        chunks = chunk_documents(texts, tokenizer.may_cut)
+        flat, offsets = tokenizer.encode_batch(chunks.texts)
+        unknown = np.cumsum(np.append(0, tokenizer.unknown_bytes(chunks.texts, flat, offsets)))
+        return EncodedDocuments(chunks, flat, offsets, np.diff(unknown[chunks.offsets]))
     parts: list[str] = []
-    ids, unknown = [np.zeros(0, np.uint32)], []
-    for text, first, last in zip(texts, wanted.offsets[:-1], wanted.offsets[1:], strict=True):
+    counts, unknown = [0], []
+    ids = [np.zeros(0, np.uint32)]
+    for text in texts:
         whole = tokenizer.encode_whole(text)
         starts = np.maximum.accumulate(whole.starts)  # a normalizer may put marks in another order
-        begin = np.searchsorted(starts, np.cumsum([len(chunk) for chunk in wanted.texts[first : last - 1]]))
+        wanted = _chunks_of(text, _between_tokens(starts))
+        begin = np.searchsorted(starts, np.cumsum([len(chunk) for chunk in wanted[:-1]]))
         places = [0, *np.append(starts, len(text))[begin].tolist(), len(text)]
         parts += [text[a:b] for a, b in pairwise(places)]
+        counts.append(len(wanted))
         ids += np.split(whole.ids, begin)
         unknown.append(whole.unknown_bytes)
     token_offsets = np.cumsum([len(own) for own in ids])
     return EncodedDocuments(
-        _chunks(parts, wanted.offsets), np.concatenate(ids), token_offsets, np.array(unknown, np.int64)
+        _chunks(parts, np.cumsum(counts)), np.concatenate(ids), token_offsets, np.array(unknown, np.int64)
     )
 
 
-def ids_version(tokenizer: Tokenizer) -> list[str]:
-    """What distinguishes the names of stores whose ids were others before they were those of whole texts: of every kind
-    of tokenizer but BERT's. A store with BERT's keeps its name: it can differ only in how many [UNK] a string of 750
-    characters without a space became (in none of 82,755 articles of English Wikipedia and 9,579 of the Chinese one).
-    """
-    return [] if tokenizer.ends_words_at_spaces else ["ids of whole texts"]
-
-
 def chunk_documents(texts: list[str], may_cut: MayCut) -> Chunks:
-    """Split each text into chunks of about CHUNK_CHARACTERS; concatenated, a text's chunks are the text."""
+    """Split each text into chunks; concatenated, a text's chunks are the text."""
     chunks: list[str] = []
     offsets = np.zeros(len(texts) + 1, np.int64)
     for i, text in enumerate(texts):
-        size = ASCII_CHUNK_CHARACTERS if text.isascii() else CHUNK_CHARACTERS
-        if len(text) <= 2 * size:
-            chunks.append(text)
-        else:
-            chunks.extend(_split(text, size, may_cut))
+        chunks += _chunks_of(text, may_cut)
         offsets[i + 1] = len(chunks)
     return _chunks(chunks, offsets)
 
@@ -144,16 +146,28 @@ def _chunks(texts: list[str], offsets: np.ndarray) -> Chunks:
     return Chunks(texts, offsets, num_bytes)
 
 
+def _chunks_of(text: str, may_cut: MayCut) -> list[str]:
+    """The chunks of one text: itself, where it is short."""
+    size = _chunk_characters(text)
+    return [text] if len(text) <= max(2 * size, _LEAST_CUT) else _split(text, size, may_cut)
+
+
+def _chunk_characters(text: str) -> int:
+    if text.isascii():
+        return ASCII_CHUNK_CHARACTERS
+    is_wide = len(text.encode()) > _WIDE_BYTES * len(text)
+    return WIDE_CHUNK_CHARACTERS if is_wide else CHUNK_CHARACTERS
+
+
 def _split(text: str, size: int, may_cut: MayCut) -> list[str]:
     """Cut at the first sentence end behind every `size` characters at which the text may be cut; only the text behind
-    that point is searched.
+    that point is searched. Where there is none for long (tables, code, lists), cut at a line break, or at a space.
     """
     chunks, start, end = [], 0, len(text)
     while end - start > 2 * size:
-        first, last = start + size, start + 3 * size
-        stop = _first(SENTENCE_END, text, first, last, may_cut)
-        if stop is None:  # no sentence end for long: tables, code, lists
-            stop = _first(_SPACE, text, first, last, may_cut)
+        first, last = start + size, start + size + _SEARCHED
+        stops = (_first(pattern, text, first, last, may_cut) for pattern in _PLACES)
+        stop = next((stop for stop in stops if stop is not None), None)
         if stop is None:
             stop = next((at for at in range(last, end) if may_cut(text, at)), end)
         chunks.append(text[start:stop])
@@ -172,8 +186,10 @@ def _first(pattern: re.Pattern[str], text: str, first: int, last: int, may_cut: 
     return next((end for end in ends if end < len(text) and may_cut(text, end)), None)
 
 
-def _anywhere(text: str, at: int) -> bool:
-    return True
+def _between_tokens(starts: np.ndarray) -> MayCut:
+    """Where a token begins, or the white space before it, which may be nobody's. starts: of the tokens, ascending."""
+    places = frozenset(starts.tolist())
+    return lambda text, at: at in places or text[at].isspace()
 
 
 def _ranges(begin: int, sizes: list[int], num_bytes: list[int], length: int) -> list[tuple[int, int, int]]:

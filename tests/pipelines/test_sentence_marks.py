@@ -113,6 +113,8 @@ def test_the_marks_are_those_of_unicode_and_some_that_are_told():
         ('घर है।" नदी', [7]),  # it closes
         ("好。！？》人", [5]),
         ("फ़।\nक", [3]),
+        ("Mr. A. Brown met Mrs. Dow at St. Ives. She wept!” said he. Then\nthey left. It was", [38, 58, 74]),
+        ("one line\nthen another", []),
     ],
 )
 def test_where_a_text_is_cut(text, cuts):
