@@ -1,0 +1,69 @@
+"""Law 17: one small model, whose weights follow from a seed, has the same scores on every task as ever.
+
+A score that changes means that questions, the layout, the model or a metric changed: then earlier scores are no longer
+comparable. Where that is meant, raise the task's VERSION, or the FORMAT of evaluations, and write the new values here.
+"""
+
+import numpy as np
+import pytest
+from helpers import asked, golden_items
+
+from infra.console import Console
+from pipelines import plugins, tasks
+from pipelines.metrics.items import judged
+from workflows.evaluation import campaign
+from workflows.evaluation.evaluation import Evaluated
+from workflows.evaluation.models import find_models
+from workflows.evaluation.results import results_of
+from workflows.evaluation.tasks import task_configs
+
+# task -> for each pattern its scores, and the mean log p of the right candidates.
+GOLDEN: dict[str, list[tuple[dict[str, float], float]]] = {
+    "blimp": [({"accuracy": 33.33}, -88.7829)],
+    "cb": [
+        ({"accuracy": 41.67, "macro_f1": 31.11}, -6.349),
+        ({"accuracy": 33.33, "macro_f1": 16.67}, -6.7706),
+        ({"accuracy": 41.67, "macro_f1": 30.16}, -6.5251),
+        ({"accuracy": 33.33, "macro_f1": 16.67}, -6.9361),
+        ({"accuracy": 33.33, "macro_f1": 16.67}, -10.9589),
+    ],
+    "classification": [({"accuracy": 66.67}, -4.9304), ({"accuracy": 66.67}, -5.5134), ({"accuracy": 66.67}, -5.2452)],
+    "copa": [({"accuracy": 33.33}, -63.2276), ({"accuracy": 33.33}, -63.134)],
+    "pair_classification": [({"accuracy": 66.67}, -5.2284), ({"accuracy": 66.67}, -5.0431)],
+    "rte": [
+        ({"accuracy": 50.0}, -6.2121),
+        ({"accuracy": 50.0}, -6.2266),
+        ({"accuracy": 50.0}, -6.462),
+        ({"accuracy": 50.0}, -6.4816),
+        ({"accuracy": 50.0}, -13.269),
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> str:
+    tokenizer = golden_items.tokenizer(tmp_path_factory.mktemp("vocabulary"))
+    return asked.model_folder(tmp_path_factory.mktemp("model"), tokenizer, positions=256)
+
+
+@pytest.mark.parametrize("name", plugins.names(tasks))
+def test_golden_scores_of_a_fixed_model(name, model, tmp_path):
+    data = asked.write(tmp_path / "data" / "dev.jsonl", golden_items.rows(name))
+    options = asked.options(data, model, tmp_path / "out", patterns="all")
+    options.task.name, options.task.id = name, None
+    options.task.words = {"bad": "terrible", "good": "great"} if "classification" in name else {}
+    found = campaign.run(options, task_configs(options), find_models(options.models), Console(options.console))
+    expected = GOLDEN.get(name, [])
+    told = [(_scores(one), _mean_gold(one)) for one in found]
+    assert [scores for scores, _ in told] == [scores for scores, _ in expected], str(told)
+    assert [value for _, value in told] == pytest.approx([value for _, value in expected], abs=2e-4), str(told)
+
+
+def _scores(one: Evaluated) -> dict[str, float]:
+    return {score.metric: round(score.value, 2) for score in results_of(one)}
+
+
+def _mean_gold(one: Evaluated) -> float:
+    """The mean log p of the right candidates."""
+    rows = judged(one.items).to_pylist()
+    return round(float(np.mean([row["logprobs"][row["gold"]] for row in rows])), 4)
