@@ -54,7 +54,7 @@ class ChoiceStep(nn.Module):
         batch, choices = inputs
         questions = torch.tensor([len(choices.gold_Q)])
         with autocast(self.precision, batch["tokens"].device):
-            logprob_M = self._logprobs(batch, choices)
+            logprob_M, _ = self._logprobs(batch, choices)
         score_QK = gather_scores(logprob_M, choices)
         if self.loss == "choice":
             return F.cross_entropy(score_QK, choices.gold_Q, reduction="sum")[None], questions
@@ -65,17 +65,25 @@ class ChoiceStep(nn.Module):
 
     def scores(self, batch: dict[str, Tensor], choices: Choices) -> Tensor:
         """Scores float32 [Q, K], -inf where a question has fewer candidates."""
-        with autocast(self.precision, batch["tokens"].device):
-            logprob_M = self._logprobs(batch, choices)
-        return gather_scores(logprob_M, choices)
+        return self.written(batch, choices)[0]
 
-    def _logprobs(self, batch: dict[str, Tensor], choices: Choices) -> Tensor:
+    def written(self, batch: dict[str, Tensor], choices: Choices) -> tuple[Tensor, Tensor]:
+        """(scores float32 [Q, K], -inf where a question has fewer candidates; bool [Q], whether the model by itself
+        would write the first candidate: each of its tokens is the likeliest).
+        """
+        with autocast(self.precision, batch["tokens"].device):
+            logprob_M, best_M = self._logprobs(batch, choices)
+        is_other_C = torch.zeros_like(choices.place_C).index_add(0, choices.candidate_M, (logprob_M < best_M).long())
+        return gather_scores(logprob_M, choices), is_other_C[choices.place_C == 0] == 0
+
+    def _logprobs(self, batch: dict[str, Tensor], choices: Choices) -> tuple[Tensor, Tensor]:
+        """log p [M] of what is predicted, and of what is the likeliest there."""
         names = ("tokens", "position_ids", "block_position_ids", "segment_ids", "context_end")
         # Candidates of one token share the position that predicts them: its hidden state is computed once.
         at, row_M = torch.unique(choices.at_M, return_inverse=True)
         x_MD = self.model.hidden(*(batch[name] for name in names), at=at, execution=Execution())
         logprobs = self.model.logits(x_MD).float().log_softmax(1)
-        return logprobs[row_M, choices.targets_M]
+        return logprobs[row_M, choices.targets_M], logprobs.detach().amax(1)[row_M]
 
 
 def gather_scores(logprob_M: Tensor, choices: Choices) -> Tensor:

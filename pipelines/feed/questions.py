@@ -122,11 +122,8 @@ def lay_out_questions(questions: Sequence[Question], marks: Marks, *, width: int
     for number, question in enumerate(questions):
         place = int(question.prompt.mask_positions[0])
         context = question.prompt.tokens
-        stands_for = (
-            [[n] for n in range(len(question.candidates))]
-            if question.count_end
-            else [[*range(len(question.candidates))]]
-        )
+        all_of_them = [*range(len(question.candidates))]
+        stands_for = [all_of_them] if question.is_single else [[n] for n in all_of_them]
         for candidates in stands_for:
             answer = question.candidates[candidates[0]]
             segments.append(np.concatenate((context[:place], answer, context[place + 1 :])))
@@ -184,9 +181,9 @@ def _asked(example: Example, questions: Sequence[Question], owners: list[tuple[i
     for (number, candidates), piece in zip(owners, pieces, strict=True):
         for one in candidates:
             tokens = questions[number].candidates[one]
-            positions = piece if questions[number].count_end else piece[:1]
+            positions = piece[: len(tokens) + questions[number].count_end]
             at.append(positions)
-            wanted.append(targets[positions] if questions[number].count_end else tokens.astype(np.int64))
+            wanted.append(tokens.astype(np.int64) if questions[number].is_single else targets[positions])
             candidate.append(np.full(len(positions), len(question)))
             question.append(number)
             place.append(one)
@@ -196,8 +193,8 @@ def _asked(example: Example, questions: Sequence[Question], owners: list[tuple[i
 
 
 def _gold(questions: Sequence[Question]) -> np.ndarray:
-    """Numbers of the right candidates, 0 where none is known."""
-    return np.array([question.gold or 0 for question in questions], np.int64)
+    """Numbers of the candidates that are learned, 0 where none is known."""
+    return np.array([question.learned for question in questions], np.int64)
 
 
 def fingerprint(questions: Sequence[Question]) -> int:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipelines.metrics.choices import over_resamples
+from pipelines.metrics.known import METRICS
 
 RESAMPLES, LEVEL, SEED = 1000, 0.95, 0
 _AT_ONCE = 1 << 22  # counts at a time: 32 MiB
@@ -23,7 +23,7 @@ class Interval(NamedTuple):
 
 
 def interval(name: str, groups: np.ndarray, *, resamples: int = RESAMPLES, seed: int = SEED) -> Interval | None:
-    """The interval of a metric. groups: counts of choices of each group of items, [G, K, K + 1].
+    """The interval of a metric. groups: what it counts, summed over each group of items, [G, *S].
 
     None where a single group is all there is: nothing can be said then. The draws follow from the seed and the groups
     as a set: their order plays no part.
@@ -33,7 +33,7 @@ def interval(name: str, groups: np.ndarray, *, resamples: int = RESAMPLES, seed:
 
 def interval_of_mean(name: str, groups: np.ndarray, *, resamples: int = RESAMPLES, seed: int = SEED) -> Interval | None:
     """The interval of a metric's mean over several models that answered the same items, such as those of several seeds.
-    groups: counts of choices [S, G, K, K + 1] of each model, with the groups of items in one order. As `interval`.
+    groups: what it counts [M, G, *S], for each model and group of items, the groups in one order. As `interval`.
     """
     models, size, *shape = groups.shape
     if size < 2:
@@ -46,7 +46,7 @@ def interval_of_mean(name: str, groups: np.ndarray, *, resamples: int = RESAMPLE
     scores = []
     for first in range(0, resamples, step):
         drawn = rng.multinomial(size, how_many / size, size=min(step, resamples - first))
-        of_models = over_resamples(name, (drawn @ kinds).reshape(-1, *shape))
+        of_models = METRICS[name].value((drawn @ kinds).reshape(-1, *shape))
         scores.append(of_models.reshape(-1, models).mean(1))
     low, high = np.percentile(np.concatenate(scores), [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
     return Interval(float(low), float(high))

@@ -10,17 +10,20 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.metrics.choices import count_choices
+from pipelines.metrics.metric import recorded
 
 SCHEMA = pa.schema(
     [
         ("item", pa.string()),  # its id; of a row that is no item, its file and line
         ("group", pa.string()),
+        ("joint", pa.string()),  # of items that are judged together; "": by itself
         ("question", pa.string()),  # as it is shown, with its mask
         ("candidates", pa.list_(pa.string())),
         ("logprobs", pa.list_(pa.float64())),  # of each candidate, in nats
         ("tokens", pa.list_(pa.int32())),  # how many tokens of each candidate are counted
         ("choice", pa.int32()),  # number of a candidate; null: none
         ("gold", pa.int32()),  # null: not known
+        ("golds", pa.list_(pa.int32())),  # all right candidates, where there are several; null: one
         ("tied", pa.bool_()),  # whether another candidate is exactly as likely as the best one
         ("cut", pa.int32()),  # tokens that the context lacks because it was too long
         ("reason", pa.string()),  # why there is no question; null: there is one
@@ -46,29 +49,16 @@ def is_judged(table: pa.Table) -> np.ndarray:
     return table["reason"].is_null().to_numpy() & table["gold"].is_valid().to_numpy()
 
 
-def gold_and_choice(table: pa.Table, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Both int64 [N], of judged items; a choice of -1 is none.
-
-    classes: of the task. 0: items have candidates of their own, whose numbers mean nothing across items; what counts is
-    whether the choice was right: gold is 1, and the choice 1 or 0.
+def group_numbers(table: pa.Table) -> np.ndarray:
+    """The number of each item's group, int64 [N], counted from 0 in the order of names; an item without a group is one
+    of its own, and items that are judged together are one.
     """
+    several = zip(table["group"].to_pylist(), table["joint"].to_pylist(), table["item"].to_pylist(), strict=True)
+    names = [group or f"\0{joint or item}" for group, joint, item in several]
+    return np.unique(np.array(names, dtype=object), return_inverse=True)[1].astype(np.int64)
+
+
+def confusion(table: pa.Table, classes: int) -> np.ndarray:
+    """How often each class was chosen (columns, the last one: none) for each gold one: [K, K + 1] of judged items."""
     gold = table["gold"].to_numpy().astype(np.int64)
-    choice = table["choice"].fill_null(-1).to_numpy().astype(np.int64)
-    return (gold, choice) if classes else (np.ones_like(gold), (gold == choice).astype(np.int64))
-
-
-def group_counts(table: pa.Table, classes: int) -> np.ndarray:
-    """Counts of choices [G, K, K + 1] of each group of judged items; an item without a group is one of its own."""
-    gold, choice = gold_and_choice(table, classes)
-    names = [group or f"\0{row}" for row, group in enumerate(table["group"].to_pylist())]
-    found, numbers = np.unique(np.array(names, dtype=object), return_inverse=True)
-    size = classes or 2
-    counts = np.zeros((len(found), size, size + 1), np.int64)
-    for number, one, other in zip(numbers, gold, choice, strict=True):
-        counts[number, one, other if other >= 0 else size] += 1
-    return counts
-
-
-def all_counts(table: pa.Table, classes: int) -> np.ndarray:
-    """Counts of choices [K, K + 1] of all judged items."""
-    return count_choices(*gold_and_choice(table, classes), classes or 2)
+    return count_choices(gold, recorded(table), classes)

@@ -7,14 +7,15 @@ import numpy as np
 import pyarrow as pa
 
 from infra.errors import UserError, nearest
-from pipelines.metrics import choices
 from pipelines.metrics.intervals import Interval, interval
-from pipelines.metrics.items import all_counts, gold_and_choice, group_counts, judged
+from pipelines.metrics.items import group_numbers, judged
+from pipelines.metrics.known import METRICS
+from pipelines.metrics.metric import Answers
 
 
 @dataclass(frozen=True)
 class Score:
-    """A metric of the items of a split, on 0 to 100."""
+    """A metric of the items of a split."""
 
     metric: str
     value: float
@@ -22,16 +23,20 @@ class Score:
     """Over items, drawn by groups; None where there is but one group."""
     n: int
     """Items that were asked and whose gold answer is known."""
+    one_answer: tuple[float, ...]
+    """What every item gets that is answered with one and the same class, for each class; () where items have candidates
+    of their own.
+    """
     majority: float
-    """What one answer to all gets, the most frequent class; where items have candidates of their own, chance."""
+    """That of the most frequent class. Where items have candidates of their own: the mean over drawing one of them."""
 
 
 def check_metrics(names: Sequence[str], *, classes: int) -> None:
     """Raises UserError for metrics that do not exist, and for those of classes where there are none (0)."""
     for name in names:
-        if name not in choices.NAMES:
-            raise UserError(f"unknown metric {name!r}{nearest(name, choices.NAMES)}", try_="change task.metrics")
-        if not classes and name in choices.OF_CLASSES:
+        if name not in METRICS:
+            raise UserError(f"unknown metric {name!r}{nearest(name, METRICS)}", try_="change task.metrics")
+        if not classes and METRICS[name].needs == "classes":
             raise UserError(
                 f"{name} needs classes, and the items of this task have candidates of their own",
                 try_="--task.metrics='[accuracy]'",
@@ -45,30 +50,46 @@ def scores(table: pa.Table, metrics: Sequence[str], *, classes: int) -> list[Sco
     items = judged(table)
     if not len(items):
         return []
-    counts, groups = all_counts(items, classes), group_counts(items, classes)
-    return [
-        Score(
-            metric=name,
-            value=choices.score(name, counts),
-            interval=interval(name, groups),
-            n=len(items),
-            majority=_majority(name, items, classes),
-        )
-        for name in metrics
-    ]
+    return [_score(name, items, classes) for name in metrics]
+
+
+def group_sums(metric: str, items: pa.Table, *, classes: int) -> np.ndarray:
+    """What a metric counts of judged items, summed over each of their groups, in the order of their names: [G, *S]."""
+    kind = METRICS[metric]
+    return kind.sums(Answers(items, kind.choose(items), classes), group_numbers(items))
 
 
 def score_choices(metric: str, items: pa.Table, choice: np.ndarray, *, classes: int) -> float:
     """The metric of other choices [N] for judged items: those of a baseline."""
+    everything = np.zeros(len(items), np.int64)
+    kind = METRICS[metric]
+    return float(kind.value(kind.sums(Answers(items, choice.astype(np.int64), classes), everything)[0]))
+
+
+def _score(metric: str, items: pa.Table, classes: int) -> Score:
+    sums = group_sums(metric, items, classes=classes)
+    one_answer = tuple(
+        score_choices(metric, items, np.full(len(items), number), classes=classes) for number in range(classes)
+    )
     gold = items["gold"].to_numpy().astype(np.int64)
-    if not classes:
-        gold, choice, classes = np.ones_like(gold), (gold == choice).astype(np.int64), 2
-    return choices.score(metric, choices.count_choices(gold, choice, classes))
+    return Score(
+        metric=metric,
+        value=float(METRICS[metric].value(sums.sum(0))),
+        interval=interval(metric, sums),
+        n=len(items),
+        one_answer=one_answer,
+        majority=one_answer[np.bincount(gold, minlength=classes).argmax()] if classes else _by_chance(metric, items),
+    )
 
 
-def _majority(metric: str, items: pa.Table, classes: int) -> float:
-    if not classes:
-        return 100.0 * float(np.mean([1 / len(one) for one in items["candidates"].to_pylist()]))
-    gold, _ = gold_and_choice(items, classes)
-    same = np.full_like(gold, np.bincount(gold, minlength=classes).argmax())
-    return score_choices(metric, items, same, classes=classes)
+def _by_chance(metric: str, items: pa.Table) -> float:
+    """The mean over all ways to choose among candidates of items' own."""
+    sizes = np.array([len(candidates) for candidates in items["candidates"].to_pylist()])
+    everything, kind = np.zeros(len(items), np.int64), METRICS[metric]
+    alone = np.arange(len(items))
+    total = np.zeros_like(kind.sums(Answers(items, everything, 0), everything)[0])
+    for number in range(int(sizes.max())):
+        has = sizes > number
+        sums = kind.sums(Answers(items.filter(pa.array(has)), np.full(int(has.sum()), number), 0), alone[: has.sum()])
+        total = total + (sums / sizes[has][:, None]).sum(0)
+    return float(kind.value(total))

@@ -31,11 +31,25 @@ class Question:
     candidates: tuple[np.ndarray, ...]
     """Tokens of each candidate, int32 [n], without `[eop]`; none for a head, which chooses among the task's labels."""
     count_end: bool
-    """Whether `[eop]` counts: always, but where every candidate is one token, as in the authors' cloze tasks."""
+    """Whether `[eop]` counts. By default not where every candidate is one token, as in the authors' cloze tasks."""
     gold: int | None
-    """Number of the right candidate."""
+    """Number of the right candidate, or label."""
     cut: int
     """Tokens that the context lacks because it was too long."""
+    kind: Literal["choose", "write", "read"] = "choose"
+    """As the task's."""
+    has_labels: bool = False
+    """Whether `gold` is a label of the task, and not the number of one of the item's own candidates."""
+
+    @property
+    def learned(self) -> int:
+        """Number of the candidate that a model learns: the right one, or the one that is to be written."""
+        return 0 if self.kind == "write" else self.gold or 0
+
+    @property
+    def is_single(self) -> bool:
+        """Whether all candidates are predicted at one place: each is one token whose end does not count."""
+        return not self.count_end and all(len(candidate) == 1 for candidate in self.candidates)
 
     @property
     def has_mask(self) -> bool:
@@ -79,9 +93,11 @@ def ask(
         answers=answers,
         prompt=prompt,
         candidates=candidates,
-        count_end=any(len(tokens) > 1 for tokens in candidates),
+        count_end=any(len(one) > 1 for one in candidates) if task.count_end is None else task.count_end,
         gold=task.gold_index(item),
         cut=len(whole) - len(context),
+        kind=task.kind,
+        has_labels=bool(task.labels),
     )
 
 
@@ -115,19 +131,23 @@ def ask_all(
     positions: int,
     overlong: Overlong = "cut",
     pattern: Pattern | None = None,
+    learns: bool = False,
 ) -> Iterator[Question | BadRow]:
     """The questions about the items of rows, in their order; a row without a question is a BadRow with the reason.
 
-    pattern: by default the task's own. Raises DataError for an overlong item where those are refused.
+    pattern: by default the task's own. learns: ask what the task learns from items with a gold answer. Raises
+    DataError for an overlong item where those are refused.
     """
     pattern = pattern or task.pattern()
     for row, item in task.items(rows):
         if isinstance(item, BadRow):
             yield item
             continue
-        try:
-            yield ask(task, pattern, item, tokenizer, positions=positions, overlong=overlong)
-        except ValueError as error:
-            if overlong == "error":
-                raise DataError(f"{row.place}: {error}", try_="--task.overlong=cut, or skip") from error
-            yield BadRow(row.url, row.line, str(error))
+        several = task.train_items(item) if learns and task.train_items and item.gold is not None else (item,)
+        for one in several:
+            try:
+                yield ask(task, pattern, one, tokenizer, positions=positions, overlong=overlong)
+            except ValueError as error:
+                if overlong == "error":
+                    raise DataError(f"{row.place}: {error}", try_="--task.overlong=cut, or skip") from error
+                yield BadRow(row.url, row.line, str(error))

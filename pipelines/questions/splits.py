@@ -1,7 +1,7 @@
 """Where the items of a split lie: a file of its own, or a part of one file that is cut by what its rows hold."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ _STEMS = {
     "train": ("train", "training", "in_domain_train"),
     "dev": ("dev", "val", "valid", "validation", "in_domain_dev"),
     "test": ("test",),
+    "dev32": ("dev32",),  # FewGLUE's, which is dev where there is no other
 }
 
 
@@ -25,6 +26,12 @@ class SplitFile:
     url: str
     first: float = 0.0
     last: float = 1.0
+    read: Callable[[str], Iterator[Row | BadRow]] | None = None
+    """How its task reads it, where it is not a table with named columns."""
+
+    def rows(self, columns: Sequence[str] = ()) -> Iterator[Row | BadRow]:
+        """All rows of the file."""
+        return self.read(self.url) if self.read else read_rows(self.url, columns=columns)
 
 
 def find_splits(data: str, given: Mapping[str, str], shares: Mapping[str, float]) -> dict[str, SplitFile]:
@@ -53,6 +60,8 @@ def find_splits(data: str, given: Mapping[str, str], shares: Mapping[str, float]
     if twice := [paths for paths in by_split.values() if len(paths) > 1]:
         raise DataError(f"{data} holds both {twice[0][0]} and {twice[0][1]}", try_="name one as task.splits")
     found = {name: SplitFile(storage.join(data, paths[0])) for name, paths in by_split.items() if paths}
+    if "dev32" in found:
+        found.setdefault("dev", found["dev32"])
     if found:
         return found
     if len(tables) == 1:
@@ -70,7 +79,7 @@ def split_rows(splits: Mapping[str, SplitFile], name: str, *, columns: Sequence[
     if name not in splits:
         raise UserError(f"unknown split {name!r}{nearest(name, splits)}", try_=f"choose one of {', '.join(splits)}")
     split = splits[name]
-    rows = read_rows(split.url, columns=columns)
+    rows = split.rows(columns)
     if (split.first, split.last) == (0.0, 1.0):
         return rows
     return _within(split, rows, columns)
@@ -88,7 +97,7 @@ def _within(split: SplitFile, rows: Iterator[Row | BadRow], columns: Sequence[st
     """Those rows whose hash stands among these ranks: exact counts, and rows of equal content stay together. Damaged
     rows belong to the first split, so that each is told once.
     """
-    hashes = np.sort([_hash(row) for row in read_rows(split.url, columns=columns) if isinstance(row, Row)])
+    hashes = np.sort([_hash(row) for row in split.rows(columns) if isinstance(row, Row)])
     low, high = (round(share * len(hashes)) for share in (split.first, split.last))
     first = hashes[low] if low < len(hashes) else np.uint64(2**64 - 1)
     last = hashes[high] if high < len(hashes) else None

@@ -21,34 +21,51 @@ class Item:
     """What patterns show."""
     gold: str | None = None
     """The label, or the number of the right candidate; None in a split without labels."""
+    golds: tuple[int, ...] = ()
+    """Numbers of all right candidates, where there are several; `gold` is the first of them."""
     candidates: tuple[str, ...] = ()
     """What the model chooses among, where that differs from item to item."""
     group: str = ""
     """Items of one group, such as the questions about a passage, are drawn together by the bootstrap."""
+    joint: str = ""
+    """Items of one name are judged together, such as the answers to a question."""
 
 
 @dataclass(frozen=True)
 class Task:
     """What a model is asked, and how its answers are judged.
 
-    kind: `choose` among candidates for the mask; `read` candidate texts from left to right and take the likeliest.
+    kind: `choose` among candidates for the mask; `write` the first candidate by itself, or rate it above the others,
+    token by token; `read` candidate texts from left to right and take the likeliest.
     """
 
     name: str
     version: int
     """Raised whenever a rendered item changes."""
-    kind: Literal["choose", "read"]
+    kind: Literal["choose", "write", "read"]
     patterns: tuple[Pattern, ...]
     item: Callable[[Row], Item]
     """The item of a row. Raises ValueError, in the user's words, for a row that is none."""
+    unpack: Callable[[Row], Iterable[Row]] | None = None
+    """A row for each item, where rows of the published files hold several. Raises as `item`."""
+    train_items: Callable[[Item], Iterable[Item]] | None = None
+    """What is learned from an item with a gold answer, where it is not the item itself."""
     metrics: tuple[str, ...] = ("accuracy",)
     """Names of metrics, the one that selects first."""
     labels: tuple[str, ...] = ()
-    """In the order of classes; empty where the candidates are the item's own."""
+    """In the order of classes; empty where the candidates are the item's own. A task that writes has two or none: the
+    second is right where the candidate is written.
+    """
+    count_end: bool | None = None
+    """Whether `[eop]` counts behind candidates. None: it does, unless every candidate is one token."""
     default_pattern: int = 0
     """That of the reference."""
     context: tuple[str, ...] = ()
     """Fields that were public before anything was asked of them, such as a passage of a newspaper."""
+    taught_by: str = ""
+    """Another task: who was fine-tuned on it may be asked this one."""
+    zero_shot: bool = False
+    """Whether nothing is learned from its items: one file is then not cut into splits."""
 
     def pattern(self, number: int | None = None) -> Pattern:
         """Raises UserError for a number that the task does not have."""
@@ -80,10 +97,14 @@ class Task:
         return [name for name in item.fields if name in shown]
 
     def gold_index(self, item: Item) -> int | None:
-        """The number of the right candidate. Raises ValueError for a label that the task does not have."""
+        """The number of the right candidate. Raises ValueError for a label that is none of the task's or item's."""
         if item.gold is None:
             return None
-        if item.candidates:
+        if not self.labels:
+            if not item.gold.isdecimal() or int(item.gold) >= len(item.candidates):
+                raise ValueError(
+                    f"the label {item.gold!r} is not the number of one of {len(item.candidates)} candidates"
+                )
             return int(item.gold)
         if item.gold not in self.labels:
             have = ", ".join(self.labels)
@@ -93,7 +114,7 @@ class Task:
     def items(self, rows: Iterable[Row | BadRow]) -> Iterator[tuple[Row | BadRow, Item | BadRow]]:
         """(row, its item) in their order; a row that is none, or has an id for the second time, has a BadRow."""
         seen: set[str] = set()
-        for row in rows:
+        for row in self._unpacked(rows):
             if isinstance(row, BadRow):
                 yield row, row
                 continue
@@ -107,6 +128,17 @@ class Task:
                 continue
             seen.add(item.id)
             yield row, item
+
+    def _unpacked(self, rows: Iterable[Row | BadRow]) -> Iterator[Row | BadRow]:
+        for row in rows:
+            if self.unpack is None or isinstance(row, BadRow):
+                yield row
+                continue
+            try:
+                several = list(self.unpack(row))
+            except ValueError as error:
+                several = [BadRow(row.url, row.line, str(error))]
+            yield from several
 
 
 def take(row: Row, *names: str) -> tuple[str, ...]:

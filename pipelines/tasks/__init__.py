@@ -14,7 +14,15 @@ and may define
     DEFAULT_PATTERN = 0         the pattern of the reference
     CONTEXT = ()                fields that were public before, such as a passage: what else is asked must not be in
                                 the text that a model is trained on (`data.select.decontaminate`)
-    KIND = "choose"             "read": the likelier of two texts is chosen, each read from left to right
+    KIND = "choose"             "write": the model writes the first candidate by itself, or it does not
+                                "read": the likelier of two texts is chosen, each read from left to right
+    COUNT_END = None            whether the end counts behind candidates; by default unless each is one token
+    unpack(row)                 a row for each item, where a row of the published files holds several
+    train_items(item)           what is learned from an item, where it is not the item itself
+    ZERO_SHOT = False           whether nothing is learned from its items: one file is then not cut into splits
+    TAUGHT_BY = ""              another task: who was fine-tuned on it may be asked this one
+    read(url)                   rows of a split, where its files are not tables with named columns
+    find_splits(data)           split -> URL, where files are not called as usual
 
 A task that recipes shape, such as `classification`, defines `define(config, rows) -> Task` instead; `rows` is a
 function that gives the rows of the train split. Nothing else needs to know of a task: fine-tuning, evaluation,
@@ -28,9 +36,11 @@ from types import ModuleType
 
 from infra.errors import UserError
 from pipelines import plugins
+from pipelines.questions import splits
 from pipelines.questions.config import TaskConfig
 from pipelines.questions.pattern import Pattern
 from pipelines.questions.rows import BadRow, Row
+from pipelines.questions.splits import SplitFile
 from pipelines.questions.task import Task
 
 _CONTRACT = {
@@ -62,6 +72,22 @@ def define(config: TaskConfig, rows: Callable[[], Iterable[Row | BadRow]]) -> Ta
         raise UserError(f"task.name={config.name}: {error}") from error
 
 
+def find_splits(config: TaskConfig) -> dict[str, SplitFile]:
+    """Split -> its rows, as the recipe names them or as the task's data are published.
+
+    Raises UserError for an unknown task, DataError where there is nothing to read.
+    """
+    module, data = find(config.name), config.data or ""
+    if hasattr(module, "find_splits") and not config.splits:
+        found = {name: SplitFile(url) for name, url in module.find_splits(data).items()}
+    else:
+        found = splits.find_splits(data, config.splits, config.shares)
+    found = {name: replace(one, read=getattr(module, "read", None)) for name, one in found.items()}
+    if getattr(module, "ZERO_SHOT", False):
+        found = {name: replace(one, first=0.0, last=1.0) for name, one in found.items()}
+    return found
+
+
 def _defined(config: TaskConfig, module: ModuleType) -> Task:
     default = TaskConfig()
     if given := [name for name in _OF_OWN_FILES if getattr(config, name) != getattr(default, name)]:
@@ -76,10 +102,15 @@ def _defined(config: TaskConfig, module: ModuleType) -> Task:
         kind=getattr(module, "KIND", "choose"),
         patterns=tuple(module.PATTERNS),
         item=module.item,
+        unpack=getattr(module, "unpack", None),
+        train_items=getattr(module, "train_items", None),
         metrics=tuple(getattr(module, "METRICS", ("accuracy",))),
         labels=tuple(getattr(module, "LABELS", ())),
         default_pattern=getattr(module, "DEFAULT_PATTERN", 0),
         context=tuple(getattr(module, "CONTEXT", ())),
+        count_end=getattr(module, "COUNT_END", None),
+        taught_by=getattr(module, "TAUGHT_BY", ""),
+        zero_shot=getattr(module, "ZERO_SHOT", False),
     )
 
 

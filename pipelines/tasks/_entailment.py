@@ -1,4 +1,4 @@
-"""What RTE and CB share: a premise, a hypothesis, and the authors' patterns for both."""
+"""What RTE, CB and the diagnostics share: a premise, a hypothesis, and the authors' patterns for both."""
 
 from collections.abc import Mapping
 
@@ -19,7 +19,10 @@ def patterns(words: Mapping[str, str], *, last: str, last_words: Mapping[str, st
 
 
 def item(row: Row) -> Item:
-    """The hypothesis loses its final mark, as in the authors' code."""
     premise, hypothesis, idx = take(row, "premise", "hypothesis", "idx")
-    fields = {"premise": premise, "hypothesis": hypothesis.rstrip().rstrip(".,;:!?")}
-    return Item(id=idx, fields=fields, gold=row.fields.get("label") or None)
+    return Item(id=idx, fields=fields(premise, hypothesis), gold=row.fields.get("label") or None)
+
+
+def fields(premise: str, hypothesis: str) -> dict[str, str]:
+    """The hypothesis loses its final mark, as in the authors' code."""
+    return {"premise": premise, "hypothesis": hypothesis.rstrip().rstrip(".,;:!?")}

@@ -11,6 +11,7 @@ from pipelines.questions.task import Item, take
 
 VERSION = 1
 KIND = "read"
+ZERO_SHOT = True
 PATTERNS = (Pattern("{gmask}"),)
 
 

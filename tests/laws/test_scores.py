@@ -106,6 +106,18 @@ GOLDEN = {
     "rte": {"premise": "It rained.", "hypothesis": "The street is wet.", "idx": "7", "label": "entailment"},
     "cb": {"premise": "It rained.", "hypothesis": "The street is wet", "idx": "7", "label": "neutral"},
     "copa": {"premise": "I slept.", "choice1": "I sat.", "choice2": "It ran.", "question": "effect", "idx": "1"},
+    "boolq": {"passage": "Rain -- It rained.", "question": "did it rain", "idx": "7", "label": "true"},
+    "wic": {"word": "cat", "sentence1": "A cat sat.", "sentence2": "The cat ran.", "idx": "7", "label": "true"},
+    "multirc": {
+        "idx": "7",
+        "passage": '{"text": "It rained.", "questions": [{"question": "Did it?", "idx": 1, '
+        '"answers": [{"text": "Yes", "idx": 2, "label": 1}]}]}',
+    },
+    "record": {
+        "idx": "7",
+        "passage": '{"text": "Ann ran.", "entities": [{"start": 0, "end": 2}]}',
+        "qas": '[{"idx": 1, "query": "@placeholder sat", "answers": [{"text": "Ann"}]}]',
+    },
     "blimp": {"sentence_good": "She runs.", "sentence_bad": "She run.", "UID": "agreement", "pairID": "3"},
     "classification": {"text": "A [MASK] day.", "label": "good"},
     "pair_classification": {"text": "A day.", "text2": "A cat.", "label": "bad"},
@@ -115,6 +127,10 @@ VERSIONS = {
     "rte": (1, "946b60e53b2635e0"),
     "cb": (1, "d086034058af75b1"),
     "copa": (1, "a25b074817964b04"),
+    "boolq": (1, "a3d7a253e4909c75"),
+    "wic": (1, "d5b00c516a513fbb"),
+    "multirc": (1, "338b5b2487b89d8b"),
+    "record": (1, "bdf4fe4366a426ed"),
     "blimp": (1, "c530dfdcf36936c4"),
     "classification": (1, "08d44f085a73a98c"),
     "pair_classification": (1, "3bb4cacec04b52ec"),
@@ -131,6 +147,7 @@ def rendered(name: str, tokenizer: Tokenizer) -> tuple[int, str]:
     for pattern in task.patterns:
         question = ask(task, pattern, item, tokenizer, positions=512)
         told.append(repr((item.id, item.group, question.text, question.answers, question.gold, question.count_end)))
+    told += [repr((item.joint, item.golds))] if item.joint or item.golds else []
     return task.version, hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
 
 

@@ -5,8 +5,9 @@ the order of items, on who computes it, or on what is done already: floating-poi
 between batches of other shapes.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -40,7 +41,8 @@ class Answer:
     """How many tokens of each candidate are counted; none of a class."""
     choice: int | None
     """Number of the likeliest candidate, of equal ones the first. None where texts that are read are equally likely:
-    nothing is chosen then, which counts as wrong.
+    nothing is chosen then, which counts as wrong. Of a task that writes: its second label, or 0 where it has none, if
+    the first candidate is written; else the first label, or None.
     """
     is_tied: bool
     """Whether another candidate is exactly as likely."""
@@ -65,36 +67,41 @@ def cut(lengths: Sequence[int], *, positions: int | None = None) -> list[slice]:
     return [slice(first, last) for first, last in zip(starts, [*starts[1:], len(lengths)], strict=True)]
 
 
-def answer(
-    model: GLM | Classifier, tokenizer: Tokenizer, batch: Sequence[Question], *, reads: bool = False
-) -> list[Answer]:
-    """The answers to the questions of a batch, which for a classifier have no mask. reads: the candidates are texts,
-    each read from left to right.
+def answer(model: GLM | Classifier, tokenizer: Tokenizer, batch: Sequence[Question]) -> list[Answer]:
+    """The answers to the questions of a batch, which for a classifier have no mask.
 
     Candidates of equal tokens are computed once and are equally likely. Raises ValueError when the model's weights are
     not finite.
     """
     marks = layout.Marks(tokenizer.special.sop, tokenizer.special.eop, tokenizer.special.pad)
     if isinstance(model, Classifier):
-        return [_answer(*pair, reads) for pair in zip(batch, _classes(model, batch, marks), strict=True)]
-    found: dict[int, np.ndarray] = {}
-    for count_end in (False, True):
-        rows = [row for row, question in enumerate(batch) if question.count_end == count_end]
-        questions = [batch[row] for row in rows]
-        if not rows:
-            continue
-        if not count_end:
-            logprobs = _first_tokens(model, questions, marks, tokenizer.vocab_size)
-        elif reads:
-            logprobs = _texts(model, questions, marks, tokenizer.vocab_size)
-        else:
-            logprobs = _candidates(model, questions, marks, tokenizer.vocab_size)
-        found |= dict(zip(rows, logprobs, strict=True))
-    return [_answer(question, found[row], reads) for row, question in enumerate(batch)]
+        return [_answer(*pair) for pair in zip(batch, _classes(model, batch, marks), strict=True)]
+    found: dict[int, Rated] = {}
+    for way in (_first_tokens, _texts, _candidates):
+        rows = [row for row, question in enumerate(batch) if _way(question) is way]
+        if rows:
+            rated = way(model, [batch[row] for row in rows], marks, tokenizer.vocab_size)
+            found |= dict(zip(rows, rated, strict=True))
+    return [_answer(question, found[row]) for row, question in enumerate(batch)]
+
+
+class Rated(NamedTuple):
+    """How likely the candidates of a question are."""
+
+    logprobs: np.ndarray
+    """float64 [candidates], in nats."""
+    is_greedy: bool = False
+    """Whether each token of the first candidate is the likeliest one, where that was looked at."""
+
+
+def _way(question: Question) -> Callable[..., Sequence[Rated]]:
+    if question.kind == "read":
+        return _texts
+    return _first_tokens if question.kind == "choose" and question.is_single else _candidates
 
 
 @torch.inference_mode()
-def _classes(model: Classifier, questions: Sequence[Question], marks: layout.Marks) -> Sequence[np.ndarray]:
+def _classes(model: Classifier, questions: Sequence[Question], marks: layout.Marks) -> Sequence[Rated]:
     """All texts in packed rows, which a head reads at their `[CLS]`."""
     batch = lay_out_questions(questions, marks)
     device = model.out.weight.device
@@ -102,13 +109,11 @@ def _classes(model: Classifier, questions: Sequence[Question], marks: layout.Mar
     with evaluating(model):
         logprobs_QK = model(example, torch.from_numpy(batch.asked.at).to(device)).double().cpu().numpy()
     check_finite(model, [float(logprobs_QK.sum())])
-    return list(logprobs_QK)
+    return [Rated(row_K) for row_K in logprobs_QK]
 
 
 @torch.inference_mode()
-def _first_tokens(
-    model: GLM, questions: Sequence[Question], marks: layout.Marks, vocab_size: int
-) -> Sequence[np.ndarray]:
+def _first_tokens(model: GLM, questions: Sequence[Question], marks: layout.Marks, vocab_size: int) -> Sequence[Rated]:
     """Candidates of one token each are compared where the blank begins: one pass over the context and `[sop]`."""
     contexts = [question.prompt.tokens for question in questions]
     begins = [piece_inputs([marks.sop], int(question.prompt.mask_positions[0])) for question in questions]
@@ -122,12 +127,10 @@ def _first_tokens(
     logprobs_BK = target_logprobs(logits_BV, torch.from_numpy(asked_BK).to(logits_BV.device), known=vocab_size)
     check_finite(model, [float(logprobs_BK.sum())])
     found_BK = logprobs_BK.double().cpu().numpy()
-    return [row_K[: len(one.candidates)] for row_K, one in zip(found_BK, questions, strict=True)]
+    return [Rated(row_K[: len(one.candidates)]) for row_K, one in zip(found_BK, questions, strict=True)]
 
 
-def _candidates(
-    model: GLM, questions: Sequence[Question], marks: layout.Marks, vocab_size: int
-) -> Sequence[np.ndarray]:
+def _candidates(model: GLM, questions: Sequence[Question], marks: layout.Marks, vocab_size: int) -> Sequence[Rated]:
     """Candidates of several tokens share their context, which is read once: for COPA in 0.77 of the CPU time of rows of
     their own (`benchmarks/evaluate.py`).
     """
@@ -138,14 +141,16 @@ def _candidates(
         [[[one.candidates[number]] for number in first] for one, (first, _) in zip(questions, unlike, strict=True)],
         marks=marks,
         vocab_size=vocab_size,
+        count_end=questions[0].count_end,
     )
     return [
-        np.array([score.logprob for score in several])[back] for several, (_, back) in zip(scores, unlike, strict=True)
+        Rated(np.array([score.logprob for score in several])[back], several[0].greedy)
+        for several, (_, back) in zip(scores, unlike, strict=True)
     ]
 
 
 @torch.inference_mode()
-def _texts(model: GLM, questions: Sequence[Question], marks: layout.Marks, vocab_size: int) -> Sequence[np.ndarray]:
+def _texts(model: GLM, questions: Sequence[Question], marks: layout.Marks, vocab_size: int) -> Sequence[Rated]:
     """Every candidate in a row of its own behind its context, which for a text that is read is two tokens: all of them
     in one pass, without a cache, laid out at once.
     """
@@ -170,7 +175,7 @@ def _texts(model: GLM, questions: Sequence[Question], marks: layout.Marks, vocab
     sums = [float(part.sum()) for part in np.split(np.concatenate(logprobs), ends[:-1])]
     check_finite(model, sums)
     found = iter(sums)
-    return [np.array([next(found) for _ in first])[back] for first, back in unlike]
+    return [Rated(np.array([next(found) for _ in first])[back]) for first, back in unlike]
 
 
 def _laid_out(rows: Sequence[tuple[Question, np.ndarray]], marks: layout.Marks) -> layout.Example:
@@ -198,12 +203,16 @@ def _unlike(question: Question) -> tuple[list[int], list[int]]:
     return [back.index(place) for place in range(len(places))], back
 
 
-def _answer(question: Question, logprobs: np.ndarray, reads: bool) -> Answer:
-    best = np.flatnonzero(logprobs == logprobs.max())
+def _answer(question: Question, rated: Rated) -> Answer:
+    logprobs = rated.logprobs
+    tokens = [len(tokens) + question.count_end for tokens in question.candidates] or [0] * len(logprobs)
+    rating = logprobs / tokens if question.kind == "write" else logprobs
+    best = np.flatnonzero(rating == rating.max())
     is_tied = len(best) > 1
-    return Answer(
-        logprobs=tuple(logprobs.tolist()),
-        tokens=tuple(len(tokens) + question.count_end for tokens in question.candidates) or (0,) * len(logprobs),
-        choice=None if reads and is_tied else int(best[0]),
-        is_tied=is_tied,
-    )
+    choice: int | None = int(best[0])
+    if question.kind == "write":
+        is_written = rated.is_greedy if len(logprobs) == 1 else choice == 0
+        choice = int(is_written) if question.has_labels else 0 if is_written else None
+    elif question.kind == "read" and is_tied:
+        choice = None
+    return Answer(logprobs=tuple(logprobs.tolist()), tokens=tuple(tokens), choice=choice, is_tied=is_tied)

@@ -4,7 +4,7 @@ Answers are found in the folder of evaluations by the models' names: a pattern, 
 one side. Both sides must have answered the same items of the same version of a task, asked by the same pattern.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -12,9 +12,10 @@ import numpy as np
 
 from infra.errors import DataError, UserError
 from pipelines import tasks
-from pipelines.metrics.choices import over_resamples
 from pipelines.metrics.comparison import difference, holm, mcnemar
-from pipelines.metrics.items import gold_and_choice, group_counts
+from pipelines.metrics.known import METRICS
+from pipelines.metrics.metric import Answers, recorded
+from pipelines.metrics.scores import group_sums
 from workflows.evaluation.kept import Cell, find_cells, pairs_of
 
 LEVEL = 0.05
@@ -103,8 +104,8 @@ def _compare(first: Sequence[Cell], second: Sequence[Cell], metrics: Sequence[st
     items, classes = first[0].items, len(first[0].settings["labels"])
     found = []
     for name in metrics or getattr(tasks.find(task), "METRICS", ("accuracy",)):
-        value = _value(name)
-        sums = [np.stack([group_counts(one.items, classes) for one in side]) for side in (first, second)]
+        value = METRICS[name].value
+        sums = [np.stack([group_sums(name, one.items, classes=classes) for one in side]) for side in (first, second)]
         one, two = (float(value(side.sum(1)).mean()) for side in sums)
         told = difference(value, sums[0], sums[1])
         if told is None:
@@ -126,10 +127,5 @@ def _told(one: Verdict, corrected: float, given: Sequence[str]) -> str:
     return f"{given[one.difference > 0]} is higher by {abs(one.difference):.1f} at n={one.n:,}{seeds}"
 
 
-def _value(metric: str) -> Callable[[np.ndarray], np.ndarray]:
-    """Counts [..., K, K + 1] -> values [...]."""
-    return lambda counts: over_resamples(metric, counts.reshape(-1, *counts.shape[-2:])).reshape(counts.shape[:-2])
-
-
 def _is_right(cell: Cell) -> np.ndarray:
-    return gold_and_choice(cell.items, 0)[1].astype(bool)
+    return Answers(cell.items, recorded(cell.items), 0).is_right

@@ -33,7 +33,7 @@ from workflows.evaluation.spool import Spool
 from workflows.evaluation.tasks import AskedTask
 from workflows.evaluation.workers import Workers
 
-FORMAT = 2  # of the answers; raised where another version's would differ
+FORMAT = 3  # of the answers; raised where another version's would differ
 _SECONDS = b"seconds"
 _ROWS = 4096  # of a row group of items.parquet
 _ANSWER = ("logprobs", "tokens", "choice", "tied")
@@ -84,7 +84,7 @@ def evaluate(
         rest = left_out + [(f"{storage.base_name(row.url)}:{row.line}", "", row.reason) for row in asked.bad]
         final = {**settings, "batches": list(made), "without_question": [list(row) for row in rest]}
         if not storage.exists(place["settings.json"]) or storage.read_json(place["settings.json"]) != final:
-            _answer(questions, made, workers, place["parts"], reads=asked.task.kind == "read", on_progress=on_progress)
+            _answer(questions, made, workers, place["parts"], on_progress=on_progress)
             _publish(place, questions, made, rest)
             storage.write_json(place["settings.json"], final)
             storage.remove_tree(place["parts"])
@@ -98,7 +98,6 @@ def _answer(
     workers: Workers,
     url: str,
     *,
-    reads: bool,
     on_progress: Callable[[int, int], None],
 ) -> None:
     """Write the answers to each batch that has none. url: folder of the parts."""
@@ -107,7 +106,7 @@ def _answer(
     on_progress(done, len(questions))
     keys = list(made)
     todo = ((number, questions.read(made[one])) for number, one in enumerate(keys) if one not in have)
-    for number, answers, seconds in workers.answers(todo, reads=reads):
+    for number, answers, seconds in workers.answers(todo):
         part = _table(answers).replace_schema_metadata({_SECONDS: str(seconds).encode()})
         parquet.write_table(storage.join(url, f"{keys[number]}.parquet"), part)
         done += len(part)
@@ -213,9 +212,11 @@ def _rows(questions: Sequence[Question], answers: pa.Table) -> pa.Table:
     columns = {
         "item": [one.item.id for one in questions],
         "group": [one.item.group for one in questions],
+        "joint": [one.item.joint for one in questions],
         "question": [one.text for one in questions],
         "candidates": [one.answers for one in questions],
         "gold": [one.gold for one in questions],
+        "golds": [one.item.golds or None for one in questions],
         "cut": [one.cut for one in questions],
         "reason": [None] * len(questions),
         **{name: answers[name] for name in _ANSWER},

@@ -3,13 +3,15 @@
 import html
 from array import array
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from pipelines.metrics.items import all_counts, is_judged, judged
+from pipelines.metrics.items import confusion, is_judged, judged
 from pipelines.metrics.items_file import read_rows
+from pipelines.metrics.metric import Answers, recorded
+from pipelines.questions.task import Task
 from workflows.evaluation.contamination import Contamination, contamination_rows, unknown_lines
 from workflows.evaluation.evaluation import Evaluated
 from workflows.evaluation.results import Result, table_rows
@@ -44,10 +46,11 @@ def render(
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{html.escape(title)}</title><style>{_STYLE}</style></head>
 <body><h1>{html.escape(title)}</h1>
-<p>Metrics are on 0 to 100. The interval is over items: a bootstrap that draws items of one group together. Majority is
-one answer to all; of items with candidates of their own, chance. A bag of words learned from the train split.
-Candidates stand with their log p, the right one <span class="right">green</span>, one that was chosen instead
-<span class="wrong">red</span>; ahead is by how many nats the right one is likelier than the best other.</p>
+<p>Metrics are on 0 to 100. The interval is over items: a bootstrap that draws items of one group together. One answer
+is what it gets to answer everything alike; of items with candidates of their own, chance. A bag of words learned from
+the train split. Candidates stand with their log p, the right one <span class="right">green</span>, one that was
+chosen instead <span class="wrong">red</span>; ahead is by how many nats the right one is likelier than the best
+other.</p>
 {_table(columns, rows)}{parts}
 </body></html>
 """
@@ -86,11 +89,11 @@ def _section(one: Evaluated) -> str:
     told += _confusion(items, task.labels) if task.labels and len(items) else ""
     told += _by_group(items)
     if len(items):
-        margins = _margins(items)
+        margins = _margins(items, task)
         rows = np.flatnonzero(is_judged(one.items))
         order = np.argsort(margins, kind="stable")
         for kind, several in (("Worst", order[:_SHOWN]), ("Best", order[::-1][:_SHOWN])):
-            told += f"<h3>{kind}</h3>{_items(read_rows(one.items_url, rows[several]), margins[several])}"
+            told += f"<h3>{kind}</h3>{_items(read_rows(one.items_url, rows[several]), margins[several], task)}"
     left = np.flatnonzero(one.items["reason"].is_valid().to_numpy())[:_SHOWN]
     if len(left):
         cells = [[row["item"], row["reason"]] for row in one.items.take(pa.array(left)).to_pylist()]
@@ -99,15 +102,15 @@ def _section(one: Evaluated) -> str:
 
 
 def _confusion(items: pa.Table, labels: Sequence[str]) -> str:
-    counts = all_counts(items, len(labels))
+    counts = confusion(items, len(labels))
     rows = [[label, *map(int, row[:-1])] for label, row in zip(labels, counts, strict=True)]
     return f"<h3>Chosen (columns) for each gold label (rows)</h3>{_table(['', *labels], rows)}"
 
 
 def _by_group(items: pa.Table) -> str:
     """Accuracy of each group, where there are groups of several items, the worst first."""
-    is_right = pc.equal(items["choice"].fill_null(-1), items["gold"])  # pyright: ignore[reportAttributeAccessIssue]
-    table = pa.table({"group": items["group"], "right": is_right.cast(pa.float64())})
+    is_right = Answers(items, recorded(items), 0).is_right
+    table = pa.table({"group": items["group"], "right": is_right.astype(np.float64)})
     found = table.group_by("group").aggregate([("right", "mean"), ([], "count_all")]).sort_by("group").to_pylist()
     named = [row for row in found if row["group"]]
     if not named or len(named) > _GROUPS or len(named) == len(items):
@@ -117,22 +120,27 @@ def _by_group(items: pa.Table) -> str:
     return f"<details><summary>Accuracy by group</summary>{_table(['group', 'n', 'accuracy'], cells)}</details>"
 
 
-def _margins(items: pa.Table) -> np.ndarray:
-    """By how many nats the gold candidate is likelier than the best other one; negative where it is not chosen."""
+def _margins(items: pa.Table, task: Task) -> np.ndarray:
+    """By how many nats the best right candidate is likelier than the best other one; negative where it is not chosen.
+    Of what is to be written, its log p; of what is not, minus that.
+    """
     margins = array("d")
-    for batch in items.select(["logprobs", "gold"]).to_batches(max_chunksize=10_000):
+    for batch in items.select(["logprobs", "gold", "golds"]).to_batches(max_chunksize=10_000):
         for one in batch.to_pylist():
-            others = [value for number, value in enumerate(one["logprobs"]) if number != one["gold"]]
-            margins.append(one["logprobs"][one["gold"]] - max(others, default=0.0))
+            logprobs, golds = one["logprobs"], one["golds"] or [one["gold"]]
+            if task.kind == "write":
+                margins.append(logprobs[0] if not task.labels or golds == [1] else -logprobs[0])
+                continue
+            others = [value for number, value in enumerate(logprobs) if number not in golds]
+            margins.append(max(logprobs[gold] for gold in golds) - max(others, default=0.0))
     return np.array(margins)
 
 
-def _items(items: pa.Table, margins: np.ndarray) -> str:
+def _items(items: pa.Table, margins: np.ndarray, task: Task) -> str:
     cells = []
     for margin, one in zip(margins, items.to_pylist(), strict=True):
         answers = "<br>".join(
-            f'<span class="{"right" if number == one["gold"] else "wrong" if number == one["choice"] else ""}">'
-            f"{html.escape(text)} {logprob:.2f}</span>"
+            f'<span class="{_color(number, one, task)}">{html.escape(text)} {logprob:.2f}</span>'
             for number, (text, logprob) in enumerate(zip(one["candidates"], one["logprobs"], strict=True))
         )
         question = html.escape(one["question"])
@@ -145,6 +153,13 @@ def _items(items: pa.Table, margins: np.ndarray) -> str:
     names = ("item", "question", "candidates", "ahead")
     head = f"<tr>{''.join(f'<th>{name}</th>' for name in names)}</tr>"
     return f"<div class='wide'><table>{head}{''.join(cells)}</table></div>"
+
+
+def _color(number: int, row: dict[str, Any], task: Task) -> str:
+    """How a candidate of an item is shown."""
+    if task.kind == "write":
+        return "" if number else "right" if row["choice"] == row["gold"] else "wrong"
+    return "right" if number in (row["golds"] or [row["gold"]]) else "wrong" if number == row["choice"] else ""
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -32,6 +32,8 @@ class Result:
     """The 95 % interval over items."""
     high: float | None
     n: int
+    one_answer: dict[str, float]
+    """What each label word gets that answers everything; empty where items have candidates of their own."""
     majority: float
     """What the most frequent class gets; where items have candidates of their own, chance."""
     bag_of_words: float | None
@@ -71,7 +73,7 @@ def results_of(one: Evaluated) -> list[Result]:
     found = scores(one.items, task.metrics, classes=classes)
     if not found:
         return []
-    items = judged(one.items)
+    items, words = judged(one.items), [task.pattern(one.pattern).words[label] for label in task.labels]
     baseline = _baseline(one, items)
     return [
         Result(
@@ -85,6 +87,7 @@ def results_of(one: Evaluated) -> list[Result]:
             low=score.interval.low if score.interval else None,
             high=score.interval.high if score.interval else None,
             n=score.n,
+            one_answer=dict(zip(words, score.one_answer, strict=True)),
             majority=score.majority,
             bag_of_words=None if baseline is None else score_choices(score.metric, items, baseline, classes=classes),
             started_from=model.started_from,
@@ -98,7 +101,8 @@ def results_of(one: Evaluated) -> list[Result]:
 
 def counts_of(one: Evaluated) -> Counts:
     asked = one.items.filter(one.items["reason"].is_null())
-    calibrated = calibration(one.items, classes=len(one.asked.task.labels))
+    task = one.asked.task  # of what is written by itself there are no shares
+    calibrated = calibration(one.items, classes=len(task.labels) if task.kind == "choose" else 0)
     return Counts(
         model=one.model.name,
         task=one.asked.task.name,
@@ -129,7 +133,7 @@ def as_json(
 
 def table_rows(results: Iterable[Result]) -> tuple[list[str], list[list[Any]]]:
     """(columns, rows) for a screen or a page."""
-    columns = ["model", "task", "pattern", "metric", "score", "95 % interval", "n", "majority", "bag of words"]
+    columns = ["model", "task", "pattern", "metric", "score", "95 % interval", "n", "one answer", "bag of words"]
     rows = [
         [
             one.model,
@@ -139,7 +143,7 @@ def table_rows(results: Iterable[Result]) -> tuple[list[str], list[list[Any]]]:
             f"{one.value:.1f}",
             _NONE if one.low is None else f"{one.low:.1f} to {one.high:.1f}",
             one.n,
-            f"{one.majority:.1f}",
+            _one_answer(one),
             _NONE if one.bag_of_words is None else f"{one.bag_of_words:.1f}",
             one.started_from or _NONE,
             one.selected_by or _NONE,
@@ -147,6 +151,12 @@ def table_rows(results: Iterable[Result]) -> tuple[list[str], list[list[Any]]]:
         for one in results
     ]
     return [*columns, "started from", "selected by"], rows
+
+
+def _one_answer(one: Result) -> str:
+    """What one answer to all gets: both of two, of more the best one."""
+    shown = sorted(one.one_answer.items(), key=lambda pair: -pair[1])[: 2 if len(one.one_answer) == 2 else 1]
+    return ", ".join(f"{word} {value:.1f}" for word, value in shown) or f"{one.majority:.1f}"
 
 
 def _baseline(one: Evaluated, items: pa.Table) -> np.ndarray | None:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from pipelines.metrics.intervals import interval_of_mean
-from pipelines.metrics.items import group_counts, judged
+from pipelines.metrics.items import judged
+from pipelines.metrics.scores import group_sums
 from pipelines.metrics.seeds import spread
 from workflows.evaluation.evaluation import Evaluated
 from workflows.evaluation.models import Model
@@ -101,8 +102,8 @@ def _over_seeds(several: Sequence[Evaluated], results: Sequence[Result]) -> Seed
     """results: those of one metric, in the order of the evaluations."""
     first, task = results[0], several[0].asked.task
     over_seeds = spread([one.value for one in results])
-    groups = np.stack([group_counts(judged(one.items), len(task.labels)) for one in several])
-    over_items = interval_of_mean(first.metric, groups)
+    sums = [group_sums(first.metric, judged(one.items), classes=len(task.labels)) for one in several]
+    over_items = interval_of_mean(first.metric, np.stack(sums))
     return SeedResult(
         models=shared_name(one.model for one in several),
         task=first.task,

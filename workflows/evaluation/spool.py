@@ -47,7 +47,7 @@ class Spool:
             self._pack_ids()
 
     def read(self, numbers: Iterable[int]) -> list[Question]:
-        """The questions of these numbers. Of an item its id and group are kept."""
+        """The questions of these numbers. Of an item no texts are kept."""
         found = []
         for number in numbers:
             self._file.seek(self._ends[number])
@@ -83,6 +83,8 @@ def _plain(one: Question) -> list[Any]:
     return [
         one.item.id,
         one.item.group,
+        one.item.joint,
+        one.item.golds,
         one.text,
         one.answers,
         one.prompt.tokens.tolist(),
@@ -91,13 +93,15 @@ def _plain(one: Question) -> list[Any]:
         one.count_end,
         one.gold,
         one.cut,
+        one.kind,
+        one.has_labels,
     ]
 
 
 def _question(plain: Sequence[Any]) -> Question:
-    name, group, text, answers, tokens, masks, candidates, count_end, gold, cut = plain
+    name, group, joint, golds, text, answers, tokens, masks, candidates, count_end, gold, cut, kind, labels = plain
     return Question(
-        item=Item(id=name, fields={}, group=group),
+        item=Item(id=name, fields={}, group=group, joint=joint, golds=tuple(golds)),
         text=text,
         answers=tuple(answers),
         prompt=layout.Prompt(np.array(tokens, np.int64), np.array(masks, np.int64)),
@@ -105,4 +109,6 @@ def _question(plain: Sequence[Any]) -> Question:
         count_end=count_end,
         gold=gold,
         cut=cut,
+        kind=kind,
+        has_labels=labels,
     )

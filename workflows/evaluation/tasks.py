@@ -20,7 +20,7 @@ from pipelines.metrics.bag_of_words import MOST, bag_of_words
 from pipelines.metrics.scores import check_metrics
 from pipelines.questions.config import TaskConfig
 from pipelines.questions.rows import BadRow, Row, check_bad, kind_of
-from pipelines.questions.splits import SplitFile, find_splits, split_rows
+from pipelines.questions.splits import SplitFile, split_rows
 from pipelines.questions.task import Item, Task
 from workflows.evaluation.config import EvaluateConfig
 from workflows.evaluation.models import Model
@@ -76,12 +76,10 @@ def ask_task(config: TaskConfig, model: Model, *, split: str, limit: int | None 
     where the split has no items, or too many bad rows.
     """
     config = _as_taught(config, model)
-    splits = find_splits(config.data or "", config.splits, config.shares)
+    splits = tasks.find_splits(config)
     task = _with_taught_pattern(config, model, lambda: split_rows(splits, _train(splits), columns=config.columns))
     check_metrics(task.metrics, classes=len(task.labels))
     _check_taught(task, model)
-    if task.kind == "read":  # nothing is learned from it, so one file is not cut into splits
-        splits = {name: replace(one, first=0.0, last=1.0) for name, one in splits.items()}
 
     def found(name: str) -> Iterator[Item | BadRow]:
         return (one for _, one in task.items(split_rows(splits, name, columns=config.columns)))
@@ -98,7 +96,7 @@ def ask_task(config: TaskConfig, model: Model, *, split: str, limit: int | None 
 
     @cache  # for all models that are asked alike
     def baseline(pattern: int) -> Baseline | None:
-        if task.kind == "read" or "train" not in splits or split == "train":
+        if task.zero_shot or "train" not in splits or split == "train":
             return None
         choose = bag_of_words(task, task.pattern(pattern), train_items())
         return _choices(choose, items()) if choose else None
@@ -125,8 +123,10 @@ def pattern_numbers(task: Task, which: str) -> list[int]:
 def _data_of(data: str, name: str) -> str:
     """The folder or file in `data` that is called like the task."""
     there = sorted({info.path.split("/")[0] for info in storage.list_files(data)})
-    like = [one for one in there if one.lower() == name.lower()]
-    like += [one for one in there if kind_of(one) and one.lower().split(".")[0] == name.lower()]
+    wanted = name.lower().replace("_", "-")
+    names = {one: one.lower().replace("_", "-") for one in there}
+    like = [one for one in there if names[one] == wanted]
+    like += [one for one in there if kind_of(one) and names[one].split(".")[0] == wanted]
     if not like:
         raise DataError(
             f"{data} holds nothing of the task {name!r}",
@@ -165,7 +165,7 @@ def _survey(found: Iterable[Item | BadRow], limit: int | None) -> _Survey:
                 bad.append(one)
                 continue
             good += 1
-            told = json.dumps([one.id, dict(one.fields), one.gold, one.candidates])
+            told = json.dumps([one.id, dict(one.fields), one.gold, one.golds, one.candidates])
             yield _rank(one), int.from_bytes(hashlib.blake2b(told.encode(), digest_size=16).digest())
 
     size, last, total = 0, None, 0
@@ -198,14 +198,15 @@ def _as_taught(config: TaskConfig, model: Model) -> TaskConfig:
         )
     if not taught:
         return config
-    if taught["task"] != config.name:
+    module = tasks.find(config.name)
+    if taught["task"] not in (config.name, getattr(module, "TAUGHT_BY", "")):
         raise UserError(
             f"{model.name} was fine-tuned on {taught['task']} and is asked {config.name}",
             why="its answers to another task say nothing of either",
             try_=f"--task.name={taught['task']}, or the model that it was fine-tuned from",
         )
     default, config = TaskConfig(), replace(config, head=model.has_head)
-    if hasattr(tasks.find(config.name), "define") and config.words == default.words:
+    if hasattr(module, "define") and config.words == default.words:
         config = replace(config, words={label: taught["words"][label] for label in taught["labels"]})
     return config
 
@@ -226,8 +227,9 @@ def _check_taught(task: Task, model: Model) -> None:
     taught: dict[str, Any] = model.asked
     if not taught:
         return
+    was_taught_this = taught["task"] == task.name
     now = {
-        "version": task.version,
+        "version": task.version if was_taught_this else tasks.find(taught["task"]).VERSION,
         "labels": list(task.labels),
         "words": dict(task.pattern().words),
         "pattern": task.pattern().text,

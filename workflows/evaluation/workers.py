@@ -27,9 +27,9 @@ class Worker:
         if use_gpu:
             self.model.to("cuda")
 
-    def answer(self, number: int, batch: Batch, reads: bool) -> Answered:
+    def answer(self, number: int, batch: Batch) -> Answered:
         began = time.perf_counter()
-        return number, answer(self.model, self.tokenizer, batch, reads=reads), time.perf_counter() - began
+        return number, answer(self.model, self.tokenizer, batch), time.perf_counter() - began
 
 
 class Workers:
@@ -41,14 +41,14 @@ class Workers:
         self._here: Worker | None = None
         self._actors: list[Any] = []
 
-    def answers(self, batches: Iterable[tuple[int, Batch]], *, reads: bool) -> Iterator[Answered]:
+    def answers(self, batches: Iterable[tuple[int, Batch]]) -> Iterator[Answered]:
         """The answers to numbered batches, as they come. A batch is taken when a worker is free for it."""
         if self._num_workers > 1:
-            yield from self._by_actors(iter(batches), reads)
+            yield from self._by_actors(iter(batches))
             return
         for number, batch in batches:
             self._here = self._here or Worker(self._model, self.tokenizer, use_gpu=self._use_gpu)
-            yield self._here.answer(number, batch, reads)
+            yield self._here.answer(number, batch)
 
     def close(self) -> None:
         if self._actors:
@@ -67,7 +67,7 @@ class Workers:
             self._actors = [start() for _ in range(self._num_workers)]
         return self._actors
 
-    def _by_actors(self, batches: Iterator[tuple[int, Batch]], reads: bool) -> Iterator[Answered]:
+    def _by_actors(self, batches: Iterator[tuple[int, Batch]]) -> Iterator[Answered]:
         import ray
         from ray.exceptions import RayActorError
 
@@ -79,7 +79,7 @@ class Workers:
         while following or running:
             while following and free:
                 actor = free.popleft()
-                running[actor.answer.remote(*following, reads)] = actor
+                running[actor.answer.remote(*following)] = actor
                 following = next(batches, None)
             (done,), _ = ray.wait(list(running), num_returns=1)
             free.append(running.pop(done))

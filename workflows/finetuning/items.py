@@ -52,7 +52,7 @@ def labelled(
     that the model has. Raises DataError where there are none, or too many bad rows.
     """
     rows = split_rows(splits, split, columns=config.columns)
-    asked = list(ask_all(task, rows, tokenizer, positions=positions, overlong=config.overlong))
+    asked = list(ask_all(task, rows, tokenizer, positions=positions, overlong=config.overlong, learns=split == "train"))
     bad = [one for one in asked if isinstance(one, BadRow)]
     of = f"the split {split!r} of {task.name}"
     check_bad([*map(str, bad)], len(asked), limit=config.max_bad, of=of)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from infra import checkpoint, config, storage, tracking
 from infra.errors import Interrupted
 from infra.tracking.mlflow_client import without_password
+from pipelines.metrics.choices import OF_COUNTS
 from workflows.finetuning import tracked
 from workflows.finetuning.final_model import chosen, export, task_record, weights_text
 from workflows.finetuning.setup import FinetuneSetup, describe_finetune
@@ -61,7 +62,7 @@ def job_of(setup: FinetuneSetup, run: Run, handle: tracking.RunHandle, *, link: 
         held_out=setup.selection.held_out,
         plan=setup.plan,
         loss=recipe.train.loss,
-        metrics=setup.task.metrics,
+        metrics=tuple(name for name in setup.task.metrics if name in OF_COUNTS) or ("accuracy",),
         classes=len(setup.task.labels),
         has_head=recipe.task.head,
     )

@@ -17,7 +17,7 @@ from pipelines import tasks
 from pipelines.feed.questions import QuestionPlan, fingerprint, segment_sizes
 from pipelines.metrics.scores import check_metrics
 from pipelines.questions.question import Question
-from pipelines.questions.splits import find_splits, split_rows
+from pipelines.questions.splits import split_rows
 from pipelines.questions.task import Task
 from workflows.finetuning.items import Selection, draw, labelled, select
 from workflows.runs.record import RunRecord
@@ -108,9 +108,10 @@ def resolve_finetune(recipe: FinetuneRecipe, screen: Console) -> FinetuneSetup:
     init_url, train = find_model(recipe.model.init_from), recipe.train
     tokenizer = Tokenizer.load(init_url)
     shape = replace(pretrained_config(init_url), dropout=recipe.model.dropout, attention_dropout=recipe.model.dropout)
-    splits = find_splits(recipe.task.data or "", recipe.task.splits, recipe.task.shares)
+    splits = tasks.find_splits(recipe.task)
     task = tasks.define(recipe.task, lambda: split_rows(splits, "train", columns=recipe.task.columns))
     check_metrics(task.metrics, classes=len(task.labels))
+    _check_learnable(task)
 
     def questions(split: str) -> list[Question]:
         return labelled(recipe.task, task, splits, split, tokenizer, shape.positions, screen)
@@ -129,6 +130,21 @@ def resolve_finetune(recipe: FinetuneRecipe, screen: Console) -> FinetuneSetup:
     steps = train.steps or max(1, round(train.epochs * plan.questions / plan.step_questions))
     check_warmup(recipe.optim, steps)
     return FinetuneSetup(recipe, init_url, task, tokenizer, shape, tuple(every), selection, plan, steps, screen)
+
+
+def _check_learnable(task: Task) -> None:
+    if task.zero_shot:
+        raise UserError(
+            f"nothing is learned from {task.name}",
+            why="it is made to ask models that were trained on something else",
+            try_=f"--task.name={task.taught_by}" if task.taught_by else "choose another task",
+        )
+    if task.kind == "write":
+        raise UserError(
+            f"{task.name} cannot be learned yet",
+            why="its items say what is to be written, and fine-tuning learns to choose among candidates",
+            try_="evaluate it zero-shot, or choose another task",
+        )
 
 
 def _check_patience(recipe: FinetuneRecipe, selection: Selection) -> None:

@@ -161,7 +161,7 @@ def _answers(questions: Sequence[Question], workers: Workers) -> dict[str, Answe
     made = batches(questions)
     return {
         question.item.id: answer
-        for number, answers, _ in workers.answers(list(enumerate(made)), reads=False)
+        for number, answers, _ in workers.answers(list(enumerate(made)))
         for question, answer in zip(made[number], answers, strict=True)
     }
 

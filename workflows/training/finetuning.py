@@ -15,7 +15,7 @@ from glm_model.classifier import Classifier, ClassifierStep
 from glm_model.layout import Marks
 from pipelines.feed.micro_batches import Step
 from pipelines.feed.questions import QuestionBatch, QuestionPlan, lay_out_questions, question_steps
-from pipelines.metrics.choices import count_choices, over_resamples
+from pipelines.metrics.choices import OF_COUNTS, count_choices
 from pipelines.questions.question import Question
 from workflows.training.engine import Place, Training
 from workflows.training.initial_weights import initial_model
@@ -89,7 +89,7 @@ class Finetuning:
         counts = total[1:].astype(np.int64).reshape(1, size, size + 1)
         names = dict.fromkeys(("accuracy", *self.metrics))
         # Not by scikit-learn: importing it takes each worker a second. A test of the metrics holds both together.
-        scored = {f"val/{name}": float(over_resamples(name, counts)[0]) for name in names}
+        scored = {f"val/{name}": float(OF_COUNTS[name](counts)[0]) for name in names}
         return {"val/loss": float(total[0]) / len(self.held_out), **scored}
 
     def _steps(self, marks: Marks, place: Place, start: int, stop: int) -> Iterator[Step]:

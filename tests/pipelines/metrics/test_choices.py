@@ -1,12 +1,17 @@
 """Law 17: metrics of choices are what scikit-learn says of all items, on 0 to 100, also where libraries differ."""
 
+import warnings
+
 import numpy as np
 import pytest
+from helpers.answered import labelled
 from sklearn import metrics
 
 from infra.errors import UserError
-from pipelines.metrics.choices import NAMES, count_choices, over_resamples, score
-from pipelines.metrics.scores import check_metrics
+from pipelines.metrics.choices import macro_f1, mcc
+from pipelines.metrics.scores import check_metrics, scores
+
+NAMES = ("accuracy", "macro_f1", "mcc")
 
 # name, gold, choices (-1: none), classes, accuracy, macro F1, MCC
 GOLDEN = [
@@ -23,25 +28,45 @@ GOLDEN = [
 
 @pytest.mark.parametrize(("gold", "choice", "classes", "expected"), [(g, c, k, e) for _, g, c, k, *e in GOLDEN])
 def test_golden_cases(gold, choice, classes, expected):
-    counts = count_choices(np.array(gold), np.array(choice), classes)
-    assert [score(name, counts) for name in NAMES] == pytest.approx(expected, abs=1e-3)
+    found = scores(labelled(gold, choice), NAMES, classes=classes)
+    assert [score.value for score in found] == pytest.approx(expected, abs=1e-3)
 
 
-def test_counts_give_what_scikit_learn_says_of_the_items():
+def test_scores_are_what_scikit_learn_says():
     rng = np.random.default_rng(0)
-    gold, choice = rng.integers(0, 3, 50), rng.integers(0, 3, 50)
-    counts = count_choices(gold, choice, 3)
-    assert score("accuracy", counts) == pytest.approx(100 * metrics.accuracy_score(gold, choice))
-    assert score("macro_f1", counts) == pytest.approx(100 * metrics.f1_score(gold, choice, average="macro"))
-    assert score("mcc", counts) == pytest.approx(100 * metrics.matthews_corrcoef(gold, choice))
+    gold, choice = rng.integers(0, 2, 50), rng.integers(0, 2, 50)
+    found = scores(labelled(gold.tolist(), choice.tolist()), (*NAMES, "f1a"), classes=2)
+    assert [score.value for score in found] == pytest.approx(
+        [
+            100 * metrics.accuracy_score(gold, choice),
+            100 * metrics.f1_score(gold, choice, average="macro"),
+            100 * metrics.matthews_corrcoef(gold, choice),
+            100 * metrics.f1_score(gold, choice),
+        ]
+    )
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_resamples_are_scored_as_scores_are(name):
+def test_many_confusions_are_scored_at_once_as_scikit_learn_scores_each():
     rng = np.random.default_rng(1)
     counts = rng.integers(0, 4, (60, 3, 4)) * (rng.random((60, 3, 4)) < 0.6)
-    counts[:, 0, 0] += 1  # no resample is empty
-    assert over_resamples(name, counts) == pytest.approx([score(name, one) for one in counts], abs=1e-9)
+    counts[:, 0, 0] += 1  # none is empty
+    places = [np.nonzero(one) for one in counts]
+    some = [(gold, choice, one[gold, choice]) for one, (gold, choice) in zip(counts, places, strict=True)]
+    options = {"labels": [0, 1, 2], "average": "macro", "zero_division": 0.0}
+    f1 = [100 * metrics.f1_score(gold, choice, sample_weight=n, **options) for gold, choice, n in some]
+    assert macro_f1(counts) == pytest.approx(f1, abs=1e-9)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that there is a single label
+        correlation = [100 * metrics.matthews_corrcoef(gold, choice, sample_weight=n) for gold, choice, n in some]
+    assert mcc(counts) == pytest.approx(correlation, abs=1e-9)
+
+
+def test_one_answer_to_all_is_scored_for_each_label():
+    rows = labelled([1, 0, 0, 0, 1], [1, 0, 0, 1, 0])
+    accuracy, f1a = scores(rows, ("accuracy", "f1a"), classes=2)
+    assert accuracy.one_answer == pytest.approx((60.0, 40.0))
+    assert f1a.one_answer == pytest.approx((0.0, 100 * 4 / 7))
+    assert (accuracy.majority, f1a.majority) == (60.0, 0.0)
 
 
 def test_metrics_that_do_not_exist_or_do_not_fit_are_refused():

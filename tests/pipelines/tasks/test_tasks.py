@@ -1,13 +1,13 @@
 """Tasks: golden rendered items, by which a change of a question is seen (law 18); own files; what is refused."""
 
 import pytest
+from helpers.rendered import defined, items, published, shown
 
 from infra.errors import UserError
 from pipelines import tasks
 from pipelines.questions.config import TaskConfig
 from pipelines.questions.question import ask
-from pipelines.questions.rows import BadRow, Row
-from pipelines.questions.splits import find_splits, split_rows
+from pipelines.questions.rows import Row
 
 RTE = {"premise": "It rained.", "hypothesis": "The street is wet.", "idx": "7", "label": "entailment"}
 COPA = {
@@ -15,21 +15,6 @@ COPA = {
     **{"question": "cause", "label": "0"},
 }
 BLIMP = {"sentence_good": "She runs.", "sentence_bad": "She run.", "UID": "agreement", "pairID": "3"}
-
-
-def defined(name: str, **settings):
-    rows = [Row("a.csv", n + 2, {"text": "x", "label": label}) for n, label in enumerate(("10", "2", "10"))]
-    return tasks.define(TaskConfig(name=name, **settings), lambda: rows)
-
-
-def shown(name: str, fields: dict[str, str], tokenizer, **settings) -> tuple[list[str], tuple[str, ...], int | None]:
-    """What is asked by every pattern, the candidates of the default one, and the number of the right one."""
-    task = defined(name, **settings)
-    ((_, item),) = task.items(iter([Row("a.jsonl", 1, fields)]))
-    assert not isinstance(item, BadRow), item
-    questions = [ask(task, pattern, item, tokenizer, positions=512) for pattern in task.patterns]
-    default = questions[task.default_pattern]
-    return [question.text for question in questions], default.answers, default.gold
 
 
 def test_rte(tiny_tokenizer):
@@ -61,7 +46,7 @@ def test_copa_keeps_the_i_and_drops_final_marks(tiny_tokenizer):
 
 def test_blimp_reads_both_sentences(tiny_tokenizer):
     task = defined("blimp")
-    ((_, item),) = task.items(iter([Row("a.jsonl", 1, BLIMP)]))
+    (item,), _ = items(task, [BLIMP])
     question = ask(task, task.pattern(), item, tiny_tokenizer, positions=512)
     special = tiny_tokenizer.special
     assert question.prompt.tokens.tolist() == [special.cls, special.gmask]
@@ -139,19 +124,18 @@ def test_settings_that_cannot_work_are_refused(settings, told):
 
 def test_rows_that_are_no_items_say_why_and_cost_no_other():
     task = defined("rte")
-    rows = [RTE, {"premise": "x"}, RTE | {"label": "maybe", "idx": "8"}, RTE, RTE | {"idx": "9"}]
-    items = [item for _, item in task.items(Row("a.jsonl", n, fields) for n, fields in enumerate(rows, start=1))]
-    assert [item.reason for item in items if isinstance(item, BadRow)] == [
-        "no field 'hypothesis', but premise",
-        "the label 'maybe' is not one of the task's: entailment, not_entailment",
-        "the id '7' was there before",
+    found, bad = items(task, [RTE, {"premise": "x"}, RTE | {"label": "maybe", "idx": "8"}, RTE, RTE | {"idx": "9"}])
+    assert bad == [
+        "a.jsonl:2: no field 'hypothesis', but premise",
+        "a.jsonl:3: the label 'maybe' is not one of the task's: entailment, not_entailment",
+        "a.jsonl:4: the id '7' was there before",
     ]
-    assert [item.id for item in items if not isinstance(item, BadRow)] == ["7", "9"]
+    assert [item.id for item in found] == ["7", "9"]
 
 
 def test_long_items_are_cut_as_the_pattern_says_or_refused(tiny_tokenizer):
     task = defined("rte")
-    ((_, item),) = task.items(iter([Row("a.jsonl", 1, RTE | {"premise": "word " * 500})]))
+    (item,), _ = items(task, [RTE | {"premise": "word " * 500}])
     question = ask(task, task.pattern(), item, tiny_tokenizer, positions=64)
     assert len(question.prompt.tokens) <= 64 < len(question.prompt.tokens) + question.cut
     assert question.text.startswith('"The street is wet" ? [MASK], "word')
@@ -168,10 +152,6 @@ COUNTS = [
 
 @pytest.mark.parametrize(("name", "folder", "split", "counts"), COUNTS)
 def test_the_published_files_are_read_whole(shared, name, folder, split, counts):
-    place = shared / "data" / folder
-    if not place.exists():
-        pytest.skip(f"{folder} is not here")
-    task, splits = defined(name), find_splits(str(place), {}, {})
-    found = [item for _, item in task.items(split_rows(splits, split))]
-    golds = [task.gold_index(item) for item in found if not isinstance(item, BadRow)]
+    task, found = defined(name), published(shared, name, folder, split)
+    golds = [task.gold_index(item) for item in found]
     assert [golds.count(number) for number in range(len(counts))] == counts

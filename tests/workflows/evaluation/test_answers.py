@@ -8,6 +8,9 @@ import torch
 
 from glm_model import GLM, layout
 from glm_model.config import GLMConfig
+from glm_model.decoding import Decoding
+from glm_model.generation.fill import fill_tokens
+from glm_model.generation.sampling import Limits
 from pipelines.questions.pattern import Pattern
 from pipelines.questions.question import ask
 from pipelines.questions.task import Item, Task
@@ -60,16 +63,44 @@ def by_hand(model, tokenizer, question, tokens) -> float:
 )
 def test_an_answer_is_what_one_forward_by_hand_says(model, tiny_tokenizer, words, kind, candidates, counts):
     asked = questions(tiny_tokenizer, words, kind=kind, candidates=candidates)
-    together = answer(model, tiny_tokenizer, asked, reads=kind == "read")
+    together = answer(model, tiny_tokenizer, asked)
     for question, found in zip(asked, together, strict=True):
         expected = [by_hand(model, tiny_tokenizer, question, tokens) for tokens in question.candidates]
         assert found.logprobs == pytest.approx(expected, abs=1e-5)
         assert found.choice == int(np.argmax(expected))
         assert found.tokens == counts
         assert not found.is_tied
-        assert answer(model, tiny_tokenizer, [question], reads=kind == "read")[0].logprobs == pytest.approx(
-            found.logprobs, abs=1e-5
-        )
+        assert answer(model, tiny_tokenizer, [question])[0].logprobs == pytest.approx(found.logprobs, abs=1e-5)
+
+
+def test_what_is_written_is_what_the_model_fills_in_greedily(model, tiny_tokenizer):
+    special, vocabulary = tiny_tokenizer.special, tiny_tokenizer.vocab_size
+    asked = questions(tiny_tokenizer, {}, kind="write", candidates=("cat",))
+    limits = Limits(special.sop, stop=(), vocab_size=vocabulary)
+    written = fill_tokens(model, [one.prompt for one in asked], Decoding(max_tokens=3), limits)
+    for question, ((blank,),) in zip(asked, written, strict=True):
+        tokens = np.array(blank.tokens)
+        other = np.append(tokens[:-1], (tokens[-1] + 1) % vocabulary)
+        for has_labels, yes, no in ((False, 0, None), (True, 1, 0)):
+            free = replace(question, has_labels=has_labels, count_end=False)
+            asked_so = [
+                (replace(free, candidates=(tokens,)), yes),
+                (replace(free, candidates=(tokens[:1],)), yes),
+                (replace(free, candidates=(other,)), no),
+                (replace(free, candidates=(tokens,), count_end=True), no),  # it goes on behind them
+            ]
+            for one, expected in asked_so:
+                assert answer(model, tiny_tokenizer, [one])[0].choice == expected
+
+
+def test_among_candidates_the_first_is_written_where_it_is_the_likeliest_per_token(model, tiny_tokenizer):
+    long, short = "the cat sat on a mat", "go"
+    for candidates in ((long, short), (short, long)):
+        (question,) = questions(tiny_tokenizer, {}, kind="write", candidates=candidates, texts=["x"])
+        (found,) = answer(model, tiny_tokenizer, [question])
+        means = np.array(found.logprobs) / found.tokens
+        assert (found.choice == 0) == (means.argmax() == 0)
+        assert found.tokens == tuple(len(one) + 1 for one in question.candidates)
 
 
 def test_equally_likely_candidates_are_counted_and_the_first_is_chosen(model, tiny_tokenizer):
@@ -81,7 +112,7 @@ def test_equally_likely_candidates_are_counted_and_the_first_is_chosen(model, ti
 
 def test_of_equal_texts_none_is_chosen(model, tiny_tokenizer):
     asked = questions(tiny_tokenizer, {}, kind="read", candidates=("the dog ran",) * 2, texts=["x"])
-    (found,) = answer(model, tiny_tokenizer, asked, reads=True)
+    (found,) = answer(model, tiny_tokenizer, asked)
     assert (found.choice, found.is_tied) == (None, True)
 
 
