@@ -33,8 +33,9 @@ def _evaluate(options: EvaluateConfig) -> None:
     from workflows.evaluation.contamination import contamination_of, contamination_rows, unknown_lines
     from workflows.evaluation.models import find_models
     from workflows.evaluation.places import resolve_places
-    from workflows.evaluation.results import as_json, counts_of, results_of, table_rows
+    from workflows.evaluation.results import as_json, averages, counts_of, results_of, table_rows
     from workflows.evaluation.seeds import seed_results, seed_rows
+    from workflows.evaluation.submissions import write_submissions
     from workflows.evaluation.tasks import task_configs
 
     screen = Console(options.console)
@@ -48,6 +49,8 @@ def _evaluate(options: EvaluateConfig) -> None:
     seen = contamination_of(evaluated, options.to, screen, looks=options.contamination)
     counts = [counts_of(one) for one in evaluated]
     screen.table("scores", *table_rows(results))
+    for model, value in averages(results).items():
+        screen.line(f"SuperGLUE average of {model}: {value:.1f}")
     if over_seeds:
         screen.table("models that differ in their seed alone", *seed_rows(over_seeds))
     columns, rows = contamination_rows(seen)
@@ -65,6 +68,8 @@ def _evaluate(options: EvaluateConfig) -> None:
             f"{one.model} {one.task} p{one.pattern}: {one.items:,} items in {duration(one.seconds)} of work"
             f"{', ' + notes if notes else ''}: {one.url}"
         )
+    for line in write_submissions(evaluated, options.to):
+        screen.line(line)
     storage.write_json(storage.join(options.to, "scores.json"), as_json(results, over_seeds, seen, counts))
     html = storage.join(options.to, "evaluation.html")
     storage.write_bytes(html, page.render(evaluated, results, over_seeds, seen).encode())

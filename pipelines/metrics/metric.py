@@ -68,7 +68,7 @@ def mean_of(values: Callable[[Answers], np.ndarray], **options) -> Metric:
 
     def value(sums: np.ndarray) -> np.ndarray:
         total, count = sums[..., 0], sums[..., 1]
-        return 100.0 * np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+        return 100.0 * np.divide(total, count, out=np.full(np.shape(total), np.nan), where=count > 0)
 
     return Metric(sums, value, **options)
 

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from pipelines.metrics.calibration import calibration
 from pipelines.metrics.items import judged
 from pipelines.metrics.scores import score_choices, scores
+from pipelines.metrics.superglue import superglue_average
 from workflows.evaluation.evaluation import Evaluated
 
 _NONE = "-"
@@ -123,12 +124,24 @@ def as_json(
     results: Iterable[Result], over_seeds: Iterable[Any], seen: Iterable[Any], counts: Iterable[Counts]
 ) -> dict[str, Any]:
     """What scores.json holds. over_seeds: `seeds.SeedResult`; seen: `contamination.Contamination`."""
+    results = list(results)
     return {
         "scores": [asdict(one) for one in results],
+        "superglue": averages(results),
         "seeds": [asdict(one) for one in over_seeds],
         "contamination": [asdict(one) for one in seen],
         "items": [asdict(one) for one in counts],
     }
+
+
+def averages(results: Iterable[Result]) -> dict[str, float]:
+    """Model -> its SuperGLUE average, of models that were asked all of its tasks by their default patterns."""
+    scores: dict[str, dict[str, dict[str, float]]] = {}
+    for one in results:
+        if one.is_default:
+            scores.setdefault(one.model, {}).setdefault(one.task, {})[one.metric] = one.value
+    found = {model: superglue_average(tasks) for model, tasks in scores.items()}
+    return {model: value for model, value in found.items() if value is not None}
 
 
 def table_rows(results: Iterable[Result]) -> tuple[list[str], list[list[Any]]]:

@@ -120,6 +120,18 @@ def test_a_test_split_without_labels_gives_answers_and_no_score(run, model, tmp_
     assert all(row["choice"] in (0, 1) for row in items(tmp_path))
 
 
+def test_answers_to_a_test_split_of_superglue_are_written_for_its_leaderboard(run, model, tmp_path):
+    rows = [{"premise": "the cat sat", "hypothesis": "a dog ran", "idx": number} for number in range(3)]
+    data = asked.write(tmp_path / "data" / "test.jsonl", rows)
+    code, out, err = run("--models", str(model), "--task.name=rte", f"--task.data={data}", "--split=test")
+    assert (code, err) == (0, "")
+    (file,) = tmp_path.glob("runs/evaluations/superglue/*/RTE.jsonl")
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [line["idx"] for line in lines] == [0, 1, 2]
+    assert {line["label"] for line in lines} <= {"entailment", "not_entailment"}
+    assert "for the leaderboard:" in out
+
+
 def test_one_bad_row_among_many_is_a_row_with_its_reason(run, model, tmp_path):
     rows = asked.rows(20)
     data = asked.write(tmp_path / "data" / "dev.jsonl", [*rows[:7], {"id": "x", "body": "?"}, *rows[7:]])
