@@ -44,10 +44,10 @@ def main() -> None:
     if others:
         raise UserError(f"--model {options.model} names several models", try_="choose one: @step=2000")
     task = taught_task(model)
-    if not task.labels:
+    if not task.labels or task.kind != "choose" or task.unpack:
         raise UserError(
-            f"{task.name} has no labels",
-            why="its items have candidates of their own, not the same for all rows",
+            f"{task.name} does not give each row one of its labels",
+            why="its items have candidates of their own, or a row holds several",
             try_="use evaluate.py, which keeps the answer to each item",
         )
     plan = plan_prediction(options, model, task, screen)

@@ -27,12 +27,12 @@ def bag_of_words(task: Task, pattern: Pattern, train: Sequence[Item]) -> Callabl
     known = [item for item in train[:MOST] if item.gold is not None]
     if task.labels:
         golds = [task.gold_index(item) for item in known]
-        probabilities = _learned([_shown(pattern, item) for item in known], golds)
+        probabilities = _learned([_shown(task, pattern, item) for item in known], golds)
         if probabilities is None:
             return None
 
         def classes(items: Sequence[Item]) -> np.ndarray:
-            found, names = probabilities([_shown(pattern, item) for item in items])
+            found, names = probabilities([_shown(task, pattern, item) for item in items])
             return names[found.argmax(1)]
 
         return classes
@@ -64,5 +64,7 @@ def _learned(
     return lambda asked: (model.predict_proba(vectorizer.transform(asked)), model.classes_)
 
 
-def _shown(pattern: Pattern, item: Item) -> str:
-    return "\n".join(item.fields[name] for name in pattern.fields)
+def _shown(task: Task, pattern: Pattern, item: Item) -> str:
+    """What the label follows from; of an answer that is to be written also this."""
+    written = item.candidates[:1] if task.kind == "write" else ()
+    return "\n".join((*(item.fields[name] for name in pattern.fields), *written))

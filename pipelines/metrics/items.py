@@ -12,6 +12,8 @@ import pyarrow as pa
 from pipelines.metrics.choices import count_choices
 from pipelines.metrics.metric import recorded
 
+FORMAT = 3
+"""Version of the file and of the answers in it; raised where another version's would differ."""
 SCHEMA = pa.schema(
     [
         ("item", pa.string()),  # its id; of a row that is no item, its file and line

@@ -39,7 +39,7 @@ def _line(task: str, row: Mapping[str, Any], labels: Sequence[str]) -> dict[str,
         return {"idx": number, "label": row["choice"]}
     if task == "record":
         return {"idx": number, "label": row["candidates"][row["choice"]]}
-    label = labels[row["choice"]]
+    label = labels[int(row["choice"])]
     return {"idx": number, "label": label.capitalize() if task == "wsc" else label}
 
 

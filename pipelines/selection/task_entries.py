@@ -14,7 +14,7 @@ from infra.errors import DataError, UserError
 from pipelines import tasks
 from pipelines.questions.config import TaskConfig
 from pipelines.questions.rows import BadRow, Row, check_bad
-from pipelines.questions.splits import find_splits, split_rows
+from pipelines.questions.splits import split_rows
 from pipelines.questions.task import Item, Task
 from pipelines.selection.config import EvaluationSet
 
@@ -25,19 +25,21 @@ PREFIX = "task:"
 def task_texts(one: EvaluationSet) -> Iterator[tuple[tuple[str, int], str]]:
     """((file, line), text) of all that is asked of each item: one item has several texts.
 
-    All splits but train count, where there are others. Raises UserError for a task or a setting that does not exist,
-    DataError where there is nothing to ask, or more rows than `max_bad` are not items.
+    All splits but train count, where there are others; a file from which nothing is learned counts whole, once. Raises
+    UserError for a task or a setting that does not exist, DataError where there is nothing to ask, or more rows than
+    `max_bad` are not items.
     """
     named = {"name": one.reader.removeprefix(PREFIX), "data": one.url}
     config = dataclass_from(TaskConfig, {**one.options, **named}, where=f"in the options of {one.reader}")
-    splits = find_splits(one.url, config.splits, config.shares)
+    splits = tasks.find_splits(config)
 
     def rows(name: str) -> Iterator[Row | BadRow]:
         return split_rows(splits, name, columns=config.columns)
 
     task = tasks.define(config, lambda: rows("train" if "train" in splits else next(iter(splits))))
     found = False
-    for name in [name for name in splits if name != "train"] or splits:
+    names = [name for name in splits if name != "train"] or splits
+    for name in {splits[name]: name for name in names}.values():
         bad, count = list[str](), 0
         for row, item in task.items(rows(name)):
             count += 1

@@ -19,7 +19,29 @@ from workflows.evaluation.tasks import task_configs
 
 # task -> for each pattern its scores, and the mean log p of the right candidates.
 GOLDEN: dict[str, list[tuple[dict[str, float], float]]] = {
+    "ax_b": [
+        ({"mcc": 44.72, "accuracy": 66.67}, -6.0127),
+        ({"mcc": 35.36, "accuracy": 66.67}, -5.6912),
+        ({"mcc": 44.72, "accuracy": 66.67}, -6.2816),
+        ({"mcc": 44.72, "accuracy": 66.67}, -5.9774),
+        ({"mcc": -19.25, "accuracy": 41.67}, -13.5219),
+    ],
+    "ax_g": [
+        ({"accuracy": 50.0, "parity": 100.0}, -5.8413),
+        ({"accuracy": 50.0, "parity": 0.0}, -5.3068),
+        ({"accuracy": 50.0, "parity": 100.0}, -6.057),
+        ({"accuracy": 50.0, "parity": 0.0}, -5.5366),
+        ({"accuracy": 58.33, "parity": 83.33}, -12.3152),
+    ],
     "blimp": [({"accuracy": 33.33}, -88.7829)],
+    "boolq": [
+        ({"accuracy": 58.33}, -6.7123),
+        ({"accuracy": 75.0}, -12.1808),
+        ({"accuracy": 66.67}, -5.9553),
+        ({"accuracy": 75.0}, -12.5386),
+        ({"accuracy": 58.33}, -6.448),
+        ({"accuracy": 58.33}, -13.1565),
+    ],
     "cb": [
         ({"accuracy": 41.67, "macro_f1": 31.11}, -6.349),
         ({"accuracy": 33.33, "macro_f1": 16.67}, -6.7706),
@@ -29,7 +51,15 @@ GOLDEN: dict[str, list[tuple[dict[str, float], float]]] = {
     ],
     "classification": [({"accuracy": 66.67}, -4.9304), ({"accuracy": 66.67}, -5.5134), ({"accuracy": 66.67}, -5.2452)],
     "copa": [({"accuracy": 33.33}, -63.2276), ({"accuracy": 33.33}, -63.134)],
+    "multirc": [
+        ({"f1a": 0.0, "em": 0.0, "accuracy": 47.22}, -7.0006),
+        ({"f1a": 26.09, "em": 8.33, "accuracy": 52.78}, -6.5963),
+        ({"f1a": 34.78, "em": 16.67, "accuracy": 58.33}, -6.4325),
+        ({"f1a": 44.44, "em": 0.0, "accuracy": 44.44}, -12.9117),
+        ({"f1a": 10.0, "em": 0.0, "accuracy": 50.0}, -6.1649),
+    ],
     "pair_classification": [({"accuracy": 66.67}, -5.2284), ({"accuracy": 66.67}, -5.0431)],
+    "record": [({"f1": 41.67, "em": 41.67}, -23.6909)],
     "rte": [
         ({"accuracy": 50.0}, -6.2121),
         ({"accuracy": 50.0}, -6.2266),
@@ -37,6 +67,8 @@ GOLDEN: dict[str, list[tuple[dict[str, float], float]]] = {
         ({"accuracy": 50.0}, -6.4816),
         ({"accuracy": 50.0}, -13.269),
     ],
+    "wic": [({"accuracy": 33.33}, -6.9733), ({"accuracy": 41.67}, -6.2371), ({"accuracy": 50.0}, -8.535)],
+    "wsc": [({"accuracy": 66.67}, -26.398), ({"accuracy": 66.67}, -26.8241), ({"accuracy": 66.67}, -27.5215)],
 }
 
 
@@ -64,6 +96,6 @@ def _scores(one: Evaluated) -> dict[str, float]:
 
 
 def _mean_gold(one: Evaluated) -> float:
-    """The mean log p of the right candidates."""
-    rows = judged(one.items).to_pylist()
-    return round(float(np.mean([row["logprobs"][row["gold"]] for row in rows])), 4)
+    """The mean log p of the right candidates; of what is to be written, whether that is right or not."""
+    rows, is_written = judged(one.items).to_pylist(), one.asked.task.kind == "write"
+    return round(float(np.mean([row["logprobs"][0 if is_written else row["gold"]] for row in rows])), 4)

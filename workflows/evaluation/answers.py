@@ -77,11 +77,12 @@ def answer(model: GLM | Classifier, tokenizer: Tokenizer, batch: Sequence[Questi
     if isinstance(model, Classifier):
         return [_answer(*pair) for pair in zip(batch, _classes(model, batch, marks), strict=True)]
     found: dict[int, Rated] = {}
-    for way in (_first_tokens, _texts, _candidates):
-        rows = [row for row, question in enumerate(batch) if _way(question) is way]
-        if rows:
-            rated = way(model, [batch[row] for row in rows], marks, tokenizer.vocab_size)
-            found |= dict(zip(rows, rated, strict=True))
+    by_way: dict[tuple[Callable[..., Sequence[Rated]], bool], list[int]] = {}
+    for row, question in enumerate(batch):
+        by_way.setdefault((_way(question), question.count_end), []).append(row)
+    for (way, _), rows in by_way.items():
+        rated = way(model, [batch[row] for row in rows], marks, tokenizer.vocab_size)
+        found |= dict(zip(rows, rated, strict=True))
     return [_answer(question, found[row]) for row, question in enumerate(batch)]
 
 

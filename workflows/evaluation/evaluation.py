@@ -24,7 +24,7 @@ from glm_model.tokenizer import Tokenizer
 from infra import storage
 from infra.errors import DataError, UserError
 from infra.storage import parquet
-from pipelines.metrics.items import SCHEMA, without_question
+from pipelines.metrics.items import FORMAT, SCHEMA, without_question
 from pipelines.metrics.items_file import JUDGED
 from pipelines.questions.question import Question, ask
 from workflows.evaluation.answers import POSITIONS, Answer, cut
@@ -33,7 +33,6 @@ from workflows.evaluation.spool import Spool
 from workflows.evaluation.tasks import AskedTask
 from workflows.evaluation.workers import Workers
 
-FORMAT = 3  # of the answers; raised where another version's would differ
 _SECONDS = b"seconds"
 _ROWS = 4096  # of a row group of items.parquet
 _ANSWER = ("logprobs", "tokens", "choice", "tied")

@@ -15,7 +15,7 @@ import pyarrow as pa
 from infra import storage
 from infra.errors import DataError, UserError
 from infra.storage import parquet
-from pipelines.metrics.items import judged
+from pipelines.metrics.items import FORMAT, judged
 from pipelines.metrics.items_file import JUDGED
 
 _MODEL = re.compile(r"(.+)-[0-9a-f]{8}")
@@ -57,11 +57,12 @@ def find_cells(given: str, to: str) -> list[list[Cell]]:
         if model and cell and (wanted == parts[0] or fnmatch.fnmatchcase(model[1], wanted)):
             url = storage.join(to, *parts[:2])
             one = Cell(model[1], url, int(cell[1]), storage.read_json(info.url))
-            by_model.setdefault(model[1], {}).setdefault(parts[0], []).append(one)
+            if one.settings["format"] == FORMAT:
+                by_model.setdefault(model[1], {}).setdefault(parts[0], []).append(one)
     if not by_model:
         raise DataError(
             f"{to} holds no answers of {given}",
-            why="a comparison reads the answers of evaluations, by the models' names",
+            why="a comparison reads the answers of evaluations by this version of the program, by the models' names",
             try_="evaluate it first: --models <model>; or say where the answers are: --to=<folder>",
         )
     for model, folders in by_model.items():

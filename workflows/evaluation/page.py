@@ -85,7 +85,7 @@ def _section(one: Evaluated) -> str:
     pattern = task.pattern(one.pattern)
     title = f"{one.model.name}: {task.name} {one.asked.split}, pattern {one.pattern}"
     items = judged(one.items)
-    told = f"<p>{html.escape(pattern.text)}</p>" if task.kind == "choose" else ""
+    told = f"<p>{html.escape(pattern.text)}</p>" if pattern.fields else ""
     told += _confusion(items, task.labels) if task.labels and len(items) else ""
     told += _by_group(items)
     if len(items):

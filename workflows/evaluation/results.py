@@ -34,7 +34,9 @@ class Result:
     high: float | None
     n: int
     one_answer: dict[str, float]
-    """What each label word gets that answers everything; empty where items have candidates of their own."""
+    """What each label word, or label where none is written, gets that answers everything; empty where items have
+    candidates of their own.
+    """
     majority: float
     """What the most frequent class gets; where items have candidates of their own, chance."""
     bag_of_words: float | None
@@ -74,7 +76,7 @@ def results_of(one: Evaluated) -> list[Result]:
     found = scores(one.items, task.metrics, classes=classes)
     if not found:
         return []
-    items, words = judged(one.items), [task.pattern(one.pattern).words[label] for label in task.labels]
+    items, words = judged(one.items), task.pattern(one.pattern).words
     baseline = _baseline(one, items)
     return [
         Result(
@@ -88,7 +90,7 @@ def results_of(one: Evaluated) -> list[Result]:
             low=score.interval.low if score.interval else None,
             high=score.interval.high if score.interval else None,
             n=score.n,
-            one_answer=dict(zip(words, score.one_answer, strict=True)),
+            one_answer=dict(zip((words.get(label, label) for label in task.labels), score.one_answer, strict=True)),
             majority=score.majority,
             bag_of_words=None if baseline is None else score_choices(score.metric, items, baseline, classes=classes),
             started_from=model.started_from,

@@ -34,6 +34,13 @@ def test_a_class_that_train_lacks_leaves_the_numbers_of_the_others_alone():
     assert chosen(task(("other", "no", "yes")), train, asked) == [2]
 
 
+def test_what_is_to_be_written_is_shown_beside_the_text():
+    own = Task("own", 1, "write", (Pattern("{text} {mask}"),), item=lambda row: Item("", {}), labels=("no", "yes"))
+    golds = [("the rain", "no"), ("the pipe", "yes")] * 5
+    train = [Item(str(n), {"text": "it"}, gold, candidates=(span,)) for n, (span, gold) in enumerate(golds)]
+    assert chosen(own, train, [Item("x", {"text": "it"}, candidates=("a pipe",))]) == [1]
+
+
 def test_own_candidates_are_judged_by_their_words():
     pairs = [("it rained", "a cat"), ("a dog", "it rained")]
     train = [Item(str(n), {}, str(n % 2), candidates=pairs[n % 2]) for n in range(10)]

@@ -47,6 +47,16 @@ def test_candidates_of_an_item_are_asked(tmp_path):
     assert read_entries([EvaluationSet("task:copa", str(tmp_path))]).too_short == {tmp_path.name: 0}
 
 
+def test_a_file_from_which_nothing_is_learned_is_asked_whole_and_once(tmp_path):
+    pairs = [
+        {"sentence_good": LONG[good], "sentence_bad": LONG[bad], "UID": "order", "pairID": number}
+        for number, (good, bad) in enumerate(["ab", "cd", "ef"])
+    ]
+    write(tmp_path / "blimp.jsonl", *pairs)
+    one = EvaluationSet("task:blimp", str(tmp_path / "blimp.jsonl"))
+    assert found(one, *(LONG[name] for name in "abcdefg")) == [("blimp.jsonl", n) for n in (1, 1, 2, 2, 3, 3)]
+
+
 def test_own_files_are_asked_by_the_columns_of_their_options(tmp_path):
     write(tmp_path / "dev.jsonl", {"body": LONG["a"], "note": LONG["b"], "stars": "good"})
     one = EvaluationSet("task:classification", str(tmp_path), options={"text": "body", "label": "stars"})

@@ -10,10 +10,11 @@ import pytest
 
 from infra.errors import run_main
 from infra.storage import parquet
-from pipelines.metrics.items import SCHEMA
+from pipelines.metrics.items import FORMAT, SCHEMA
 from workflows import evaluate
 
 SETTINGS = {
+    "format": FORMAT,
     "task": "rte",
     "task_version": 1,
     "task_digest": "d",
@@ -178,6 +179,9 @@ def test_mistakes(answers, compare):
     assert compare("base")[0] == 2
     code, _, err = compare("base", "tuned")
     assert (code, "holds no answers of tuned" in err) == (3, True)
+    answers("old", some(right=30), format=FORMAT - 1)
+    code, _, err = compare("base", "old")
+    assert (code, "holds no answers of old" in err) == (3, True)
     code, _, err = compare("base", "twice")
     assert (code, "names several models called twice: twice-00000000, twice-11111111" in err) == (2, True)
     assert compare("base", "twice-11111111")[0] == 0
