@@ -51,8 +51,8 @@ class Metric:
     """(answers, number of the group of each item [N]) -> what is counted, summed over each group: [G, *S]."""
     value: Callable[[np.ndarray], np.ndarray]
     """Sums [..., *S] -> values [...]."""
-    needs: Literal["choices", "classes"] = "choices"
-    """classes: items that share their candidates."""
+    needs: Literal["choices", "classes", "candidates"] = "choices"
+    """classes: items that share their candidates; candidates: items that have their own."""
     choose: Callable[[pa.Table], np.ndarray] = recorded
     """What is taken as chosen, int64 [N], of the log-probabilities of items."""
 

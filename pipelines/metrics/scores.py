@@ -32,7 +32,9 @@ class Score:
 
 
 def check_metrics(names: Sequence[str], *, classes: int) -> None:
-    """Raises UserError for metrics that do not exist, and for those of classes where there are none (0)."""
+    """Raises UserError for metrics that do not exist, for those of classes where there are none (0), and for those of
+    items' own candidates where there are classes.
+    """
     for name in names:
         if name not in METRICS:
             raise UserError(f"unknown metric {name!r}{nearest(name, METRICS)}", try_="change task.metrics")
@@ -40,6 +42,11 @@ def check_metrics(names: Sequence[str], *, classes: int) -> None:
             raise UserError(
                 f"{name} needs classes, and the items of this task have candidates of their own",
                 try_="--task.metrics='[accuracy]'",
+            )
+        if classes and METRICS[name].needs == "candidates":
+            raise UserError(
+                f"{name} compares the texts of items' own candidates, and this task has classes",
+                try_="--task.metrics='[macro_f1]', or f1a: F1 of the last class",
             )
 
 

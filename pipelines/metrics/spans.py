@@ -47,4 +47,4 @@ def _nearest(answers: Answers, likeness: Callable[[str, str], float]) -> np.ndar
     )
 
 
-METRICS = {"f1": mean_of(lambda answers: _nearest(answers, token_f1))}
+METRICS = {"f1": mean_of(lambda answers: _nearest(answers, token_f1), needs="candidates")}

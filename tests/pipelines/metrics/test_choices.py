@@ -74,3 +74,5 @@ def test_metrics_that_do_not_exist_or_do_not_fit_are_refused():
         check_metrics(["macrof1"], classes=2)
     with pytest.raises(UserError, match="mcc needs classes, and the items of this task have candidates of their own"):
         check_metrics(["accuracy", "mcc"], classes=0)
+    with pytest.raises(UserError, match="f1 compares the texts of items' own candidates, and this task has classes"):
+        check_metrics(["f1"], classes=2)
