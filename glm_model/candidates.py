@@ -18,8 +18,11 @@ from torch import Tensor, nn
 from glm_model.model import GLM, Execution
 from glm_model.train import Precision, autocast, resolve_precision
 
-ChoiceLoss = Literal["choice", "gold"]
-"""choice: cross-entropy over the candidates. gold: the mean negative log-probability of the right one's tokens."""
+ChoiceLoss = Literal["choice", "gold", "written"]
+"""choice: cross-entropy over the candidates. gold: the mean negative log-probability of the right one's tokens.
+written: that, and cross-entropy over log p per token, which is 0 where there is one candidate: `generative` and `mix`
+of the authors' code, with its length penalty of 1.
+"""
 
 
 class Choices(NamedTuple):
@@ -38,6 +41,19 @@ class Choices(NamedTuple):
     """Number of the right candidate in its question."""
 
 
+class Ratings(NamedTuple):
+    """How likely a model finds the candidates of questions."""
+
+    score_QK: Tensor
+    """The sums of log p over each candidate's tokens, float32; -inf where a question has fewer candidates."""
+    tokens_QK: Tensor
+    """How many tokens these are, float32, at least 1."""
+
+    @property
+    def per_token_QK(self) -> Tensor:
+        return self.score_QK / self.tokens_QK
+
+
 class ChoiceStep(nn.Module):
     """(batch, choices) -> (sum of losses float32 [1], number of questions int64 [1]). This is what DDP wraps.
 
@@ -53,42 +69,53 @@ class ChoiceStep(nn.Module):
     def forward(self, inputs: tuple[dict[str, Tensor], Choices]) -> tuple[Tensor, Tensor]:
         batch, choices = inputs
         questions = torch.tensor([len(choices.gold_Q)])
-        with autocast(self.precision, batch["tokens"].device):
-            logprob_M, _ = self._logprobs(batch, choices)
-        score_QK = gather_scores(logprob_M, choices)
+        ratings = self.rate(batch, choices)
         if self.loss == "choice":
-            return F.cross_entropy(score_QK, choices.gold_Q, reduction="sum")[None], questions
-        gold_Q = score_QK.gather(1, choices.gold_Q[:, None])[:, 0]
-        is_gold_C = choices.place_C == choices.gold_Q[choices.question_C]
-        sizes_C = torch.bincount(choices.candidate_M, minlength=len(choices.place_C))
-        return -(gold_Q / sizes_C[is_gold_C].clamp_min(1)).sum()[None], questions
+            return F.cross_entropy(ratings.score_QK, choices.gold_Q, reduction="sum")[None], questions
+        loss = -ratings.per_token_QK.gather(1, choices.gold_Q[:, None]).sum()
+        if self.loss == "written":
+            loss = loss + F.cross_entropy(ratings.per_token_QK, choices.gold_Q, reduction="sum")
+        return loss[None], questions
+
+    def rate(self, batch: dict[str, Tensor], choices: Choices) -> Ratings:
+        logprobs, row_M = self._logprobs(batch, choices)
+        return _ratings(logprobs[row_M, choices.targets_M], choices)
 
     def scores(self, batch: dict[str, Tensor], choices: Choices) -> Tensor:
         """Scores float32 [Q, K], -inf where a question has fewer candidates."""
-        return self.written(batch, choices)[0]
+        return self.rate(batch, choices).score_QK
 
-    def written(self, batch: dict[str, Tensor], choices: Choices) -> tuple[Tensor, Tensor]:
-        """(scores float32 [Q, K], -inf where a question has fewer candidates; bool [Q], whether the model by itself
-        would write the first candidate: each of its tokens is the likeliest).
+    def writes(self, batch: dict[str, Tensor], choices: Choices) -> tuple[Ratings, Tensor]:
+        """(ratings; bool [Q], whether the model writes the first candidate). By itself it does where each token is the
+        likeliest one; among others, where the candidate is the likeliest per token.
         """
-        with autocast(self.precision, batch["tokens"].device):
-            logprob_M, best_M = self._logprobs(batch, choices)
-        is_other_C = torch.zeros_like(choices.place_C).index_add(0, choices.candidate_M, (logprob_M < best_M).long())
-        return gather_scores(logprob_M, choices), is_other_C[choices.place_C == 0] == 0
+        logprobs, row_M = self._logprobs(batch, choices)
+        logprob_M = logprobs[row_M, choices.targets_M]
+        ratings = _ratings(logprob_M, choices)
+        is_other_M = (logprob_M < logprobs.amax(1)[row_M]).to(logprob_M.dtype)
+        is_greedy_Q = _sums(is_other_M, choices, missing=0.0)[:, 0] == 0
+        is_alone_Q = ratings.score_QK[:, 1:].isinf().all(1)
+        return ratings, torch.where(is_alone_Q, is_greedy_Q, ratings.per_token_QK.argmax(1) == 0)
 
     def _logprobs(self, batch: dict[str, Tensor], choices: Choices) -> tuple[Tensor, Tensor]:
-        """log p [M] of what is predicted, and of what is the likeliest there."""
+        """(log p of every id at each place where something is predicted; the row of these for each of M)."""
         names = ("tokens", "position_ids", "block_position_ids", "segment_ids", "context_end")
         # Candidates of one token share the position that predicts them: its hidden state is computed once.
         at, row_M = torch.unique(choices.at_M, return_inverse=True)
-        x_MD = self.model.hidden(*(batch[name] for name in names), at=at, execution=Execution())
-        logprobs = self.model.logits(x_MD).float().log_softmax(1)
-        return logprobs[row_M, choices.targets_M], logprobs.detach().amax(1)[row_M]
+        with autocast(self.precision, batch["tokens"].device):
+            x_MD = self.model.hidden(*(batch[name] for name in names), at=at, execution=Execution())
+            logits = self.model.logits(x_MD)
+        return logits.float().log_softmax(1), row_M
 
 
-def gather_scores(logprob_M: Tensor, choices: Choices) -> Tensor:
-    """The sums over each candidate's tokens, [Q, K]."""
+def _ratings(logprob_M: Tensor, choices: Choices) -> Ratings:
+    tokens_QK = _sums(torch.ones_like(logprob_M), choices, missing=1.0)
+    return Ratings(_sums(logprob_M, choices, missing=-torch.inf), tokens_QK.clamp_min(1.0))
+
+
+def _sums(value_M: Tensor, choices: Choices, *, missing: float) -> Tensor:
+    """Sums over each candidate's tokens, [Q, K]. missing: where a question has fewer candidates."""
     count = int(choices.place_C.max()) + 1
-    score_C = logprob_M.new_zeros(len(choices.place_C)).index_add(0, choices.candidate_M, logprob_M)
-    empty_QK = logprob_M.new_full((len(choices.gold_Q), count), -torch.inf)
-    return empty_QK.index_put((choices.question_C, choices.place_C), score_C)
+    sum_C = value_M.new_zeros(len(choices.place_C)).index_add(0, choices.candidate_M, value_M)
+    empty_QK = value_M.new_full((len(choices.gold_Q), count), missing)
+    return empty_QK.index_put((choices.question_C, choices.place_C), sum_C)

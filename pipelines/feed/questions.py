@@ -105,7 +105,7 @@ def segment_sizes(question: Question) -> list[int]:
     context = len(question.prompt.tokens)
     if not question.has_mask:
         return [context]
-    answers = question.candidates if question.count_end else question.candidates[:1]
+    answers = question.candidates[:1] if question.is_single else question.candidates
     return [context + len(answer) + 1 for answer in answers]
 
 

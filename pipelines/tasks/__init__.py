@@ -131,6 +131,8 @@ def _for_head(task: Task) -> Task:
     """The task with the one pattern that a classification head reads."""
     if not task.labels:
         raise ValueError("a classification head needs labels, and the items of this task have candidates of their own")
+    if task.kind == "write":
+        raise ValueError("a classification head writes nothing, and the answers of this task are written")
     pattern = task.pattern()
     return replace(task, patterns=(pattern.for_head() if pattern.has_mask else pattern,), default_pattern=0)
 

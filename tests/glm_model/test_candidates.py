@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from glm_model import GLM, GLMConfig, layout
 from glm_model.candidates import ChoiceStep
-from glm_model.generation.scoring import score_tokens
+from glm_model.generation.scoring import Score, score_tokens
 from pipelines.feed.questions import lay_out_questions
 from pipelines.questions.question import Question
 from pipelines.questions.task import Item
@@ -36,10 +36,14 @@ ASKED = [
 ]
 
 
-def expected(model, one: Question) -> list[float]:
+def _scores(model, one: Question) -> list[Score]:
     several = [[candidate.astype(np.int64)] for candidate in one.candidates]
     (scores,) = score_tokens(model, [one.prompt], [several], marks=MARKS, count_end=one.count_end)
-    return [score.logprob for score in scores]
+    return scores
+
+
+def expected(model, one: Question) -> list[float]:
+    return [score.logprob for score in _scores(model, one)]
 
 
 @pytest.mark.parametrize("width", [1, 256])
@@ -53,18 +57,40 @@ def test_scores_are_those_of_scoring(model, width):
         assert scores[count:] == [-np.inf] * (4 - count)
 
 
-@pytest.mark.parametrize("loss", ["choice", "gold"])
+@pytest.mark.parametrize("loss", ["choice", "gold", "written"])
 def test_losses(model, loss):
     batch, choices = choices_to_device(lay_out_questions(ASKED, MARKS), "cpu")
     sums, counts = ChoiceStep(model.eval(), loss=loss, precision="fp32")((batch, choices))
     total = 0.0
     for one in ASKED:
-        scores, gold = torch.tensor(expected(model, one)), one.gold
-        tokens = len(one.candidates[gold]) + one.count_end
-        right = F.cross_entropy(scores[None], torch.tensor([gold])) if loss == "choice" else -scores[gold] / tokens
-        total += float(right)
+        scores, gold = torch.tensor(expected(model, one)), torch.tensor([one.gold])
+        per_token = scores / torch.tensor([len(candidate) + one.count_end for candidate in one.candidates])
+        if loss == "choice":
+            total += float(F.cross_entropy(scores[None], gold))
+        else:
+            total -= float(per_token[gold])
+            total += float(F.cross_entropy(per_token[None], gold)) if loss == "written" else 0.0
     assert sums.tolist() == pytest.approx([total], abs=1e-4)
     assert counts.tolist() == [3]
+
+
+def test_a_candidate_is_written_where_each_token_is_the_likeliest_or_it_is_the_likeliest_per_token(model):
+    context = [1, 5, MASK, 7, 62]
+    likeliest = [one.greedy for one in _scores(model, question(context, [[n] for n in range(64)], 0, count_end=False))]
+    (first,) = [number for number, greedy in enumerate(likeliest) if greedy]
+    asked = [
+        question(context, [[first]], 0, count_end=False),
+        question(context, [[(first + 1) % 60]], 0, count_end=False),
+        question(context, [[first], [(first + 1) % 60]], 0, count_end=False),
+        question(context, [[(first + 1) % 60], [first]], 0, count_end=False),
+        question([1, MASK, 4, 62], [[10, 11], [12, 13, 14], [15]], 0, count_end=True),
+    ]
+    per_token = [one.normalised() for one in _scores(model, asked[-1])]
+    batch, choices = choices_to_device(lay_out_questions(asked, MARKS), "cpu")
+    with torch.no_grad():
+        ratings, writes = ChoiceStep(model.eval(), precision="fp32").writes(batch, choices)
+    assert writes.tolist() == [True, False, True, False, int(np.argmax(per_token)) == 0]
+    assert ratings.per_token_QK[-1].tolist() == pytest.approx(per_token, abs=1e-5)
 
 
 def test_a_step_towards_the_right_candidate_makes_it_likelier(model):

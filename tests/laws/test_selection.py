@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,16 @@ def test_a_part_of_train_selects_and_nothing_of_it_trains(tiny_tokenizer):
     parts = [{one.item.id for one in part} for part in (selection.train, selection.held_out)]
     assert (parts[0] & parts[1], len(parts[0] | parts[1]), selection.split) == (set(), 2400, "train")
     assert {one.text for one in selection.train} & {one.text for one in selection.held_out} == set()
+
+
+def test_items_of_a_passage_are_not_parted(tiny_tokenizer):
+    every = [
+        replace(one, item=replace(one.item, group=f"passage {n // 4}"))
+        for n, one in enumerate(questions(tiny_tokenizer, 2400, texts=2400))
+    ]
+    selection = select(every, FinetuneConfig(), no_dev)
+    assert selection.split == "train"
+    assert {one.item.group for one in selection.train} & {one.item.group for one in selection.held_out} == set()
 
 
 def test_few_items_all_train_and_select_nothing(tiny_tokenizer):

@@ -16,8 +16,8 @@ from infra.errors import run_main
 from infra.storage import parquet
 from infra.tracking.mlflow_client import client_of
 from workflows import evaluate, finetune, predict
-from workflows.finetuning.final_model import task_record
-from workflows.finetuning.setup import FinetuneSetup, resolve_finetune
+from workflows.finetuning.final_model import task_record, weights_text
+from workflows.finetuning.setup import FinetuneSetup, describe_finetune, resolve_finetune
 from workflows.settings.finetune import FinetuneRecipe
 
 SHAPE = GLMConfig(layers=1, width=16, heads=2, vocab_size=128, positions=64)
@@ -100,21 +100,88 @@ def test_a_classification_head_goes_with_its_model(run, place, local_ray):
     assert (code, "begin has no classification head" in told) == (2, True), told
 
 
-def test_runs_that_differ_in_their_seed_alone_are_a_group(place):
-    def resolved(*more: str) -> FinetuneSetup:
-        flags = [word for word in settings(place, *more)]
-        recipe = config.parse(FinetuneRecipe, description="", argv=flags).config
-        return resolve_finetune(recipe, Console(ConsoleConfig(quiet=True)))
+def write_wsc(folder: Path) -> None:
+    """It is always the cat: a row is asked of the cat, or of the dog, which is false."""
+    rows = []
+    for n in range(24):
+        span = ("cat", "dog")[n % 2]
+        target = {"span1_text": f"the {span}", "span1_index": 0, "span2_text": "it", "span2_index": 6}
+        text = f"the {WORDS[n % 5]} ran home {WORDS[n % 7]} then it sat"
+        rows.append({"text": text, "target": target, "idx": n, "label": span == "cat"})
+    for split in ("train", "val"):
+        (folder / "WSC").mkdir(exist_ok=True)
+        (folder / "WSC" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
-    first, second = resolved("--train.items=30"), resolved("--train.items=30", "--train.seed=2")
+
+@pytest.mark.ray
+@pytest.mark.timeout(120)
+def test_what_wsc_asks_is_learned_by_writing_it_and_its_false_rows_are_told_apart_afterwards(run, place, local_ray):
+    write_wsc(place)
+    own = [
+        "--task.name=wsc",
+        f"--task.data={place}/WSC",
+        f"--run.storage_path={place}/runs",
+        "--tracking.enabled=false",
+    ]
+    begin = [f"--model.init_from={place}/begin", "--model.dropout=0", "--run.name=w", "--train.select_on=dev"]
+    code, told = run(finetune, *own, *begin, "--optim.lr=0.01", "--train.steps=40", "--train.eval_every=20")
+    assert code == 0, told
+    assert "12 to train on" in told  # the true rows
+    data = ["--task.name=wsc", f"--task.data={place}/WSC", f"--to={place}/scores", "--tracking.enabled=false"]
+    code, told = run(evaluate, "--models", f"{place}/runs/w", *data)
+    assert code == 0, told
+    (score,) = json.loads((place / "scores" / "scores.json").read_text())["scores"]
+    assert (score["metric"], score["one_answer"]) == ("accuracy", {"false": 50.0, "true": 50.0})
+    assert score["value"] == 100.0
+    (table,) = [parquet.read_table(str(file)) for file in place.glob("scores/*/*/items.parquet")]
+    assert {tuple(row["candidates"]) for row in table.to_pylist()} == {("the cat",), ("the dog",)}
+    code, told = run(predict, "--model", f"{place}/runs/w", f"--input={place}/WSC/val.jsonl", f"--to={place}/answers")
+    assert (code, "wsc does not give each row one of its labels" in told) == (2, True), told
+
+
+def test_what_cannot_be_learned_is_refused(run, place):
+    write_wsc(place)
+    kept = [f"--run.storage_path={place}/runs", "--tracking.enabled=false", f"--model.init_from={place}/begin"]
+    ask = ["--plan", *kept, f"--task.data={place}/WSC"]
+    code, told = run(finetune, *ask, "--task.name=wsc", "--task.head=true")
+    assert (code, "the answers of this task are written" in told) == (2, True), told
+    code, told = run(finetune, *ask, "--task.name=ax_b")
+    assert (code, "nothing is learned from ax_b" in told, "--task.name=rte" in told) == (2, True, True), told
+
+
+def resolved(*flags: str) -> FinetuneSetup:
+    recipe = config.parse(FinetuneRecipe, description="", argv=list(flags)).config
+    return resolve_finetune(recipe, Console(ConsoleConfig(quiet=True)))
+
+
+def test_a_task_whose_metrics_validation_does_not_tell_is_selected_by_accuracy(place):
+    entities = [{"start": 4, "end": 6}, {"start": 12, "end": 14}]
+    passage = {"text": "the cat saw dog ran", "entities": entities}
+    queries = [{"query": "@placeholder sat", "idx": n, "answers": [{"text": ("cat", "dog")[n % 2]}]} for n in range(9)]
+    for split in ("train", "val"):
+        row = {"idx": 0, "passage": passage, "qas": queries}
+        (place / f"{split}.jsonl").write_text(json.dumps(row) + "\n")
+    flags = ["--task.name=record", f"--task.data={place}", f"--model.init_from={place}/begin"]
+    setup = resolved(*flags, "--train.select_on=dev")
+    assert (setup.task.metrics, setup.metrics) == (("f1", "em"), ("accuracy",))
+    assert ("selected on", "dev, by accuracy") in describe_finetune(setup)
+    told = weights_text(setup, {"step": 3, "validated": {"val/accuracy": 50.0}})
+    assert told == "those of step 3, accuracy 50.0; selected on dev"
+
+
+def test_runs_that_differ_in_their_seed_alone_are_a_group(place):
+    def resolved_with(*more: str) -> FinetuneSetup:
+        return resolved(*settings(place, *more))
+
+    first, second = resolved_with("--train.items=30"), resolved_with("--train.items=30", "--train.seed=2")
     assert {one.item.id for one in first.selection.train} != {one.item.id for one in second.selection.train}
     assert (first.identity == second.identity, first.group == second.group) == (False, True)
     taught = task_record(second)
     assert (taught["seed"], taught["group"]) == (2, first.group)
     others = ("--optim.lr=1e-3", "--train.items=31", "--model.random=true", "--task.pattern=1")
-    assert len({first.group, *(resolved("--train.items=30", one).group for one in others)}) == 5
+    assert len({first.group, *(resolved_with("--train.items=30", one).group for one in others)}) == 5
     write(place, flipped=True)
-    assert resolved("--train.items=30").group != first.group
+    assert resolved_with("--train.items=30").group != first.group
 
 
 def test_other_labels_are_another_run(run, place):

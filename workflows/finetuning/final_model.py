@@ -39,7 +39,7 @@ def export(setup: FinetuneSetup, run: Run) -> None:
 
 def weights_text(setup: FinetuneSetup, state: dict[str, Any]) -> str:
     """Which weights the model has, and what chose them. state: of their checkpoint."""
-    selection, metric, validated = setup.selection, setup.task.metrics[0], state["validated"]
+    selection, metric, validated = setup.selection, setup.metrics[0], state["validated"]
     if selection.split is None:
         return f"those of the last step; selected on {selection.told}"
     score = f"{metric} {validated[f'val/{metric}']:.1f}"

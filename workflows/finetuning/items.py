@@ -79,13 +79,15 @@ def draw(questions: Sequence[Question], count: int | None, *, seed: int) -> Sequ
 
 
 def select(questions: Sequence[Question], train: FinetuneConfig, dev: Callable[[], Sequence[Question]]) -> Selection:
-    """Items of equal text are not parted. dev: gives the questions of the split dev."""
+    """Items of a group, or of equal text, are not parted. dev: gives the questions of the split dev."""
     if train.select_on == "none":
         return Selection(tuple(questions))
     if train.select_on == "dev":
         held_out = tuple(dev())
         return Selection(tuple(questions), held_out, "dev", "dev")
-    chance = keyed.uniform(keyed.bits(keyed.fold(train.seed, _HELD_OUT, _keys(questions)), 1, stream=0)).ravel()
+    together = np.array([content_key(one.item.group) for one in questions], np.uint64)
+    keys = np.where([bool(one.item.group) for one in questions], together, _keys(questions))
+    chance = keyed.uniform(keyed.bits(keyed.fold(train.seed, _HELD_OUT, keys), 1, stream=0)).ravel()
     parts: tuple[list[Question], list[Question]] = ([], [])
     for question, is_out in zip(questions, (chance < train.held_out).tolist(), strict=True):
         parts[is_out].append(question)

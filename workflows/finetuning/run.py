@@ -5,7 +5,6 @@ from __future__ import annotations
 from infra import checkpoint, config, storage, tracking
 from infra.errors import Interrupted
 from infra.tracking.mlflow_client import without_password
-from pipelines.metrics.choices import OF_COUNTS
 from workflows.finetuning import tracked
 from workflows.finetuning.final_model import chosen, export, task_record, weights_text
 from workflows.finetuning.setup import FinetuneSetup, describe_finetune
@@ -53,7 +52,7 @@ def catch_up(setup: FinetuneSetup, run: Run) -> None:
 
 def job_of(setup: FinetuneSetup, run: Run, handle: tracking.RunHandle, *, link: str | None) -> Job:
     """All that a worker of this run needs. link: as `Job` has it."""
-    recipe = setup.recipe
+    recipe, writes = setup.recipe, setup.task.kind == "write"
     kind = Finetuning(
         model=setup.shape,
         init_from=setup.init_url,
@@ -61,10 +60,11 @@ def job_of(setup: FinetuneSetup, run: Run, handle: tracking.RunHandle, *, link: 
         train=setup.selection.train,
         held_out=setup.selection.held_out,
         plan=setup.plan,
-        loss=recipe.train.loss,
-        metrics=tuple(name for name in setup.task.metrics if name in OF_COUNTS) or ("accuracy",),
+        loss="written" if writes and recipe.train.loss == "choice" else recipe.train.loss,
+        metrics=setup.metrics,
         classes=len(setup.task.labels),
         has_head=recipe.task.head,
+        writes=writes,
     )
     return Job(
         kind,

@@ -15,6 +15,7 @@ from infra.console import Console, counted, human
 from infra.errors import UserError
 from pipelines import tasks
 from pipelines.feed.questions import QuestionPlan, fingerprint, segment_sizes
+from pipelines.metrics.choices import OF_COUNTS
 from pipelines.metrics.scores import check_metrics
 from pipelines.questions.question import Question
 from pipelines.questions.splits import split_rows
@@ -45,6 +46,13 @@ class FinetuneSetup:
     plan: QuestionPlan
     steps: int
     screen: Console
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What validation tells, the one that selects first: of the task's metrics those that follow from counts of
+        choices, unlike F1 of words; else accuracy.
+        """
+        return tuple(name for name in self.task.metrics if name in OF_COUNTS) or ("accuracy",)
 
     @property
     def steps_of_epoch(self) -> int:
@@ -139,12 +147,6 @@ def _check_learnable(task: Task) -> None:
             why="it is made to ask models that were trained on something else",
             try_=f"--task.name={task.taught_by}" if task.taught_by else "choose another task",
         )
-    if task.kind == "write":
-        raise UserError(
-            f"{task.name} cannot be learned yet",
-            why="its items say what is to be written, and fine-tuning learns to choose among candidates",
-            try_="evaluate it zero-shot, or choose another task",
-        )
 
 
 def _check_patience(recipe: FinetuneRecipe, selection: Selection) -> None:
@@ -166,7 +168,7 @@ def describe_finetune(setup: FinetuneSetup) -> list[tuple[str, str]]:
     budget = f"{counted(setup.steps, 'step')} of {counted(setup.plan.step_questions, 'item')} = {epochs:.2f} epochs"
     sizes = f"{len(selection.train):,} to train on, {positions:,.0f} positions each on average"
     sizes += f"; {len(selection.held_out):,} to select on" if selection.split else ""
-    by = f", by {task.metrics[0]}" if selection.split else ""
+    by = f", by {setup.metrics[0]}" if selection.split else ""
     rows = [
         ("task", f"{task.name} version {task.version}, pattern {task.default_pattern}: {task.pattern().text}"),
         ("items", sizes),

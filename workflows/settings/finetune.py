@@ -39,7 +39,9 @@ class FinetuneConfig(WorkersConfig):
     micro: Annotated[int, Ge(1)] = 8
     """Items of a micro-batch: what one forward pass takes."""
     loss: Literal["choice", "gold"] = "choice"
-    """choice: cross-entropy over the candidates. gold: the language-model loss of the right one alone."""
+    """choice: cross-entropy over the candidates; where the answer is written, its language-model loss, and besides the
+    cross-entropy per token where there are other candidates. gold: the language-model loss of the right one alone.
+    """
     select_on: Literal["train", "dev", "none"] = "train"
     """Where the best checkpoint is chosen, by the first of task.metrics: on a part of the training items that is held
     out, on the split dev, or not at all: the last weights. Where fewer than 200 items would be held out of train, none

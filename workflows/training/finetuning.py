@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +42,8 @@ class Finetuning:
     """How many labels all items share; 0: they have candidates of their own."""
     has_head: bool = False
     """Whether a classification head answers, and not the model's own words."""
+    writes: bool = False
+    """Whether an answer is right when the model writes it, and not when it is chosen."""
 
     def begin(self, place: Place) -> Training:
         tokenizer = Tokenizer.load(self.init_from)
@@ -73,28 +75,53 @@ class Finetuning:
         """Loss and metrics of the held-out questions, computed by all workers together."""
         step.eval()
         ranks, micro, size = place.ranks, self.plan.micro_questions, self.classes or 2
-        loss, counts = torch.zeros(1, dtype=torch.float64), np.zeros((size, size + 1), np.int64)
+        loss, counts = np.zeros(2), np.zeros((size, size + 1), np.int64)
         for index in range(ranks.rank, -(-len(self.held_out) // micro), ranks.world):
             some = self.held_out[index * micro : (index + 1) * micro]
-            example, choices = choices_to_device(lay_out_questions(some, marks), ranks.device)
-            scores = step.scores(example, choices)
-            loss += F.cross_entropy(scores.double(), choices.gold_Q, reduction="sum").cpu()
-            gold, chosen = choices.gold_Q.cpu().numpy(), scores.argmax(1).cpu().numpy()
-            if not self.classes:  # numbers of candidates mean nothing across items
-                gold, chosen = np.ones_like(gold), (gold == chosen).astype(np.int64)
+            inputs = choices_to_device(lay_out_questions(some, marks), ranks.device)
+            if self.writes:
+                found, gold, chosen = _judge_writing(step, inputs, some)
+            else:
+                found, gold, chosen = _judge_choices(step, inputs)
+                if not self.classes:  # numbers of candidates mean nothing across items, and several may be right
+                    right = [one.item.golds or (one.learned,) for one in some]
+                    chosen = np.array([one in golds for one, golds in zip(chosen, right, strict=True)], np.int64)
+                    gold = np.ones_like(gold)
+            loss += found
             counts += count_choices(gold, chosen, size)
             place.beat()
-        total = ranks.sum(torch.cat((loss, torch.from_numpy(counts.ravel()).double()))).numpy()
+        total = ranks.sum(torch.from_numpy(np.concatenate((loss, counts.ravel())))).numpy()
         step.train()
-        counts = total[1:].astype(np.int64).reshape(1, size, size + 1)
+        counts = total[2:].astype(np.int64).reshape(1, size, size + 1)
         names = dict.fromkeys(("accuracy", *self.metrics))
         # Not by scikit-learn: importing it takes each worker a second. A test of the metrics holds both together.
         scored = {f"val/{name}": float(OF_COUNTS[name](counts)[0]) for name in names}
-        return {"val/loss": float(total[0]) / len(self.held_out), **scored}
+        return {"val/loss": float(total[0]) / max(float(total[1]), 1.0), **scored}
 
     def _steps(self, marks: Marks, place: Place, start: int, stop: int) -> Iterator[Step]:
         ranks = place.ranks
         return question_steps(self.train, self.plan, marks, start=start, stop=stop, rank=ranks.rank, world=ranks.world)
+
+
+Judged = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""[the sum of losses, over how many questions]; gold [Q] and chosen classes [Q]."""
+
+
+def _judge_choices(step: ChoiceStep | ClassifierStep, inputs: tuple[dict[str, torch.Tensor], Choices]) -> Judged:
+    scores, gold = step.scores(*inputs), inputs[1].gold_Q
+    loss = float(F.cross_entropy(scores.double(), gold, reduction="sum"))
+    return np.array([loss, len(gold)]), gold.cpu().numpy(), scores.argmax(1).cpu().numpy()
+
+
+def _judge_writing(
+    step: ChoiceStep | ClassifierStep, inputs: tuple[dict[str, torch.Tensor], Choices], some: Sequence[Question]
+) -> Judged:
+    """The loss is that of what is to be written: a question whose right answer is not to write it has none."""
+    assert isinstance(step, ChoiceStep), "a classification head writes nothing"
+    ratings, writes = step.writes(*inputs)
+    is_right = np.array([question.gold == 1 or not question.has_labels for question in some])
+    losses = -ratings.per_token_QK[:, 0].double().cpu().numpy()[is_right]
+    return np.array([losses.sum(), len(losses)]), is_right.astype(np.int64), writes.cpu().numpy().astype(np.int64)
 
 
 def choices_to_device(batch: QuestionBatch, device: torch.device | str) -> tuple[dict[str, torch.Tensor], Choices]:
