@@ -45,7 +45,7 @@ def check_metrics(names: Sequence[str], *, classes: int) -> None:
             )
         if classes and METRICS[name].needs == "candidates":
             raise UserError(
-                f"{name} compares the texts of items' own candidates, and this task has classes",
+                f"{name} compares items' own candidates, and this task has classes",
                 try_="--task.metrics='[macro_f1]', or f1a: F1 of the last class",
             )
 

@@ -1,6 +1,7 @@
 """Where the items of a split lie: a file of its own, or a part of one file that is cut by what its rows hold."""
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -72,6 +73,36 @@ def find_splits(data: str, given: Mapping[str, str], shares: Mapping[str, float]
         ".jsonl or .parquet",
         try_="name the files: --task.splits='{train: a.csv, dev: b.csv}'",
     )
+
+
+def splits_by_words(data: str, is_read: Callable[[str], object]) -> dict[str, str]:
+    """Split -> the file that has a word of the split in its name, such as `wiki.valid.tokens`; one file without such a
+    word is dev. data: a folder, or a file; is_read: whether a name is that of a file which can be read.
+
+    Raises DataError where there is nothing to read, or two files of a split.
+    """
+    if not storage.exists(data):
+        raise DataError(f"{data} does not exist", try_="give a file or a folder as task.data")
+    there = sorted(info.path for info in storage.list_files(data))
+    is_file = there == [storage.base_name(data)]
+    files = [path for path in there if "/" not in path and is_read(path)]
+    found: dict[str, str] = {}
+    for path in files:
+        words = {*re.split(r"[._-]", path.lower())}
+        for split in (split for split, stems in _STEMS.items() if words.intersection(stems)):
+            if split in found:
+                raise DataError(f"{data} holds both {found[split]} and {path}", try_="name one as task.splits")
+            found[split] = path
+    if not found and len(files) == 1:
+        found = {"dev": files[0]}
+    if not found:
+        raise DataError(
+            f"{data} holds no splits",
+            why=f"it has {', '.join(there[:5]) or 'no files'}; the name of a split's file has the word train, dev (or "
+            "val) or test",
+            try_="name the files: --task.splits='{dev: <file>}'",
+        )
+    return {split: data if is_file else storage.join(data, path) for split, path in found.items()}
 
 
 def split_rows(splits: Mapping[str, SplitFile], name: str, *, columns: Sequence[str] = ()) -> Iterator[Row | BadRow]:

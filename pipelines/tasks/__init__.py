@@ -22,7 +22,7 @@ and may define
     ZERO_SHOT = False           whether nothing is learned from its items: one file is then not cut into splits
     TAUGHT_BY = ""              another task: who was fine-tuned on it may be asked this one
     read(url)                   rows of a split, where its files are not tables with named columns
-    find_splits(data)           split -> URL, where files are not called as usual
+    find_splits(data)           split -> URL, where files are not called as usual, or one file is not to be cut
 
 A task that recipes shape, such as `classification`, defines `define(config, rows) -> Task` instead; `rows` is a
 function that gives the rows of the train split. Nothing else needs to know of a task: fine-tuning, evaluation,

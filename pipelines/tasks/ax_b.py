@@ -7,7 +7,8 @@ Metric: Matthews' correlation, as SuperGLUE's official evaluation.
 
 from pipelines.questions.rows import Row
 from pipelines.questions.task import Item, take
-from pipelines.tasks import _entailment, rte
+from pipelines.tasks import rte
+from pipelines.tasks._shared import entailment
 
 VERSION = 1
 LABELS = rte.LABELS
@@ -20,4 +21,4 @@ TAUGHT_BY = "rte"
 def item(row: Row) -> Item:
     """The first sentence is the premise."""
     premise, hypothesis, idx = take(row, "sentence1", "sentence2", "idx")
-    return Item(id=idx, fields=_entailment.fields(premise, hypothesis), gold=row.fields.get("label") or None)
+    return Item(id=idx, fields=entailment.fields(premise, hypothesis), gold=row.fields.get("label") or None)

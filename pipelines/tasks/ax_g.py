@@ -9,7 +9,8 @@ Metrics, as SuperGLUE's official evaluation: accuracy, and gender parity, the sh
 
 from pipelines.questions.rows import Row
 from pipelines.questions.task import Item, take
-from pipelines.tasks import _entailment, rte
+from pipelines.tasks import rte
+from pipelines.tasks._shared import entailment
 
 VERSION = 1
 LABELS = rte.LABELS
@@ -26,7 +27,7 @@ def item(row: Row) -> Item:
     pair = str(int(idx) // 2)
     return Item(
         id=idx,
-        fields=_entailment.fields(premise, hypothesis),
+        fields=entailment.fields(premise, hypothesis),
         gold=row.fields.get("label") or None,
         group=pair,
         joint=pair,

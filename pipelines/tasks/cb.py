@@ -5,16 +5,16 @@ Paper: de Marneffe et al. (2019); patterns and words of Du et al. (ACL 2022), ta
 Metrics: accuracy and the unweighted mean of F1 over the classes, as SuperGLUE's official evaluation.
 """
 
-from pipelines.tasks import _entailment
+from pipelines.tasks._shared import entailment
 
 VERSION = 1
 LABELS = ("contradiction", "neutral", "entailment")
 CONTEXT = ("premise",)
 METRICS = ("accuracy", "macro_f1")
 DEFAULT_PATTERN = 3
-PATTERNS = _entailment.patterns(
+PATTERNS = entailment.patterns(
     {"contradiction": "No", "neutral": "Maybe", "entailment": "Yes"},
     last="{premise~} question: {hypothesis~} true, false or neither? answer: {mask}",
     last_words={"contradiction": "false", "neutral": "neither", "entailment": "true"},
 )
-item = _entailment.item
+item = entailment.item

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pipelines.questions.config import TaskConfig
 from pipelines.questions.rows import BadRow, Row
 from pipelines.questions.task import Task
-from pipelines.tasks import _own_files
+from pipelines.tasks._shared import own_files
 
 VERSION = 1
 
@@ -17,4 +17,4 @@ VERSION = 1
 def define(config: TaskConfig, rows: Callable[[], Iterable[Row | BadRow]]) -> Task:
     """See `pipelines.tasks`."""
     patterns = ("{text~} It was {mask}.", "{mask}: {text~}", '"{text~}" In other words, {mask}.')
-    return _own_files.define(config, rows, version=VERSION, texts=(config.text,), patterns=patterns)
+    return own_files.define(config, rows, version=VERSION, texts=(config.text,), patterns=patterns)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pipelines.questions.config import TaskConfig
 from pipelines.questions.rows import BadRow, Row
 from pipelines.questions.task import Task
-from pipelines.tasks import _own_files
+from pipelines.tasks._shared import own_files
 
 VERSION = 1
 
@@ -18,4 +18,4 @@ def define(config: TaskConfig, rows: Callable[[], Iterable[Row | BadRow]]) -> Ta
     """See `pipelines.tasks`."""
     patterns = ('"{second~}"? {mask}, "{text~}"', "{text~} {second~} {mask}.")
     texts = (config.text, config.second)
-    return _own_files.define(config, rows, version=VERSION, texts=texts, patterns=patterns)
+    return own_files.define(config, rows, version=VERSION, texts=texts, patterns=patterns)

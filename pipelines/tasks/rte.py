@@ -5,15 +5,15 @@ Paper: Wang et al., SuperGLUE (NeurIPS 2019); patterns and words of Du et al. (A
 Metric: accuracy, as SuperGLUE's official evaluation.
 """
 
-from pipelines.tasks import _entailment
+from pipelines.tasks._shared import entailment
 
 VERSION = 1
 LABELS = ("entailment", "not_entailment")
 CONTEXT = ("premise",)
 METRICS = ("accuracy",)
-PATTERNS = _entailment.patterns(
+PATTERNS = entailment.patterns(
     {"entailment": "Yes", "not_entailment": "No"},
     last="{premise~} question: {hypothesis~} True or False? answer: {mask}",
     last_words={"entailment": "true", "not_entailment": "false"},
 )
-item = _entailment.item
+item = entailment.item

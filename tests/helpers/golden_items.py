@@ -3,11 +3,13 @@ model scores on them holds wherever no published data are.
 """
 
 import itertools
+import json
 import string
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from helpers import asked
 from helpers.small import WORDS
 
 from glm_model.tokenizer import Tokenizer
@@ -114,6 +116,29 @@ def _ax_g(n: int) -> dict[str, Any]:
     }
 
 
+def _endings(n: int) -> list[str]:
+    return [f"{sentence(n + k, 2 + k).lower()}" for k in range(3)] + [f", {sentence(n, 1).lower()}"]
+
+
+def _hellaswag(n: int) -> dict[str, Any]:
+    contexts = {"activity_label": "Dogs", "ctx_a": sentence(n, 5), "ctx_b": "a dog", "ctx": f"{sentence(n, 5)} a dog"}
+    return {"ind": n, **contexts, "endings": _endings(n), "label": n % 4, "split": "val"}
+
+
+def _piqa(n: int) -> dict[str, Any]:
+    return {"goal": sentence(n, 4), "sol1": sentence(n + 1, 3), "sol2": f"{sentence(n + 6, 4)} "}
+
+
+def _mmlu(n: int) -> str:
+    options = [sentence(n + k, 2).rstrip(".") for k in range(4)]
+    return ",".join((f'"{sentence(n, 4)}\n{sentence(n + 1, 2)}"', *options, "ABCD"[n * n % 4]))
+
+
+def _multiple_choice(n: int) -> dict[str, Any]:
+    texts = [sentence(n + k, 1 + k).rstrip(".") for k in range(3)]
+    return {"query": f"Question: {sentence(n, 4)}", "choices": texts, "gold": n % 3}
+
+
 _ROWS: dict[str, Callable[[int], dict[str, Any]]] = {
     "ax_b": _ax_b,
     "ax_g": _ax_g,
@@ -126,11 +151,34 @@ _ROWS: dict[str, Callable[[int], dict[str, Any]]] = {
     "wic": _wic,
     "wsc": _wsc,
     "blimp": _blimp,
+    "hellaswag": _hellaswag,
+    "multiple_choice": _multiple_choice,
     "classification": _own,
     "pair_classification": _own,
 }
 
 
-def rows(task: str) -> list[dict[str, Any]]:
-    """Raises KeyError for a task without items: write them above."""
-    return [_ROWS[task](number) for number in range(COUNT)]
+def write(task: str, folder: Path) -> str:
+    """Write the items of a task as their publishers do. Returns the place. Raises KeyError for a task without items:
+    write them above.
+    """
+    if task in _FILES:
+        for name, content in _FILES[task]().items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(content, encoding="utf-8")
+        return str(folder)
+    return asked.write(folder / "dev.jsonl", [_ROWS[task](number) for number in range(COUNT)])
+
+
+def _piqa_files() -> dict[str, str]:
+    rows = "".join(json.dumps(_piqa(n)) + "\n" for n in range(COUNT))
+    return {"valid.jsonl": rows, "valid-labels.lst": "".join(f"{n % 2}\n" for n in range(COUNT))}
+
+
+def _mmlu_files() -> dict[str, str]:
+    half = COUNT // 2
+    parts = {"val/dogs_val.csv": range(half), "val/world_cats_val.csv": range(half, COUNT)}
+    return {name: "\r\n".join(_mmlu(n) for n in numbers) for name, numbers in parts.items()}
+
+
+_FILES: dict[str, Callable[[], dict[str, str]]] = {"piqa": _piqa_files, "mmlu": _mmlu_files}

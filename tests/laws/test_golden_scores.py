@@ -51,6 +51,15 @@ GOLDEN: dict[str, list[tuple[dict[str, float], float]]] = {
     ],
     "classification": [({"accuracy": 66.67}, -4.9304), ({"accuracy": 66.67}, -5.5134), ({"accuracy": 66.67}, -5.2452)],
     "copa": [({"accuracy": 33.33}, -63.2276), ({"accuracy": 33.33}, -63.134)],
+    "hellaswag": [
+        ({"accuracy": 41.67, "accuracy_per_token": 41.67, "accuracy_per_byte": 25.0}, -38.7104),
+        ({"accuracy": 41.67, "accuracy_per_token": 41.67, "accuracy_per_byte": 25.0}, -38.5337),
+    ],
+    "mmlu": [({"accuracy": 16.67}, -10.816), ({"accuracy": 25.0}, -11.0367)],
+    "multiple_choice": [
+        ({"accuracy": 33.33, "accuracy_per_token": 33.33, "accuracy_per_byte": 33.33}, -48.2021),
+        ({"accuracy": 33.33, "accuracy_per_token": 33.33, "accuracy_per_byte": 33.33}, -48.2125),
+    ],
     "multirc": [
         ({"f1a": 0.0, "em": 0.0, "accuracy": 47.22}, -7.0006),
         ({"f1a": 26.09, "em": 8.33, "accuracy": 52.78}, -6.5963),
@@ -59,6 +68,10 @@ GOLDEN: dict[str, list[tuple[dict[str, float], float]]] = {
         ({"f1a": 10.0, "em": 0.0, "accuracy": 50.0}, -6.1649),
     ],
     "pair_classification": [({"accuracy": 66.67}, -5.2284), ({"accuracy": 66.67}, -5.0431)],
+    "piqa": [
+        ({"accuracy": 41.67, "accuracy_per_token": 33.33, "accuracy_per_byte": 66.67}, -55.8286),
+        ({"accuracy": 41.67, "accuracy_per_token": 33.33, "accuracy_per_byte": 66.67}, -55.7138),
+    ],
     "record": [({"f1": 41.67, "em": 41.67}, -23.6909)],
     "rte": [
         ({"accuracy": 50.0}, -6.2121),
@@ -80,7 +93,7 @@ def model(tmp_path_factory) -> str:
 
 @pytest.mark.parametrize("name", plugins.names(tasks))
 def test_golden_scores_of_a_fixed_model(name, model, tmp_path):
-    data = asked.write(tmp_path / "data" / "dev.jsonl", golden_items.rows(name))
+    data = golden_items.write(name, tmp_path / "data")
     options = asked.options(data, model, tmp_path / "out", patterns="all")
     options.task.name, options.task.id = name, None
     options.task.words = {"bad": "terrible", "good": "great"} if "classification" in name else {}

@@ -11,7 +11,7 @@ from helpers import asked
 from glm_model.tokenizer import Tokenizer
 from infra.console import Console
 from infra.storage import parquet
-from pipelines import tasks
+from pipelines import plugins, tasks
 from pipelines.metrics.scores import scores
 from pipelines.questions.config import TaskConfig
 from pipelines.questions.question import ask
@@ -127,6 +127,13 @@ GOLDEN = {
     "ax_b": {"sentence1": "It rained.", "sentence2": "It was wet.", "idx": "7", "label": "entailment"},
     "ax_g": {"premise": "She met him.", "hypothesis": "They met.", "idx": "7", "label": "entailment"},
     "blimp": {"sentence_good": "She runs.", "sentence_bad": "She run.", "UID": "agreement", "pairID": "3"},
+    "hellaswag": {"ctx": "A cat", "endings": '["ran.", ", and sat."]', "label": "1", "ind": "7"},
+    "piqa": {"goal": "To sit", "sol1": "sit", "sol2": "run", "label": "0"},
+    "mmlu": {
+        **{"subject": "world_cats", "question": "Who ran?", "A": "a cat", "B": "a dog", "C": "it", "D": "a cat"},
+        "answer": "D",
+    },
+    "multiple_choice": {"query": "Question: Who ran?", "choices": '["a cat", "a dog"]', "gold": "1"},
     "classification": {"text": "A [MASK] day.", "label": "good"},
     "pair_classification": {"text": "A day.", "text2": "A cat.", "label": "bad"},
 }
@@ -143,6 +150,10 @@ VERSIONS = {
     "ax_b": (1, "3fa6e96d1651ba84"),
     "ax_g": (1, "5813971d9442ac37"),
     "blimp": (1, "c530dfdcf36936c4"),
+    "hellaswag": (1, "43d1dc79a86f39b0"),
+    "piqa": (1, "0763f980d015f247"),
+    "mmlu": (1, "3c86cc4101361e10"),
+    "multiple_choice": (1, "30e93c23ee875950"),
     "classification": (1, "08d44f085a73a98c"),
     "pair_classification": (1, "3bb4cacec04b52ec"),
 }
@@ -160,6 +171,10 @@ def rendered(name: str, tokenizer: Tokenizer) -> tuple[int, str]:
         told.append(repr((item.id, item.group, question.text, question.answers, question.gold, question.count_end)))
     told += [repr((item.joint, item.golds))] if item.joint or item.golds else []
     return task.version, hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
+
+
+def test_every_task_has_a_golden_question():
+    assert {*GOLDEN} == {*VERSIONS} == {*plugins.names(tasks)}
 
 
 @pytest.mark.parametrize("name", GOLDEN)

@@ -121,12 +121,13 @@ def pattern_numbers(task: Task, which: str) -> list[int]:
 
 
 def _data_of(data: str, name: str) -> str:
-    """The folder or file in `data` that is called like the task."""
+    """The folder or file in `data` that is called like the task, or whose name begins so."""
     there = sorted({info.path.split("/")[0] for info in storage.list_files(data)})
     wanted = name.lower().replace("_", "-")
     names = {one: one.lower().replace("_", "-") for one in there}
     like = [one for one in there if names[one] == wanted]
     like += [one for one in there if kind_of(one) and names[one].split(".")[0] == wanted]
+    like += [one for one in there if names[one].startswith((f"{wanted}.", f"{wanted}-"))]
     if not like:
         raise DataError(
             f"{data} holds nothing of the task {name!r}",

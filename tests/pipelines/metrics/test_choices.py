@@ -3,8 +3,9 @@
 import warnings
 
 import numpy as np
+import pyarrow as pa
 import pytest
-from helpers.answered import labelled
+from helpers.answered import labelled, table
 from sklearn import metrics
 
 from infra.errors import UserError
@@ -69,10 +70,25 @@ def test_one_answer_to_all_is_scored_for_each_label():
     assert (accuracy.majority, f1a.majority) == (60.0, 0.0)
 
 
+def test_the_likeliest_per_token_and_per_byte_may_be_others():
+    one = {"candidates": [" ab", " abcdefgh", "é"], "tokens": [1, 3, 2], "choice": 0}
+    one["logprobs"] = [-2.0, -4.5, -2.8]  # per token -2, -1.5, -1.4; per byte -1, -0.56, -1.4
+    equal = {"candidates": ["a", "b"], "tokens": [1, 1], "logprobs": [-1.0, -1.0], "choice": 0}
+    rows = table(*({**one, "gold": gold} for gold in range(3)), {**equal, "gold": 0})
+    names = ("accuracy", "accuracy_per_token", "accuracy_per_byte")
+    found = scores(rows.filter(pa.array([True, False, False, True])), names, classes=0)
+    assert [score.value for score in found] == [100.0, 50.0, 50.0]
+    assert [score.value for score in scores(rows.slice(2), names, classes=0)] == [50.0, 100.0, 50.0]
+    assert [score.value for score in scores(rows.slice(1, 1), names, classes=0)] == [0.0, 0.0, 100.0]
+    assert found[1].majority == pytest.approx(100 * (1 / 3 + 1 / 2) / 2)
+    with pytest.raises(UserError, match="accuracy_per_byte compares items' own candidates, and this task has classes"):
+        check_metrics(["accuracy_per_byte"], classes=2)
+
+
 def test_metrics_that_do_not_exist_or_do_not_fit_are_refused():
     with pytest.raises(UserError, match="unknown metric 'macrof1'; did you mean 'macro_f1'"):
         check_metrics(["macrof1"], classes=2)
     with pytest.raises(UserError, match="mcc needs classes, and the items of this task have candidates of their own"):
         check_metrics(["accuracy", "mcc"], classes=0)
-    with pytest.raises(UserError, match="f1 compares the texts of items' own candidates, and this task has classes"):
+    with pytest.raises(UserError, match="f1 compares items' own candidates, and this task has classes"):
         check_metrics(["f1"], classes=2)

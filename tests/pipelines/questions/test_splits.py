@@ -4,7 +4,7 @@ import pytest
 
 from infra.errors import DataError, UserError
 from pipelines.questions.rows import BadRow
-from pipelines.questions.splits import SplitFile, find_splits, split_rows
+from pipelines.questions.splits import SplitFile, find_splits, split_rows, splits_by_words
 
 SHARES = {"train": 8.0, "dev": 1.0, "test": 1.0}
 
@@ -46,6 +46,27 @@ def test_rows_of_equal_content_stay_together(tmp_path):
     splits = find_splits(str(place), {}, SHARES)
     texts = [{row.fields["text"] for row in split_rows(splits, name)} for name in splits]
     assert sum(map(len, texts)) == len(set.union(*texts)) == 50
+
+
+def test_files_are_found_by_a_word_of_their_names_and_one_file_is_not_cut(tmp_path):
+    for name in ("wiki.test.tokens", "wiki.valid.tokens", "a-validation.md", "dev.txt"):
+        (tmp_path / name).write_text("x\n")
+
+    def found(place: str, ending: str | tuple[str, ...] = ".tokens") -> dict[str, str]:
+        return splits_by_words(place, lambda name: name.endswith(ending))
+
+    expected = {split: f"{tmp_path}/wiki.{name}.tokens" for split, name in (("test", "test"), ("dev", "valid"))}
+    assert found(str(tmp_path)) == expected
+    assert found(expected["test"]) == {"test": expected["test"]}
+    (tmp_path / "arc.jsonl").write_text("{}\n")
+    for place in (tmp_path, tmp_path / "arc.jsonl"):
+        assert found(str(place), ".jsonl") == {"dev": f"{tmp_path}/arc.jsonl"}
+    with pytest.raises(DataError, match=r"holds no splits\n.*has the word train, dev \(or val\) or test"):
+        found(str(tmp_path), ".csv")
+    with pytest.raises(DataError, match=r"holds both a-validation\.md and dev\.txt"):
+        found(str(tmp_path), ("md", "dev.txt"))
+    with pytest.raises(DataError, match="/nowhere does not exist"):
+        found(str(tmp_path / "nowhere"))
 
 
 def test_what_is_not_there_is_named(tmp_path):
