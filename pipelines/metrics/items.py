@@ -12,7 +12,7 @@ import pyarrow as pa
 from pipelines.metrics.choices import count_choices
 from pipelines.metrics.metric import recorded
 
-FORMAT = 3
+FORMAT = 4
 """Version of the file and of the answers in it; raised where another version's would differ."""
 SCHEMA = pa.schema(
     [
@@ -26,6 +26,7 @@ SCHEMA = pa.schema(
         ("choice", pa.int32()),  # number of a candidate; null: none
         ("gold", pa.int32()),  # null: not known
         ("golds", pa.list_(pa.int32())),  # all right candidates, where there are several; null: one
+        ("words", pa.int32()),  # of the right candidate as its file counts them; null: as its text has
         ("tied", pa.bool_()),  # whether another candidate is exactly as likely as the best one
         ("cut", pa.int32()),  # tokens that the context lacks because it was too long
         ("reason", pa.string()),  # why there is no question; null: there is one

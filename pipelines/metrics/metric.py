@@ -51,10 +51,14 @@ class Metric:
     """(answers, number of the group of each item [N]) -> what is counted, summed over each group: [G, *S]."""
     value: Callable[[np.ndarray], np.ndarray]
     """Sums [..., *S] -> values [...]."""
-    needs: Literal["choices", "classes", "candidates"] = "choices"
-    """classes: items that share their candidates; candidates: items that have their own."""
+    needs: Literal["choices", "classes", "candidates", "likelihoods"] = "choices"
+    """classes: items that share their candidates; candidates: items that have their own; likelihoods: those of the
+    right candidates, whatever is chosen.
+    """
     choose: Callable[[pa.Table], np.ndarray] = recorded
     """What is taken as chosen, int64 [N], of the log-probabilities of items."""
+    digits: int = 1
+    """Behind the point, where a value is shown."""
 
 
 def mean_of(values: Callable[[Answers], np.ndarray], **options) -> Metric:

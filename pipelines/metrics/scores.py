@@ -25,10 +25,12 @@ class Score:
     """Items that were asked and whose gold answer is known."""
     one_answer: tuple[float, ...]
     """What every item gets that is answered with one and the same class, for each class; () where items have candidates
-    of their own.
+    of their own, and where nothing is chosen.
     """
-    majority: float
-    """That of the most frequent class. Where items have candidates of their own: the mean over drawing one of them."""
+    majority: float | None
+    """That of the most frequent class. Where items have candidates of their own: the mean over drawing one of them;
+    None where there is nothing to choose among.
+    """
 
 
 def check_metrics(names: Sequence[str], *, classes: int) -> None:
@@ -43,9 +45,9 @@ def check_metrics(names: Sequence[str], *, classes: int) -> None:
                 f"{name} needs classes, and the items of this task have candidates of their own",
                 try_="--task.metrics='[accuracy]'",
             )
-        if classes and METRICS[name].needs == "candidates":
+        if classes and METRICS[name].needs in ("candidates", "likelihoods"):
             raise UserError(
-                f"{name} compares items' own candidates, and this task has classes",
+                f"{name} is for items with candidates of their own, and this task has classes",
                 try_="--task.metrics='[macro_f1]', or f1a: F1 of the last class",
             )
 
@@ -75,23 +77,34 @@ def score_choices(metric: str, items: pa.Table, choice: np.ndarray, *, classes: 
 
 def _score(metric: str, items: pa.Table, classes: int) -> Score:
     sums = group_sums(metric, items, classes=classes)
-    one_answer = tuple(
-        score_choices(metric, items, np.full(len(items), number), classes=classes) for number in range(classes)
-    )
-    gold = items["gold"].to_numpy().astype(np.int64)
+    one_answer, majority = _without_a_model(metric, items, classes)
     return Score(
         metric=metric,
         value=float(METRICS[metric].value(sums.sum(0))),
         interval=interval(metric, sums),
         n=len(items),
         one_answer=one_answer,
-        majority=one_answer[np.bincount(gold, minlength=classes).argmax()] if classes else _by_chance(metric, items),
+        majority=majority,
     )
 
 
-def _by_chance(metric: str, items: pa.Table) -> float:
-    """The mean over all ways to choose among candidates of items' own."""
+def _without_a_model(metric: str, items: pa.Table, classes: int) -> tuple[tuple[float, ...], float | None]:
+    """What one answer to all gets, for each class; and the most frequent one, or chance."""
+    if METRICS[metric].needs == "likelihoods":
+        return (), None
+    if not classes:
+        return (), _by_chance(metric, items)
+    several = (np.full(len(items), number) for number in range(classes))
+    one_answer = tuple(score_choices(metric, items, choice, classes=classes) for choice in several)
+    gold = items["gold"].to_numpy().astype(np.int64)
+    return one_answer, one_answer[np.bincount(gold, minlength=classes).argmax()]
+
+
+def _by_chance(metric: str, items: pa.Table) -> float | None:
+    """The mean over all ways to choose among candidates of items' own; None where each has one."""
     sizes = np.array([len(candidates) for candidates in items["candidates"].to_pylist()])
+    if sizes.max() < 2:
+        return None
     everything, kind = np.zeros(len(items), np.int64), METRICS[metric]
     alone = np.arange(len(items))
     total = np.zeros_like(kind.sums(Answers(items, everything, 0), everything)[0])

@@ -42,7 +42,7 @@ class TaskConfig:
     '{premise~}{|}{hypothesis~}'. It needs no label words.
     """
     metrics: list[str] = field(default_factory=list)
-    """accuracy, macro_f1, mcc; the first one selects. Default: the task's."""
+    """accuracy, macro_f1, mcc, f1a and others of docs/tasks.md; the first one selects. Default: the task's."""
     overlong: Literal["cut", "skip", "error"] = "cut"
     """What becomes of items longer than the model: cut as the pattern says, left out with a reason, or refused."""
     max_bad: float = 0.01

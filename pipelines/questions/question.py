@@ -18,6 +18,16 @@ Overlong = Literal["cut", "skip", "error"]
 
 
 @dataclass(frozen=True)
+class Windows:
+    """How a text is read that may be longer than the model."""
+
+    stride: int
+    """Tokens by which a window moves on."""
+    bidirectional: bool
+    """Whether what stands before a window is context, or a part of the blank that is not scored."""
+
+
+@dataclass(frozen=True)
 class Question:
     """What a model is asked about an item."""
 
@@ -38,6 +48,8 @@ class Question:
     """Tokens that the context lacks because it was too long."""
     kind: Literal["choose", "write", "read"] = "choose"
     """As the task's."""
+    windows: Windows | None = None
+    """How the one candidate of a task that reads is read; None: in one pass."""
     has_labels: bool = False
     """Whether `gold` is a label of the task, and not the number of one of the item's own candidates."""
 
@@ -81,12 +93,16 @@ def ask(
         if overlong != "cut" or shorter is None:
             raise ValueError(f"{len(whole):,} tokens, and the model has {positions:,} positions")
         text, context = shorter, _context(pattern, tokenizer, shorter)
-    prompt, candidates = layout.Prompt(context, np.empty(0, np.int64)), ()
+    prompt, candidates, windows = layout.Prompt(context, np.empty(0, np.int64)), (), None
     if pattern.has_mask:
         special = tokenizer.special
         masks = tuple(mask for mask in (special.mask, special.smask, special.gmask) if mask >= 0)
         prompt = layout.prompt(context, masks=masks)
-        candidates = _candidates(tokenizer, text, answers, positions)
+        if task.stride:
+            windows = Windows(task.stride, "before" in pattern.fields)
+            candidates = (_whole(tokenizer, answers),)
+        else:
+            candidates = _candidates(tokenizer, text, answers, positions)
     return Question(
         item=item,
         text=text,
@@ -97,6 +113,7 @@ def ask(
         gold=task.gold_index(item),
         cut=len(whole) - len(context),
         kind=task.kind,
+        windows=windows,
         has_labels=bool(task.labels),
     )
 
@@ -109,6 +126,15 @@ def _candidates(tokenizer: Tokenizer, text: str, answers: Sequence[str], positio
                 f"the candidate {answer!r:.60} has {len(tokens):,} tokens: expected 1 to {positions - 1:,}"
             )
     return candidates
+
+
+def _whole(tokenizer: Tokenizer, answers: Sequence[str]) -> np.ndarray:
+    """The tokens of a text of any length."""
+    (text,) = answers
+    tokens = tokenizer.encode(text)
+    if not len(tokens):
+        raise ValueError("the text has no tokens")
+    return tokens
 
 
 def _context(pattern: Pattern, tokenizer: Tokenizer, text: str) -> np.ndarray:

@@ -27,6 +27,8 @@ class Item:
     """What the model chooses among, where that differs from item to item."""
     group: str = ""
     """Items of one group, such as the questions about a passage, are drawn together by the bootstrap."""
+    words: int | None = None
+    """How many words a text has that is read, where its file counts others than the text shows."""
     joint: str = ""
     """Items of one name are judged together, such as the answers to a question."""
 
@@ -64,6 +66,10 @@ class Task:
     """Fields that were public before anything was asked of them, such as a passage of a newspaper."""
     taught_by: str = ""
     """Another task: who was fine-tuned on it may be asked this one."""
+    stride: int = 0
+    """Texts that are longer than the model are read in windows, which move on by so many tokens; 0: no text may be.
+    By a pattern with the field `before`, what stands before a window is context; else it is a part of the blank.
+    """
     zero_shot: bool = False
     """Whether nothing is learned from its items: one file is then not cut into splits."""
 

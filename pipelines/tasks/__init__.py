@@ -19,6 +19,8 @@ and may define
     COUNT_END = None            whether the end counts behind candidates; by default unless each is one token
     unpack(row)                 a row for each item, where a row of the published files holds several
     train_items(item)           what is learned from an item, where it is not the item itself
+    STRIDE = 0                  of a task that reads: texts longer than the model are read in windows, which move on
+                                by so many tokens
     ZERO_SHOT = False           whether nothing is learned from its items: one file is then not cut into splits
     TAUGHT_BY = ""              another task: who was fine-tuned on it may be asked this one
     read(url)                   rows of a split, where its files are not tables with named columns
@@ -110,6 +112,7 @@ def _defined(config: TaskConfig, module: ModuleType) -> Task:
         context=tuple(getattr(module, "CONTEXT", ())),
         count_end=getattr(module, "COUNT_END", None),
         taught_by=getattr(module, "TAUGHT_BY", ""),
+        stride=getattr(module, "STRIDE", 0),
         zero_shot=getattr(module, "ZERO_SHOT", False),
     )
 

@@ -135,8 +135,13 @@ def _mmlu(n: int) -> str:
 
 
 def _multiple_choice(n: int) -> dict[str, Any]:
-    texts = [sentence(n + k, 1 + k).rstrip(".") for k in range(3)]
+    texts = [sentence(n + k, 3 + k).rstrip(".") for k in range(3)]
     return {"query": f"Question: {sentence(n, 4)}", "choices": texts, "gold": n % 3}
+
+
+def _lambada(n: int) -> dict[str, Any]:
+    word = WORDS[n % 7] + ("s" if n % 3 == 0 else "")
+    return {"text": f'{sentence(n, 8)}\n"{sentence(n + 1, 4)}" said the {word}'}
 
 
 _ROWS: dict[str, Callable[[int], dict[str, Any]]] = {
@@ -152,6 +157,7 @@ _ROWS: dict[str, Callable[[int], dict[str, Any]]] = {
     "wsc": _wsc,
     "blimp": _blimp,
     "hellaswag": _hellaswag,
+    "lambada": _lambada,
     "multiple_choice": _multiple_choice,
     "classification": _own,
     "pair_classification": _own,
@@ -181,4 +187,17 @@ def _mmlu_files() -> dict[str, str]:
     return {name: "\r\n".join(_mmlu(n) for n in numbers) for name, numbers in parts.items()}
 
 
-_FILES: dict[str, Callable[[], dict[str, str]]] = {"piqa": _piqa_files, "mmlu": _mmlu_files}
+def _perplexity_files() -> dict[str, str]:
+    """The second of three articles is longer than the model."""
+    lines = [" "]
+    for n, size in enumerate((1, 20, 2)):
+        text = " ".join(f'{sentence(k, 8)[:-1]} , he \'s " {sentence(k, 1)[:-1]} " .' for k in range(size))
+        lines += [f" = Dog {n} = ", " ", f" {text} ", " ", " = = Home = = ", " ", f" {sentence(n)[:-1]} . ", " "]
+    return {"wiki.valid.tokens": "\n".join(lines) + "\n"}
+
+
+_FILES: dict[str, Callable[[], dict[str, str]]] = {
+    "piqa": _piqa_files,
+    "mmlu": _mmlu_files,
+    "perplexity": _perplexity_files,
+}

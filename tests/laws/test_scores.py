@@ -133,6 +133,8 @@ GOLDEN = {
         **{"subject": "world_cats", "question": "Who ran?", "A": "a cat", "B": "a dog", "C": "it", "D": "a cat"},
         "answer": "D",
     },
+    "lambada": {"text": 'It rained.\n"Go" said the dog'},
+    "perplexity": {"text": "= Dogs =\n\nA dog ran.", "words": "7", "id": "2"},
     "multiple_choice": {"query": "Question: Who ran?", "choices": '["a cat", "a dog"]', "gold": "1"},
     "classification": {"text": "A [MASK] day.", "label": "good"},
     "pair_classification": {"text": "A day.", "text2": "A cat.", "label": "bad"},
@@ -148,6 +150,8 @@ VERSIONS = {
     "record": (1, "4df3c37d0c3ff946"),
     "wsc": (1, "3a6744e6fd518a28"),
     "ax_b": (1, "3fa6e96d1651ba84"),
+    "lambada": (1, "c7b68f86331785fc"),
+    "perplexity": (1, "e5c36b74cb03bf5e"),
     "ax_g": (1, "5813971d9442ac37"),
     "blimp": (1, "c530dfdcf36936c4"),
     "hellaswag": (1, "43d1dc79a86f39b0"),
@@ -170,6 +174,7 @@ def rendered(name: str, tokenizer: Tokenizer) -> tuple[int, str]:
         question = ask(task, pattern, item, tokenizer, positions=512)
         told.append(repr((item.id, item.group, question.text, question.answers, question.gold, question.count_end)))
     told += [repr((item.joint, item.golds))] if item.joint or item.golds else []
+    told += [repr((item.words, task.stride))] if task.stride else []
     return task.version, hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
 
 

@@ -235,7 +235,7 @@ def test_a_calibrated_plan_takes_a_few_steps_and_leaves_nothing(run, place, loca
         (["--optim.warmup_steps=99"], 2, "optim.warmup_steps=99 leaves nothing of 10 steps"),
         (["--train.items=4", "--train.num_workers=2"], 2, "there are 4 items, in micro-batches of train.micro=8"),
         (["--task.metrics=[auc]"], 2, "unknown metric 'auc'"),
-        (["--task.metrics=[f1]"], 2, "f1 compares items' own candidates, and this task has classes"),
+        (["--task.metrics=[f1]"], 2, "f1 is for items with candidates of their own, and this task has classes"),
         (["--train.num_workers=3"], 2, "3 workers for 2 micro-batches of a step: some would be idle"),
     ],
 )

@@ -15,7 +15,7 @@ import torch
 from glm_model import layout
 from glm_model.checks import check_finite
 from glm_model.classifier import Classifier
-from glm_model.generation.scoring import score_tokens
+from glm_model.generation.scoring import score_text, score_tokens, text_windows
 from glm_model.generation.session import Session, evaluating, piece_inputs
 from glm_model.logits import target_logprobs
 from glm_model.model import GLM
@@ -96,6 +96,8 @@ class Rated(NamedTuple):
 
 
 def _way(question: Question) -> Callable[..., Sequence[Rated]]:
+    if question.windows:
+        return _windows
     if question.kind == "read":
         return _texts
     return _first_tokens if question.kind == "choose" and question.is_single else _candidates
@@ -177,6 +179,26 @@ def _texts(model: GLM, questions: Sequence[Question], marks: layout.Marks, vocab
     check_finite(model, sums)
     found = iter(sums)
     return [Rated(np.array([next(found) for _ in first])[back]) for first, back in unlike]
+
+
+def _windows(model: GLM, questions: Sequence[Question], marks: layout.Marks, vocab_size: int) -> Sequence[Rated]:
+    """Texts of any length: each token is predicted once, in windows as long as the model, the first one included."""
+    window = model.config.positions - 1  # [sop] takes a place in the blank
+    rated = []
+    for question in questions:
+        assert question.windows
+        mask = question.prompt.tokens[question.prompt.mask_positions[0]]
+        parts = text_windows(
+            question.candidates[0],
+            cls=int(question.prompt.tokens[0]),
+            mask=int(mask),
+            marks=marks,
+            window=window,
+            stride=min(question.windows.stride, window // 2),
+            bidirectional=question.windows.bidirectional,
+        )
+        rated.append(Rated(np.array([score_text(model, parts, vocab_size=vocab_size).logprob])))
+    return rated
 
 
 def _laid_out(rows: Sequence[tuple[Question, np.ndarray]], marks: layout.Marks) -> layout.Example:

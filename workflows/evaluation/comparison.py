@@ -13,7 +13,7 @@ import numpy as np
 from infra.errors import DataError, UserError
 from pipelines import tasks
 from pipelines.metrics.comparison import difference, holm, mcnemar
-from pipelines.metrics.known import METRICS
+from pipelines.metrics.known import METRICS, shown, shown_interval
 from pipelines.metrics.metric import Answers, recorded
 from pipelines.metrics.scores import group_sums
 from workflows.evaluation.kept import Cell, find_cells, pairs_of
@@ -79,10 +79,10 @@ def verdict_rows(verdicts: Iterable[Verdict], given: Sequence[str]) -> tuple[lis
             f"{one.task} {one.split}",
             one.pattern,
             one.metric,
-            f"{one.first:.1f}",
-            f"{one.second:.1f}",
-            f"{one.difference:+.1f}",
-            f"{one.low:.1f} to {one.high:.1f}",
+            shown(one.metric, one.first),
+            shown(one.metric, one.second),
+            f"{'+' if one.difference >= 0 else ''}{shown(one.metric, one.difference)}",
+            shown_interval(one.metric, one.low, one.high),
             f"{one.p:.3g}",
             one.test,
             f"{one.corrected:.3g}",
@@ -124,7 +124,7 @@ def _told(one: Verdict, corrected: float, given: Sequence[str]) -> str:
     seeds = f" and {one.seeds[0]} and {one.seeds[1]} seeds" if max(one.seeds) > 1 else ""
     if corrected >= LEVEL:
         return f"cannot be told apart at n={one.n:,}{seeds}"
-    return f"{given[one.difference > 0]} is higher by {abs(one.difference):.1f} at n={one.n:,}{seeds}"
+    return f"{given[one.difference > 0]} is higher by {shown(one.metric, abs(one.difference))} at n={one.n:,}{seeds}"
 
 
 def _is_right(cell: Cell) -> np.ndarray:

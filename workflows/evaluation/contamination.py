@@ -19,6 +19,7 @@ from infra import storage
 from infra.console import Console, human_bytes
 from infra.errors import UserError
 from pipelines.metrics.items import is_judged
+from pipelines.metrics.known import shown
 from pipelines.metrics.scores import scores
 from pipelines.selection.overlap import find_overlap, index_texts
 from pipelines.stages import Runner
@@ -88,7 +89,7 @@ def contamination_rows(found: Iterable[Contamination]) -> tuple[list[str], list[
         if one.unknown:
             continue
         shares = ["-" if share is None else f"{share:.1f} %" for share in (one.asked, one.context)]
-        without = ", ".join(f"{metric} {value:.1f} (n={n:,})" for metric, value, n in one.without)
+        without = ", ".join(f"{metric} {shown(metric, value)} (n={n:,})" for metric, value, n in one.without)
         rows.append(
             [one.model, f"{one.task} {one.split}", f"p{one.pattern}", one.n, *shares, one.too_short, without or "-"]
         )

@@ -216,6 +216,7 @@ def _rows(questions: Sequence[Question], answers: pa.Table) -> pa.Table:
         "candidates": [one.answers for one in questions],
         "gold": [one.gold for one in questions],
         "golds": [one.item.golds or None for one in questions],
+        "words": [one.item.words for one in questions],
         "cut": [one.cut for one in questions],
         "reason": [None] * len(questions),
         **{name: answers[name] for name in _ANSWER},

@@ -19,6 +19,7 @@ from workflows.evaluation.seeds import SeedResult, seed_rows
 
 _SHOWN = 8  # items of each kind
 _GROUPS = 200  # at most
+_MOST_TEXT = 400  # characters of a candidate
 _STYLE = """
 :root{color-scheme:light dark;--line:#8884;--good:#2a9d5c;--bad:#d1495b}
 body{font:16px/1.55 system-ui,sans-serif;max-width:78rem;margin:2rem auto;padding:0 1rem}
@@ -46,11 +47,11 @@ def render(
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{html.escape(title)}</title><style>{_STYLE}</style></head>
 <body><h1>{html.escape(title)}</h1>
-<p>Metrics are on 0 to 100. The interval is over items: a bootstrap that draws items of one group together. One answer
-is what it gets to answer everything alike; of items with candidates of their own, chance. A bag of words learned from
-the train split. Candidates stand with their log p, the right one <span class="right">green</span>, one that was
-chosen instead <span class="wrong">red</span>; ahead is by how many nats the right one is likelier than the best
-other.</p>
+<p>Metrics are on 0 to 100; bits and perplexities are not, and less of them is better. The interval is over items: a
+bootstrap that draws items of one group together. One answer is what it gets to answer everything alike; of items with
+candidates of their own, chance. A bag of words learned from the train split. Candidates stand with their log p, the
+right one <span class="right">green</span>, one that was chosen instead <span class="wrong">red</span>; ahead is by how
+many nats the right one is likelier than the best other.</p>
 {_table(columns, rows)}{parts}
 </body></html>
 """
@@ -140,7 +141,7 @@ def _items(items: pa.Table, margins: np.ndarray, task: Task) -> str:
     cells = []
     for margin, one in zip(margins, items.to_pylist(), strict=True):
         answers = "<br>".join(
-            f'<span class="{_color(number, one, task)}">{html.escape(text)} {logprob:.2f}</span>'
+            f'<span class="{_color(number, one, task)}">{html.escape(_short(text))} {logprob:.2f}</span>'
             for number, (text, logprob) in enumerate(zip(one["candidates"], one["logprobs"], strict=True))
         )
         question = html.escape(one["question"])
@@ -153,6 +154,10 @@ def _items(items: pa.Table, margins: np.ndarray, task: Task) -> str:
     names = ("item", "question", "candidates", "ahead")
     head = f"<tr>{''.join(f'<th>{name}</th>' for name in names)}</tr>"
     return f"<div class='wide'><table>{head}{''.join(cells)}</table></div>"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _MOST_TEXT else f"{text[:_MOST_TEXT]} ..."
 
 
 def _color(number: int, row: dict[str, Any], task: Task) -> str:

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from pipelines.metrics.calibration import calibration
 from pipelines.metrics.items import judged
+from pipelines.metrics.known import shown, shown_interval
 from pipelines.metrics.scores import score_choices, scores
 from pipelines.metrics.superglue import superglue_average
 from workflows.evaluation.evaluation import Evaluated
@@ -37,8 +38,8 @@ class Result:
     """What each label word, or label where none is written, gets that answers everything; empty where items have
     candidates of their own.
     """
-    majority: float
-    """What the most frequent class gets; where items have candidates of their own, chance."""
+    majority: float | None
+    """What the most frequent class gets; where items have candidates of their own, chance; None: nothing is chosen."""
     bag_of_words: float | None
     started_from: str
     selected_by: str
@@ -155,8 +156,8 @@ def table_rows(results: Iterable[Result]) -> tuple[list[str], list[list[Any]]]:
             f"{one.task} {one.split}",
             f"p{one.pattern}{'' if one.is_default else ', not default'}",
             one.metric,
-            f"{one.value:.1f}",
-            _NONE if one.low is None else f"{one.low:.1f} to {one.high:.1f}",
+            shown(one.metric, one.value),
+            shown_interval(one.metric, one.low, one.high),
             one.n,
             _one_answer(one),
             _NONE if one.bag_of_words is None else f"{one.bag_of_words:.1f}",
@@ -170,8 +171,9 @@ def table_rows(results: Iterable[Result]) -> tuple[list[str], list[list[Any]]]:
 
 def _one_answer(one: Result) -> str:
     """What one answer to all gets: both of two, of more the best one."""
-    shown = sorted(one.one_answer.items(), key=lambda pair: -pair[1])[: 2 if len(one.one_answer) == 2 else 1]
-    return ", ".join(f"{word} {value:.1f}" for word, value in shown) or f"{one.majority:.1f}"
+    best = sorted(one.one_answer.items(), key=lambda pair: -pair[1])[: 2 if len(one.one_answer) == 2 else 1]
+    told = ", ".join(f"{word} {value:.1f}" for word, value in best)
+    return told or (_NONE if one.majority is None else f"{one.majority:.1f}")
 
 
 def _baseline(one: Evaluated, items: pa.Table) -> np.ndarray | None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from pipelines.metrics.intervals import interval_of_mean
 from pipelines.metrics.items import judged
+from pipelines.metrics.known import shown, shown_interval
 from pipelines.metrics.scores import group_sums
 from pipelines.metrics.seeds import spread
 from workflows.evaluation.evaluation import Evaluated
@@ -75,10 +76,10 @@ def seed_rows(results: Iterable[SeedResult]) -> tuple[list[str], list[list[Any]]
             f"{one.task} {one.split}",
             f"p{one.pattern}{'' if one.is_default else ', not default'}",
             one.metric,
-            f"{one.mean:.1f}",
-            f"{one.sd:.1f}",
+            shown(one.metric, one.mean),
+            shown(one.metric, one.sd),
             len(one.seeds),
-            "-" if one.low is None else f"{one.low:.1f} to {one.high:.1f}",
+            shown_interval(one.metric, one.low, one.high),
             one.n,
             one.selected_by or "-",
         ]

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from glm_model import layout
 from pipelines.metrics.items_file import id_order, sorted_rows
-from pipelines.questions.question import Question
+from pipelines.questions.question import Question, Windows
 from pipelines.questions.task import Item
 
 _DIGEST_BYTES = 16
@@ -85,6 +85,7 @@ def _plain(one: Question) -> list[Any]:
         one.item.group,
         one.item.joint,
         one.item.golds,
+        one.item.words,
         one.text,
         one.answers,
         one.prompt.tokens.tolist(),
@@ -94,14 +95,16 @@ def _plain(one: Question) -> list[Any]:
         one.gold,
         one.cut,
         one.kind,
+        [one.windows.stride, one.windows.bidirectional] if one.windows else None,
         one.has_labels,
     ]
 
 
 def _question(plain: Sequence[Any]) -> Question:
-    name, group, joint, golds, text, answers, tokens, masks, candidates, count_end, gold, cut, kind, labels = plain
+    name, group, joint, golds, words, *rest = plain
+    text, answers, tokens, masks, candidates, count_end, gold, cut, kind, windows, labels = rest
     return Question(
-        item=Item(id=name, fields={}, group=group, joint=joint, golds=tuple(golds)),
+        item=Item(id=name, fields={}, group=group, joint=joint, golds=tuple(golds), words=words),
         text=text,
         answers=tuple(answers),
         prompt=layout.Prompt(np.array(tokens, np.int64), np.array(masks, np.int64)),
@@ -110,5 +113,6 @@ def _question(plain: Sequence[Any]) -> Question:
         gold=gold,
         cut=cut,
         kind=kind,
+        windows=Windows(*windows) if windows else None,
         has_labels=labels,
     )

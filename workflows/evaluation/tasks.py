@@ -166,7 +166,7 @@ def _survey(found: Iterable[Item | BadRow], limit: int | None) -> _Survey:
                 bad.append(one)
                 continue
             good += 1
-            told = json.dumps([one.id, dict(one.fields), one.gold, one.golds, one.candidates])
+            told = json.dumps([one.id, dict(one.fields), one.gold, one.golds, one.candidates, one.words])
             yield _rank(one), int.from_bytes(hashlib.blake2b(told.encode(), digest_size=16).digest())
 
     size, last, total = 0, None, 0

@@ -81,7 +81,7 @@ def test_the_likeliest_per_token_and_per_byte_may_be_others():
     assert [score.value for score in scores(rows.slice(2), names, classes=0)] == [50.0, 100.0, 50.0]
     assert [score.value for score in scores(rows.slice(1, 1), names, classes=0)] == [0.0, 0.0, 100.0]
     assert found[1].majority == pytest.approx(100 * (1 / 3 + 1 / 2) / 2)
-    with pytest.raises(UserError, match="accuracy_per_byte compares items' own candidates, and this task has classes"):
+    with pytest.raises(UserError, match="accuracy_per_byte is for items with candidates of their own"):
         check_metrics(["accuracy_per_byte"], classes=2)
 
 
@@ -90,5 +90,5 @@ def test_metrics_that_do_not_exist_or_do_not_fit_are_refused():
         check_metrics(["macrof1"], classes=2)
     with pytest.raises(UserError, match="mcc needs classes, and the items of this task have candidates of their own"):
         check_metrics(["accuracy", "mcc"], classes=0)
-    with pytest.raises(UserError, match="f1 compares items' own candidates, and this task has classes"):
+    with pytest.raises(UserError, match="f1 is for items with candidates of their own, and this task has classes"):
         check_metrics(["f1"], classes=2)

@@ -11,6 +11,7 @@ from glm_model.config import GLMConfig
 from glm_model.decoding import Decoding
 from glm_model.generation.fill import fill_tokens
 from glm_model.generation.sampling import Limits
+from glm_model.generation.scoring import score_text, text_windows
 from pipelines.questions.pattern import Pattern
 from pipelines.questions.question import ask
 from pipelines.questions.task import Item, Task
@@ -37,7 +38,7 @@ def questions(tokenizer, words=WORDS, *, kind="choose", candidates=(), texts=TEX
     return [ask(task, pattern, item, tokenizer, positions=48) for item in items]
 
 
-def by_hand(model, tokenizer, question, tokens) -> float:
+def by_hand(model, tokenizer, question, tokens, *, end: bool = True) -> float:
     """One example, one forward, no batch."""
     special = tokenizer.special
     example = layout.layout_answers(
@@ -48,7 +49,7 @@ def by_hand(model, tokenizer, question, tokens) -> float:
         logits = model(*(torch.from_numpy(getattr(example, name))[None] for name in names))[
             0, :, : tokenizer.vocab_size
         ]
-    counted = np.flatnonzero(example.loss_mask)[: None if question.count_end else 1]
+    counted = np.flatnonzero(example.loss_mask)[: (None if question.count_end else 1) if end else len(tokens)]
     return float(logits.log_softmax(-1).numpy()[counted, example.targets[counted]].sum())
 
 
@@ -101,6 +102,42 @@ def test_among_candidates_the_first_is_written_where_it_is_the_likeliest_per_tok
         means = np.array(found.logprobs) / found.tokens
         assert (found.choice == 0) == (means.argmax() == 0)
         assert found.tokens == tuple(len(one) + 1 for one in question.candidates)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_text_longer_than_the_model_is_read_in_windows_each_token_once(model, tiny_tokenizer, bidirectional):
+    special, text = tiny_tokenizer.special, " ".join(TEXTS * 6)
+    pattern = Pattern("{before}{gmask}" if bidirectional else "{gmask}")
+    task = Task("own", 1, "read", (pattern,), item=lambda row: Item("", {}), count_end=False, stride=20)
+    item = Item("0", {"before": ""}, gold="0", candidates=(text,))
+    question = ask(task, pattern, item, tiny_tokenizer, positions=48)
+    tokens = tiny_tokenizer.encode(text)
+    assert len(tokens) > 2 * 48
+    windows = text_windows(
+        tokens,
+        cls=special.cls,
+        mask=special.gmask,
+        marks=layout.Marks(special.sop, special.eop, special.pad),
+        window=47,
+        stride=20,
+        bidirectional=bidirectional,
+    )
+    expected = score_text(model, windows, vocab_size=tiny_tokenizer.vocab_size)
+    short = replace(question, item=Item("1", {}), candidates=(tokens[:5],))
+    found, other = answer(model, tiny_tokenizer, [question, short])
+    assert found.logprobs == pytest.approx([expected.logprob], abs=1e-4)
+    assert found.tokens == (expected.tokens,) == (len(tokens),)
+    assert other.logprobs == pytest.approx([by_hand(model, tiny_tokenizer, short, tokens[:5], end=False)], abs=1e-4)
+
+
+def test_candidates_whose_end_counts_and_others_may_be_asked_together(model, tiny_tokenizer):
+    one, other = questions(tiny_tokenizer, {}, kind="write", candidates=("the cat",), texts=["go", "a mat"])
+    asked = [replace(one, count_end=False), replace(other, count_end=True)]
+    apart = [answer(model, tiny_tokenizer, [question])[0] for question in asked]
+    together = answer(model, tiny_tokenizer, asked)
+    assert [found.tokens for found in together] == [(2,), (3,)]
+    for found, alone in zip(together, apart, strict=True):
+        assert found.logprobs == pytest.approx(alone.logprobs, abs=1e-5)
 
 
 def test_equally_likely_candidates_are_counted_and_the_first_is_chosen(model, tiny_tokenizer):

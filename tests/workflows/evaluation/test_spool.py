@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipelines.questions.pattern import Pattern
-from pipelines.questions.question import Question, ask
+from pipelines.questions.question import Question, Windows, ask
 from pipelines.questions.task import Item, Task
 from workflows.evaluation.spool import Spool
 
@@ -37,6 +37,15 @@ def test_questions_come_back_as_they_were(spool, tiny_tokenizer):
         spool.add(one)
     assert [told(one) for one in spool.read([2, 0, 1])] == [told(asked[n]) for n in (2, 0, 1)]
     assert [spool.digest(n) == spool.digest(0) for n in range(3)] == [True, False, False]
+
+
+def test_of_an_item_comes_back_what_its_answer_is_judged_by(spool, tiny_tokenizer):
+    one = replace(question(tiny_tokenizer, "1", "go"), kind="write", has_labels=False, windows=Windows(8, True))
+    one = replace(one, item=Item("1", {}, group="g", joint="j", golds=(1, 2), words=7))
+    spool.add(one)
+    (back,) = spool.read([0])
+    assert back.item == one.item
+    assert (back.kind, back.has_labels, back.windows) == ("write", False, Windows(8, True))
 
 
 def test_they_are_ordered_by_length_and_by_id(spool, tiny_tokenizer):
