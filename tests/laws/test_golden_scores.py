@@ -99,7 +99,7 @@ def model(tmp_path_factory) -> str:
 @pytest.mark.parametrize("name", plugins.names(tasks))
 def test_golden_scores_of_a_fixed_model(name, model, tmp_path):
     data = golden_items.write(name, tmp_path / "data")
-    options = asked.options(data, model, tmp_path / "out", patterns="all")
+    options = asked.options(data, model, tmp_path / "out", patterns="all", without_context=False)
     options.task.name, options.task.id = name, None
     options.task.words = {"bad": "terrible", "good": "great"} if "classification" in name else {}
     found = campaign.run(options, task_configs(options), find_models(options.models), Console(options.console))

@@ -3,7 +3,7 @@
 import contextlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from infra.cluster import capacity, connect
 from infra.console import Console
@@ -11,7 +11,7 @@ from pipelines.questions.config import TaskConfig
 from workflows.evaluation.config import EvaluateConfig
 from workflows.evaluation.evaluation import Evaluated, evaluate
 from workflows.evaluation.models import Model
-from workflows.evaluation.tasks import AskedTask, ask_task, pattern_numbers
+from workflows.evaluation.tasks import AskedTask, ask_task, pattern_numbers, without_context
 from workflows.evaluation.workers import Workers
 
 
@@ -40,25 +40,35 @@ def run(
     known: dict[str, AskedTask] = {}
     asked = [[_asked(options, config, model, known) for config in configs] for model in models]
     cells = [[(one, number) for one in row for number in pattern_numbers(one.task, options.patterns)] for row in asked]
-    found: list[Evaluated] = []
-    for model, row in zip(models, cells, strict=True):
-        tokenizer, positions = model.load_tokenizer(), model.positions()
-        workers = Workers(model, tokenizer, options.num_workers, use_gpu=options.use_gpu)
-        with contextlib.closing(workers):
-            for one, number in row:
-                with screen.progress(f"{model.name} {one.task.name} p{number}", one.size) as live:
-                    found.append(
-                        evaluate(
-                            model,
-                            positions,
-                            tokenizer,
-                            one,
-                            number,
-                            workers,
-                            to=options.to,
-                            on_progress=lambda done, total, live=live: live.update(done, total=total),
-                        )
-                    )
+    return [one for model, row in zip(models, cells, strict=True) for one in _answered(options, model, row, screen)]
+
+
+def _answered(
+    options: EvaluateConfig, model: Model, cells: Sequence[tuple[AskedTask, int]], screen: Console
+) -> list[Evaluated]:
+    """The answers of a model to tasks by patterns."""
+    tokenizer, positions = model.load_tokenizer(), model.positions()
+
+    def answer(workers: Workers, one: AskedTask, number: int) -> Evaluated:
+        less = " without context" if one.left_out else ""
+        with screen.progress(f"{model.name} {one.task.name} p{number}{less}", one.size) as live:
+            return evaluate(
+                model,
+                positions,
+                tokenizer,
+                one,
+                number,
+                workers,
+                to=options.to,
+                on_progress=lambda done, total: live.update(done, total=total),
+            )
+
+    found = []
+    with contextlib.closing(Workers(model, tokenizer, options.num_workers, use_gpu=options.use_gpu)) as workers:
+        for one, number in cells:
+            whole = answer(workers, one, number)
+            less = without_context(one, number) if options.without_context else None
+            found.append(replace(whole, without_context=answer(workers, less, number)) if less else whole)
     return found
 
 

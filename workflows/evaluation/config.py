@@ -28,6 +28,10 @@ class EvaluateConfig:
     """Which patterns ask: `default` (task.pattern, or else the reference's), `all`, or numbers: 0,3. A table shows each
     pattern by itself, and never picks the best.
     """
+    without_context: bool = True
+    """Ask again without what was public before, such as RTE's premise or BoolQ's passage: a score that is no lower then
+    does not come from reading it.
+    """
     limit: Annotated[int, Ge(1)] | None = None
     """Ask the first items alone."""
     contamination: Literal["auto", "on", "off"] = "auto"

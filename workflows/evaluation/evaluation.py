@@ -49,6 +49,8 @@ class Evaluated:
     url: str
     seconds: float
     """That workers took, over all of them, whenever that was."""
+    without_context: "Evaluated | None" = None
+    """The answers to the same items without what was public before, where that was asked."""
 
     @property
     def items_url(self) -> str:
@@ -74,7 +76,8 @@ def evaluate(
     """Ask a model what is not answered yet. positions: of the model; on_progress: gets (items answered, all items)."""
     settings = _settings(model, positions, asked, pattern)
     key = _hash(json.dumps(settings, sort_keys=True))
-    name = f"{asked.task.name.rpartition('.')[2]}-{asked.split}-p{pattern}-{key[:12]}"
+    less = "-without_context" if asked.left_out else ""
+    name = f"{asked.task.name.rpartition('.')[2]}-{asked.split}-p{pattern}{less}-{key[:12]}"
     url = storage.join(to, f"{model.name}-{model.digest[:8]}", name)
     place = {name: storage.join(url, name) for name in ("settings.json", "items.parquet", "timing.parquet", "parts")}
     with contextlib.closing(Spool()) as questions:
@@ -129,6 +132,7 @@ def _settings(model: Model, positions: int, asked: AskedTask, pattern: int) -> d
         "positions": positions,
         "batch_positions": POSITIONS,
         "precision": "fp32",
+        **({"left_out": list(asked.left_out)} if asked.left_out else {}),
     }
 
 

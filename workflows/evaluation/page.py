@@ -49,7 +49,8 @@ def render(
 <body><h1>{html.escape(title)}</h1>
 <p>Metrics are on 0 to 100; bits and perplexities are not, and less of them is better. The interval is over items: a
 bootstrap that draws items of one group together. One answer is what it gets to answer everything alike; of items with
-candidates of their own, chance. A bag of words learned from the train split. Candidates stand with their log p, the
+candidates of their own, chance. A bag of words learned from the train split. Without context is
+what the model gets without reading what was public before, such as a passage. Candidates stand with their log p, the
 right one <span class="right">green</span>, one that was chosen instead <span class="wrong">red</span>; ahead is by how
 many nats the right one is likelier than the best other.</p>
 {_table(columns, rows)}{parts}

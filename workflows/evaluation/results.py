@@ -41,6 +41,8 @@ class Result:
     majority: float | None
     """What the most frequent class gets; where items have candidates of their own, chance; None: nothing is chosen."""
     bag_of_words: float | None
+    without_context: float | None
+    """What the model gets that is shown the items without public context; None where that was not asked."""
     started_from: str
     selected_by: str
     run: str
@@ -78,6 +80,8 @@ def results_of(one: Evaluated) -> list[Result]:
     if not found:
         return []
     items, words = judged(one.items), task.pattern(one.pattern).words
+    less = scores(one.without_context.items, task.metrics, classes=classes) if one.without_context else []
+    without_context = {score.metric: score.value for score in less}
     baseline = _baseline(one, items)
     return [
         Result(
@@ -94,6 +98,7 @@ def results_of(one: Evaluated) -> list[Result]:
             one_answer=dict(zip((words.get(label, label) for label in task.labels), score.one_answer, strict=True)),
             majority=score.majority,
             bag_of_words=None if baseline is None else score_choices(score.metric, items, baseline, classes=classes),
+            without_context=without_context.get(score.metric),
             started_from=model.started_from,
             selected_by=model.selected_for(one.asked.split),
             run=model.run,
@@ -149,7 +154,9 @@ def averages(results: Iterable[Result]) -> dict[str, float]:
 
 def table_rows(results: Iterable[Result]) -> tuple[list[str], list[list[Any]]]:
     """(columns, rows) for a screen or a page."""
+    results = list(results)
     columns = ["model", "task", "pattern", "metric", "score", "95 % interval", "n", "one answer", "bag of words"]
+    less = ["without context"] if any(one.without_context is not None for one in results) else []
     rows = [
         [
             one.model,
@@ -160,20 +167,25 @@ def table_rows(results: Iterable[Result]) -> tuple[list[str], list[list[Any]]]:
             shown_interval(one.metric, one.low, one.high),
             one.n,
             _one_answer(one),
-            _NONE if one.bag_of_words is None else f"{one.bag_of_words:.1f}",
+            _shown(one.bag_of_words),
+            *(_shown(one.without_context) for _ in less),
             one.started_from or _NONE,
             one.selected_by or _NONE,
         ]
         for one in results
     ]
-    return [*columns, "started from", "selected by"], rows
+    return [*columns, *less, "started from", "selected by"], rows
+
+
+def _shown(value: float | None) -> str:
+    return _NONE if value is None else f"{value:.1f}"
 
 
 def _one_answer(one: Result) -> str:
     """What one answer to all gets: both of two, of more the best one."""
     best = sorted(one.one_answer.items(), key=lambda pair: -pair[1])[: 2 if len(one.one_answer) == 2 else 1]
     told = ", ".join(f"{word} {value:.1f}" for word, value in best)
-    return told or (_NONE if one.majority is None else f"{one.majority:.1f}")
+    return told or _shown(one.majority)
 
 
 def _baseline(one: Evaluated, items: pa.Table) -> np.ndarray | None:

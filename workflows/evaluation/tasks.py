@@ -52,6 +52,8 @@ class AskedTask:
     """Reads them, in the order of the file."""
     baseline: Callable[[int], Baseline | None]
     """A bag of words, for what a pattern shows; None where nothing can be learned."""
+    left_out: tuple[str, ...] = ()
+    """Fields that items are shown without."""
 
 
 def task_configs(options: EvaluateConfig) -> list[TaskConfig]:
@@ -106,6 +108,19 @@ def ask_task(config: TaskConfig, model: Model, *, split: str, limit: int | None 
         return [*itertools.islice((one for one in found("train") if isinstance(one, Item)), MOST)]
 
     return AskedTask(task, config, split, survey.size, survey.digest, survey.bad, items, baseline)
+
+
+def without_context(asked: AskedTask, pattern: int) -> AskedTask | None:
+    """The task whose items are shown without what was public before; None where the pattern shows nothing of that."""
+    names = tuple(name for name in asked.task.pattern(pattern).fields if name in asked.task.context)
+    if not names:
+        return None
+    nothing = dict.fromkeys(names, "")
+    return replace(
+        asked,
+        items=lambda: (replace(one, fields={**one.fields, **nothing}) for one in asked.items()),
+        left_out=names,
+    )
 
 
 def pattern_numbers(task: Task, which: str) -> list[int]:

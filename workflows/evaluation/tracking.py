@@ -47,13 +47,14 @@ def record(
 
 
 def metrics_of(results: Sequence[Result]) -> dict[str, float]:
-    """Names and values of one step: `eval/<task>/<metric>`, and behind it `_n`, `_low`, `_high`; other patterns than
-    the default have their number in between.
+    """Names and values of one step: `eval/<task>/<metric>`, and behind it `_n`, `_low`, `_high`, `_without_context`;
+    other patterns than the default have their number in between.
     """
     values: dict[str, float] = {}
     for one in results:
         name = _metric(one)
-        values |= {name: one.value, f"{name}_n": float(one.n), **_bounds(name, one)}
+        less = {} if one.without_context is None else {f"{name}_without_context": one.without_context}
+        values |= {name: one.value, f"{name}_n": float(one.n), **_bounds(name, one), **less}
     return values
 
 

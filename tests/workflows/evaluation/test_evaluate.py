@@ -14,6 +14,8 @@ from infra.tracking.mlflow_client import client_of
 from workflows import evaluate
 from workflows.settings.taught import write_taught
 
+WORD = ["cat", "dog", "mat", "home", "go"]
+LABEL = ["entailment", "not_entailment"]
 WORDS = "--task.words={bad: cat, good: dog}"
 GOLDEN_SCORES = {"accuracy": 83.3333, "macro_f1": 81.25, "mcc": 62.5}
 GOLDEN_LOGPROBS = [-8.915719, -10.147918]
@@ -130,6 +132,55 @@ def test_answers_to_a_test_split_of_superglue_are_written_for_its_leaderboard(ru
     assert [line["idx"] for line in lines] == [0, 1, 2]
     assert {line["label"] for line in lines} <= {"entailment", "not_entailment"}
     assert "for the leaderboard:" in out
+
+
+def test_what_a_model_gets_without_the_premise_stands_beside_its_score(run, model, tmp_path):
+    rows = [
+        {"premise": f"a {WORD[n % 5]} sat", "hypothesis": f"the {WORD[n % 3]} ran", "idx": n, "label": LABEL[n % 2]}
+        for n in range(8)
+    ]
+    data = asked.write(tmp_path / "data" / "dev.jsonl", rows)
+    ask = ("--models", str(model), "--task.name=rte", f"--task.data={data}")
+    code, out, err = run(*ask)
+    assert (code, err) == (0, "")
+    (score,) = json.loads((tmp_path / "runs/evaluations/scores.json").read_text())["scores"]
+    (place,) = tmp_path.glob("runs/evaluations/*/rte-dev-p0-without_context-*/items.parquet")
+    less = parquet.read_table(str(place)).to_pylist()
+    assert less[0]["question"] == '"the cat ran" ? [MASK], ""'
+    right = [row["choice"] == row["gold"] for row in less]
+    assert score["without_context"] == pytest.approx(100 * sum(right) / 8)
+    assert f"{score['without_context']:.1f}" in out
+    assert run("--compare", "small", "small")[0] == 0
+    (verdict,) = json.loads((tmp_path / "runs/evaluations/comparison.json").read_text())["verdicts"]
+    assert (verdict["first"], verdict["n"]) == (score["value"], 8)  # not those without the premise
+    code, out, _ = run(*ask, "--without_context=false")
+    (score,) = json.loads((tmp_path / "runs/evaluations/scores.json").read_text())["scores"]
+    assert (code, score["without_context"], "without context" in out) == (0, None, False)
+
+
+def test_several_tasks_of_one_folder_are_found_by_what_their_files_begin_with(run, model, tmp_path):
+    data = tmp_path / "data"
+    endings = ["ran home.", "sat on a mat.", ", then sat.", "said go."]
+    asked.write(data / "lambada_dev.first.jsonl", [{"text": f"the cat sat on {n % 3 * 'a '}mat"} for n in range(6)])
+    (data / "hellaswag_val.txt").write_text("\n".join(["Dogs: a dog", "2", *endings] * 3) + "\n")
+    wiki = "\n".join([" = Dogs = ", "", " the dog ran home . " * 20, "", " = Cats = ", "", " the cat sat . ", ""])
+    (data / "perplexity").mkdir()
+    (data / "perplexity" / "wiki.valid.tokens").write_text(wiki)
+    tasks = ("lambada", "hellaswag", "perplexity")
+    code, out, err = run("--models", str(model), "--tasks", *tasks, f"--data={data}", "--patterns=all")
+    assert (code, err) == (0, "")
+    scores = json.loads((tmp_path / "runs/evaluations/scores.json").read_text())["scores"]
+    found = {(one["task"], one["metric"]): one for one in scores if one["is_default"]}
+    assert {task: [metric for name, metric in found if name == task] for task in tasks} == {
+        "lambada": ["accuracy", "bits"],
+        "hellaswag": ["accuracy", "accuracy_per_token", "accuracy_per_byte"],
+        "perplexity": ["bits_per_byte", "word_perplexity", "perplexity"],
+    }
+    assert [one["majority"] for one in found.values()] == [None, None, 25.0, 25.0, 25.0, None, None, None]
+    words, tokens = (found["perplexity", name] for name in ("word_perplexity", "perplexity"))
+    assert math.log(words["value"]) * 110 == pytest.approx(math.log(tokens["value"]) * 112)
+    (line,) = [one for one in out.splitlines() if "bits_per_byte" in one and "not default" not in one]
+    assert f"{found['perplexity', 'bits_per_byte']['value']:.3f}" in line
 
 
 def test_one_bad_row_among_many_is_a_row_with_its_reason(run, model, tmp_path):
