@@ -35,6 +35,7 @@ from workflows.evaluation.workers import Workers
 
 _SECONDS = b"seconds"
 _ROWS = 4096  # of a row group of items.parquet
+_ROW_POSITIONS = 1 << 21  # of its questions, at most: only texts that are read are so long
 _ANSWER = ("logprobs", "tokens", "choice", "tied")
 _ANSWERS = pa.schema([SCHEMA.field(name) for name in _ANSWER])
 
@@ -204,7 +205,7 @@ def _publish(
     rows = np.empty(len(questions), np.int64)  # number of a question -> the row of its answer
     rows[np.concatenate(list(made.values()))] = np.arange(len(questions))
     with parquet.large_writer(place["items.parquet"], SCHEMA) as out:
-        for numbers in _some(questions.by_id()):
+        for numbers in _some(questions.by_id(), questions.lengths()):
             out.write_table(_rows(questions.read(numbers.tolist()), answers.take(pa.array(rows[numbers]))))
         if rest:
             out.write_table(without_question(rest))
@@ -228,5 +229,11 @@ def _rows(questions: Sequence[Question], answers: pa.Table) -> pa.Table:
     return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
 
 
-def _some(numbers: np.ndarray) -> Iterator[np.ndarray]:
-    return (numbers[first : first + _ROWS] for first in range(0, len(numbers), _ROWS))
+def _some(numbers: np.ndarray, lengths: np.ndarray) -> Iterator[np.ndarray]:
+    """The numbers in parts, each of questions that memory can hold. lengths: positions of each question."""
+    ends, first = np.cumsum(lengths[numbers]), 0
+    while first < len(numbers):
+        fitting = int(np.searchsorted(ends, (ends[first - 1] if first else 0) + _ROW_POSITIONS, side="right"))
+        last = min(max(fitting, first + 1), first + _ROWS)
+        yield numbers[first:last]
+        first = last

@@ -70,6 +70,10 @@ class Spool:
         order = sorted_rows(table, "length", "id")
         return order, np.array(self._lengths)[order]
 
+    def lengths(self) -> np.ndarray:
+        """How many positions each question takes, by its number."""
+        return np.array(self._lengths)
+
     def close(self) -> None:
         self._file.close()
 

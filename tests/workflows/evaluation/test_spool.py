@@ -10,6 +10,7 @@ import pytest
 from pipelines.questions.pattern import Pattern
 from pipelines.questions.question import Question, Windows, ask
 from pipelines.questions.task import Item, Task
+from workflows.evaluation import evaluation
 from workflows.evaluation.spool import Spool
 
 PATTERN = Pattern("{text} It is {mask}.", {"bad": "cat", "good": "the dog"})
@@ -46,6 +47,15 @@ def test_of_an_item_comes_back_what_its_answer_is_judged_by(spool, tiny_tokenize
     (back,) = spool.read([0])
     assert back.item == one.item
     assert (back.kind, back.has_labels, back.windows) == ("write", False, Windows(8, True))
+
+
+def test_rows_are_written_in_parts_of_so_many_questions_and_positions(monkeypatch):
+    monkeypatch.setattr(evaluation, "_ROWS", 3)
+    monkeypatch.setattr(evaluation, "_ROW_POSITIONS", 10)
+    lengths = np.array([1, 1, 1, 1, 9, 2, 30, 4, 6])
+    parts = [part.tolist() for part in evaluation._some(np.arange(9), lengths)]
+    assert parts == [[0, 1, 2], [3, 4], [5], [6], [7, 8]]
+    assert [part.tolist() for part in evaluation._some(np.array([6, 0]), lengths)] == [[6], [0]]
 
 
 def test_they_are_ordered_by_length_and_by_id(spool, tiny_tokenizer):
