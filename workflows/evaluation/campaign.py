@@ -11,7 +11,7 @@ from pipelines.questions.config import TaskConfig
 from workflows.evaluation.config import EvaluateConfig
 from workflows.evaluation.evaluation import Evaluated, evaluate
 from workflows.evaluation.models import Model
-from workflows.evaluation.tasks import AskedTask, ask_task, pattern_numbers, without_context
+from workflows.evaluation.tasks import AskedTask, ask_task, pattern_numbers, taught_to, without_context
 from workflows.evaluation.workers import Workers
 
 
@@ -36,9 +36,11 @@ def ray_if_needed(
 def run(
     options: EvaluateConfig, configs: Sequence[TaskConfig], models: Sequence[Model], screen: Console
 ) -> list[Evaluated]:
-    """Every model is asked every task by every pattern; what is wrong with a task is said before any model answers."""
+    """Every model is asked every task by every pattern; of several tasks a fine-tuned one is asked those that it was
+    taught. What is wrong with a task is said before any model answers.
+    """
     known: dict[str, AskedTask] = {}
-    asked = [[_asked(options, config, model, known) for config in configs] for model in models]
+    asked = [[_asked(options, config, model, known) for config in taught_to(model, configs)] for model in models]
     cells = [[(one, number) for one in row for number in pattern_numbers(one.task, options.patterns)] for row in asked]
     return [one for model, row in zip(models, cells, strict=True) for one in _answered(options, model, row, screen)]
 

@@ -12,7 +12,7 @@ from pipelines.metrics.calibration import calibration
 from pipelines.metrics.items import judged
 from pipelines.metrics.known import shown, shown_interval
 from pipelines.metrics.scores import score_choices, scores
-from pipelines.metrics.superglue import superglue_average
+from pipelines.metrics.superglue import METRICS, superglue_average
 from workflows.evaluation.evaluation import Evaluated
 
 _NONE = "-"
@@ -143,13 +143,18 @@ def as_json(
 
 
 def averages(results: Iterable[Result]) -> dict[str, float]:
-    """Model -> its SuperGLUE average, of models that were asked all of its tasks by their default patterns."""
+    """Model -> its SuperGLUE average, where it was asked all eight tasks by their default patterns. Where none was, and
+    each task was asked of one model, such as those that were fine-tuned on it: the average of these models.
+    """
     scores: dict[str, dict[str, dict[str, float]]] = {}
     for one in results:
         if one.is_default:
             scores.setdefault(one.model, {}).setdefault(one.task, {})[one.metric] = one.value
     found = {model: superglue_average(tasks) for model, tasks in scores.items()}
-    return {model: value for model, value in found.items() if value is not None}
+    known = {model: value for model, value in found.items() if value is not None}
+    asked = {task: [tasks[task] for tasks in scores.values() if task in tasks] for task in METRICS}
+    together = superglue_average({task: one[0] for task, one in asked.items() if len(one) == 1})
+    return known or ({"one model for each task": together} if together is not None else {})
 
 
 def table_rows(results: Iterable[Result]) -> tuple[list[str], list[list[Any]]]:

@@ -110,6 +110,24 @@ def ask_task(config: TaskConfig, model: Model, *, split: str, limit: int | None 
     return AskedTask(task, config, split, survey.size, survey.digest, survey.bad, items, baseline)
 
 
+def taught_to(model: Model, configs: Sequence[TaskConfig]) -> Sequence[TaskConfig]:
+    """Those of several tasks that a fine-tuned model was taught, and its diagnostics; other models are asked all.
+
+    Raises UserError where it was taught none of them.
+    """
+    if not model.asked or len(configs) < 2:
+        return configs
+    own = [config for config in configs if _may_be_asked(model, config.name)]
+    if not own:
+        asked = ", ".join(config.name for config in configs)
+        raise UserError(
+            f"{model.name} was fine-tuned on {model.asked['task']}, which is none of {asked}",
+            why="its answers to another task say nothing of either",
+            try_=f"add {model.asked['task']} to --tasks, or leave the model out",
+        )
+    return own
+
+
 def without_context(asked: AskedTask, pattern: int) -> AskedTask | None:
     """The task whose items are shown without what was public before; None where the pattern shows nothing of that."""
     names = tuple(name for name in asked.task.pattern(pattern).fields if name in asked.task.context)
@@ -150,6 +168,11 @@ def _data_of(data: str, name: str) -> str:
             try_=f"name its files {name}/dev.jsonl, or give one task: --task.name={name} --task.data=<place>",
         )
     return storage.join(data, like[0])
+
+
+def _may_be_asked(model: Model, name: str) -> bool:
+    """Whether a fine-tuned model was taught a task, or one whose models this task is for."""
+    return model.asked["task"] in (name, getattr(tasks.find(name), "TAUGHT_BY", ""))
 
 
 def _train(splits: dict[str, SplitFile]) -> str:
@@ -215,7 +238,7 @@ def _as_taught(config: TaskConfig, model: Model) -> TaskConfig:
     if not taught:
         return config
     module = tasks.find(config.name)
-    if taught["task"] not in (config.name, getattr(module, "TAUGHT_BY", "")):
+    if not _may_be_asked(model, config.name):
         raise UserError(
             f"{model.name} was fine-tuned on {taught['task']} and is asked {config.name}",
             why="its answers to another task say nothing of either",

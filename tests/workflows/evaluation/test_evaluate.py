@@ -259,6 +259,29 @@ def test_a_fine_tuned_model_is_not_asked_another_task(run, model, data, tmp_path
     assert told in err
 
 
+def test_of_several_tasks_each_fine_tuned_model_is_asked_its_own_and_their_diagnostics(run, model, tmp_path):
+    folders = {"RTE/val": LABEL, "CB/val": ["neutral", "entailment"], "AX-b/AX-b": LABEL}
+    for place, labels in folders.items():
+        names = ("sentence1", "sentence2") if "AX" in place else ("premise", "hypothesis")
+        texts = {names[0]: "a cat sat", names[1]: "a dog ran"}
+        rows = [{**texts, "idx": n, "label": labels[n % 2]} for n in range(4)]
+        asked.write(tmp_path / "data" / f"{place}.jsonl", rows)
+    yes = {"entailment": "Yes", "not_entailment": "No"}
+    pattern = '"{hypothesis~}" ? {mask}, "{premise~}"'
+    rte = taught(model, tmp_path / "on_rte", task="rte", labels=LABEL, words=yes, pattern=pattern)
+    words = {"contradiction": "No", "neutral": "Maybe", "entailment": "Yes"}
+    cb = taught(
+        model, tmp_path / "on_cb", task="cb", labels=[*words], words=words, pattern="{hypothesis~}? {mask}. {premise~}"
+    )
+    where = f"--data={tmp_path}/data"
+    code, _, err = run("--models", rte, cb, "--tasks", "rte", "cb", "ax_b", where)
+    assert (code, err) == (0, "")
+    scores = json.loads((tmp_path / "runs/evaluations/scores.json").read_text())["scores"]
+    assert {(one["model"], one["task"]) for one in scores} == {("on_rte", "rte"), ("on_rte", "ax_b"), ("on_cb", "cb")}
+    code, _, err = run("--models", cb, "--tasks", "rte", "ax_b", where)
+    assert (code, "on_cb was fine-tuned on cb, which is none of rte, ax_b" in err) == (2, True)
+
+
 def test_a_fine_tuned_model_is_asked_by_another_pattern_only_in_a_row_of_its_own(run, model, data, tmp_path):
     url, own = taught(model, tmp_path / "tuned"), [f"--task.data={data}", "--task.id=id"]
     code, _, err = run("--models", url, *own, "--task.pattern=0")
