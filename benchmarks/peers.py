@@ -1,9 +1,10 @@
-"""What `store.py` compares with, for an interpreter of its own: it imports nothing of ours and prints one JSON line.
+"""What `store.py` and `pretrain_peer.py` compare with, by an interpreter of its own: nothing of ours, one JSON line.
 
     python benchmarks/peers.py installed                              # {name: version or why not}
     python benchmarks/peers.py datatrove TEXT TOKENIZER OUT           # {cpu_s, tokens}
     python benchmarks/peers.py mds_write ROWS OUT COPIES              # {tokens}
     python benchmarks/peers.py mds_read ROWS iterate|by_index         # {cpu_s, tokens}
+    python benchmarks/peers.py trainer ASKED VOCABULARY               # {cpu_s, tokens} of each step
 
 CPU seconds of the process and its ended children, without imports.
 """
@@ -13,6 +14,7 @@ import importlib.util
 import json
 import os
 import sys
+import tempfile
 import types
 from collections.abc import Callable
 from importlib.metadata import version
@@ -28,6 +30,7 @@ def main() -> None:
         "datatrove": datatrove,
         "mds_write": mds_write,
         "mds_read": mds_read,
+        "trainer": trainer,
     }
     print(json.dumps(steps[name](*arguments)))
 
@@ -92,6 +95,77 @@ def mds_read(rows: str, way: str) -> dict[str, float]:
         flat[end : end + len(row)] = row
         end += len(row)
     return {"cpu_s": _cpu_s() - before, "tokens": end}
+
+
+def trainer(asked: str, vocabulary: str) -> dict[str, list[float]]:
+    """Train a BERT by transformers' Trainer, with its collator and its defaults.
+
+    asked: JSON of a shape (as `GLMConfig`), precision, steps, segments a step, a file of rows, and whether logits are
+    computed of the masked tokens alone.
+    """
+    import time
+
+    import numpy as np
+    import torch
+    from transformers import (
+        BertConfig,
+        BertForMaskedLM,
+        BertTokenizerFast,
+        DataCollatorForLanguageModeling,
+        Trainer,
+        TrainerCallback,
+        TrainingArguments,
+    )
+
+    class BlanksAlone(BertForMaskedLM):
+        def forward(self, input_ids, attention_mask=None, labels=None, **_):
+            hidden = self.bert(input_ids, attention_mask=attention_mask).last_hidden_state
+            is_masked = labels != -100
+            logits = self.cls(hidden[is_masked])
+            return {"loss": torch.nn.functional.cross_entropy(logits.float(), labels[is_masked]), "logits": logits}
+
+    class Clock(TrainerCallback):
+        def __init__(self):
+            self.cpu_s, self.last = [], time.process_time()
+
+        def on_step_end(self, *_, **__):
+            now = time.process_time()
+            self.cpu_s.append(now - self.last)
+            self.last = now
+
+    torch.set_num_threads(1)
+    cell = json.loads(asked)
+    shape, steps, segments = cell["shape"], cell["steps"], cell["segments"]
+    rows = np.load(cell["rows"])[: steps * segments]
+    config = BertConfig(
+        vocab_size=shape["vocab_size"],
+        hidden_size=shape["width"],
+        num_hidden_layers=shape["layers"],
+        num_attention_heads=shape["heads"],
+        intermediate_size=4 * shape["width"],
+        max_position_embeddings=rows.shape[1],
+        hidden_dropout_prob=shape["dropout"],
+        attention_probs_dropout_prob=shape["attention_dropout"],
+    )
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as folder:
+        Trainer(
+            model=(BlanksAlone if cell["alone"] else BertForMaskedLM)(config),
+            args=TrainingArguments(
+                output_dir=folder,
+                max_steps=steps,
+                per_device_train_batch_size=segments,
+                bf16=cell["precision"] == "bf16",
+                use_cpu=True,
+                report_to="none",
+                save_strategy="no",
+                disable_tqdm=True,
+            ),
+            data_collator=DataCollatorForLanguageModeling(BertTokenizerFast(vocabulary)),
+            train_dataset=[{"input_ids": row.tolist()} for row in rows],
+            callbacks=[clock],
+        ).train()
+    return {"cpu_s": clock.cpu_s, "tokens": [segments * rows.shape[1]] * steps}
 
 
 def _import_datatrove():

@@ -1,0 +1,174 @@
+"""What pretraining is worth, by the number of labels: one model fine-tuned in several forms, beside a bag of words.
+
+    python benchmarks/labels.py --model runs/<run> --sst2 FOLDER --ag-news FOLDER --to FOLDER [--counts 100 1000 all]
+        [--seeds 1 2 3] [--plot FILE.svg] [--json FILE]
+
+Forms: `cloze` (the label word is written into the pattern's mask), `head` (a classification head on the same weights),
+`random` (cloze from random weights of the same shape). Each cell (task, form, number of labels, seed) is an ordinary
+run of finetune.py in FOLDER/runs, so the same command continues; seeds also draw the labels. SST-2 is reported on its
+dev split of 872 sentences; AG News, one file, on the sixth of its rows that hashes make the test split. Nothing is
+chosen on the reported split: epochs and rate are fixed below for every form, and the last weights are taken where fewer
+than 200 items could be held out. The intervals in the plot are those of a t distribution over seeds.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from infra import config
+from infra.console import Console
+from pipelines.metrics.bag_of_words import bag_of_words
+from pipelines.questions.splits import find_splits
+from workflows.finetuning.setup import labelled, resolve_finetune
+from workflows.settings.finetune import FinetuneRecipe
+
+ROOT = Path(__file__).resolve().parents[1]
+FORMS = {"cloze": [], "head": ["--task.head=true"], "random": ["--model.random=true"]}
+REPORTED = {"sst2": "dev", "ag_news": "test"}
+Scores = dict[tuple[str, str, int | None], list[float]]
+"""(task, form, number of labels) -> the accuracy of each seed."""
+_BAG = "bag of words"
+_EPOCHS = {100: 20, 1000: 10}  # all labels: 3
+_RATE = "1e-3"
+
+
+class Cell(NamedTuple):
+    """A fine-tuning. labels: None takes all."""
+
+    task: str
+    form: str
+    labels: int | None
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.task}-{self.form}-{self.labels or 'all'}-s{self.seed}"
+
+
+def main() -> None:
+    options = _options()
+    data = {"sst2": options.sst2, "ag_news": options.ag_news}
+    counts = [None if count == "all" else int(count) for count in options.counts]
+    cells = [Cell(task, form, n, seed) for task in data for n in counts for seed in options.seeds for form in FORMS]
+    runs = Path(options.to).resolve() / "runs"
+    for number, cell in enumerate(cells, 1):
+        print(f"{number} of {len(cells)}: {cell.name}", flush=True)
+        _command("finetune.py", *_settings(cell, data[cell.task], options.model), f"--run.storage_path={runs}")
+    scores: Scores = defaultdict(list)
+    for task, split in REPORTED.items():
+        own = [cell for cell in cells if cell.task == task]
+        found = _scores(own, runs, split, data[task], Path(options.to).resolve() / f"scores-{task}")
+        for cell, score in zip(own, found, strict=True):
+            scores[task, cell.form, cell.labels].append(score)
+            if cell.form == "cloze":  # the same labels for all forms
+                scores[task, _BAG, cell.labels].append(_bag_of_words(cell, data[task], options.model, split))
+    values = {f"{task}_{form.replace(' ', '_')}_{n or 'all'}": found for (task, form, n), found in scores.items()}
+    for name, found in values.items():
+        spread = f"{statistics.mean(found):6.1f} +- {_half_interval(found):4.1f}"
+        print(f"{name:32} {spread}   of seeds: {', '.join(f'{one:.1f}' for one in found)}")
+    if options.plot:
+        _draw(scores, counts, Path(options.plot))
+    if options.json:
+        report = {"name": "labels", "machine": platform.processor() or platform.machine(), "seeds": values}
+        means = {name: statistics.mean(found) for name, found in values.items()}
+        Path(options.json).write_text(json.dumps(report | {"values": means, "ratios": {}}, indent=2))
+
+
+def _settings(cell: Cell, data: str, model: str) -> list[str]:
+    return [
+        f"--config={ROOT}/workflows/recipes/tasks/{cell.task}.yaml",
+        f"--task.data={data}",
+        f"--model.init_from={model}",
+        f"--optim.lr={_RATE}",
+        f"--train.epochs={_EPOCHS.get(cell.labels or 0, 3)}",
+        f"--train.seed={cell.seed}",
+        f"--run.name={cell.name}",
+        "--train.num_workers=1",
+        "--tracking.enabled=false",
+        *([f"--train.items={cell.labels}"] if cell.labels else []),
+        *FORMS[cell.form],
+    ]
+
+
+def _scores(cells: list[Cell], runs: Path, split: str, data: str, to: Path) -> list[float]:
+    """The accuracy of each cell's model on the reported split."""
+    models = json.dumps([str(runs / cell.name) for cell in cells])
+    recipe = f"--config={ROOT}/workflows/recipes/tasks/{cells[0].task}.yaml"
+    places = [f"--task.data={data}", f"--split={split}", f"--to={to}"]
+    _command("evaluate.py", recipe, f"--models={models}", *places, "--tracking.enabled=false")
+    scores = json.loads((to / "scores.json").read_text())["scores"]
+    found = {score["model"]: score["value"] for score in scores if score["metric"] == "accuracy"}
+    return [found[cell.name] for cell in cells]
+
+
+def _bag_of_words(cell: Cell, data: str, model: str, split: str) -> float:
+    """Its accuracy on the reported split, taught by the items that the cell's models were taught by."""
+    recipe = config.parse(FinetuneRecipe, description="", argv=_settings(cell, data, model)).config
+    setup = resolve_finetune(recipe, Console())
+    splits = find_splits(data, recipe.task.splits, recipe.task.shares)
+    asked = labelled(recipe, setup.task, splits, split, setup.tokenizer, setup.shape, Console())
+    taught = [question.item for question in (*setup.train, *setup.held_out)]
+    choices = bag_of_words(setup.task, setup.task.pattern(), taught, [question.item for question in asked])
+    assert choices is not None, f"{cell.name} has labels of one class alone"
+    return 100 * float(np.mean(choices == np.array([question.gold for question in asked])))
+
+
+def _command(script: str, *arguments: str) -> None:
+    """Run a script of this tree; ends the program where it fails."""
+    done = subprocess.run([sys.executable, str(ROOT / "workflows" / script), *arguments], check=False)
+    if done.returncode:
+        sys.exit(done.returncode)
+
+
+def _draw(scores: Scores, counts: list[int | None], path: Path) -> None:
+    """A panel for each task: accuracy over the number of labels, the mean over seeds and its 95 % interval."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3.4), layout="constrained")
+    for axes, task in zip(figure.subplots(1, len(REPORTED)), REPORTED, strict=True):
+        for form in (*FORMS, _BAG):
+            found = [scores[task, form, count] for count in counts]
+            half = [_half_interval(one) for one in found]
+            means = [statistics.mean(one) for one in found]
+            axes.errorbar(range(len(counts)), means, half, label=form, marker="o", capsize=3)
+        axes.set(title=task, xlabel="labels", xticks=range(len(counts)), xticklabels=[str(n or "all") for n in counts])
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("accuracy, %")
+    figure.axes[0].legend()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "labels"}):
+        figure.savefig(path, metadata={"Date": None})
+
+
+def _half_interval(values: list[float]) -> float:
+    """Half the width of the 95 % interval of a mean over seeds."""
+    from scipy.stats import t
+
+    if len(values) < 2:
+        return 0.0
+    return float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="a pretrained run or model folder")
+    parser.add_argument("--sst2", required=True, help="folder with train.tsv and dev.tsv, also compressed")
+    parser.add_argument("--ag-news", required=True, help="folder with one CSV file")
+    parser.add_argument("--to", required=True, help="folder for runs and evaluations")
+    parser.add_argument("--counts", nargs="+", default=["100", "1000", "all"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--plot", help="draw the curves into this SVG file")
+    parser.add_argument("--json", help="write the figures to this file")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
