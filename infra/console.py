@@ -7,6 +7,7 @@ is printed as it is (`[MASK]` is not markup) and wrapped in tables alone. rich r
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -201,6 +202,13 @@ def duration(seconds: float) -> str:
     return f"{minutes}m{whole % 60:02d}s" if minutes else f"{whole}s"
 
 
+def sparkline(values: Sequence[float]) -> str:
+    """Numbers as bars of eight heights: [1, 2, 3, 8] -> "▁▂▃█". Those that are not finite are left out."""
+    finite = [value for value in values if math.isfinite(value)]
+    low, high = min(finite, default=0.0), max(finite, default=0.0)
+    return "".join(_BARS[round((value - low) / ((high - low) or 1) * (len(_BARS) - 1))] for value in finite)
+
+
 def _scaled(number: float, base: int, units: list[str], gap: str) -> str:
     value, index = float(number), 0
     # 999,950 would round to 1000.0k.
@@ -210,6 +218,7 @@ def _scaled(number: float, base: int, units: list[str], gap: str) -> str:
     return f"{digits}{gap}{units[index]}"
 
 
+_BARS = "▁▂▃▄▅▆▇█"
 _MIN_BAR_WIDTH = 140  # columns of a terminal: a training's line with three losses takes up to 115 without a bar
 
 

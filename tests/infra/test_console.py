@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from infra.console import Console, ConsoleConfig, counted, duration, human, human_bytes
+from infra.console import Console, ConsoleConfig, counted, duration, human, human_bytes, sparkline
 
 
 class Clock:
@@ -191,3 +191,10 @@ def test_duration(seconds, text):
 
 def test_a_number_has_its_noun():
     assert [counted(n, "step") for n in (0, 1, 2, 1200)] == ["0 steps", "1 step", "2 steps", "1,200 steps"]
+
+
+def test_sparkline():
+    assert sparkline([1, 2, 3, 8]) == "▁▂▃█"
+    assert sparkline([5.0, 5.0]) == "▁▁"
+    assert sparkline([2.0, float("nan"), 1.0]) == "█▁"
+    assert sparkline([]) == ""

@@ -1,35 +1,26 @@
-"""What a run has trained: exported as a model folder with its card, and tried on a few blanks."""
+"""What a run has trained, exported as a model folder with its card."""
 
 import math
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 
-from glm_model import GLM, fill, from_pretrained, save_pretrained
-from glm_model.tokenizer import Tokenizer
+from glm_model import GLM, save_pretrained
 from infra import checkpoint, tracking
+from infra.checkpoint import Checkpoint
 from infra.errors import InfrastructureError
-from pipelines.store.format import TokenStore
-from pipelines.views import render
 from workflows.runs import tracked
 from workflows.runs.run import Run
 from workflows.runs.setup import Setup
 
-_PROMPTS = 3
-
 
 def export(setup: Setup, run: Run, handle: tracking.RunHandle) -> dict[str, float]:
-    """Write the last checkpoint's weights as a model that `GLM.from_pretrained` reads, also as an artifact of the run;
-    where the run ended early, the best checkpoint's. Returns what validation said of it.
+    """Write the weights as a model that `from_pretrained` reads, also as an artifact of the run. Returns what
+    validation said of them.
 
     Raises InfrastructureError where it cannot be written.
     """
-    chosen = checkpoint.latest(run.checkpoints_url)
-    assert chosen is not None, "a finished run has a checkpoint"
-    if chosen.step < setup.budget.steps:
-        chosen = checkpoint.best(run.checkpoints_url) or chosen
-    loaded = checkpoint.load(chosen.url)
+    loaded = checkpoint.load(chosen(setup, run).url)
     model = GLM(setup.shape)
     model.load_state_dict(loaded.model)
     try:
@@ -43,33 +34,11 @@ def export(setup: Setup, run: Run, handle: tracking.RunHandle) -> dict[str, floa
     return loaded.state["validated"]
 
 
-def fill_examples(setup: Setup, run: Run) -> None:
-    """Fill blanks of a few held-out texts on screen, with the exported model."""
-    screen = setup.screen
-    model, tokenizer = from_pretrained(run.model_url), Tokenizer.load(run.model_url)
-    model.eval()
-    screen.line()
-    screen.line("The model fills blanks of texts it has not seen:")
-    for text in _prompts(setup.store, tokenizer):
-        with torch.no_grad():
-            filled = fill(model, tokenizer, text, max_tokens=12)
-        screen.rich.print(render.filled(filled.parts, around=("[", "]")), soft_wrap=True)
-
-
-def _prompts(store: TokenStore, tokenizer: Tokenizer) -> list[str]:
-    """Short held-out passages with one blank of two or three words each."""
-    prompts: list[str] = []
-    if store.validation.rows == 0:
-        return ["Ray is a [MASK] for [MASK]."]
-    rows = store.validation.read_group(0)
-    for index in range(len(rows.ids)):
-        text = tokenizer.decode(rows.tokens[rows.offsets[index] : rows.offsets[index + 1]])
-        words = text.split()[:24]
-        if len(words) == 24 and sum(word.strip(".,;:!?()'\"").isalpha() for word in words) > 20:  # prose, no table
-            prompts.append(" ".join([*words[:12], "[MASK]", *words[14:]]))
-        if len(prompts) == _PROMPTS:
-            break
-    return prompts or ["Ray is a [MASK] for [MASK]."]
+def chosen(setup: Setup, run: Run) -> Checkpoint:
+    """The checkpoint whose weights are the run's model: the last, or where the run ended early, the best."""
+    found = checkpoint.latest(run.checkpoints_url)
+    assert found is not None, "a finished run has a checkpoint"
+    return found if found.step == setup.budget.steps else checkpoint.best(run.checkpoints_url) or found
 
 
 def _card(setup: Setup, run: Run, state: dict[str, Any]) -> str:

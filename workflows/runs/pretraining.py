@@ -3,7 +3,7 @@
 from infra.console import Console
 from pipelines.store.format import TokenStore
 from workflows.runs import report
-from workflows.runs.final_model import export, fill_examples
+from workflows.runs.final_model import export
 from workflows.runs.launch import launch
 from workflows.runs.pace import resolve_length
 from workflows.runs.run import Run, check_init_from, finish, give_up, start
@@ -30,6 +30,7 @@ def pretrain(recipe: Recipe, run: Run, store: TokenStore, screen: Console) -> Ru
         give_up(run, handle, error)
         raise
     run = finish(run, handle, validated, screen)
-    fill_examples(setup, run)
+    report.write_curves(run)
+    report.show_trial(setup, run)
     report.show_next(run, screen)
     return run
