@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 
 import pytest
-from helpers import faults, small_run
+from helpers import asked, faults, small_run
 from helpers.faults import Trial
 
 from infra import checkpoint
@@ -161,3 +161,23 @@ def test_a_machine_that_is_gone_for_good_ends_the_run_with_words(nodes, tmp_path
     reached = checkpoint.latest(str(trial.folder / "checkpoints"))
     assert reached is not None
     assert reached.step >= 5
+
+
+def test_two_nodes_answer_as_one_process_does(nodes, tmp_path, tiny_tokenizer):
+    """Each node has room for one worker, so that both are asked."""
+    say, address = nodes
+    say("join")
+    model = asked.model_folder(tmp_path / "model", tiny_tokenizer)
+    asked.write(tmp_path / "data" / "dev.jsonl", asked.rows(400))
+    own = "--task.name=classification", f"--task.data={tmp_path}/data", "--task.words={bad: cat, good: dog}"
+
+    def answers(name: str, *more: str, **environment: str) -> bytes:
+        to = tmp_path / name
+        words = [sys.executable, "workflows/evaluate.py", f"--models={model}", *own, f"--to={to}", *more]
+        off = "--tracking.enabled=false"
+        done = subprocess.run([*words, off], env=os.environ | environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        (items,) = to.rglob("items.parquet")
+        return items.read_bytes()
+
+    assert answers("two", "--num_workers=2", RAY_ADDRESS=address) == answers("one")
