@@ -32,8 +32,9 @@ from pipelines.names import text_url
 from pipelines.store.format import Split
 from pipelines.store.lineage import documents_of
 from workflows.runs.history import Past, open_past, read_log
+from workflows.training.engine import Place
 from workflows.training.ranks import Ranks
-from workflows.training.validation import evaluate, validation_of
+from workflows.training.validation import validate, validation_of
 
 _WINDOW = 64 << 20  # bytes
 
@@ -75,8 +76,10 @@ def _model(past: Past) -> dict[str, float]:
     masks = past.setup.recipe.blanks.mask_tokens
     validation = validation_of(past.setup.store, settings, masks, rows=past.setup.store.validation.rows, micro_rows=1)
     model = from_pretrained(storage.join(past.url, "model"))
-    step = TrainStep(model, num_objectives=len(settings.mixture.names), precision=past.setup.recipe.train.precision)
-    return evaluate(step, validation, Ranks(0, 1, torch.device("cpu")))
+    precision = past.setup.recipe.train.precision
+    step = TrainStep(model, num_objectives=len(settings.mixture.names), precision=precision)
+    place = Place(Ranks(0, 1, torch.device("cpu")), precision, is_restored=False, beat=lambda: None)
+    return validate(step, validation, place)
 
 
 def _reached(past: Past) -> dict[str, float]:

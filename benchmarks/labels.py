@@ -27,7 +27,8 @@ from infra import config
 from infra.console import Console
 from pipelines.metrics.bag_of_words import bag_of_words
 from pipelines.questions.splits import find_splits
-from workflows.finetuning.setup import labelled, resolve_finetune
+from workflows.finetuning.items import labelled
+from workflows.finetuning.setup import resolve_finetune
 from workflows.settings.finetune import FinetuneRecipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,7 +38,7 @@ Scores = dict[tuple[str, str, int | None], list[float]]
 """(task, form, number of labels) -> the accuracy of each seed."""
 _BAG = "bag of words"
 _EPOCHS = {100: 20, 1000: 10}  # all labels: 3
-_RATE = "1e-3"
+_RATE = "3e-4"
 
 
 class Cell(NamedTuple):
@@ -113,11 +114,12 @@ def _bag_of_words(cell: Cell, data: str, model: str, split: str) -> float:
     """Its accuracy on the reported split, taught by the items that the cell's models were taught by."""
     recipe = config.parse(FinetuneRecipe, description="", argv=_settings(cell, data, model)).config
     setup = resolve_finetune(recipe, Console())
-    splits = find_splits(data, recipe.task.splits, recipe.task.shares)
-    asked = labelled(recipe, setup.task, splits, split, setup.tokenizer, setup.shape, Console())
-    taught = [question.item for question in (*setup.train, *setup.held_out)]
-    choices = bag_of_words(setup.task, setup.task.pattern(), taught, [question.item for question in asked])
-    assert choices is not None, f"{cell.name} has labels of one class alone"
+    splits = find_splits(recipe.task.data or "", recipe.task.splits, recipe.task.shares)
+    asked = labelled(recipe.task, setup.task, splits, split, setup.tokenizer, setup.shape.positions, Console())
+    taught = [question.item for question in (*setup.selection.train, *setup.selection.held_out)]
+    choose = bag_of_words(setup.task, setup.task.pattern(), taught)
+    assert choose is not None, f"{cell.name} has labels of one class alone"
+    choices = choose([question.item for question in asked])
     return 100 * float(np.mean(choices == np.array([question.gold for question in asked])))
 
 

@@ -69,9 +69,13 @@ def test_jobs_fine_tune_evaluate_and_predict_on_two_workers(submit, place):
 @pytest.mark.parametrize(
     ("script", "arguments", "told"),
     [
-        ("finetune", ("--model.init_from=/m", "--task.data=data"), "task.data=data is a relative path"),
-        ("evaluate", ("--models", "runs/a", "--task.data=/data"), "models[0]=runs/a is a relative path"),
-        ("predict", ("--model=/m", "--input=/a.csv", "--to=out"), "to=out is a relative path"),
+        (
+            "finetune",
+            ("--run.storage_path=/runs", "--model.init_from=/m", "--task.data=data"),
+            "task.data=data is a relative",
+        ),
+        ("evaluate", ("--models", "runs/a", "--task.data=/data", "--to=/to"), "models[0]=runs/a is a relative"),
+        ("predict", ("--model=/m", "--input=/a.csv", "--to=out"), "to=out is a relative"),
     ],
 )
 def test_relative_paths_are_refused_inside_a_job(submit, script, arguments, told):

@@ -239,7 +239,8 @@ def test_a_run_whose_validation_gets_no_better_ends_early(local_ray, corpus, tmp
         "--train.steps=50",
         "--train.eval_every=1",
         "--train.patience=2",
-        "--optim.lr=1e-30",  # too small to change a weight
+        "--optim.lr=1e-30",  # both too small to change a weight
+        "--optim.matrix_lr=1e-30",
     )
     recipe = recipe_for(corpus, tmp_path, *settings)
     run = pretrain(recipe, open_run(recipe, "early"), store_of(recipe), Console())
