@@ -146,7 +146,7 @@ def _models(setup: Setup, run: Run) -> Iterator[tuple[int, GLM]]:
     """(step, model): as the run began, of the kept checkpoint that is nearest to its middle, and the exported one."""
     yield 0, initial_model(setup.shape, seed=setup.recipe.train.seed, init_from=setup.recipe.model.init_from).eval()
     last = chosen(setup, run)
-    inside = [one for one in checkpoint.complete(run.checkpoints_url) if 0.25 < one.step / last.step < 0.75]
+    inside = [one for one in checkpoint.complete(run.checkpoints_url) if last.step < 4 * one.step < 3 * last.step]
     middle = sorted(inside, key=lambda one: abs(one.step - last.step / 2))[:1]
     for one in (*middle, last):
         model = GLM(setup.shape)
