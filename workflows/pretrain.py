@@ -45,7 +45,8 @@ def main() -> None:
     # torch and pyarrow take 2 s of CPU time to load: here, so that --help, --print_config and misspelt settings do not
     # wait for them.
     from infra import storage
-    from workflows.runs.moved import check_finished, own_store
+    from workflows.runs.added import warn_of_added
+    from workflows.runs.moved import check_finished, find_again, own_store
     from workflows.runs.plan import calibrate_run, plan_run
     from workflows.runs.preparation import store_maker
     from workflows.runs.pretraining import pretrain
@@ -65,10 +66,12 @@ def main() -> None:
     if run.record.finished:
         check_finished(run, recipe)
         catch_up(run, recipe, screen)
+        warn_of_added(find_again(run.record, run.url, root=recipe.data.root), recipe, screen)
         show_finished(run, screen)
         return
     with locked(run):
         own = own_store(run, recipe)
+        warn_of_added(own, recipe, screen)
         find_store = (lambda: own) if own else store_maker(recipe, screen)
         with ray_for_workers(recipe, screen, check_shared=lambda: check_shared(recipe)):
             pretrain(recipe, run, find_store(), screen)

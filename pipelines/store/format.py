@@ -12,6 +12,7 @@ a copy: about ten times the rate of `list<int32>` at the same size. A store with
             work/train-shard-00000.json      record of a finished shard, from which preparation continues
             ledger.parquet                   every dropped document: id, source, uri, offset, reason
             plans/<key>/...                  blanks drawn in advance (`pipelines.feed.stored_blanks`)
+            used_by/<key>.json               a note of each run that reads it (`pipelines.store.usage`)
 """
 
 import hashlib
@@ -35,6 +36,7 @@ from pipelines.store.manifest import Manifest
 
 FORMAT = 2
 SPLITS = ("train", "validation", "test")
+_SHOWN_SOURCES = 3  # in the name of a store
 _ROW_SCHEMA = pa.schema(
     [
         ("tokens", pa.large_binary()),
@@ -225,6 +227,13 @@ class TokenStore:
     train: Split
     validation: Split
     test: Split
+
+    @property
+    def name(self) -> str:
+        """For people: its sources, and the beginning of its folder's name, such as wiki+books-a58e73c1."""
+        names = [source.name for source in self.manifest.sources] or ["store"]
+        more = f"+{len(names) - _SHOWN_SOURCES}" if len(names) > _SHOWN_SOURCES else ""
+        return f"{'+'.join(names[:_SHOWN_SOURCES])}{more}-{storage.base_name(self.url)[:8]}"
 
     @property
     def splits(self) -> tuple[Split, Split, Split]:

@@ -10,7 +10,7 @@ from workflows.finetuning.final_model import chosen, export, task_record, weight
 from workflows.finetuning.setup import FinetuneSetup, describe_finetune
 from workflows.runs.launch import is_over
 from workflows.runs.progress import training
-from workflows.runs.run import Run, bring_up_to_date, check_init_from, close
+from workflows.runs.run import Run, bring_up_to_date, check_init_from, clear, close
 from workflows.runs.workers import WorkerWait, run_group, workers_text
 from workflows.settings.taught import write_taught
 from workflows.training.finetuning import Finetuning
@@ -82,8 +82,7 @@ def job_of(setup: FinetuneSetup, run: Run, handle: tracking.RunHandle, *, link: 
 def _start(setup: FinetuneSetup, run: Run) -> tuple[Run, tracking.RunHandle]:
     """Write the run's record, recipe and task, and open the tracking run (the same one when continuing)."""
     recipe = setup.recipe
-    if recipe.run.fresh:
-        storage.remove_tree(run.url)
+    clear(run, fresh=recipe.run.fresh)
     run = run.with_record(url=run.url, model=setup.shape, steps=setup.steps)
     run.write()
     storage.write_bytes(storage.join(run.url, "config.yaml"), config.to_yaml(recipe).encode())

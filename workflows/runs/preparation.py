@@ -79,6 +79,7 @@ def show_store(prepared: Prepared, screen: Console) -> None:
     screen.header(
         f"token store {store.url}",
         [
+            ("name", store.name),
             ("digest", store.digest),
             *((name, _describe(split)) for name, split in splits.items()),
             ("documents", f"read {counts.read:,} = kept {counts.kept:,} + dropped {counts.dropped:,}"),

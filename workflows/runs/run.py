@@ -26,6 +26,7 @@ from infra.tracking.metric_log import MetricLog, read_points
 from infra.tracking.mlflow_client import client_of, first_line, without_password
 from pipelines.prepare import open_given
 from pipelines.store.format import TokenStore
+from pipelines.store.usage import note_use
 from workflows.runs import tracked
 from workflows.runs.record import RunRecord, Validation, has_record, read_record, write_record
 from workflows.runs.setup import Setup
@@ -105,14 +106,29 @@ def find_run(run: str) -> str:
 
 
 def has_begun(recipe: Recipe, name: str) -> bool:
-    """Whether a run of this name is there to be continued, with a model."""
+    """Whether a run of this name is there to be continued, with a model that has learned something."""
     url = storage.join(recipe.run.storage_path, name)
-    return not recipe.run.fresh and has_record(url) and read_record(url).model is not None
+    return not recipe.run.fresh and has_record(url) and read_record(url).model is not None and has_trained(url)
+
+
+def has_trained(url: str) -> bool:
+    """Whether a step of the run in this folder is kept, as a checkpoint or as a point of its log."""
+    points = storage.join(url, "metrics.jsonl")
+    return checkpoint.latest(storage.join(url, "checkpoints")) is not None or (
+        storage.exists(points) and any(point.step > 0 for point in read_points(points))
+    )
+
+
+def clear(run: Run, *, fresh: bool) -> None:
+    """Remove what another run has left in this one's folder: of one that took no step, and with `fresh` of any."""
+    others = has_record(run.url) and read_record(run.url).settings != run.record.settings
+    if fresh or (others and not has_trained(run.url)):
+        storage.remove_tree(run.url)
 
 
 def open_run(recipe: Recipe, name: str) -> Run:
     """The run of this name, or a new one: nothing of it is written, and nothing that it replaces removed, before
-    `start`. Raises UserError when it exists with other settings, or its folder holds something else.
+    `start`. Raises UserError when it has trained with other settings, or its folder holds something else.
     """
 
     def changed(record: RunRecord, now: dict[str, str]) -> list[str]:
@@ -138,6 +154,8 @@ def resume(new: Run, *, fresh: bool, changed: Callable[[RunRecord, dict[str, str
         return new
     record = read_record(new.url)
     if keys := changed(record, new.record.settings):
+        if not record.finished and not has_trained(new.url):  # interrupted before its first step: the name is free
+            return new
         told = _differences(keys, record.settings, new.record.settings)
         raise UserError(
             f"the run {new.name!r} exists with other settings: {told}",
@@ -211,9 +229,8 @@ def start(setup: Setup, run: Run) -> tuple[Run, tracking.RunHandle]:
     Raises DataError when the run was trained on another store than this one.
     """
     recipe, store = setup.recipe, setup.store
-    if recipe.run.fresh:
-        storage.remove_tree(run.url)
-    else:
+    clear(run, fresh=recipe.run.fresh)
+    if not recipe.run.fresh:
         check_store(run, store)
     now = Run.of(recipe, run.name).record  # places may be others than when it began
     run = run.with_record(
@@ -226,6 +243,7 @@ def start(setup: Setup, run: Run) -> tuple[Run, tracking.RunHandle]:
         steps=setup.budget.steps,
     )
     run.write()
+    note_use(store, run.url)
     text = config.to_yaml(recorded(recipe))
     storage.write_bytes(storage.join(run.url, "config.yaml"), text.encode())
     handle = tracked.open_entry(setup, run.record, run.url)

@@ -11,7 +11,7 @@ from infra.config import Count
 from infra.console import Console
 from infra.errors import DataError, UserError
 from workflows.runs.moved import own_store
-from workflows.runs.run import Run, locked, open_run, start
+from workflows.runs.run import Run, has_begun, locked, open_run, start
 from workflows.runs.setup import resolve_setup
 from workflows.settings.identity import run_name
 from workflows.settings.recipe import Recipe
@@ -54,6 +54,28 @@ def test_a_started_run_is_continued(tmp_path, tiny_store):
 
 def test_other_settings_are_refused(tmp_path, tiny_store):
     started(recipe_in(tmp_path), tiny_store)
+    with pytest.raises(UserError, match=r"train\.tokens was 1000, is 2000"):
+        open_run(recipe_in(tmp_path, tokens=2000), "r")
+
+
+def test_a_run_that_took_no_step_frees_its_name(tmp_path, tiny_store):
+    started(recipe_in(tmp_path), tiny_store, checkpoint=False)
+    left = tmp_path / "r" / "examples.html"
+    left.write_text("of the run before")
+    (tmp_path / "r" / "metrics.jsonl").write_text('{"step": 0, "time": 1.0, "values": {"val/loss": 9.0}}\n')
+    other = recipe_in(tmp_path, tokens=2000)
+    assert not has_begun(other, "r")
+    run = open_run(other, "r")
+    assert left.exists(), "opening removes nothing"
+    begun = begin(other, run, tiny_store)
+    assert begun.record.settings["train.tokens"] == "2000"
+    assert not left.exists()
+    assert not (tmp_path / "r" / "metrics.jsonl").exists()
+
+
+def test_a_run_that_logged_a_step_keeps_its_name(tmp_path, tiny_store):
+    started(recipe_in(tmp_path), tiny_store, checkpoint=False)
+    (tmp_path / "r" / "metrics.jsonl").write_text('{"step": 3, "time": 1.0, "values": {"train/loss": 9.0}}\n')
     with pytest.raises(UserError, match=r"train\.tokens was 1000, is 2000"):
         open_run(recipe_in(tmp_path, tokens=2000), "r")
 

@@ -1,0 +1,1 @@
+"""What preparations leave behind: which stores there are, who needs them, and which may go."""
