@@ -38,19 +38,21 @@ def main() -> None:
     )
     # torch and pyarrow take 2 s of CPU time to load: here, when the settings are read.
     from infra.cluster import connect
-    from pipelines.prepare import find_store, preparation_of
+    from pipelines.prepare import preparation_of
     from pipelines.stages import Runner
     from pipelines.store.verify import verify
     from workflows.runs.plan import show_plan
-    from workflows.runs.preparation import prepare_store, show_store, track
+    from workflows.runs.preparation import check_inputs, prepare_store, show_store, track
     from workflows.runs.progress import preparation
+    from workflows.settings.budget import check_given_tokenizer
 
     screen = Console(recipe.console)
     work = preparation_of(recipe.data, recipe.blanks)
     if flags["plan"]:
         show_plan(recipe, work, run_name(recipe, recipe_name), screen)
         return
-    find_store(work)  # what is wrong with the tokenizer and evaluation sets is said before Ray starts
+    check_given_tokenizer(recipe)
+    check_inputs(work)  # what is wrong with readers, tokenizer and evaluation sets is said before Ray starts
     ray = connect.connect(recipe.cluster, say=screen.line)
     try:
         prepared = prepare_store(recipe, work, screen)

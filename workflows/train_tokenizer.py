@@ -40,15 +40,18 @@ def main() -> None:
     from infra import storage
     from infra.cluster import connect
     from pipelines.corpus.sources import list_sources
+    from pipelines.estimate import check_readable
     from pipelines.names import trained_url
     from pipelines.prepare import prepare_text, prepare_tokenizer
     from pipelines.stages import Runner
     from workflows.runs.progress import preparation
 
     screen = Console(recipe.console)
+    inputs = list_sources(recipe.data.sources)
+    check_readable(recipe.data, inputs.files)  # what is wrong with a source is said before Ray starts
     ray = connect.connect(recipe.cluster, say=screen.line)
     try:
-        units = prepare_text(recipe.data, list_sources(recipe.data.sources), Runner(preparation(screen)))
+        units = prepare_text(recipe.data, inputs, Runner(preparation(screen)))
     finally:
         connect.shutdown(ray)
     tokenizer = prepare_tokenizer(recipe.data, units)

@@ -101,6 +101,18 @@ def check_machine(
         )
 
 
+def lacking_gpus(num_workers: int, resources_per_worker: dict[str, float] | None, use_gpu: bool) -> str | None:
+    """What this machine lacks of the GPUs that the workers take, in words; None where it has them."""
+    import torch
+
+    each, there = _share(resources_per_worker, use_gpu).get("GPU", 0.0), torch.cuda.device_count()
+    if _num_workers({"GPU": there}, {"GPU": each} if each else {}) >= num_workers:
+        return None
+    workers = "1 worker takes" if num_workers == 1 else f"{num_workers} workers take"
+    needed = each * num_workers
+    return f"{workers} {needed:g} GPU{'s' if needed > 1 else ''}, and this machine has {there}"
+
+
 def several_nodes(resources_per_worker: dict[str, float] | None, use_gpu: bool) -> bool:
     """Whether workers may run on another node than this process, so that local disks are not shared."""
     import ray

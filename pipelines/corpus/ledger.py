@@ -10,6 +10,7 @@ from infra import storage
 from infra.errors import DataError
 from infra.storage import parquet
 from pipelines.corpus.records import Unit
+from pipelines.corpus.remedies import remedy
 
 _EXAMPLES = 3
 
@@ -216,16 +217,11 @@ def _nothing_kept(source: SourceBalance, units: list[Unit], text_url: str) -> Da
     entries = [entry for entry in _read(ledger_url(text_url, unit)).to_pylist() if entry["reason"] == most]
     first = min(entries, key=lambda entry: (entry["uri"], entry["offset"]))
     detail = f": {first['detail']}" if first["detail"] else ""
-    mend = "mend or replace these files"
-    remedies = {
-        "missing_field": "name the field that holds the text, as options: {field: ...} of the source",
-        **dict.fromkeys(("unreadable", "truncated_archive", "compression_ratio", "vanished"), mend),
-    }
     return DataError(
         f"the source {source.name!r} is empty: of {source.read:,} documents none was kept",
         why=f"dropped: {', '.join(f'{reason} {count:,}' for reason, count in reasons)}\n"
         f"the first {most}: {first['uri']} at byte {first['offset']}{detail}",
-        try_=remedies.get(most, "choose another reader for these files, or keep every document: data.clean.preset=off"),
+        try_=remedy(most),
     )
 
 

@@ -12,10 +12,11 @@ import pytest
 from helpers import small
 
 from infra.config import Count
+from infra.errors import DataError
 from pipelines.config import DataConfig, TokenizerConfig
 from pipelines.corpus.clean import CleanConfig
 from pipelines.corpus.sources import Source, list_inputs
-from pipelines.estimate import Estimate, estimate
+from pipelines.estimate import Estimate, check_readable, estimate
 
 
 def estimated(config: DataConfig) -> Estimate:
@@ -85,3 +86,50 @@ def test_records_that_are_no_documents_end_the_sample_too(tmp_path, monkeypatch)
     found = estimated(DataConfig([Source("jsonl", str(tmp_path / "a.jsonl"))]))
     assert found.documents == pytest.approx(1000, rel=0.05)
     assert found.kept_share == 0
+
+
+def test_files_of_a_text_each_are_counted_whatever_their_sizes(tmp_path):
+    """Not by their sizes: 300 files were taken for 407 documents."""
+    (tmp_path / "raw").mkdir()
+    for number in range(300):
+        (tmp_path / "raw" / f"{number:03}.txt").write_text(TEXT[: 200 + 40 * (number % 97)])
+    found = estimated(DataConfig([Source("text", str(tmp_path / "raw"))]))
+    assert found.documents == 300
+    assert (found.is_counted, found.kept_share) == (False, 1.0)
+    assert found.text_bytes == pytest.approx(sum(file.stat().st_size for file in (tmp_path / "raw").iterdir()))
+
+
+def test_a_source_says_what_is_dropped_why_and_shows_a_text(tmp_path):
+    rows = [{"text": "short"}, {"text": small.documents(1)[0]}, {"body": "x"}, {"text": "short"}]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + "{broken")
+    (source,) = estimated(DataConfig([Source("jsonl", str(tmp_path / "a.jsonl"))])).sources
+    assert (source.documents, source.sampled, source.kept, source.is_counted) == (5, 5, 1, True)
+    assert source.dropped == {"too_short": 2, "missing_field": 1, "malformed_json": 1}
+    assert source.malformed == {"missing_field": 1, "malformed_json": 1}
+    assert source.first_drops["too_short"] == f"{tmp_path}/a.jsonl at byte 0"
+    assert "no 'text', but body" in source.first_drops["missing_field"]
+    assert source.text == small.documents(1)[0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "told"),
+    [
+        ([{"body": "A text that is long enough."}] * 30, {}, "no 'text', but body"),
+        ([{"text": ["A", "list"]}] * 30, {}, "expected a string, got list"),
+        ([{"text": "A text that is long enough."}] * 30, {"field": "doc.text"}, "no 'doc.text', but text"),
+    ],
+)
+def test_a_wrong_field_is_refused_by_a_look_at_the_first_records(tmp_path, rows, options, told):
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = DataConfig([Source("jsonl", str(tmp_path / "a.jsonl"), options=options)])
+    with pytest.raises(DataError, match="is empty: of the first 20 documents none was kept") as refused:
+        check_readable(config, list_inputs(config.sources))
+    assert told in refused.value.why
+    assert "options: {field: ...}" in refused.value.try_
+
+
+@pytest.mark.parametrize("lines", ["", "broken\n" * 30, '{"body": "x"}\n{"text": "a text"}\n', '{"text": "short"}\n'])
+def test_what_only_the_whole_text_tells_is_not_refused_by_a_look(tmp_path, lines):
+    (tmp_path / "a.jsonl").write_text(lines)
+    config = DataConfig([Source("jsonl", str(tmp_path / "a.jsonl"))])
+    check_readable(config, list_inputs(config.sources))

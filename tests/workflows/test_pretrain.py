@@ -103,7 +103,6 @@ def test_a_plan_in_hours_has_no_steps_yet(plan, tmp_path):
     ("more", "told"),
     [
         (("--model.size=10b",), "this machine has memory for 0 of 1 workers"),
-        (("--train.use_gpu=true",), "this machine has room for 0 of 1 workers"),
         (("--cluster.local_cpus=1", "--train.num_workers=2"), "this machine has room for 1 of 2 workers"),
         (("--train.resources_per_worker={CPU: 1000}",), "this machine has room for 0 of 1 workers"),
     ],
@@ -114,6 +113,20 @@ def test_a_plan_that_this_machine_cannot_hold_is_refused_below_its_table(plan, t
     assert {"model", "memory", "compute"} <= rows.keys()
     assert told in error
     assert error.splitlines()[-1] == "exit 5 (infrastructure)"
+
+
+@pytest.mark.parametrize(
+    ("more", "lack"),
+    [
+        (("--train.use_gpu=true",), "1 worker takes 1 GPU, and this machine has 0"),
+        (("--train.use_gpu=true", "--train.num_workers=4"), "4 workers take 4 GPUs, and this machine has 0"),
+    ],
+)
+def test_a_plan_for_gpus_that_are_elsewhere_says_so_and_ends_well(plan, tmp_path, monkeypatch, more, lack):
+    lines = []
+    monkeypatch.setattr("infra.console.Console.line", lambda screen, text: lines.append(text))
+    assert plan(*settings(tmp_path, *more))[0] == 0
+    assert [line for line in lines if lack in line]
 
 
 @pytest.mark.parametrize(
@@ -128,6 +141,46 @@ def test_a_plan_that_no_machine_could_run_is_refused(plan, tmp_path, more, told)
     code, _, error = plan(*settings(tmp_path, *more))
     assert code == 2
     assert told in error
+
+
+def test_a_plan_of_a_source_that_keeps_nothing_says_why_and_what_to_try(plan, tmp_path):
+    (tmp_path / "short").mkdir()
+    (tmp_path / "short" / "a.jsonl").write_text('{"text": "short"}\n' * 3 + '{"body": "other"}\n')
+    source = f"--data.sources=[{{reader: jsonl, url: {tmp_path}/short}}]"
+    code, rows, error = plan(*settings(tmp_path, source))
+    assert (code, "epochs" in " ".join(rows.values())) == (3, False)
+    assert "the source 'short' is empty: of 4 documents none was kept" in error
+    assert "dropped: too_short 3, missing_field 1" in error
+    assert "--data.clean.min_characters=1" in error
+
+
+def test_a_plan_shows_what_it_meets_in_each_source(plan, tmp_path, monkeypatch):
+    tables, warnings = [], []
+    monkeypatch.setattr("infra.console.Console.table", lambda screen, *table: tables.append(table))
+    monkeypatch.setattr("infra.console.Console.warn", lambda screen, text: warnings.append(text))
+    (tmp_path / "notes").mkdir()
+    for number in range(300):
+        (tmp_path / "notes" / f"{number:03}.txt").write_text(
+            f"Note {number} " + "of the river and the town. " * (number % 7)
+        )
+    (tmp_path / "lines.jsonl").write_text('{"text": "A line that is long enough to be kept."}\n' * 9 + "broken\n")
+    sources = f"[{{reader: text, url: {tmp_path}/notes}}, {{reader: jsonl, url: {tmp_path}/lines.jsonl}}]"
+    code, rows, error = plan(*settings(tmp_path, f"--data.sources={sources}"))
+    assert (code, error) == (0, "")
+    assert rows["documents"].startswith("about 310, ")
+    ((title, columns, (notes, lines)),) = tables
+    assert title == "sources"
+    assert columns == ["source", "files", "documents", "kept", "dropped", "one text"]
+    assert notes[:3] == ["notes", 300, "about 300"]
+    assert notes[4].startswith("too_short 1")
+    assert notes[5].startswith("Note ")
+    assert lines[:5] == ["lines.jsonl", 1, "10", "90.0%", "malformed_json 10.0%"]
+    assert lines[5] == "A line that is long enough to be kept."
+    (warning,) = warnings
+    assert (
+        "1 of the 10 records of 'lines.jsonl' that were looked at are malformed, and preparation will stop" in warning
+    )
+    assert f"{tmp_path}/lines.jsonl at byte " in warning
 
 
 def test_a_plan_looks_at_the_run_that_is_there(plan, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from infra.console import Console, counted, duration, human, human_bytes
 from infra.errors import UserError
 from pipelines.blanks.mixture import resolve
 from pipelines.corpus.sources import InputFile
-from pipelines.estimate import Estimate, estimate
+from pipelines.estimate import Estimate, check_kept, estimate
 from pipelines.prepare import Preparation, find_store, preparation_of
 from pipelines.store.format import TokenStore
 from pipelines.store.tokenizer import load_tokenizer
@@ -25,6 +25,8 @@ from workflows.settings.recipe import Recipe
 from workflows.settings.shape import model_name, planned_config
 from workflows.settings.synthetic import synthetic_rows
 from workflows.training.messages import Pace
+
+_DROPS_WIDTH, _TEXT_WIDTH = 40, 60  # characters
 
 
 def plan_run(recipe: Recipe, name: str, screen: Console) -> None:
@@ -96,13 +98,7 @@ def _show_estimated(
 ) -> GLMConfig | None:
     """The plan without a store. files: what its sources hold; rows: those that need none."""
     guess, shape = estimate(recipe.data, files), None
-    for source, share in guess.unknown_shares.items():
-        if share >= WARNED:
-            stops = ", and preparation will stop" if share >= recipe.data.max_unknown < 1 else ""
-            screen.warn(
-                f"the tokenizer does not know {share:.1%} of the text of {source!r}{stops} "
-                f"(data.max_unknown={recipe.data.max_unknown:g})"
-            )
+    check_kept(guess.sources)
     rows = rows + _estimated_rows(guess)
     if has_length(recipe):
         url = recipe.data.tokenizer.url
@@ -117,21 +113,63 @@ def _show_estimated(
         rows += _run_rows(recipe, budget, epochs, None, about="about ")
     next_ = ("next", f"{commands.workflow('prepare')} with the same settings; then --plan is exact")
     screen.header(f"plan · {name}", [*rows, next_])
+    _show_sources(guess, recipe, screen)
     return shape
 
 
+def _show_sources(guess: Estimate, recipe: Recipe, screen: Console) -> None:
+    """What the sample of each source says, with one of its texts; and what will stop the preparation."""
+    rows = []
+    for source in guess.sources:
+        dropped = ", ".join(f"{reason} {count / source.sampled:.1%}" for reason, count in source.dropped.items())
+        documents = f"{'' if source.is_counted else 'about '}{human(source.documents)}"
+        text = " ".join(source.text.split())
+        rows.append(
+            [
+                source.name,
+                source.files,
+                documents,
+                f"{source.kept_share:.1%}",
+                _shortened(dropped, _DROPS_WIDTH) or "none",
+                _shortened(text, _TEXT_WIDTH),
+            ]
+        )
+    screen.table("sources", ["source", "files", "documents", "kept", "dropped", "one text"], rows)
+    for source in guess.sources:
+        malformed = sum(source.malformed.values())
+        if malformed > recipe.data.max_malformed * source.sampled:
+            reason = next(iter(source.malformed))
+            screen.warn(
+                f"{malformed:,} of the {source.sampled:,} records of {source.name!r} that were looked at are "
+                f"malformed, and preparation will stop (data.max_malformed={recipe.data.max_malformed:g}): {reason}, "
+                f"{source.first_drops[reason]}"
+            )
+        if source.unknown_share >= WARNED:
+            stops = ", and preparation will stop" if source.unknown_share >= recipe.data.max_unknown < 1 else ""
+            screen.warn(
+                f"the tokenizer does not know {source.unknown_share:.1%} of the text of {source.name!r}{stops} "
+                f"(data.max_unknown={recipe.data.max_unknown:g})"
+            )
+
+
+def _shortened(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 3] + "..."
+
+
 def _estimated_rows(guess: Estimate) -> list[tuple[str, str]]:
+    about = "" if guess.is_counted else "about "
+    unknown = max(source.unknown_share for source in guess.sources)
     by = "" if guess.measured else ", at 4.1 bytes a token (the tokenizer is to be trained yet)"
     return [
-        ("store", "not prepared yet; the following is extended from a sample"),
+        ("store", "not prepared yet; " + ("all text was read" if guess.is_counted else "extended from a sample")),
         ("sources", f"{counted(guess.files, 'file')}, {human_bytes(guess.stored_bytes)} as stored"),
         (
             "documents",
-            f"about {human(guess.documents)}, {guess.kept_share:.1%} kept by cleaning "
+            f"{about}{human(guess.documents)}, {guess.kept_share:.1%} kept by cleaning "
             f"(duplicates not counted); {human_bytes(guess.text_bytes)} of text",
         ),
         ("tokens", f"about {human(guess.tokens)}{by}"),
-        *((("unknown", f"{share_text(max(guess.unknown_shares.values()))} of the text"),) if guess.measured else ()),
+        *((("unknown", f"{share_text(unknown)} of the text"),) if guess.measured else ()),
         (
             "preparation",
             f"about {duration(guess.core_seconds)} of one core as fast as this one, "

@@ -10,10 +10,12 @@ from glm_model.tokenizer import Tokenizer
 from infra import config, storage, tracking
 from infra.console import Console, duration, human, human_bytes
 from pipelines.corpus.ledger import SourceBalance
+from pipelines.estimate import check_readable
 from pipelines.feed.examples import feed_settings
-from pipelines.prepare import Preparation, preparation_of, prepare
+from pipelines.prepare import Preparation, find_store, preparation_of, prepare
 from pipelines.stages import Runner
 from pipelines.store.format import Split, TokenStore, read_manifest
+from pipelines.store.tokenizer import load_tokenizer
 from pipelines.store.unknown import share_text
 from pipelines.views.render import terminal, view_examples
 from workflows.runs.mlflow_views import PREPARATION, PREPARATIONS, offer_view
@@ -53,11 +55,26 @@ def prepare_store(recipe: Recipe, work: Preparation, screen: Console) -> Prepare
     return Prepared(recipe, store, stages)
 
 
+def check_inputs(work: Preparation) -> None:
+    """Refuse, where there is no store yet, what would end the preparation only once Ray has started: a tokenizer or an
+    evaluation set that cannot be read, and sources whose first records all lack their field. Reads little.
+
+    Raises UserError and DataError.
+    """
+    if find_store(work) is not None:
+        return
+    if given := work.config.tokenizer.url:
+        load_tokenizer(given, lowercase=work.config.tokenizer.lowercase)
+    work.selection  # noqa: B018 - reads the evaluation sets, once
+    check_readable(work.config, work.inputs.files)
+
+
 def store_maker(recipe: Recipe, screen: Console) -> Callable[[], TokenStore]:
     """What makes, or finds, the recipe's store once Ray is connected. What can be known without Ray is checked now:
-    that there is something to read, and that data.select.exclude names documents. Raises UserError and DataError.
+    that there is something that can be read, and that data.select.exclude names documents. Raises as `check_inputs`.
     """
     work = preparation_of(recipe.data, recipe.blanks)
+    check_inputs(work)
     return lambda: prepare_tracked(recipe, work, screen)
 
 

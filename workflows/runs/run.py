@@ -106,9 +106,12 @@ def find_run(run: str) -> str:
 
 
 def has_begun(recipe: Recipe, name: str) -> bool:
-    """Whether a run of this name is there to be continued, with a model that has learned something."""
+    """Whether a run of this name is there to be continued, with a model."""
     url = storage.join(recipe.run.storage_path, name)
-    return not recipe.run.fresh and has_record(url) and read_record(url).model is not None and has_trained(url)
+    if recipe.run.fresh or not has_record(url):
+        return False
+    record = read_record(url)
+    return record.model is not None and (record.identity == identity(recipe) or has_trained(url))
 
 
 def has_trained(url: str) -> bool:

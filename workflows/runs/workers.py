@@ -39,7 +39,8 @@ def workers_text(recipe: ForWorkers) -> str:
 
 
 def check_room(recipe: ForWorkers, shape: GLMConfig, screen: Console) -> None:
-    """Refuse what the Ray that is named here, or else this machine, could not hold. Starts no Ray.
+    """Refuse what the Ray that is named here, or else this machine, could not hold. Starts no Ray. Where this machine
+    lacks the GPUs, that is only said: a plan is often made elsewhere than it is carried out.
 
     Raises InfrastructureError.
     """
@@ -49,6 +50,9 @@ def check_room(recipe: ForWorkers, shape: GLMConfig, screen: Console) -> None:
         connect.connect(recipe.cluster, say=screen.line)
         capacity.check_capacity(*workers)
         check_memory(recipe, shape)
+        return
+    if lack := capacity.lacking_gpus(*workers):
+        screen.line(f"note: {lack}; start it where they are, or plan on that Ray: RAY_ADDRESS=<its address>")
         return
     cores = os.cpu_count() or 1
     cpus = recipe.cluster.local_cpus or max(train.max_workers + 1, cores)  # as `ray_for_workers` has them started

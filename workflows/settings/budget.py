@@ -70,19 +70,19 @@ def check_recipe(recipe: Recipe, *, begun: bool = False) -> None:
         raise UserError("train.steps and train.hours are both given", try_="--train.steps=null, or --train.hours=null")
     if not begun:
         shape_for(recipe, recipe.data.sequence_length, vocab_size=128)
-        _check_given_tokenizer(recipe)
+        check_given_tokenizer(recipe)
     if recipe.train.steps is not None:
         check_warmup(recipe.optim, recipe.train.steps)
     tracking.resolve_uri(recipe.tracking, recipe.run.storage_path)
 
 
-def _check_given_tokenizer(recipe: Recipe) -> None:
+def check_given_tokenizer(recipe: Recipe) -> None:
     """Refuse another tokenizer than that of the model that the run begins with."""
     init_from, given = recipe.model.init_from, recipe.data.tokenizer
-    if not init_from or given.url == init_from or recipe.data.mix:  # the stores of a mix are opened later
+    if not init_from or given.url == init_from:
         return
-    if recipe.data.store:
-        check_tokenizer(init_from, Tokenizer.load(recipe.data.store))
+    if store := recipe.data.store or next((member.store for member in recipe.data.mix), None):  # a mix has one
+        check_tokenizer(init_from, Tokenizer.load(store))
     elif given.url:
         check_tokenizer(init_from, load_tokenizer(given.url, lowercase=given.lowercase))
 
