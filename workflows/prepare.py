@@ -36,6 +36,8 @@ def main() -> None:
         },
         common=_COMMON,
     )
+    screen = Console(recipe.console)
+    screen.line("token store: loading")
     # torch and pyarrow take 2 s of CPU time to load: here, when the settings are read.
     from infra.cluster import connect
     from pipelines.prepare import preparation_of
@@ -46,7 +48,6 @@ def main() -> None:
     from workflows.runs.progress import preparation
     from workflows.settings.budget import check_given_tokenizer
 
-    screen = Console(recipe.console)
     work = preparation_of(recipe.data, recipe.blanks)
     if flags["plan"]:
         show_plan(recipe, work, run_name(recipe, recipe_name), screen)

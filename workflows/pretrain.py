@@ -42,6 +42,8 @@ def main() -> None:
     )
     if flags["calibrate"] and not flags["plan"]:
         raise UserError("--calibrate only works together with --plan", try_="--plan --calibrate")
+    name, screen = run_name(recipe, recipe_name), Console(recipe.console)
+    screen.line(f"run {name}: loading")
     # torch and pyarrow take 2 s of CPU time to load: here, so that --help, --print_config and misspelt settings do not
     # wait for them.
     from infra import storage
@@ -56,7 +58,6 @@ def main() -> None:
     from workflows.runs.workers import ray_for_workers
     from workflows.settings.budget import check_recipe
 
-    name, screen = run_name(recipe, recipe_name), Console(recipe.console)
     check_recipe(recipe, begun=has_begun(recipe, name) and not flags["plan"])
     if flags["plan"]:
         (calibrate_run if flags["calibrate"] else plan_run)(recipe, name, screen)

@@ -36,6 +36,8 @@ def main() -> None:
             f"this recipe takes its tokenizer from {recipe.data.tokenizer.url}",
             try_="--data.tokenizer.url=null to train one",
         )
+    screen = Console(recipe.console)
+    screen.line("tokenizer: loading")
     # pyarrow takes a fifth of a second of CPU time to load: here, when the settings are known to be good.
     from infra import storage
     from infra.cluster import connect
@@ -46,7 +48,6 @@ def main() -> None:
     from pipelines.stages import Runner
     from workflows.runs.progress import preparation
 
-    screen = Console(recipe.console)
     inputs = list_sources(recipe.data.sources)
     check_readable(recipe.data, inputs.files)  # what is wrong with a source is said before Ray starts
     ray = connect.connect(recipe.cluster, say=screen.line)

@@ -90,7 +90,7 @@ def check_machine(
         totals = {key: machine[key] for key in {"CPU": 0, "GPU": 0, **share}}
         raise InfrastructureError(
             f"this machine has room for {room} of {num_workers} workers",
-            why=f"each takes {_words(share)}; it has {_words(totals)}",
+            why=f"each takes {_words(share)}; it has {_words(totals)}, on {os.cpu_count() or 1} cores",
             try_=_smaller_share(room, share, totals) + elsewhere,
         )
     if not use_gpu and (room := _num_workers(machine, {"memory": bytes_per_worker})) < num_workers:

@@ -65,8 +65,10 @@ def connect(config: ClusterConfig, *, min_cpus: int = 2, say: Callable[[str], No
     dashboard = getattr(ray._private.worker, "get_dashboard_url", lambda: None)() or None
     cluster = Cluster(context.gcs_address, not joins, f"http://{dashboard}" if dashboard else None, cpus, gpus)
     verb = "joined Ray" if joins else "started a local Ray"
+    # A local Ray has slots for processes that mostly wait, so that its CPUs are not those of the machine.
+    cores = f"{cpus:g} CPUs" if joins else f"{os.cpu_count() or 1} cores, {cpus:g} slots"
     gpu_words = f", {gpus:g} GPUs" if gpus else ""
-    say(f"{verb} at {cluster.address}: {cpus:g} CPUs{gpu_words}" + (f", {cluster.dashboard_url}" if dashboard else ""))
+    say(f"{verb} at {cluster.address}: {cores}{gpu_words}" + (f", {cluster.dashboard_url}" if dashboard else ""))
     return cluster
 
 
@@ -182,6 +184,20 @@ def _start(num_cpus: int) -> None:
             )
     except Exception as exc:
         why = f"{type(exc).__name__}: {exc}"
-        raise InfrastructureError(
-            "Ray does not start on this machine", why=why, try_="free memory, and space in /tmp"
-        ) from exc
+        raise InfrastructureError("Ray does not start on this machine", why=why, try_=start_remedy(str(exc))) from exc
+
+
+def start_remedy(reason: str) -> str:
+    """What to try where Ray does not start, by what it says."""
+    if "AF_UNIX" in reason or ("socket" in reason and "too long" in reason):
+        return "give Ray a short folder for its sockets: export RAY_TMPDIR=/tmp"
+    if "No space left" in reason or "Errno 28" in reason or "quota" in reason:
+        return "free space in /tmp, or give Ray another folder: export RAY_TMPDIR=/var/tmp"
+    if "memory" in reason:
+        return "free memory: Ray needs about 1 GB besides the workers"
+    if "timed out" in reason or "overloaded" in reason or "Failed to connect to GCS" in reason:
+        return (
+            "run the same command again when the machine is less busy, or give Ray longer: "
+            "export RAY_gcs_server_request_timeout_seconds=180"
+        )
+    return "run the same command again; Ray's own log is in /tmp/ray/session_latest/logs"

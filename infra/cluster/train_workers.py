@@ -189,7 +189,7 @@ def _failure_callback(on_failure: Callable[[str], None]) -> Any:
     class Failures(UserCallback):
         def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
             for rank, error in sorted(worker_exceptions.items()):
-                text = f"worker {rank} failed: {_reason(error)}"
+                text = failure_text(rank, error)
                 before, reported_at[text] = reported_at.get(text, -math.inf), time.monotonic()
                 if reported_at[text] - before > _REPEATED_S:
                     on_failure(text)
@@ -197,8 +197,18 @@ def _failure_callback(on_failure: Callable[[str], None]) -> Any:
     return Failures()
 
 
+def failure_text(rank: int, error: Exception) -> str:
+    """What a user is told when a worker fails and the group begins again, in a line."""
+    return f"worker {rank} failed: {_reason(error)}"
+
+
 def _reason(error: Exception) -> str:
-    """What Ray says of an error, in a line: the last one, as in a traceback, that is not advice with a link."""
+    """What ended a worker, in a line: our own error's message; of what Ray says, the last line, as in a traceback, that
+    is not advice with a link.
+    """
+    cause = root_cause(error)
+    if isinstance(cause, UserError):
+        return textwrap.shorten(cause.message, 300, placeholder=" ...")
     text = str(error)
     if "low on memory" in text or "memory usage threshold" in text:
         return "the machine ran short of memory, and Ray ended the process to keep it alive"

@@ -66,3 +66,21 @@ def best_effort(handle: RunHandle, action: str, send: Callable[[MlflowClient], T
     except Exception as exc:
         Console().warn(f"MLflow at {without_password(handle.uri)} did not {action}: {first_line(exc)}")
         return None
+
+
+def refusal(exc: Exception, uri: str) -> tuple[str, str]:
+    """(what MLflow did, what to try), by the HTTP status of its answer; one that never came has none."""
+    place, without = f"MLflow at {without_password(uri)}", "or go on without it: --tracking.required=false"
+    told = re.search(r"error code (\d{3})", str(exc))  # of an answer that is not MLflow's own, such as a proxy's
+    status = int(told[1]) if told else getattr(exc, "get_http_status_code", lambda: 0)()
+    if status == 401:
+        names = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+        return f"{place} asks who you are, and does not accept the answer", f"export {names}; {without}"
+    if status == 403:
+        mend = "ask for the permission to edit this experiment, or use one of your own: --tracking.experiment=<name>"
+        return f"{place} does not permit this", f"{mend}; {without}"
+    if status == 400:
+        return f"{place} refuses the run", f"correct what it names, such as --tracking.experiment; {without}"
+    if status == 404:
+        return f"{place} has no such page", f"correct --tracking.uri: another server answers there; {without}"
+    return f"{place} does not answer", f"start the server, correct --tracking.uri, {without}"

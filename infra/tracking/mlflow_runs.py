@@ -27,6 +27,7 @@ from infra.tracking.mlflow_client import (
     best_effort,
     client_of,
     first_line,
+    refusal,
     without_password,
 )
 
@@ -76,12 +77,14 @@ def open_run(
     default_root: str,
     take_over: bool = True,
     experiment_suffix: str = "",
+    began_at: float | None = None,
     warn: Callable[[str], None] | None = None,
 ) -> RunHandle:
     """Create a run, or continue `run_id`. Parameters are logged at creation alone: MLflow refuses to change them.
 
     take_over: continue a run that MLFLOW_RUN_ID names, too. default_root: where the SQLite file lies by default.
     experiment_suffix: behind the experiment's name: an experiment beside it, for runs that would be in its way.
+    began_at: when the run began, in seconds since the epoch; by default now.
 
     Raises InfrastructureError if MLflow cannot be reached; if config.required is off, warns and tracks nothing.
     """
@@ -99,15 +102,14 @@ def open_run(
             if resumed:
                 return resumed
             experiment_id = _experiment(client, uri, config, experiment_suffix)
-            return _create(client, uri, experiment_id, name, tags, params)
+            return _create(client, uri, experiment_id, name, tags, params, began_at)
     except UserError:
         raise
     except Exception as exc:
-        why = first_line(exc)
+        why, (what, try_) = first_line(exc), refusal(exc, uri)
         if config.required:
-            try_ = "start the server, correct --tracking.uri, or go on without it: --tracking.required=false"
-            raise InfrastructureError(f"MLflow at {without_password(uri)} does not answer", why=why, try_=try_) from exc
-        warn(f"MLflow at {without_password(uri)} does not answer, this run is not tracked there: {why}")
+            raise InfrastructureError(what, why=why, try_=try_) from exc
+        warn(f"{what}; this run is not tracked there: {why}")
         return not_tracked
 
 
@@ -245,12 +247,19 @@ def _resume(
 
 
 def _create(
-    client: MlflowClient, uri: str, experiment_id: str, name: str, tags: dict[str, str], params: dict[str, str]
+    client: MlflowClient,
+    uri: str,
+    experiment_id: str,
+    name: str,
+    tags: dict[str, str],
+    params: dict[str, str],
+    began_at: float | None,
 ) -> RunHandle:
     from mlflow.entities import Param
 
     source = {"mlflow.source.name": os.path.basename(sys.argv[0]), "mlflow.source.type": "LOCAL"}
-    run = client.create_run(experiment_id, run_name=name, tags={**source, **tags})
+    began_ms = None if began_at is None else int(1000 * began_at)
+    run = client.create_run(experiment_id, start_time=began_ms, run_name=name, tags={**source, **tags})
     rows = [Param(key, value[:_PARAM_CHARACTERS]) for key, value in params.items()]
     for first in range(0, len(rows), _PARAMS_PER_REQUEST):
         client.log_batch(run.info.run_id, params=rows[first : first + _PARAMS_PER_REQUEST])

@@ -195,7 +195,10 @@ def test_a_plan_looks_at_the_run_that_is_there(plan, tmp_path, monkeypatch):
     assert plan(*mine)[0] == 0
     run.with_record(finished=True).write()
     assert plan(*mine)[0] == 0
-    assert lines == ["the run mine has come to step 1, and goes on from there", "the run mine is finished"]
+    assert [line for line in lines if not line.endswith(": loading")] == [
+        "the run mine has come to step 1, and goes on from there",
+        "the run mine is finished",
+    ]
     code, _, error = plan(*mine, "--optim.lr=0.5")
     assert (code, "the run 'mine' exists with other settings: optim.lr was" in error) == (2, True)
     assert plan(*mine, "--optim.lr=0.5", "--run.fresh=true")[0] == 0
@@ -207,7 +210,8 @@ def test_more_workers_than_cores_are_told(plan, tmp_path, monkeypatch):
     monkeypatch.setattr("infra.console.Console.warn", lambda screen, text: warnings.append(text))
     assert plan(*settings(tmp_path, "--train.num_workers=2"))[0] == 0
     assert plan(*settings(tmp_path, "--train.num_workers=3"))[0] == 0
-    assert warnings == ["3 workers would share 2 cores of this machine, and its memory"]
+    told = [text for text in warnings if "workers" in text]
+    assert told == ["3 workers would share 2 cores of this machine, and its memory"]
 
 
 @pytest.mark.ray

@@ -14,6 +14,7 @@ from pipelines.prepare import Preparation, find_store, preparation_of
 from pipelines.store.format import TokenStore
 from pipelines.store.tokenizer import load_tokenizer
 from pipelines.store.unknown import WARNED, share_text
+from workflows.runs.cautions import cautions
 from workflows.runs.moved import check_finished, own_store
 from workflows.runs.pace import disk_text, measure_pace, memory_text, time_text
 from workflows.runs.run import Run, open_run
@@ -90,6 +91,8 @@ def show_plan(
         setup = setup.with_steps(measured.steps_in(recipe.train.hours, recipe.train.eval_every))
     rows += _run_rows(recipe, setup.budget, epochs_text(setup.budget, store), measured)
     screen.header(f"plan · {name}", rows)
+    for text in cautions(setup.budget, store):
+        screen.warn(text)
     return setup.shape
 
 
@@ -97,7 +100,7 @@ def _show_estimated(
     recipe: Recipe, files: list[InputFile], name: str, screen: Console, rows: list[tuple[str, str]]
 ) -> GLMConfig | None:
     """The plan without a store. files: what its sources hold; rows: those that need none."""
-    guess, shape = estimate(recipe.data, files), None
+    guess, shape, warnings = estimate(recipe.data, files), None, list[str]()
     check_kept(guess.sources)
     rows = rows + _estimated_rows(guess)
     if has_length(recipe):
@@ -111,9 +114,12 @@ def _show_estimated(
         budget = planned_budget(recipe, shape, synthetic, tokens=guess.tokens, steps=steps)
         epochs = f"{budget.epochs:.2f} epochs of {human(budget.epoch_steps * budget.step_tokens)} tokens"
         rows += _run_rows(recipe, budget, epochs, None, about="about ")
+        warnings = cautions(budget, None)
     next_ = ("next", f"{commands.workflow('prepare')} with the same settings; then --plan is exact")
     screen.header(f"plan · {name}", [*rows, next_])
     _show_sources(guess, recipe, screen)
+    for text in warnings:
+        screen.warn(text)
     return shape
 
 

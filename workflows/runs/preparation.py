@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -36,6 +37,8 @@ class Prepared:
     store: TokenStore
     stages: Stages
     """What came of each stage; empty where the store was there already."""
+    began_at: float
+    """Seconds since the epoch."""
 
 
 def prepare_store(recipe: Recipe, work: Preparation, screen: Console) -> Prepared:
@@ -43,6 +46,7 @@ def prepare_store(recipe: Recipe, work: Preparation, screen: Console) -> Prepare
 
     Warns of files that were listed and could not be found when they were to be read.
     """
+    began_at = time.time()
     check_shared_data(work)
     stages: Stages = {}
     store = prepare(work, Runner(preparation(screen, stages)))
@@ -52,7 +56,7 @@ def prepare_store(recipe: Recipe, work: Preparation, screen: Console) -> Prepare
                 f"{count:,} files of {source.name!r} were gone when they were to be read, and the store is without "
                 f"them: {store.url}/ledger.parquet names them, with the reason `vanished`"
             )
-    return Prepared(recipe, store, stages)
+    return Prepared(recipe, store, stages, began_at)
 
 
 def check_inputs(work: Preparation) -> None:
@@ -124,7 +128,7 @@ def show_store(prepared: Prepared, screen: Console) -> None:
         screen.table("contamination", columns, rows)
     if prepared.stages:
         rows = [[name, duration(stage.seconds), stage.text] for name, stage in prepared.stages.items()]
-        screen.table("stages", ["stage", "took", "result"], rows)
+        screen.table("stages, as far as they ran now", ["stage", "took", "result"], rows)
     _show_examples(prepared, screen)
 
 
@@ -146,6 +150,7 @@ def track(prepared: Prepared) -> None:
         run_id=None,
         take_over=False,
         experiment_suffix=PREPARATIONS,
+        began_at=prepared.began_at,
         default_root=recipe.run.storage_path,
     )
     offer_view(handle, PREPARATION)

@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from glm_model.config import GLMConfig
-from infra import storage
+from infra import checkpoint, storage
 from infra.tracking import RunHandle
+from infra.tracking.metric_log import read_points
 
 _FILE = "run.json"
 
@@ -58,6 +59,14 @@ class RunRecord:
 def has_record(run_url: str) -> bool:
     """Whether this folder is a run's."""
     return storage.exists(storage.join(run_url, _FILE))
+
+
+def has_trained(url: str) -> bool:
+    """Whether a step of the run in this folder is kept, as a checkpoint or as a point of its log."""
+    points = storage.join(url, "metrics.jsonl")
+    return checkpoint.latest(storage.join(url, "checkpoints")) is not None or (
+        storage.exists(points) and any(point.step > 0 for point in read_points(points))
+    )
 
 
 def read_record(run_url: str) -> RunRecord:

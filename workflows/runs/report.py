@@ -8,6 +8,7 @@ from infra.console import Console, counted, human, sparkline
 from infra.tracking.mlflow_client import without_password
 from pipelines.views.render import filled, html, view_examples
 from workflows.runs import comparison
+from workflows.runs.cautions import cautions
 from workflows.runs.final_model import chosen
 from workflows.runs.history import read_log
 from workflows.runs.mlflow_views import PRETRAINING, ways_to_compare
@@ -21,7 +22,6 @@ from workflows.training.trial import OTHERS, Outcome, Trial, draw_trial, try_mod
 
 _EXAMPLES = 12
 _WORDS, _WITH_WORDS = 500, 50e6  # of a trial; parameters of the largest model that is asked them: minutes on a CPU
-_FEW_STEPS = 20  # fewer are a trial of the machinery, or a mistake about the size of a step
 
 
 def show_header(setup: Setup, run: Run, handle: tracking.RunHandle) -> None:
@@ -45,11 +45,8 @@ def show_header(setup: Setup, run: Run, handle: tracking.RunHandle) -> None:
         rows.append(("continues", f"from step {last.step:,}{skipped}"))
     title = f"glm pretrain · {model_name(recipe)} {human(budget.parameters)} · {workers} · run {run.name}"
     setup.screen.header(title, rows)
-    if budget.steps < _FEW_STEPS:
-        setup.screen.warn(
-            f"{counted(budget.steps, 'step')} of {human(budget.step_tokens)} tokens teach the model next to nothing: "
-            "give a larger --train.tokens or a smaller --train.batch_tokens"
-        )
+    for text in cautions(budget, store):
+        setup.screen.warn(text)
     if recipe.run.fresh:
         setup.screen.line("begun from scratch; the same command without --run.fresh continues it")
     if recipe.model.init_from and last is None:

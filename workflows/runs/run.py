@@ -28,7 +28,7 @@ from pipelines.prepare import open_given
 from pipelines.store.format import TokenStore
 from pipelines.store.usage import note_use
 from workflows.runs import tracked
-from workflows.runs.record import RunRecord, Validation, has_record, read_record, write_record
+from workflows.runs.record import RunRecord, Validation, has_record, has_trained, read_record, write_record
 from workflows.runs.setup import Setup
 from workflows.settings.identity import changed_settings, identity, identity_settings, recorded
 from workflows.settings.models import weights_digest
@@ -112,14 +112,6 @@ def has_begun(recipe: Recipe, name: str) -> bool:
         return False
     record = read_record(url)
     return record.model is not None and (record.identity == identity(recipe) or has_trained(url))
-
-
-def has_trained(url: str) -> bool:
-    """Whether a step of the run in this folder is kept, as a checkpoint or as a point of its log."""
-    points = storage.join(url, "metrics.jsonl")
-    return checkpoint.latest(storage.join(url, "checkpoints")) is not None or (
-        storage.exists(points) and any(point.step > 0 for point in read_points(points))
-    )
 
 
 def clear(run: Run, *, fresh: bool) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.cluster.connect import Cluster, ClusterConfig, connect, inside_job, shutdown
+from infra.cluster.connect import Cluster, ClusterConfig, connect, inside_job, shutdown, start_remedy
 from infra.errors import DataError, root_cause
 
 pytestmark = pytest.mark.ray
@@ -90,6 +90,21 @@ def test_a_cluster_that_is_not_there_is_named_at_once():
     assert lines[0] == "error: cannot join the Ray at 127.0.0.1:1"
     assert "refused" in lines[1]
     assert lines[-1] == "exit 5 (infrastructure)"
+
+
+@pytest.mark.parametrize(
+    ("reason", "advice"),
+    [
+        ("OSError: validate_socket_filename failed: AF_UNIX path length cannot exceed 107 bytes: /x/y", "RAY_TMPDIR"),
+        ("The current node timed out during startup. This could happen because some of the raylet", "less busy"),
+        ("Failed to connect to GCS within 60 seconds", "RAY_gcs_server_request_timeout_seconds=180"),
+        ("[Errno 28] No space left on device: '/tmp/ray/session'", "free space in /tmp"),
+        ("Attempting to cap object store memory usage at 1 bytes, but the minimum allowed is", "free memory"),
+        ("something that nobody has met", "/tmp/ray/session_latest/logs"),
+    ],
+)
+def test_where_ray_does_not_start_its_reason_decides_the_advice(reason, advice):
+    assert advice in start_remedy(reason)
 
 
 def test_inside_job_reads_what_ray_sets(monkeypatch):

@@ -5,7 +5,7 @@ from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.train import ControllerError, WorkerGroupError
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
-from infra.cluster.train_workers import describe_failure
+from infra.cluster.train_workers import describe_failure, failure_text
 from infra.errors import DataError, InfrastructureError
 
 
@@ -72,3 +72,31 @@ def test_a_worker_killed_for_memory_says_so():
 def test_errors_of_the_workers_stay_what_they_are(error):
     assert describe_failure(error, 3) is error
     assert error.__cause__ is None
+
+
+class TaskError(RuntimeError):
+    """Shaped like Ray's wrapper: its text is a stack trace."""
+
+    def __init__(self, cause: Exception):
+        super().__init__(f"Traceback (most recent call last):\n  File ...\n{cause}")
+        self.cause = cause
+
+
+@pytest.mark.parametrize("wrap", [lambda error: error, TaskError])
+@pytest.mark.parametrize(
+    ("error", "first"),
+    [
+        (InfrastructureError("disk full: /x", why="quota", try_="free space"), "disk full: /x"),
+        (
+            DataError("cannot read /s/shard-00001.parquet", why="it is gone", try_="copy it again"),
+            "cannot read /s/shard",
+        ),
+    ],
+)
+def test_a_warning_of_a_failed_worker_begins_with_the_cause_and_not_with_the_advice(wrap, error, first):
+    assert failure_text(3, wrap(error)).startswith(f"worker 3 failed: {first}")
+    assert "try:" not in failure_text(3, wrap(error))
+
+
+def test_of_other_errors_the_last_line_is_told():
+    assert failure_text(0, RuntimeError("Traceback\nKeyError: 'x'")) == "worker 0 failed: RuntimeError: KeyError: 'x'"

@@ -1,6 +1,10 @@
 """Runs against a real MLflow: an SQLite database, and servers that are not there."""
 
+import contextlib
+import http.server
 import subprocess
+import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -68,6 +72,70 @@ def test_a_run_that_is_gone_is_made_again_and_said_so(mlflow_root, gone):
     assert again.run_id not in (handle.run_id, run_id)
     assert len(warnings) == 1
     assert run_id in warnings[0]
+
+
+@contextlib.contextmanager
+def refusing(status: int, body: bytes) -> Iterator[str]:
+    """A server in front of MLflow that answers every request with this status, as a proxy or a login does."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET
+
+        def log_message(self, format, *args) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "what", "advice"),
+    [
+        (401, b"You are not authenticated.", "asks who you are", "MLFLOW_TRACKING_USERNAME"),
+        (401, b'{"error_code": "UNAUTHENTICATED", "message": "no"}', "asks who you are", "MLFLOW_TRACKING_TOKEN"),
+        (403, b"Permission denied", "does not permit this", "--tracking.experiment=<name>"),
+        (403, b'{"error_code": "PERMISSION_DENIED", "message": "no"}', "does not permit this", "permission to edit"),
+        (
+            400,
+            b'{"error_code": "INVALID_PARAMETER_VALUE", "message": "no"}',
+            "refuses the run",
+            "correct what it names",
+        ),
+        (404, b"<html>no such page</html>", "has no such page", "another server answers there"),
+    ],
+)
+def test_what_mlflow_refuses_has_its_own_advice(mlflow_root, status, body, what, advice):
+    with refusing(status, body) as uri:
+        with pytest.raises(InfrastructureError) as caught:
+            start(mlflow_root, TrackingConfig(uri=uri))
+        warnings = []
+        handle = start(mlflow_root, TrackingConfig(uri=uri, required=False), warn=warnings.append)
+    assert caught.value.message.startswith(f"MLflow at {uri} {what}")
+    assert advice in caught.value.try_
+    assert "--tracking.required=false" in caught.value.try_
+    assert not handle.enabled
+    assert [text for text in warnings if what in text and "not tracked there" in text]
+
+
+def test_what_mlflow_itself_refuses_is_said_so(mlflow_root):
+    with pytest.raises(InfrastructureError, match="refuses the run") as caught:
+        start(mlflow_root, TrackingConfig(experiment="x" * 600))
+    assert "--tracking.experiment" in caught.value.try_
+
+
+def test_a_run_may_have_begun_before_it_is_recorded(mlflow_root):
+    handle = start(mlflow_root, began_at=1_700_000_000.25)
+    assert client_of(handle.uri).get_run(handle.run_id).info.start_time == 1_700_000_000_250
 
 
 def test_a_dead_server_is_an_infrastructure_error_that_keeps_the_password(mlflow_root):
