@@ -118,7 +118,7 @@ def prepare(preparation: Preparation, runner: Runner) -> TokenStore:
         return open_given(config)
     selection = preparation.selection
     units = prepare_text(config, preparation.inputs, runner)
-    tokenizer = prepare_tokenizer(config, units)
+    tokenizer = prepare_tokenizer(config, units, runner)
     settings = content_settings(config, preparation.blanks, selection)
     url = store_url(config, units, tokenizer, settings)
     if not format.is_whole(url):
@@ -190,12 +190,12 @@ def prepare_text(config: DataConfig, inputs: Inputs, runner: Runner) -> list[Uni
     return units
 
 
-def prepare_tokenizer(config: DataConfig, units: list[Unit]) -> Tokenizer:
+def prepare_tokenizer(config: DataConfig, units: list[Unit], runner: Runner | None = None) -> Tokenizer:
     """The tokenizer that is given, or one trained on a sample of the cleaned text, once per text and settings."""
     if config.tokenizer.url:
         return load_tokenizer(config.tokenizer.url, lowercase=config.tokenizer.lowercase)
     url = trained_url(config, units)
-    return train_once(url, units, config.tokenizer.train, text_url=text_url(config), seed=config.seed)
+    return train_once(url, units, config.tokenizer.train, text_url=text_url(config), seed=config.seed, runner=runner)
 
 
 def _cleaned_units(config: DataConfig, inputs: Inputs) -> list[Unit] | None:

@@ -50,12 +50,12 @@ def main() -> None:
 
     inputs = list_sources(recipe.data.sources)
     check_readable(recipe.data, inputs.files)  # what is wrong with a source is said before Ray starts
-    ray = connect.connect(recipe.cluster, say=screen.line)
+    runner, ray = Runner(preparation(screen)), connect.connect(recipe.cluster, say=screen.line)
     try:
-        units = prepare_text(recipe.data, inputs, Runner(preparation(screen)))
+        units = prepare_text(recipe.data, inputs, runner)
     finally:
         connect.shutdown(ray)
-    tokenizer = prepare_tokenizer(recipe.data, units)
+    tokenizer = prepare_tokenizer(recipe.data, units, runner)
     place = storage.join(trained_url(recipe.data, units), "tokenizer.json")
     sample = "Tokenizers cut words into pieces."
     pieces = " ".join(tokenizer.surface(int(i)) for i in tokenizer.encode(sample))

@@ -1,5 +1,6 @@
 """The tokenizer of a corpus: given, or trained once on a sample of its cleaned text."""
 
+import contextlib
 import functools
 import warnings
 from collections.abc import Iterator
@@ -10,8 +11,10 @@ from infra.console import Console
 from infra.errors import UserError
 from pipelines.corpus.records import Unit, buckets_of
 from pipelines.corpus.units import read_bucket
+from pipelines.stages import Runner
 from pipelines.store.shards import keyed_order
-from pipelines.store.tokenizer_training import TokenizerTraining, train
+from pipelines.store.tokenizer_process import train_apart
+from pipelines.store.tokenizer_training import TokenizerTraining
 
 
 def load_tokenizer(url: str, *, lowercase: bool | None) -> Tokenizer:
@@ -32,10 +35,19 @@ def _warn_once(message: str) -> None:
     Console().warn(message)
 
 
-def train_once(url: str, units: list[Unit], training: TokenizerTraining, *, text_url: str, seed: int) -> Tokenizer:
-    """The tokenizer in the folder `url`, trained on a sample of these units' cleaned text if it is not there yet."""
+def train_once(
+    url: str, units: list[Unit], training: TokenizerTraining, *, text_url: str, seed: int, runner: Runner | None = None
+) -> Tokenizer:
+    """The tokenizer in the folder `url`, trained on a sample of these units' cleaned text if it is not there yet.
+
+    runner: shows the seconds that pass. Ctrl-C ends the training.
+    """
     if not storage.exists(storage.join(url, "tokenizer.json")):
-        save_tokenizer(train(sample(units, text_url, most_bytes=int(training.sample_bytes), seed=seed), training), url)
+        texts = sample(units, text_url, most_bytes=int(training.sample_bytes), seed=seed)
+        with contextlib.closing(train_apart(texts, training)) as outcomes:
+            for outcome in (runner or Runner()).progress("tokenizer", outcomes, 1):
+                if isinstance(outcome, Tokenizer):
+                    save_tokenizer(outcome, url)
     return Tokenizer.load(url)
 
 

@@ -1,10 +1,12 @@
 """Train a tokenizer on the user's own text: deterministic, cased, with GLM's special tokens as its first ids.
 
-30 MB of text take about 10 CPU seconds (wordpiece, bpe) or 70 (unigram).
+30 MB of English text take about 10 CPU seconds (wordpiece, bpe) or 70 (unigram). Every different word takes time: of
+text whose words hardly repeat, as phrases of scripts without spaces, codes and genes, less is read.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import re
@@ -28,6 +30,20 @@ _DEFAULT_SAMPLE = Count(30_000_000)
 _LONG_RUN = re.compile(
     rf"[^\s!-/:-@\[-`{{-~\u2010-\u2027\u3000-\u3002\u3400-\u4dbf\u4e00-\u9fff\uff0c]{{{LONGEST_WORD + 1},}}"
 )
+_LONGEST_OF_BPE = 1000  # characters; clauses of scripts without spaces are shorter
+# As the pattern of byte-level BPE has it: letters, or digits, or signs.
+_LONG_WORD = re.compile(
+    "|".join(rf"{kind}{{{_LONGEST_OF_BPE}}}(?=\S)" for kind in (r"[^\W\d_]", r"\d", r"(?:[^\w\s]|_)"))
+)
+# What each algorithm takes for words, roughly; WordPiece cuts ideographs apart.
+_WORDS = {
+    "wordpiece": re.compile(r"[^\W\u3400-\u9fff\uf900-\ufaff]+"),
+    "bpe": re.compile(r"\w+"),
+    "unigram": re.compile(r"\S+"),
+}
+_LOOKED_AT = 1_000_000  # characters in which words are counted
+_SELDOM_AGAIN = 0.5  # share of the text in different words, from which on it counts as text whose words hardly repeat
+_MOST_NEW = 8_000_000  # bytes of different words, by estimate; usual samples of prose stay far below it
 _BLANKS = ("\n", "\t")  # SentencePiece trains on lines and never sees them
 _SMALLEST = 512  # ids: 256 bytes or an alphabet, the special tokens, and some room for merges
 _COVERED = 0.9999  # share of the text in characters that are in the alphabet; a word with another one is [UNK]
@@ -50,15 +66,44 @@ class TokenizerTraining:
 
 def train(texts: Iterable[str], config: TokenizerTraining) -> Tokenizer:
     """A tokenizer for texts like these. The same texts give the same tokenizer, in any process."""
+    sample = draw_sample(texts, config)
+    check(sample, config)
+    return fit(sample, config)
+
+
+def draw_sample(texts: Iterable[str], config: TokenizerTraining) -> list[str]:
+    """The first of these texts, up to `config.sample_bytes`; where words hardly repeat, as many as hold _MOST_NEW."""
+    sample = list(_first_bytes(texts, config.sample_bytes))
+    words, looked = set[str](), 0
+    for text in sample:
+        words.update(_WORDS[config.algorithm].findall(text, 0, _LOOKED_AT))
+        looked += len(text[:_LOOKED_AT].encode())
+        if looked >= _LOOKED_AT:
+            break
+    share = sum(len(word.encode()) for word in words) / max(looked, 1)
+    return list(_first_bytes(sample, int(_MOST_NEW / share))) if share > _SELDOM_AGAIN else sample
+
+
+def check(sample: list[str], config: TokenizerTraining) -> None:
+    """Raises UserError for settings that cannot work, DataError for a sample without text."""
     if config.vocab_size < _SMALLEST:
         raise UserError(
             f"data.tokenizer.train.vocab_size must be at least {_SMALLEST}, got {config.vocab_size}",
             why="the alphabet and GLM's special tokens alone take several hundred ids",
             try_="--data.tokenizer.train.vocab_size=8192 (the default), which suits small models",
         )
-    sample = list(_first_bytes(texts, config.sample_bytes))
     if not any(text.strip() for text in sample):
         raise DataError("there is nothing to train a tokenizer on", why="every document was empty or dropped")
+    if config.algorithm == "unigram" and importlib.util.find_spec("sentencepiece") is None:
+        raise UserError(
+            "the tokenizer algorithm 'unigram' needs the package sentencepiece",
+            why="it is not installed",
+            try_="pip install sentencepiece, or use wordpiece or bpe",
+        )
+
+
+def fit(sample: list[str], config: TokenizerTraining) -> Tokenizer:
+    """The tokenizer of a sample that `check` lets pass."""
     algorithm = {"wordpiece": _wordpiece, "bpe": _byte_level_bpe, "unigram": _unigram}[config.algorithm]
     special = [{"id": id_, "content": name} for id_, name in enumerate(SPECIAL)]
     return Tokenizer(json.dumps({**algorithm(sample, config), "added_tokens": special}, ensure_ascii=False))
@@ -129,20 +174,24 @@ def _byte_level_bpe(sample: list[str], config: TokenizerTraining) -> dict[str, A
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    trained.train_from_iterator(sample, trainer, length=len(sample))
+    trained.train_from_iterator(map(bounded_words, sample), trainer, length=len(sample))
     return json.loads(trained.to_str())
+
+
+def bounded_words(text: str) -> str:
+    """The text with a space inside words of over 1,000 characters, such as sequences of genes: a merge walks through
+    the word that it is in. Nothing of that length is learned whole. The words of WordPiece are cut by its own rule,
+    those of SentencePiece by its lines.
+    """
+    if max(map(len, text.split()), default=0) <= _LONGEST_OF_BPE:
+        return text
+    return _LONG_WORD.sub(r"\g<0> ", text)
 
 
 def _unigram(sample: list[str], config: TokenizerTraining) -> dict[str, Any]:
     """By SentencePiece: the trainer of `tokenizers` walks a randomly seeded hash map, so its results vary."""
-    try:
-        import sentencepiece
-    except ImportError as error:
-        raise UserError(
-            "the tokenizer algorithm 'unigram' needs the package sentencepiece",
-            why="it is not installed",
-            try_="pip install sentencepiece, or use wordpiece or bpe",
-        ) from error
+    import sentencepiece
+
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=_lines(sample, config.lowercase),

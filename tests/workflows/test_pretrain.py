@@ -61,7 +61,7 @@ def plan(monkeypatch, capsys):
             with pytest.raises(SystemExit) as stopped:
                 run_main(pretrain.main)
         told = capsys.readouterr()
-        rows = (line.split(maxsplit=1) for line in told.out.splitlines() if line.startswith("  "))
+        rows = (line.split(maxsplit=1) for line in told.out.splitlines() if line.startswith("  ") and line.strip())
         return stopped.value.code, {name: text for name, text in rows}, told.err
 
     return plan

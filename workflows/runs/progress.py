@@ -11,6 +11,7 @@ from workflows.training.messages import Began, Failed, Message, Point, Warned
 
 _STAGES = {
     "clean": "read and clean",
+    "tokenizer": "train a tokenizer",
     "decontaminate": "decontaminate",
     "select": "find duplicates",
     "sign": "sign documents",
@@ -43,6 +44,14 @@ def preparation(screen: Console, stages: Stages | None = None) -> Callable[[str,
             yield from results
             return
         started_at = time.perf_counter()
+        if stage == "tokenizer":  # seconds that pass, and at the end what they were for
+            with screen.progress(_STAGES[stage]) as live:
+                for result in results:
+                    live.update(round(time.perf_counter() - started_at), "seconds")
+                    yield result
+            if stages is not None:
+                stages[_STAGES[stage]] = Stage(time.perf_counter() - started_at, "trained")
+            return
         sums: dict[str, float] = {}
         with screen.progress(_STAGES[stage], total) as live:
             for done, result in enumerate(results, start=1):

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import tokenizers
 from glm_model.tokenizer import SpecialTokens, Tokenizer
 from infra.config import Count
 from infra.errors import DataError, UserError
-from pipelines.store.tokenizer_training import SPECIAL, TokenizerTraining, train
+from pipelines.store.tokenizer_training import SPECIAL, TokenizerTraining, draw_sample, train
 
 ROOT = Path(__file__).resolve().parents[3]
 WIKI = ROOT / ".." / "shared" / "data" / "corpora" / "enwiki_wikiextractor" / "AA" / "wiki_05.gz"
@@ -85,3 +86,26 @@ def test_impossible_trainings_are_refused():
         train(iter(["", " \n"]), TokenizerTraining())
     with pytest.raises(UserError, match="vocab_size must be at least 512, got 100"):
         train(iter(TEXTS), TokenizerTraining(vocab_size=100))
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_of_text_whose_words_hardly_repeat_less_is_read(algorithm, monkeypatch):
+    """Every different word takes time, and 30 MB of such text took minutes to hours."""
+    monkeypatch.setattr("pipelines.store.tokenizer_training._LOOKED_AT", 50_000)
+    monkeypatch.setattr("pipelines.store.tokenizer_training._MOST_NEW", 60_000)
+    config = TokenizerTraining(algorithm=algorithm)
+    rng = random.Random(0)
+    codes = [" ".join("".join(rng.choices("abcdef0123456789", k=20)) for _ in range(50)) for _ in range(200)]
+    prose = [" ".join(rng.choices(("the", "river", "carried", "a", "letter"), k=200)) for _ in range(200)]
+    size = sum(map(len, draw_sample(codes, config)))
+    assert 55_000 < size < 70_000 < sum(map(len, codes))
+    assert draw_sample(prose, config) == prose
+    assert draw_sample(codes[:20], config) == codes[:20], "little text is read whole"
+
+
+def test_ideographs_are_words_to_wordpiece_and_parts_of_phrases_to_bpe(monkeypatch):
+    monkeypatch.setattr("pipelines.store.tokenizer_training._MOST_NEW", 30_000)
+    rng = random.Random(0)
+    phrases = ["".join(rng.choices("天地玄黄宇宙洪荒日月盈昃", k=12)) + "。" for _ in range(2000)]
+    assert draw_sample(phrases, TokenizerTraining(algorithm="wordpiece")) == phrases
+    assert len(draw_sample(phrases, TokenizerTraining(algorithm="bpe"))) < 1000
