@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -56,6 +57,19 @@ class Interrupted(UserError):
     kind = "interrupted"
 
 
+def quiet_until_main(name: str) -> None:
+    """Let Ctrl-C end a script without a stack trace while it loads what it needs for `run_main`. name: its __name__;
+    where the script is imported, and where signals are ignored, nothing changes.
+    """
+
+    def end(number: int, frame: Any) -> None:
+        _say_interrupted()
+        os._exit(Interrupted.exit_code)
+
+    if name == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, end)
+
+
 def run_main(main: Callable[[], None]) -> NoReturn:
     """Run a command and exit: with 0, or with the code of its error, the cause first and the code in the last line.
 
@@ -63,12 +77,17 @@ def run_main(main: Callable[[], None]) -> NoReturn:
     unless the command handles it.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         main()
     except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
-        _leave(130, Interrupted.kind)
+        _say_interrupted()
+        sys.exit(Interrupted.exit_code)
     except Exception as exc:
+        if _is_interrupt(exc):  # of a library that was loading
+            _say_interrupted()
+            sys.exit(Interrupted.exit_code)
         cause = root_cause(exc)
         if isinstance(cause, UserError):
             print(f"error: {cause}", file=sys.stderr)
@@ -138,6 +157,18 @@ def _restore(cls: type[UserError], args: tuple[Any, ...], state: dict[str, Any])
     exc = cls.__new__(cls, *args)
     exc.__dict__.update(state)
     return exc
+
+
+def _is_interrupt(exc: BaseException) -> bool:
+    """Whether an error that is not ours came up while Ctrl-C was handled."""
+    before = exc.__cause__ or exc.__context__
+    if isinstance(exc, UserError) or before is None:
+        return False
+    return isinstance(before, KeyboardInterrupt) or _is_interrupt(before)
+
+
+def _say_interrupted() -> None:
+    print(f"error: interrupted\nexit {Interrupted.exit_code} ({Interrupted.kind})", file=sys.stderr, flush=True)
 
 
 def _leave(code: int, kind: str) -> NoReturn:

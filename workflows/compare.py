@@ -5,11 +5,18 @@ python workflows/compare.py runs/one runs/two runs/three
 python workflows/compare.py <id in MLflow> <id in MLflow> --html=difference.html
 """
 
+try:
+    from infra.errors import quiet_until_main, run_main
+
+    quiet_until_main(__name__)
+except ModuleNotFoundError as error:
+    raise SystemExit(f"{error}: run `source .venv/bin/activate` first, and `make install` before if it fails") from None
+
 from dataclasses import dataclass, field
 
 from infra import commands, config, storage
 from infra.console import Console
-from infra.errors import UserError, run_main
+from infra.errors import UserError
 
 
 @dataclass

@@ -9,9 +9,15 @@ python workflows/evaluate.py --compare base tuned                               
 The same command continues an evaluation where it stopped, and shows one that is finished.
 """
 
+try:
+    from infra.errors import quiet_until_main, run_main
+
+    quiet_until_main(__name__)
+except ModuleNotFoundError as error:
+    raise SystemExit(f"{error}: run `source .venv/bin/activate` first, and `make install` before if it fails") from None
+
 from infra import config
 from infra.console import Console, duration
-from infra.errors import run_main
 from workflows.evaluation.config import EvaluateConfig
 
 _COMMON = ("models", "tasks", "data", "task.name", "task.data", "split", "patterns", "num_workers", "use_gpu", "to")

@@ -4,11 +4,17 @@ python workflows/export.py --from <authors' folder or file> --to <folder> --toke
 python workflows/export.py --from runs/<run> --to <folder> --form authors        # pytorch_model.bin, as on model hubs
 """
 
+try:
+    from infra.errors import quiet_until_main, run_main
+
+    quiet_until_main(__name__)
+except ModuleNotFoundError as error:
+    raise SystemExit(f"{error}: run `source .venv/bin/activate` first, and `make install` before if it fails") from None
+
 import sys
 
 from infra import commands, config, storage
 from infra.console import Console, human_bytes
-from infra.errors import run_main
 from workflows.settings.export import ExportConfig, check_given, find_target
 from workflows.settings.models import find_checkpoint
 

@@ -8,12 +8,19 @@ ray job submit --working-dir . --runtime-env infra/deploy/runtime_env.yaml -- py
 The same command continues an unfinished run from its last checkpoint.
 """
 
+try:
+    from infra.errors import quiet_until_main, run_main
+
+    quiet_until_main(__name__)
+except ModuleNotFoundError as error:
+    raise SystemExit(f"{error}: run `source .venv/bin/activate` first, and `make install` before if it fails") from None
+
 import functools
 
 from infra import config
 from infra.cluster import connect
 from infra.console import Console
-from infra.errors import UserError, run_main
+from infra.errors import UserError
 from workflows.settings.finetune import FinetuneRecipe
 from workflows.settings.places import resolve_finetune_paths
 

@@ -6,6 +6,13 @@ python workflows/generate.py --model runs/<run>/model --file texts.txt --beams 4
 python workflows/generate.py --model runs/<run>/model          # asks for texts until an empty line
 """
 
+try:
+    from infra.errors import quiet_until_main, run_main
+
+    quiet_until_main(__name__)
+except ModuleNotFoundError as error:
+    raise SystemExit(f"{error}: run `source .venv/bin/activate` first, and `make install` before if it fails") from None
+
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
@@ -13,7 +20,7 @@ from typing import TYPE_CHECKING
 from glm_model.decoding import Decoding
 from infra import config
 from infra.console import Console
-from infra.errors import DataError, UserError, run_main
+from infra.errors import DataError, UserError
 from workflows.settings.models import find_model
 from workflows.settings.texts import read_texts
 

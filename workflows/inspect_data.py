@@ -8,12 +8,19 @@ python workflows/inspect_data.py --config ... --inspect.export=examples.parquet 
 What a run was shown is looked up with inspect_run.py.
 """
 
+try:
+    from infra.errors import quiet_until_main, run_main
+
+    quiet_until_main(__name__)
+except ModuleNotFoundError as error:
+    raise SystemExit(f"{error}: run `source .venv/bin/activate` first, and `make install` before if it fails") from None
+
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from infra import commands
 from infra.console import Console
-from infra.errors import DataError, UserError, nearest, run_main
+from infra.errors import DataError, UserError, nearest
 from workflows.settings.command_line import read_recipe
 from workflows.settings.recipe import Recipe
 

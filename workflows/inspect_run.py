@@ -1,9 +1,15 @@
 """Look up the past of a run: the batch of a step, rebuilt and checked, or the steps that saw a document.
 
-python workflows/inspect_run.py --run runs/<name> --step=1200
-python workflows/inspect_run.py --run <id in MLflow> --step=1200 --html=step.html
+python workflows/inspect_run.py --run <folder, or id in MLflow> --step=1200 --html=step.html
 python workflows/inspect_run.py --run 'runs/quickstart-*' --document=<id>
 """
+
+try:
+    from infra.errors import quiet_until_main, run_main
+
+    quiet_until_main(__name__)
+except ModuleNotFoundError as error:
+    raise SystemExit(f"{error}: run `source .venv/bin/activate` first, and `make install` before if it fails") from None
 
 from collections import Counter
 from dataclasses import dataclass
@@ -11,10 +17,9 @@ from typing import TYPE_CHECKING
 
 from infra import config, storage
 from infra.console import Console
-from infra.errors import DataError, UserError, run_main
+from infra.errors import DataError, UserError
 
 if TYPE_CHECKING:
-    from pipelines.store.lineage import Origin
     from workflows.runs.history import Past
 
 
@@ -49,36 +54,34 @@ def main() -> None:
     past = open_past(options.run, store=options.store)
     if options.step is not None:
         _show_step(past, options.step, options, screen)
-    if options.document is not None:
-        _show_document(past, options.document, screen)
+    else:
+        _show_document(past, str(options.document), screen)
 
 
 def _show_step(past: "Past", step: int, options: InspectRunConfig, screen: Console) -> None:
     from pipelines.views import render
-    from workflows.runs.history import batch_of, origins, verdict
+    from workflows.runs.history import batch_of, documents_of, origins, verdict
 
     setup, batch = past.setup, batch_of(past, step)
-    names = setup.feed.mixture.names
-    segments = Counter(names[index] for index in batch.blanks.objective.tolist())
+    segments = Counter(setup.feed.mixture.names[index] for index in batch.blanks.objective.tolist())
     screen.header(
         f"{past.name} · step {step:,} of {setup.budget.steps:,}",
         [
             ("rows", f"{past.plan.step_rows} in {past.plan.micro_batches} micro-batches"),
             ("tokens", f"{len(batch.rows.tokens):,} in {len(batch.rows.ids):,} segments"),
-            ("objectives", ", ".join(f"{name} {segments[name]:,}" for name in names)),
+            ("objectives", ", ".join(f"{name} {segments[name]:,}" for name in setup.feed.mixture.names)),
             ("fingerprint", f"{batch.fingerprint:016x}, {verdict(past, step, batch)}"),
         ],
     )
-    documents = _documents(origins(past, batch))
+    documents = documents_of(origins(past, batch))
     listed = documents[: options.documents or len(documents)]
     screen.table("documents", ["document", "source", "file", "byte", "segments"], listed)
     if len(listed) < len(documents):
         screen.line(f"and {len(documents) - len(listed):,} more: --documents=0 lists all")
-    chosen = range(min(options.count, len(batch.rows.ids)))
-    examples = render.view_segments(batch.rows, batch.blanks, chosen, setup.feed, setup.tokenizer)
+    shown = range(min(options.count, len(batch.rows.ids)))
+    examples = render.view_segments(batch.rows, batch.blanks, shown, setup.feed, setup.tokenizer)
     if options.html:
-        page = render.html(examples, title=f"{past.name}, step {step:,}")
-        storage.write_bytes(options.html, page.encode())
+        storage.write_bytes(options.html, render.html(examples, title=f"{past.name}, step {step:,}").encode())
         screen.line(f"wrote {options.html}")
         return
     for example in examples:
@@ -95,24 +98,12 @@ def _show_document(past: "Past", document: str, screen: Console) -> None:
         for one in sightings(past, document)
     ]  # fmt: skip
     if not seen:
-        setup = past.setup
+        searched = f"{past.setup.budget.steps:,} steps of the store {past.setup.store.url}"
         raise DataError(
-            f"the run saw no part of {document}",
-            why=f"of the store {setup.store.url} its training rows within {setup.budget.steps:,} steps were searched",
+            f"the run saw no part of {document} in {searched}",
             try_="look for it in the store's ledger.parquet (dropped) and documents/ (held out, or not reached)",
         )
     screen.table(f"steps that saw {document}", ["epoch", "step", "micro-batch", "segments", ""], seen)
-
-
-def _documents(origins: "list[Origin]") -> list[tuple[str, str, str, int, str]]:
-    """Each document once, in the order of the batch, with its segments in it."""
-    segments: dict[Origin, list[int]] = {}
-    for origin in origins:
-        segments.setdefault(origin._replace(segment=0), []).append(origin.segment + 1)
-    return [
-        (o.document, o.source, o.path, o.offset, f"{', '.join(map(str, sorted(numbers)))} of {o.segments}")
-        for o, numbers in segments.items()
-    ]
 
 
 if __name__ == "__main__":

@@ -6,6 +6,13 @@ python workflows/predict.py --model runs/reviews --input 's3://texts/2024/*.parq
 The same command continues a prediction where it stopped, and shows one that is finished.
 """
 
+try:
+    from infra.errors import quiet_until_main, run_main
+
+    quiet_until_main(__name__)
+except ModuleNotFoundError as error:
+    raise SystemExit(f"{error}: run `source .venv/bin/activate` first, and `make install` before if it fails") from None
+
 import contextlib
 import json
 import shlex
@@ -13,7 +20,7 @@ from dataclasses import replace
 
 from infra import config
 from infra.console import Console, counted
-from infra.errors import UserError, run_main
+from infra.errors import UserError
 from workflows.prediction.config import PredictConfig
 
 _COMMON = ("model", "input", "to", "num_workers", "use_gpu")

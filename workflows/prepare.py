@@ -7,9 +7,15 @@ python workflows/prepare.py --config ... --verify
 The same command continues a preparation where it stopped.
 """
 
+try:
+    from infra.errors import quiet_until_main, run_main
+
+    quiet_until_main(__name__)
+except ModuleNotFoundError as error:
+    raise SystemExit(f"{error}: run `source .venv/bin/activate` first, and `make install` before if it fails") from None
+
 from infra import commands
 from infra.console import Console
-from infra.errors import run_main
 from workflows.settings.command_line import read_recipe
 from workflows.settings.identity import run_name
 from workflows.settings.recipe import Recipe

@@ -8,8 +8,15 @@
 The same command continues an unfinished run from its last checkpoint.
 """
 
+try:
+    from infra.errors import quiet_until_main, run_main
+
+    quiet_until_main(__name__)
+except ModuleNotFoundError as error:
+    raise SystemExit(f"{error}: run `source .venv/bin/activate` first, and `make install` before if it fails") from None
+
 from infra.console import Console
-from infra.errors import UserError, run_main
+from infra.errors import UserError
 from workflows.settings.command_line import read_recipe
 from workflows.settings.identity import run_name
 from workflows.settings.recipe import Recipe
@@ -47,7 +54,7 @@ def main() -> None:
     # torch and pyarrow take 2 s of CPU time to load: here, so that --help, --print_config and misspelt settings do not
     # wait for them.
     from infra import storage
-    from workflows.runs.added import warn_of_added
+    from workflows.housekeeping.added import warn_of_added
     from workflows.runs.moved import check_finished, find_again, own_store
     from workflows.runs.plan import calibrate_run, plan_run
     from workflows.runs.preparation import store_maker

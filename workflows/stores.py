@@ -7,6 +7,13 @@ python workflows/stores.py prune --yes
 python workflows/stores.py prune wiki-3f2a91c0 --yes
 """
 
+try:
+    from infra.errors import quiet_until_main, run_main
+
+    quiet_until_main(__name__)
+except ModuleNotFoundError as error:
+    raise SystemExit(f"{error}: run `source .venv/bin/activate` first, and `make install` before if it fails") from None
+
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +21,7 @@ from annotated_types import Ge
 
 from infra import commands, config
 from infra.console import Console, counted, duration, human_bytes
-from infra.errors import UserError, run_main
+from infra.errors import UserError
 
 if TYPE_CHECKING:
     from workflows.housekeeping.stores import StoreEntry

@@ -5,8 +5,15 @@
 `pretrain.py` and `prepare.py` do the same by themselves where `data.tokenizer.url` is not given.
 """
 
+try:
+    from infra.errors import quiet_until_main, run_main
+
+    quiet_until_main(__name__)
+except ModuleNotFoundError as error:
+    raise SystemExit(f"{error}: run `source .venv/bin/activate` first, and `make install` before if it fails") from None
+
 from infra.console import Console
-from infra.errors import UserError, run_main
+from infra.errors import UserError
 from workflows.settings.command_line import read_recipe
 from workflows.settings.recipe import Recipe
 

@@ -33,7 +33,7 @@ def train_apart(texts: Iterable[str], config: TokenizerTraining) -> Generator[fl
         with tempfile.TemporaryFile("w+") as said:
             # In a session of its own: Ctrl-C reaches this process, which ends that one.
             process = subprocess.Popen(
-                [sys.executable, "-m", "pipelines.store.tokenizer_process", folder],
+                [sys.executable, "-m", "pipelines.store.tokenizer_process", folder, str(os.getpid())],
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
                 stdout=said,
                 stderr=said,
@@ -63,14 +63,16 @@ def _wait(process: "subprocess.Popen[bytes]") -> Iterator[float]:
             yield time.monotonic() - began_at
 
 
-def main(folder: str) -> None:
-    """What the process does: read the job in the folder, and write the tokenizer.json there."""
+def main(folder: str, parent: int) -> None:
+    """What the process does: read the job in the folder, and write tokenizer.json there. It ends with its parent."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before
+        return
     job = storage.read_json(storage.join(folder, "job.json"))
     made = fit(job["sample"], TokenizerTraining(**job["config"]))
     storage.write_bytes(storage.join(folder, "tokenizer.json"), made.to_json().encode())
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], int(sys.argv[2]))

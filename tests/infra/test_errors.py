@@ -71,6 +71,35 @@ def test_keyboard_interrupt_is_130():
     assert run("raise KeyboardInterrupt") == (130, ["error: interrupted", "exit 130 (interrupted)"])
 
 
+def test_ctrl_c_is_quiet_while_a_script_loads():
+    code = "import os, signal, time; from infra.errors import *; quiet_until_main('__main__')\n"
+    code += "os.kill(os.getpid(), signal.SIGINT); time.sleep(30)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "error: interrupted\nexit 130 (interrupted)\n")
+
+
+@pytest.mark.parametrize("name", ["workflows.prepare", "__main__"])
+def test_a_module_that_is_imported_and_a_signal_that_is_ignored_keep_their_handlers(name):
+    code = f"import signal; from infra.errors import *; before = signal.getsignal(2); quiet_until_main({name!r})\n"
+    code += "print(signal.getsignal(2) is before)"
+    run = [
+        sys.executable,
+        "-c",
+        code if name != "__main__" else f"import signal; signal.signal(2, signal.SIG_IGN); {code}",
+    ]
+    assert subprocess.run(run, capture_output=True, text=True).stdout == "True\n"
+
+
+@pytest.mark.parametrize("raised", ["raise ImportError('half')", "raise ImportError('half') from None"])
+def test_an_error_that_an_interrupted_import_gives_is_the_interrupt(raised):
+    body = f"""
+    try:
+        raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        {raised}"""
+    assert run(body) == (130, ["error: interrupted", "exit 130 (interrupted)"])
+
+
 def test_sigterm_is_130():
     killed = "import os, signal, time; os.kill(os.getpid(), signal.SIGTERM); time.sleep(30)"
     assert run(killed) == (130, ["error: interrupted", "exit 130 (interrupted)"])

@@ -147,6 +147,17 @@ def origins(past: Past, batch: Batch) -> list[lineage.Origin]:
     return lineage.origins(past.setup.store.train, groups, batch.rows.ids)
 
 
+def documents_of(found: list[lineage.Origin]) -> list[tuple[str, str, str, int, str]]:
+    """Each document once, in the order of the batch, with its segments in it."""
+    segments: dict[lineage.Origin, list[int]] = {}
+    for origin in found:
+        segments.setdefault(origin._replace(segment=0), []).append(origin.segment + 1)
+    return [
+        (o.document, o.source, o.path, o.offset, f"{', '.join(map(str, sorted(numbers)))} of {o.segments}")
+        for o, numbers in segments.items()
+    ]
+
+
 def verdict(past: Past, step: int, batch: Batch) -> str:
     """What the run's log says of the fingerprint of a step's batch."""
     points = read_log(past.url)

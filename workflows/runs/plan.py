@@ -14,7 +14,6 @@ from pipelines.prepare import Preparation, find_store, preparation_of
 from pipelines.store.format import TokenStore
 from pipelines.store.tokenizer import load_tokenizer
 from pipelines.store.unknown import WARNED, share_text
-from workflows.runs.cautions import cautions
 from workflows.runs.moved import check_finished, own_store
 from workflows.runs.pace import disk_text, measure_pace, memory_text, time_text
 from workflows.runs.run import Run, open_run
@@ -22,6 +21,7 @@ from workflows.runs.setup import Setup, resolve_setup
 from workflows.runs.shared_places import check_shared
 from workflows.runs.workers import check_memory, check_room, ray_for_workers
 from workflows.settings.budget import MANY_STEPS, Budget, epochs_text, has_length, planned_budget
+from workflows.settings.cautions import cautions
 from workflows.settings.recipe import Recipe
 from workflows.settings.shape import model_name, planned_config
 from workflows.settings.synthetic import synthetic_rows

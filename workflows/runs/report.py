@@ -8,7 +8,6 @@ from infra.console import Console, counted, human, sparkline
 from infra.tracking.mlflow_client import without_password
 from pipelines.views.render import filled, html, view_examples
 from workflows.runs import comparison
-from workflows.runs.cautions import cautions
 from workflows.runs.final_model import chosen
 from workflows.runs.history import read_log
 from workflows.runs.mlflow_views import PRETRAINING, ways_to_compare
@@ -16,6 +15,7 @@ from workflows.runs.run import Run
 from workflows.runs.setup import Setup
 from workflows.runs.workers import workers_text
 from workflows.settings.budget import epochs_text
+from workflows.settings.cautions import cautions
 from workflows.settings.shape import describe_growth, model_name
 from workflows.training.initial_weights import initial_model
 from workflows.training.trial import OTHERS, Outcome, Trial, draw_trial, try_model

@@ -8,11 +8,11 @@ from helpers import small
 from infra import tracking
 from infra.config import Count
 from infra.console import Console
-from workflows.runs.cautions import cautions
 from workflows.runs.report import show_header
 from workflows.runs.run import Run
 from workflows.runs.setup import resolve_setup
 from workflows.settings.budget import Budget
+from workflows.settings.cautions import cautions
 from workflows.settings.recipe import Recipe, TrainConfig
 
 

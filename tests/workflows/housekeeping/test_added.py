@@ -10,7 +10,7 @@ from helpers import small
 from infra.console import Console
 from pipelines.corpus.sources import Source, list_inputs
 from pipelines.store.format import TokenStore
-from workflows.runs.added import added_files, warn_of_added
+from workflows.housekeeping.added import added_files, warn_of_added
 from workflows.settings.recipe import Recipe
 
 
