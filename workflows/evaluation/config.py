@@ -33,7 +33,9 @@ class EvaluateConfig:
     does not come from reading it.
     """
     limit: Annotated[int, Ge(1)] | None = None
-    """Ask the first items alone."""
+    """Ask so many items alone, drawn by their ids, and those that are judged together with them, such as the answers to
+    a question.
+    """
     contamination: Literal["auto", "on", "off"] = "auto"
     """Look for what is asked in the cleaned text that the model was trained on. auto: where that is there and has at
     most 4 GB.

@@ -74,8 +74,8 @@ def task_configs(options: EvaluateConfig) -> list[TaskConfig]:
 def ask_task(config: TaskConfig, model: Model, *, split: str, limit: int | None = None) -> AskedTask:
     """The task as this model is asked it: a fine-tuned one has label words and a pattern of its own. Reads all items.
 
-    limit: that many items, by hashes of their ids. Raises UserError for a fine-tuned model of another task, DataError
-    where the split has no items, or too many bad rows.
+    limit: that many items, by hashes of their ids, and those that are judged together with them. Raises UserError for a
+    fine-tuned model of another task, DataError where the split has no items, or too many bad rows.
     """
     config = _as_taught(config, model)
     splits = tasks.find_splits(config)
@@ -86,7 +86,7 @@ def ask_task(config: TaskConfig, model: Model, *, split: str, limit: int | None 
     def found(name: str) -> Iterator[Item | BadRow]:
         return (one for _, one in task.items(split_rows(splits, name, columns=config.columns)))
 
-    survey = _survey(found(split), limit)
+    survey = _survey(lambda: found(split), limit)
     of = f"the split {split!r} of {task.name}"
     check_bad([*map(str, survey.bad)], survey.rows, limit=config.max_bad, of=of)
     if not survey.size:
@@ -181,7 +181,7 @@ def _train(splits: dict[str, SplitFile]) -> str:
 
 
 class _Survey(NamedTuple):
-    """What one pass over a split tells of it."""
+    """What reading a split tells of it."""
 
     size: int
     """Items that are asked."""
@@ -193,29 +193,29 @@ class _Survey(NamedTuple):
     bad: tuple[BadRow, ...]
 
 
-def _survey(found: Iterable[Item | BadRow], limit: int | None) -> _Survey:
+def _survey(read: Callable[[], Iterable[Item | BadRow]], limit: int | None) -> _Survey:
+    """read: gives the items of the split; twice, where there is a limit."""
+    last = None
+    if limit is not None:
+        last = max(heapq.nsmallest(limit, (_rank(one) for one in read() if isinstance(one, Item))), default=None)
     bad: list[BadRow] = []
-    good = 0
-
-    def ranked() -> Iterator[tuple[int, int]]:
-        nonlocal good
-        for one in found:
-            if isinstance(one, BadRow):
-                bad.append(one)
-                continue
-            good += 1
+    good = size = total = 0
+    for one in read():
+        if isinstance(one, BadRow):
+            bad.append(one)
+            continue
+        good += 1
+        if last is None or _rank(one) <= last:
             told = json.dumps([one.id, dict(one.fields), one.gold, one.golds, one.candidates, one.words])
-            yield _rank(one), int.from_bytes(hashlib.blake2b(told.encode(), digest_size=16).digest())
-
-    size, last, total = 0, None, 0
-    for rank, content in ranked() if limit is None else heapq.nsmallest(limit, ranked()):
-        size, last, total = size + 1, rank, total + content
-    return _Survey(size, last if limit else None, f"{total % (1 << 128):032x}", good + len(bad), tuple(bad))
+            size, total = size + 1, total + int.from_bytes(hashlib.blake2b(told.encode(), digest_size=16).digest())
+    return _Survey(size, last, f"{total % (1 << 128):032x}", good + len(bad), tuple(bad))
 
 
 def _rank(item: Item) -> int:
-    """A limit asks the items of the smallest ranks: whatever the order of the file, and of all parts of it."""
-    return int.from_bytes(hashlib.blake2b(item.id.encode(), digest_size=8).digest())
+    """A limit asks the items of the smallest ranks: whatever the order of the file, and of all parts of it. Items that
+    are judged together share one.
+    """
+    return int.from_bytes(hashlib.blake2b((item.joint or item.id).encode(), digest_size=8).digest())
 
 
 def _choices(choose: Callable[[Sequence[Item]], np.ndarray], items: Iterator[Item]) -> Baseline:

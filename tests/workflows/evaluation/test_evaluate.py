@@ -183,6 +183,21 @@ def test_several_tasks_of_one_folder_are_found_by_what_their_files_begin_with(ru
     assert f"{found['perplexity', 'bits_per_byte']['value']:.3f}" in line
 
 
+def test_a_limit_asks_all_answers_to_a_question(run, model, tmp_path):
+    def question(n: int) -> dict:
+        answers = [{"text": WORD[k], "idx": 10 * n + k, "label": k % 2} for k in range(3)]
+        return {"question": f"who said {WORD[n]}?", "idx": n, "answers": answers}
+
+    row = {"idx": 0, "passage": {"text": "the cat sat.", "questions": [question(n) for n in range(4)]}}
+    data = asked.write(tmp_path / "data" / "dev.jsonl", [row])
+    ask = ("--models", str(model), "--task.name=multirc", f"--task.data={data}", "--without_context=false")
+    for limit, n in ((1, 3), (3, 3), (4, 6), (99, 12)):
+        code, _, err = run(*ask, f"--limit={limit}")
+        assert (code, err) == (0, "")
+        scores = json.loads((tmp_path / "runs/evaluations/scores.json").read_text())["scores"]
+        assert [one["n"] for one in scores] == [n] * 3
+
+
 def test_one_bad_row_among_many_is_a_row_with_its_reason(run, model, tmp_path):
     rows = asked.rows(20)
     data = asked.write(tmp_path / "data" / "dev.jsonl", [*rows[:7], {"id": "x", "body": "?"}, *rows[7:]])
