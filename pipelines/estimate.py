@@ -12,6 +12,7 @@ from typing import BinaryIO, NamedTuple
 
 from glm_model.tokenizer import Tokenizer
 from infra import storage
+from infra.console import counted
 from infra.errors import DataError
 from pipelines import readers
 from pipelines.config import DataConfig
@@ -185,7 +186,7 @@ def _nothing_kept(source: SourceEstimate) -> DataError:
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in source.dropped.items())
     some = "" if source.is_counted else "the first "
     return DataError(
-        f"the source {source.name!r} is empty: of {some}{source.sampled:,} documents none was kept",
+        f"the source {source.name!r} is empty: of {some}{counted(source.sampled, 'document')} none was kept",
         why=f"dropped: {reasons}\nthe first {most}: {source.first_drops.get(most, 'nothing was read')}",
         try_=remedy(most),
     )

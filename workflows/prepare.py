@@ -43,7 +43,7 @@ def main() -> None:
         common=_COMMON,
     )
     screen = Console(recipe.console)
-    screen.line("token store: loading")
+    screen.line("preparation: loading")
     # torch and pyarrow take 2 s of CPU time to load: here, when the settings are read.
     from infra.cluster import connect
     from pipelines.prepare import preparation_of
