@@ -127,6 +127,7 @@ def test_what_wsc_asks_is_learned_by_writing_it_and_its_false_rows_are_told_apar
     code, told = run(finetune, *own, *begin, "--optim.lr=0.01", "--train.steps=40", "--train.eval_every=20")
     assert code == 0, told
     assert "12 to train on" in told  # the true rows
+    assert f"evaluate.py --models {place}/runs/w/model --task.name=wsc --task.data=<labelled data>" in told
     data = ["--task.name=wsc", f"--task.data={place}/WSC", f"--to={place}/scores", "--tracking.enabled=false"]
     code, told = run(evaluate, "--models", f"{place}/runs/w", *data)
     assert code == 0, told

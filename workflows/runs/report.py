@@ -77,7 +77,9 @@ def show_next(run: Run, screen: Console) -> None:
 
 def show_next_finetuned(run: Run, screen: Console) -> None:
     """Commands to go on with after a fine-tuning."""
-    steps = [("evaluate", commands.workflow("evaluate", "--models", run.model_url) + " --task.data=<labelled data>")]
+    task = f"--task.name={run.record.settings['task.name']}"
+    evaluate = commands.workflow("evaluate", "--models", run.model_url, task)
+    steps = [("evaluate", f"{evaluate} --task.data=<labelled data>")]
     if uri := run.record.tracking_uri:
         steps.append(("compare runs", commands.command(commands.program("mlflow"), "ui", "--backend-store-uri", uri)))
     screen.next_steps(steps)
