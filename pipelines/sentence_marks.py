@@ -68,3 +68,5 @@ SENTENCE_END = re.compile(
     rf"|;(?<=[Ͱ-Ͽἀ-῾];){_CLOSER}*(?=\s)"
 )
 """The end of a match is a place to cut a text."""
+SENTENCE_MARK = re.compile(r"[.․﹒!?…][\"'”’»)\]]*(?=\s)")
+"""What ends sentences in text that is all in lower case, and shortens words in other text."""

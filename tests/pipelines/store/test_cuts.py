@@ -88,6 +88,13 @@ def test_chinese_fills_segments_and_is_cut_behind_sentences(kind, length):
     assert filled >= 0.85
 
 
+def test_text_all_in_lower_case_is_cut_behind_sentences_too():
+    text = kinds.english(900, seed=6).lower()
+    cuts, ended, _ = judged([text], kinds.of_kind("wordpiece"), 512)
+    assert cuts > 15
+    assert ended == 1
+
+
 def test_lists_and_tables_are_cut_at_line_breaks():
     text = "\n".join(f"item {number}, one of many, without a mark" for number in range(300))
     chunks = encode_documents([text], kinds.of_kind("wordpiece")).chunks.texts
