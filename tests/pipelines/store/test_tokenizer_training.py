@@ -90,7 +90,7 @@ def test_impossible_trainings_are_refused():
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_of_text_whose_words_hardly_repeat_less_is_read(algorithm, monkeypatch):
-    """Every different word takes time, and 30 MB of such text took minutes to hours."""
+    """Every different word takes the trainer time."""
     monkeypatch.setattr("pipelines.store.tokenizer_training._LOOKED_AT", 50_000)
     monkeypatch.setattr("pipelines.store.tokenizer_training._MOST_NEW", 60_000)
     config = TokenizerTraining(algorithm=algorithm)
