@@ -134,6 +134,7 @@ SHORT = {
     "workflows/inspect_data.py": SHORT_TRAINING[:-1],
     "workflows/inspect_run.py": [],
     "workflows/compare.py": [],
+    "workflows/stores.py": [],
     "workflows/evaluate.py": [],
 }
 # What `make pretrain` runs once it has installed.

@@ -275,6 +275,7 @@ def test_mlflow_shows_what_a_fine_tuning_read_and_made(run, place, local_ray, ml
     assert found.data.metrics["val/accuracy"] >= 0
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(120)
 def test_a_model_that_cannot_be_written_ends_with_5_and_is_written_by_the_next_call(run, place, local_ray, monkeypatch):

@@ -79,7 +79,7 @@ def test_a_source_of_which_nothing_is_kept_says_why(tmp_path):
     assert "the source 'bad' is empty: of 1,201 documents none was kept" in message
     assert "too_short 1,200, missing_field 1" in message
     assert f"the first too_short: {tmp_path}/bad.jsonl at byte 10\n" in message
-    assert "data.clean.preset=off" in message
+    assert "keep shorter texts: --data.clean.min_characters=1" in message
     ledger.check_kept(units[:1], f"{tmp_path}/text")
 
 

@@ -82,12 +82,11 @@ def values(points, *names: str) -> list:
     return [(step, name, value) for step, name, value in points if name in names]
 
 
-HEAD = pytest.param(True, marks=pytest.mark.slow)
-
-
+# The laws of pretraining and of a kind of training of its own (test_second_kind.py) are tested at every call.
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("head", [False, HEAD])
+@pytest.mark.parametrize("head", [False, True])
 def test_a_fine_tuning_that_was_killed_ends_with_the_same_bits(local_ray, tmp_path, kind, head):
     name = "head" if head else "words"
     weights, points = trained(tmp_path / f"{name}-one", kind(head=head), workers=2)
@@ -99,9 +98,10 @@ def test_a_fine_tuning_that_was_killed_ends_with_the_same_bits(local_ray, tmp_pa
     assert accuracy[-1] == 100.0, "it learns"
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("head", [False, HEAD])
+@pytest.mark.parametrize("head", [False, True])
 def test_the_number_of_workers_and_the_size_of_micro_batches_are_invisible(local_ray, tmp_path, kind, head):
     name = "head" if head else "words"
     still = replace(kind(head=head), model=replace(SHAPE, dropout=0.0, attention_dropout=0.0))
