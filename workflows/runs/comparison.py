@@ -171,6 +171,7 @@ def page(runs: Sequence[RunFigures], facts: Mapping[str, str], changed: Sequence
     )
     told = "".join(f"<p>{_html.escape(name)}: {_html.escape(text)}.</p>" for name, text in facts.items())
     settings = _table(["setting", *names], changed) if changed else "<p>none</p>"
+    differ = f"<h2>Settings that differ</h2>{settings}" if len(runs) > 1 else ""
     charts = ""
     for axis in _AXES:
         figures = "".join(f"<figure>{_chart(metric, runs, axis)}</figure>" for metric in curve_names(runs))
@@ -185,8 +186,8 @@ def page(runs: Sequence[RunFigures], facts: Mapping[str, str], changed: Sequence
 <title>{_html.escape(", ".join(names))}</title><style>{_STYLE}</style></head>
 <body><h1>{legend}</h1>
 {told}
-<h2>Last values, best first</h2>{_table(*last_values(runs))}
-<h2>Settings that differ</h2>{settings}
+<h2>Last values{", best first" if len(runs) > 1 else ""}</h2>{_table(*last_values(runs))}
+{differ}
 <h2>Curves</h2><div>{choice}{charts}</div>
 </body></html>
 """
