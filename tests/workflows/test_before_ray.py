@@ -1,46 +1,18 @@
 """What is wrong is said before Ray is started, which takes seconds, and before hours go into a preparation."""
 
-import json
-import sys
-
 import pytest
+from helpers.mistakes import small
 
 from glm_model import GLM, GLMConfig, save_pretrained
-from infra.errors import run_main
 from workflows import prepare, pretrain, train_tokenizer
 
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """run(main, *argv): exit code, and what is on standard error. A Ray that starts is a failure."""
+@pytest.fixture(autouse=True)
+def no_ray(monkeypatch):
+    """A Ray that starts is a failure."""
     monkeypatch.setattr("infra.cluster.connect.connect", lambda *_, **__: pytest.fail("Ray starts"))
-
-    def run(main, *argv: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["script", *argv])
-        with pytest.raises(SystemExit) as stopped:
-            run_main(main)
-        assert isinstance(stopped.value.code, int)
-        return stopped.value.code, capsys.readouterr().err
-
-    return run
-
-
-@pytest.fixture
-def texts(tmp_path):
-    folder = tmp_path / "texts"
-    folder.mkdir()
-    lines = (json.dumps({"text": f"Document {i} speaks of the number {i} and of nothing else."}) for i in range(200))
-    (folder / "a.jsonl").write_text("\n".join(lines))
-    return folder
-
-
-def settings(texts, tmp_path, *more: str) -> list[str]:
-    source = f"--data.sources=[{{reader: jsonl, url: {texts}}}]"
-    sizes = ["--data.tokenizer.train.vocab_size=600", "--data.sequence_length=64", "--data.row_width=256"]
-    places = [f"--data.root={tmp_path}/data", f"--run.storage_path={tmp_path}/runs", "--tracking.enabled=false"]
-    return [source, *sizes, *places, "--train.steps=2", "--train.batch_tokens=1k", *more]
 
 
 @pytest.mark.parametrize("main", [prepare.main, pretrain.main, train_tokenizer.main])
@@ -54,7 +26,7 @@ def settings(texts, tmp_path, *more: str) -> list[str]:
 )
 def test_a_wrong_option_of_a_reader_is_refused_before_ray_starts(run, texts, tmp_path, main, source, code, told):
     sources = f"--data.sources=[{source.format(here=texts)}]"
-    found, error = run(main, *settings(texts, tmp_path, sources))
+    found, error = run(main, *small(texts, tmp_path, sources))
     assert (found, told in error) == (code, True), error
 
 
@@ -65,5 +37,5 @@ def test_another_tokenizer_than_the_models_is_refused_before_ray_starts(run, tex
     other = tmp_path / "vocab.txt"
     other.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgh"]) + "\n")
     given = [f"--model.init_from={tmp_path}/model", f"--data.tokenizer.url={other}"]
-    code, error = run(main, *settings(texts, tmp_path, *given))
+    code, error = run(main, *small(texts, tmp_path, *given))
     assert (code, "the tokenizer of the data is not that of model.init_from" in error) == (2, True), error

@@ -5,11 +5,12 @@ import os
 import sys
 
 import pytest
+from helpers.mistakes import small
 from helpers.runners import one_by_one
 
 from infra import storage
 from infra.cluster import capacity
-from infra.errors import UserError, run_main
+from infra.errors import UserError
 from pipelines.blanks.mixture import BlanksConfig
 from pipelines.config import DataConfig
 from pipelines.corpus.ledger import DocumentCounts
@@ -23,33 +24,6 @@ from workflows.settings.models import find_model
 from workflows.settings.recipe import Recipe
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def run(main, *argv: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["script", *argv])
-        with pytest.raises(SystemExit) as stopped:
-            run_main(main)
-        return stopped.value.code, capsys.readouterr().err
-
-    return run
-
-
-@pytest.fixture
-def texts(tmp_path):
-    folder = tmp_path / "texts"
-    folder.mkdir()
-    lines = (json.dumps({"text": f"Document {i} speaks of the number {i} and of nothing else."}) for i in range(200))
-    (folder / "a.jsonl").write_text("\n".join(lines))
-    return folder
-
-
-def small(texts, tmp_path, *more: str) -> list[str]:
-    source = f"--data.sources=[{{reader: jsonl, url: {texts}}}]"
-    settings = ["--data.tokenizer.train.vocab_size=600", "--data.sequence_length=64", "--data.row_width=256"]
-    places = [f"--data.root={tmp_path}/data", f"--run.storage_path={tmp_path}/runs", "--tracking.enabled=false"]
-    return [source, *settings, *places, "--train.steps=2", "--train.batch_tokens=1k", *more]
 
 
 def test_an_unknown_key_names_the_nearest(run):

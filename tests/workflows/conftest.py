@@ -1,0 +1,28 @@
+"""What tests of mistakes share."""
+
+import sys
+
+import pytest
+from helpers.mistakes import write_texts
+
+from infra.errors import run_main
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """run(main, *argv): exit code, and what is on standard error."""
+
+    def run(main, *argv: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["script", *argv])
+        with pytest.raises(SystemExit) as stopped:
+            run_main(main)
+        assert isinstance(stopped.value.code, int)
+        return stopped.value.code, capsys.readouterr().err
+
+    return run
+
+
+@pytest.fixture
+def texts(tmp_path):
+    """A folder of 200 short documents."""
+    return write_texts(tmp_path / "texts")
