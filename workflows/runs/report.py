@@ -18,7 +18,7 @@ from workflows.settings.budget import epochs_text
 from workflows.settings.cautions import cautions
 from workflows.settings.shape import describe_growth, model_name
 from workflows.training.initial_weights import initial_model
-from workflows.training.trial import OTHERS, Outcome, Trial, draw_trial, try_model
+from workflows.training.trial import OTHERS, Outcome, Trial, draw_trial, held_out_texts, try_model
 
 _EXAMPLES = 12
 _WORDS, _WITH_WORDS = 500, 50e6  # of a trial; parameters of the largest model that is asked them: minutes on a CPU
@@ -67,7 +67,8 @@ def show_next(run: Run, screen: Console) -> None:
         screen.line(f"validation: {change} bits per byte of the held-out text")
     text = "Ray is a [MASK] for [MASK]."
     steps = [("generate", commands.workflow("generate", "--model", run.model_url, "--text", text))]
-    steps.append(("look", f"{_curves_url(run)}: the curves as a page"))
+    if storage.exists(_curves_url(run)):  # not of a run of an earlier version
+        steps.append(("look", f"{_curves_url(run)}: the curves as a page"))
     if handle := run.record.tracking:
         steps += ways_to_compare(handle, PRETRAINING)
     longer = "a larger --train.tokens is a new run, from the start, on the same store; give it a --run.name of its own"
@@ -114,9 +115,12 @@ def _validations(run: Run) -> dict[int, float]:
 def show_trial(setup: Setup, run: Run) -> None:
     """Show what the model writes, and wrote before, into blanks of held-out text."""
     screen, store = setup.screen, setup.store
+    if screen.config.quiet:
+        return
     words = _WORDS if setup.budget.parameters <= _WITH_WORDS else 0
-    trial = draw_trial(store.validation, setup.tokenizer, words=words) if store.validation.rows else Trial((), ())
-    if not trial.passages or screen.config.quiet:
+    texts = held_out_texts(store.validation, setup.tokenizer)
+    trial = draw_trial(texts, setup.tokenizer, positions=setup.shape.positions, words=words)
+    if not trial.passages:
         return
     outcomes = {step: try_model(model, setup.tokenizer, trial) for step, model in _models(setup, run)}
     screen.line()
