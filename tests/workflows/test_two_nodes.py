@@ -174,7 +174,7 @@ def test_two_nodes_answer_as_one_process_does(nodes, tmp_path, tiny_tokenizer):
 
     def answers(name: str, *more: str, **environment: str) -> bytes:
         to = tmp_path / name
-        words = [sys.executable, "workflows/evaluate.py", f"--models={model}", *own, f"--to={to}", *more]
+        words = [sys.executable, "workflows/evaluate.py", "--models", model, *own, f"--to={to}", *more]
         off = "--tracking.enabled=false"
         done = subprocess.run([*words, off], env=os.environ | environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
