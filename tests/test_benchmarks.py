@@ -11,6 +11,9 @@ import pytest
 from helpers import asked, benchmark_modules, small
 
 from glm_model import GLM, Tokenizer
+from pipelines import tasks
+from pipelines.questions.config import TaskConfig
+from pipelines.questions.rows import read_rows
 from workflows.evaluation import campaign
 from workflows.evaluation.workers import Worker
 
@@ -117,6 +120,32 @@ def test_the_benchmark_of_evaluation_runs(tmp_path, tiny_tokenizer, monkeypatch,
     assert (found["items"], found["calls"]) == (5, 2)
     assert 0 < found["model_share"] < 1
     assert "model_share" in capsys.readouterr().out
+
+
+def test_items_written_for_the_harness_are_asked_by_us_as_those_of_the_file(tmp_path):
+    rows = [
+        {"ind": n, "ctx": f"Cooking: the cat sat {n}", "endings": [" on a mat", " and ran", ", then"], "label": str(n)}
+        for n in range(3)
+    ]
+    folder = asked.write(tmp_path / "all.jsonl", rows)
+    file = benchmark_modules.load("evaluate_peer").write_items(
+        "hellaswag", f"{folder}/all.jsonl", 3, tmp_path / "drawn"
+    )
+    task = tasks.define(TaskConfig(name="hellaswag"), list)
+    whole, drawn = (
+        {(item.fields["before"], item.candidates, item.gold) for _, item in task.items(read_rows(str(place)))}
+        for place in (tmp_path / "all.jsonl", file)
+    )
+    assert drawn == whole
+    assert ("Cooking: the cat sat 2", (" on a mat", " and ran", ", then"), "2") in drawn
+
+
+def test_pairs_written_for_the_trainer_have_the_labels_of_the_task(tmp_path):
+    rows = [{"passage": f"p{n}", "question": f"q{n}", "idx": n, "label": n == 1} for n in range(2)]
+    data = f"{asked.write(tmp_path / 'all.jsonl', [*rows, {'passage': 'p', 'question': 'q', 'idx': 9}])}/all.jsonl"
+    assert benchmark_modules.load("finetune_peer").write_items("boolq", data, None, tmp_path / "out") == 2
+    pairs = [json.loads(line) for line in (tmp_path / "out" / "pairs.jsonl").read_text().splitlines()]
+    assert pairs == [{"first": "p0", "second": "q0", "label": 0}, {"first": "p1", "second": "q1", "label": 1}]
 
 
 def test_the_benchmark_of_generation_runs_without_transformers(tmp_path, monkeypatch, capsys):
