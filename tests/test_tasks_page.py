@@ -59,7 +59,8 @@ def test_the_task_is_evaluated(tmp_path, polarity, tiny_tokenizer):
     data = write_reviews(tmp_path / "data" / "dev.jsonl", 12)
     options = EvaluateConfig(models=[asked.model_folder(tmp_path / "model", tiny_tokenizer)], to=str(tmp_path / "out"))
     options.task.name, options.task.data, options.console.quiet = polarity, data, True
-    (one,) = campaign.run(options, task_configs(options), find_models(options.models), Console(options.console))
+    models = find_models(options.models)
+    (one,) = campaign.run(options, task_configs(options, models), models, Console(options.console))
     assert [(result.metric, result.n) for result in results_of(one)] == [("accuracy", 11), ("mcc", 11)]
     assert parquet.read_table(one.items_url)["question"].to_pylist()[0] == "the cat It was [MASK]."
 

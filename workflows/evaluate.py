@@ -1,7 +1,7 @@
 """Evaluate models on tasks, zero-shot or fine-tuned: every answer is kept, and scores follow from the answers.
 
 python workflows/evaluate.py --models runs/a runs/b@step=2000 'runs/c@*' --tasks rte cb copa --data=<folder>
-python workflows/evaluate.py --models 'runs/sst2-seed*' --config sst2.yaml --split=test  # mean and spread over seeds
+python workflows/evaluate.py --models 'runs/sst2-seed*' --split=test    # fine-tuned: the task that they were taught
 python workflows/evaluate.py --models runs/a --task.name=blimp --task.data=blimp.jsonl --num_workers=2
 python workflows/evaluate.py --models runs/a --config reviews.yaml --split=test     # your own files, by a recipe
 python workflows/evaluate.py --compare base tuned                                   # are they told apart?
@@ -46,7 +46,8 @@ def _evaluate(options: EvaluateConfig) -> None:
 
     screen = Console(options.console)
     options = resolve_places(options)
-    models, configs = find_models(options.models), task_configs(options)
+    models = find_models(options.models)
+    configs = task_configs(options, models)
     storage.ensure_writable(options.to)
     with ray_if_needed(options.num_workers, options.cluster, screen, use_gpu=options.use_gpu):
         evaluated = run(options, configs, models, screen)

@@ -102,7 +102,8 @@ def test_golden_scores_of_a_fixed_model(name, model, tmp_path):
     options = asked.options(data, model, tmp_path / "out", patterns="all", without_context=False)
     options.task.name, options.task.id = name, None
     options.task.words = {"bad": "terrible", "good": "great"} if "classification" in name else {}
-    found = campaign.run(options, task_configs(options), find_models(options.models), Console(options.console))
+    models = find_models(options.models)
+    found = campaign.run(options, task_configs(options, models), models, Console(options.console))
     expected = GOLDEN.get(name, [])
     told = [(_scores(one), _mean_gold(one)) for one in found]
     assert len(told) == len(expected), str(told)

@@ -39,7 +39,8 @@ def evaluate(tmp_path, model):
     def evaluate(rows, *, to: str, **changes) -> Evaluated:
         data = asked.write(tmp_path / f"data-{to}" / "dev.jsonl", rows)
         options = asked.options(data, model, tmp_path / to, **changes)
-        (one,) = campaign.run(options, task_configs(options), find_models(options.models), Console(options.console))
+        models = find_models(options.models)
+        (one,) = campaign.run(options, task_configs(options, models), models, Console(options.console))
         return one
 
     return evaluate

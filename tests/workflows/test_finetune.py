@@ -70,10 +70,12 @@ def test_a_csv_becomes_a_model_that_says_its_task(run, place, local_ray):
     assert (record["pattern"], record["selected_on"]) == ("{body~} It was {mask}.", "nothing: the last weights")
     code, told = run(finetune, *settings(place, "--run.name=a", "--train.epochs=2", "--train.select_on=none"))
     assert (code, "run a is finished" in told) == (0, True)
-    own = [f"--task.data={place}/reviews.csv", "--task.text=body", "--task.label=stars"]
-    code, told = run(evaluate, "--models", f"{place}/runs/a", *own, f"--to={place}/scores", "--tracking.enabled=false")
-    assert code == 0, told
-    assert "accuracy" in told
+    other = place / "other.csv"
+    other.write_bytes((place / "reviews.csv").read_bytes())
+    for more in ([], [f"--task.data={other}"]):  # the data that it was taught with, or others with the same columns
+        code, told = run(evaluate, "--models", f"{place}/runs/a", *more, f"--to={place}/s", "--tracking.enabled=false")
+        assert code == 0, told
+        assert "accuracy" in told
 
 
 @pytest.mark.ray
@@ -127,7 +129,7 @@ def test_what_wsc_asks_is_learned_by_writing_it_and_its_false_rows_are_told_apar
     code, told = run(finetune, *own, *begin, "--optim.lr=0.01", "--train.steps=40", "--train.eval_every=20")
     assert code == 0, told
     assert "12 to train on" in told  # the true rows
-    assert f"evaluate.py --models {place}/runs/w/model --task.name=wsc --task.data=<labelled data>" in told
+    assert f"evaluate.py --models {place}/runs/w" in told
     data = ["--task.name=wsc", f"--task.data={place}/WSC", f"--to={place}/scores", "--tracking.enabled=false"]
     code, told = run(evaluate, "--models", f"{place}/runs/w", *data)
     assert code == 0, told

@@ -25,6 +25,7 @@ from pipelines.questions.task import Item, Task
 from workflows.evaluation.config import EvaluateConfig
 from workflows.evaluation.models import Model
 
+_COLUMNS = ("columns", "text", "second", "label", "id")  # of own files: a fine-tuned model expects those it was taught
 _AT_ONCE = 1000  # items of which a bag of words holds the words
 
 
@@ -56,19 +57,41 @@ class AskedTask:
     """Fields that items are shown without."""
 
 
-def task_configs(options: EvaluateConfig) -> list[TaskConfig]:
-    """Raises UserError where no data are named, DataError where there are none."""
+def task_configs(options: EvaluateConfig, models: Sequence[Model]) -> list[TaskConfig]:
+    """The tasks that the options name; where they name none, those that the models were fine-tuned on.
+
+    Raises UserError where no data are named, DataError where there are none.
+    """
     if not options.tasks:
-        if not options.task.data and not options.task.splits:
-            raise UserError(
-                "task.data is missing",
-                why="it names the files of the task",
-                try_="--task.name=rte --task.data=<folder or file>, or --tasks rte cb --data=<folder>",
-            )
-        return [options.task]
+        if options.task.data or options.task.splits:
+            return [options.task]
+        if options.task == TaskConfig() and models and all("settings" in model.asked for model in models):
+            return _own_tasks(models)
+        raise UserError(
+            "task.data is missing",
+            why="it names the files of the task, which only a model that was fine-tuned on it knows by itself",
+            try_="--task.name=rte --task.data=<folder or file>, or --tasks rte cb --data=<folder>",
+        )
     if not options.data:
         raise UserError("--data is missing", why="it holds a folder for each of --tasks", try_="--data=<folder>")
     return [replace(options.task, name=name, data=_data_of(options.data, name)) for name in options.tasks]
+
+
+def _own_tasks(models: Sequence[Model]) -> list[TaskConfig]:
+    """What fine-tuned models were taught, on the data that they were taught with.
+
+    Raises UserError where two were taught one task on different data.
+    """
+    found = dict[str, TaskConfig]()
+    for model in models:
+        own = replace(_taught_config(model), head=False, pattern=None, words={})  # of each model by itself
+        if found.setdefault(own.name, own) != own:
+            raise UserError(
+                f"the models were fine-tuned on different data, or columns, of {own.name}",
+                why="their scores would not be of the same items",
+                try_="--task.data=<folder or file>, or one command for each",
+            )
+    return [*found.values()]
 
 
 def ask_task(config: TaskConfig, model: Model, *, split: str, limit: int | None = None) -> AskedTask:
@@ -227,7 +250,7 @@ def _choices(choose: Callable[[Sequence[Item]], np.ndarray], items: Iterator[Ite
 
 
 def _as_taught(config: TaskConfig, model: Model) -> TaskConfig:
-    """The label words of a fine-tuned model, where the recipe leaves them out; and whether its head answers."""
+    """The words and columns of a fine-tuned model, where the recipe leaves them out; and whether its head answers."""
     taught = model.asked
     if config.head and not model.has_head:
         raise UserError(
@@ -244,10 +267,15 @@ def _as_taught(config: TaskConfig, model: Model) -> TaskConfig:
             why="its answers to another task say nothing of either",
             try_=f"--task.name={taught['task']}, or the model that it was fine-tuned from",
         )
-    default, config = TaskConfig(), replace(config, head=model.has_head)
-    if hasattr(module, "define") and config.words == default.words:
-        config = replace(config, words={label: taught["words"][label] for label in taught["labels"]})
-    return config
+    config = replace(config, head=model.has_head)
+    if not hasattr(module, "define"):
+        return config
+    default, own = TaskConfig(), {"words": {label: taught["words"][label] for label in taught["labels"]}}
+    if "settings" in taught:
+        own |= {name: getattr(_taught_config(model), name) for name in _COLUMNS}
+    return replace(
+        config, **{name: one for name, one in own.items() if getattr(config, name) == getattr(default, name)}
+    )
 
 
 def _with_taught_pattern(config: TaskConfig, model: Model, rows: Callable[[], Iterable[Row | BadRow]]) -> Task:
@@ -297,10 +325,15 @@ def taught_task(model: Model) -> Task:
             why=f"{model.url} has no task.json, which says what is asked and what the answers are called",
             try_="give a model that finetune.py made",
         )
-    config = dataclass_from(TaskConfig, taught["settings"], where=f"in {model.url}/task.json")
+    config = _taught_config(model)
     if hasattr(tasks.find(config.name), "define"):
         # Rows of a prediction need no ids; the labels are known, whether the recipe named them or not.
         config = replace(config, id=None, words={label: taught["words"][label] for label in taught["labels"]})
     task = tasks.define(config, lambda: [])
     _check_taught(task, model)
     return task
+
+
+def _taught_config(model: Model) -> TaskConfig:
+    """The settings of the task that a fine-tuned model was taught."""
+    return dataclass_from(TaskConfig, model.asked["settings"], where=f"in {model.url}/task.json")

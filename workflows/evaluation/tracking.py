@@ -18,7 +18,7 @@ from workflows.evaluation.results import Result
 from workflows.evaluation.seeds import SeedResult
 from workflows.evaluation.tasks import AskedTask
 from workflows.runs.mlflow_views import evaluation_view, offer_evaluation_view, ways_to_compare
-from workflows.settings.models import weights_digest
+from workflows.settings.models import name_of, weights_digest
 
 _PARENT = "mlflow.parentRunId"
 
@@ -161,14 +161,15 @@ def _open(
         name=f"eval-{subject}",
         run_dir=options.to,
         params={
-            "model": (first.run or first.url) if key == subject else subject,
+            "model": subject,
             "tasks": ", ".join(tasks),
             "split": split,
-            "started_from": first.started_from,
+            "started_from": name_of(first.started_from),  # a parameter tells no places apart
             "selected_by": first.selected_for(split),
         },
         tags={
             "glm.phase": "evaluate",
+            "glm.started_from": first.started_from,
             "glm.model_digest": ",".join(model.digest[:12] for model in models.values())[:500],
             **{f"glm.task.{one.asked.task.name}": one.asked.task.digest[:12] for one in evaluated},
             **tracking.git_tags(str(Path(__file__).resolve().parent)),

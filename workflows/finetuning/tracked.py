@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shlex
 from pathlib import Path
 
 from glm_model.config import num_parameters
@@ -82,12 +81,10 @@ def record_model(setup: FinetuneSetup, run: Run, handle: RunHandle) -> None:
 def _subject(setup: FinetuneSetup, run: Run) -> Subject:
     items, steps = counted(len(setup.selection.train), "item"), counted(setup.steps, "step")
     size = human(num_parameters(setup.shape))
-    evaluate = commands.workflow("evaluate", "--models", run.model_url)
-    data = f"--task.data={shlex.quote(setup.recipe.task.data)} " if setup.recipe.task.data else ""
     return Subject(
         f"**Fine-tuning** of {setup.started_from} ({size} parameters) for {setup.task.name} on {items}, {steps}",
         "To evaluate the model",
-        f"{evaluate} {data}--task.name={setup.task.name} --split=test",
+        commands.workflow("evaluate", "--models", run.url),
         f"Folder: `{run.url}`",
     )
 

@@ -10,7 +10,7 @@ from pipelines.views.render import filled, html, view_examples
 from workflows.runs import comparison
 from workflows.runs.final_model import chosen
 from workflows.runs.history import read_log
-from workflows.runs.mlflow_views import PRETRAINING, ways_to_compare
+from workflows.runs.mlflow_views import FINETUNING, PRETRAINING, ways_to_compare
 from workflows.runs.run import Run
 from workflows.runs.setup import Setup
 from workflows.runs.workers import workers_text
@@ -78,11 +78,9 @@ def show_next(run: Run, screen: Console) -> None:
 
 def show_next_finetuned(run: Run, screen: Console) -> None:
     """Commands to go on with after a fine-tuning."""
-    task = f"--task.name={run.record.settings['task.name']}"
-    evaluate = commands.workflow("evaluate", "--models", run.model_url, task)
-    steps = [("evaluate", f"{evaluate} --task.data=<labelled data>")]
-    if uri := run.record.tracking_uri:
-        steps.append(("compare runs", commands.command(commands.program("mlflow"), "ui", "--backend-store-uri", uri)))
+    steps = [("evaluate", commands.workflow("evaluate", "--models", run.url))]
+    if handle := run.record.tracking:
+        steps += ways_to_compare(handle, FINETUNING)
     screen.next_steps(steps)
 
 
