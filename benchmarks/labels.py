@@ -4,22 +4,22 @@
         [--seeds 1 2 3] [--plot FILE.svg] [--json FILE]
 
 Forms: `cloze` (the label word is written into the pattern's mask), `head` (a classification head on the same weights),
-`random` (cloze from random weights of the same shape). Each cell (task, form, number of labels, seed) is an ordinary
-run of finetune.py in FOLDER/runs, so the same command continues; seeds also draw the labels. SST-2 is reported on its
-dev split of 872 sentences; AG News, one file, on the sixth of its rows that hashes make the test split. Nothing is
-chosen on the reported split: epochs and rate are fixed below for every form, and the last weights are taken where fewer
-than 200 items could be held out. The intervals in the plot are those of a t distribution over seeds.
+`random` (cloze from random weights of the same shape). Each task, form and number of labels is a campaign over seeds in
+FOLDER/runs, so the same command continues; seeds also draw the labels. SST-2 is reported on its dev split of 872
+sentences; AG News, one file, on the sixth of its rows that hashes make the test split. Nothing is chosen on the
+reported split: epochs and rate are fixed below for every form, and the last weights are taken where fewer than 200
+items could be held out. The intervals in the plot are those of a t distribution over seeds.
 """
 
 import argparse
+import csv
+import itertools
 import json
 import platform
 import statistics
 import subprocess
 import sys
-from collections import defaultdict
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -41,36 +41,16 @@ _EPOCHS = {100: 20, 1000: 10}  # all labels: 3
 _RATE = "3e-4"
 
 
-class Cell(NamedTuple):
-    """A fine-tuning. labels: None takes all."""
-
-    task: str
-    form: str
-    labels: int | None
-    seed: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.task}-{self.form}-{self.labels or 'all'}-s{self.seed}"
-
-
 def main() -> None:
     options = _options()
     data = {"sst2": options.sst2, "ag_news": options.ag_news}
     counts = [None if count == "all" else int(count) for count in options.counts]
-    cells = [Cell(task, form, n, seed) for task in data for n in counts for seed in options.seeds for form in FORMS]
-    runs = Path(options.to).resolve() / "runs"
-    for number, cell in enumerate(cells, 1):
-        print(f"{number} of {len(cells)}: {cell.name}", flush=True)
-        _command("finetune.py", *_settings(cell, data[cell.task], options.model), f"--run.storage_path={runs}")
-    scores: Scores = defaultdict(list)
-    for task, split in REPORTED.items():
-        own = [cell for cell in cells if cell.task == task]
-        found = _scores(own, runs, split, data[task], Path(options.to).resolve() / f"scores-{task}")
-        for cell, score in zip(own, found, strict=True):
-            scores[task, cell.form, cell.labels].append(score)
-            if cell.form == "cloze":  # the same labels for all forms
-                scores[task, _BAG, cell.labels].append(_bag_of_words(cell, data[task], options.model, split))
+    scores: Scores = {}
+    for task, labels, form in itertools.product(data, counts, FORMS):
+        settings = _settings(task, form, labels, data[task], options.model)
+        scores[task, form, labels] = _campaign(f"{task}-{form}-{labels or 'all'}", task, settings, options)
+        if form == "cloze":  # the same labels for all forms
+            scores[task, _BAG, labels] = [_bag_of_words(settings, seed, REPORTED[task]) for seed in options.seeds]
     values = {f"{task}_{form.replace(' ', '_')}_{n or 'all'}": found for (task, form, n), found in scores.items()}
     for name, found in values.items():
         spread = f"{statistics.mean(found):6.1f} +- {_half_interval(found):4.1f}"
@@ -83,42 +63,41 @@ def main() -> None:
         Path(options.json).write_text(json.dumps(report | {"values": means, "ratios": {}}, indent=2))
 
 
-def _settings(cell: Cell, data: str, model: str) -> list[str]:
+def _settings(task: str, form: str, labels: int | None, data: str, model: str) -> list[str]:
+    """Those of finetune.py that all seeds share. labels: None takes all."""
     return [
-        f"--config={ROOT}/workflows/recipes/tasks/{cell.task}.yaml",
+        f"--config={ROOT}/workflows/recipes/tasks/{task}.yaml",
         f"--task.data={data}",
         f"--model.init_from={model}",
         f"--optim.lr={_RATE}",
-        f"--train.epochs={_EPOCHS.get(cell.labels or 0, 3)}",
-        f"--train.seed={cell.seed}",
-        f"--run.name={cell.name}",
+        f"--train.epochs={_EPOCHS.get(labels or 0, 3)}",
         "--train.num_workers=1",
         "--tracking.enabled=false",
-        *([f"--train.items={cell.labels}"] if cell.labels else []),
-        *FORMS[cell.form],
+        *([f"--train.items={labels}"] if labels else []),
+        *FORMS[form],
     ]
 
 
-def _scores(cells: list[Cell], runs: Path, split: str, data: str, to: Path) -> list[float]:
-    """The accuracy of each cell's model on the reported split."""
-    models = json.dumps([str(runs / cell.name) for cell in cells])
-    recipe = f"--config={ROOT}/workflows/recipes/tasks/{cells[0].task}.yaml"
-    places = [f"--task.data={data}", f"--split={split}", f"--to={to}"]
-    _command("evaluate.py", recipe, f"--models={models}", *places, "--tracking.enabled=false")
-    scores = json.loads((to / "scores.json").read_text())["scores"]
-    found = {score["model"]: score["value"] for score in scores if score["metric"] == "accuracy"}
-    return [found[cell.name] for cell in cells]
+def _campaign(name: str, task: str, settings: list[str], options: argparse.Namespace) -> list[float]:
+    """The accuracy of each seed on the reported split."""
+    runs = Path(options.to).resolve() / "runs"
+    own = [f"--run.name={name}", f"--run.storage_path={runs}"]
+    asked = [f"--campaign.seeds={options.seeds}", f"--campaign.split={REPORTED[task]}"]
+    _command("finetune.py", *settings, *own, *asked)
+    with open(runs / name / "cells.csv", newline="") as cells:
+        return [float(cell["score"]) for cell in csv.DictReader(cells) if cell["metric"] == "accuracy"]
 
 
-def _bag_of_words(cell: Cell, data: str, model: str, split: str) -> float:
-    """Its accuracy on the reported split, taught by the items that the cell's models were taught by."""
-    recipe = config.parse(FinetuneRecipe, description="", argv=_settings(cell, data, model)).config
+def _bag_of_words(settings: list[str], seed: int, split: str) -> float:
+    """Its accuracy on the reported split, taught by the items that the models of this seed were taught by."""
+    argv = [*settings, f"--train.seed={seed}"]
+    recipe = config.parse(FinetuneRecipe, description="", argv=argv).config
     setup = resolve_finetune(recipe, Console())
     splits = find_splits(recipe.task.data or "", recipe.task.splits, recipe.task.shares)
     asked = labelled(recipe.task, setup.task, splits, split, setup.tokenizer, setup.shape.positions, Console())
     taught = [question.item for question in (*setup.selection.train, *setup.selection.held_out)]
     choose = bag_of_words(setup.task, setup.task.pattern(), taught)
-    assert choose is not None, f"{cell.name} has labels of one class alone"
+    assert choose is not None, f"the labels of seed {seed} are of one class alone"
     choices = choose([question.item for question in asked])
     return 100 * float(np.mean(choices == np.array([question.gold for question in asked])))
 

@@ -11,7 +11,12 @@ _WORKFLOWS = Path(__file__).resolve().parents[1] / "workflows"
 
 def workflow(name: str, *arguments: str) -> str:
     """The command that runs workflows/<name>.py with these arguments; what follows it may be added as text."""
-    return command(program("python"), _from_here(_WORKFLOWS / f"{name}.py"), *arguments)
+    return command(program("python"), script(name), *arguments)
+
+
+def script(name: str) -> str:
+    """Path of workflows/<name>.py: relative where the user is in a folder around it."""
+    return _from_here(_WORKFLOWS / f"{name}.py")
 
 
 def command(*words: str) -> str:

@@ -4,11 +4,12 @@ and its recipes are read.
 
 import importlib
 import re
+import shlex
 import sys
 from pathlib import Path
 
 import pytest
-from helpers import asked, selections
+from helpers import asked, golden_items, selections
 
 from infra import config
 from infra.console import Console
@@ -95,6 +96,40 @@ def test_the_task_keeps_documents_out_of_a_store(tmp_path, polarity):
     (report,) = selected.contamination
     assert (report.entries, report.found, report.documents) == (2, 2, 2)
     assert selections.left(selected) == {*texts[:2]}
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch) -> Path:
+    """The folder in which a reader of the page is: with a model, the data that its campaigns name, and the recipes."""
+    asked.model_folder(tmp_path / "runs" / "a", golden_items.tokenizer(tmp_path), positions=96)
+    for task in ("boolq", "cb", "copa", "multirc", "record", "rte", "wic", "wsc"):
+        for place, splits in (("superglue", ("train", "dev")), ("superglue/FewGLUE_32dev", ("train", "dev32"))):
+            folder = tmp_path / place / task.upper()
+            golden_items.write(task, folder)
+            rows = (folder / "dev.jsonl").read_bytes()
+            (folder / "dev.jsonl").unlink()
+            for split in splits:
+                (folder / f"{split}.jsonl").write_bytes(rows)
+    (tmp_path / "sst2").mkdir()
+    for split in ("train", "dev"):
+        rows = [f"{golden_items.sentence(number)}\t{number % 2}\n" for number in range(12)]
+        (tmp_path / "sst2" / f"{split}.tsv").write_text("".join(rows))
+    (tmp_path / "workflows").symlink_to(Path(finetune.__file__).parent)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("number", "cells"), [(0, 12), (1, 24)])
+def test_the_campaigns_are_planned_as_printed(desk, monkeypatch, capsys, number, cells):
+    command = shlex.split(blocks("bash")[number].replace("\\\n", " "))
+    assert command[:2] == ["python", "workflows/finetune.py"]
+    monkeypatch.setattr(sys, "argv", command[1:])
+    finetune.main()
+    printed = capsys.readouterr().out
+    listed = re.findall(r"^ *(\S+-seed=\d) ", printed, re.M)
+    assert len({*listed}) == cells, printed
+    assert number or listed[0] == "sweep-cb-lr=1e-05-seed=1"
+    assert f"exists       0 finished, 0 begun, {cells} to do" in printed
 
 
 def test_the_recipe_of_own_files_is_read():

@@ -22,6 +22,11 @@ def check_capacity(num_workers: int, resources_per_worker: dict[str, float] | No
         raise _too_small(num_workers, share, "no autoscaler adds more")
 
 
+def room_for_workers(resources_per_worker: dict[str, float] | None, use_gpu: bool) -> int:
+    """Workers that the connected cluster, with all its nodes idle, could hold now."""
+    return sum(_workers_by_node(_share(resources_per_worker, use_gpu)).values())
+
+
 def wait_for_capacity(
     num_workers: int,
     resources_per_worker: dict[str, float] | None,
@@ -99,6 +104,16 @@ def check_machine(
             why=f"{_needed(bytes_per_worker)}, and it has {machine['memory'] / 1e9:.1f} GB",
             try_=_less_memory(room) + elsewhere,
         )
+
+
+def room_here(resources_per_worker: dict[str, float] | None, use_gpu: bool, *, cpus: float) -> int:
+    """Workers that a Ray on this machine with this number of CPUs could hold, without starting one."""
+    import torch
+
+    machine = {"CPU": cpus, "GPU": float(torch.cuda.device_count())}
+    return _num_workers(
+        machine, {key: value for key, value in _share(resources_per_worker, use_gpu).items() if key in machine}
+    )
 
 
 def lacking_gpus(num_workers: int, resources_per_worker: dict[str, float] | None, use_gpu: bool) -> str | None:

@@ -88,7 +88,7 @@ def run_workers(
     trainer = _trainer(functools.partial(function, job), config, name, storage_path, on_failure)
     outcome = _Outcome()
     thread = threading.Thread(target=outcome.run, args=(trainer.fit,), name="glm-fit", daemon=True)
-    with _signals(stop):
+    with stop_signals(stop):
         thread.start()
         while thread.is_alive():
             thread.join(_POLL_S)
@@ -230,8 +230,8 @@ class _Outcome:
 
 
 @contextmanager
-def _signals(stop: Callable[[str], None]) -> Iterator[None]:
-    """Call `stop` at the first SIGINT or SIGTERM; raise Interrupted at a second SIGINT."""
+def stop_signals(stop: Callable[[str], None]) -> Iterator[None]:
+    """Call `stop` in a thread at the first SIGINT or SIGTERM, with its name; raise Interrupted at a second SIGINT."""
     received = []
 
     def handle(number: int, frame: Any) -> None:

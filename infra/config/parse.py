@@ -86,6 +86,15 @@ def dataclass_from(cls: type[T], mapping: dict[str, Any], *, where: str) -> T:
     return settings.build()
 
 
+def with_settings(config: T, mapping: dict[str, Any], *, where: str) -> T:
+    """The config with these settings changed: keys inside their sections, as a recipe file has them; `where` as for
+    `dataclass_from`. Sections merge, everything else is replaced.
+    """
+    settings = _Settings(type(config), values=plain(config), places={"": where})
+    settings.merge(mapping, where)
+    return settings.build()
+
+
 def from_yaml(root: type[T], text: str, *, where: str = "in the YAML text") -> T:
     return dataclass_from(root, _load(text, where), where=where)
 

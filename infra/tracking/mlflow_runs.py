@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote
@@ -64,6 +64,8 @@ class TrackingConfig:
     """Tracking server. Default: MLFLOW_TRACKING_URI, or else an SQLite file beside the runs."""
     experiment: str = _DEFAULT_EXPERIMENT
     """Experiment that groups the runs. MLFLOW_EXPERIMENT_NAME replaces the default."""
+    tags: dict[str, str] = field(default_factory=dict)
+    """Tags of the run, for filters of your own: {team: search}."""
 
 
 def open_run(
@@ -95,7 +97,8 @@ def open_run(
     uri = _resolve(config, default_root)
     try:
         with _one_at_a_time(uri):
-            client, tags = client_of(uri), {**tags, "glm.run_dir": run_dir}  # a run that goes on may have moved
+            client = client_of(uri)
+            tags = {**config.tags, **tags, "glm.run_dir": run_dir}  # a run that goes on may have moved
             resumed = _resume(
                 client, uri, run_id or (os.environ.get("MLFLOW_RUN_ID") if take_over else None), tags, warn
             )

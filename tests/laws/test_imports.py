@@ -24,8 +24,9 @@ ORDER = {
     "questions tasks metrics selection store feed views config names store_text estimate prepare",
     "glm_model": "config decoding ids urls checks dropout layout device_layout tokenizer attention outline cache saved "
     "logits model loss resize muon train candidates classifier generation",
-    "workflows": "settings training runs housekeeping finetuning evaluation prediction",  # and then the scripts
-    "infra": "errors commands console config storage checkpoint tracking cluster",
+    # and then the scripts
+    "workflows": "settings training runs housekeeping finetuning evaluation campaigns prediction",
+    "infra": "errors commands children console config storage checkpoint tracking cluster",
 }
 PLUGINS = ("pipelines.readers", "pipelines.objectives", "pipelines.tasks")
 FACES = ("infra.config", "infra.storage", "infra.tracking", "glm_model.tokenizer", "glm_model.attention")

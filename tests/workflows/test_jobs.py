@@ -66,6 +66,14 @@ def test_jobs_fine_tune_evaluate_and_predict_on_two_workers(submit, place):
     assert parquet.read_table(str(shard))["label"].null_count == 0
 
 
+def test_a_campaign_is_a_job_whose_cells_run_side_by_side(submit, place):
+    own = [f"--model.init_from={place}/begin", f"--task.data={place}/data", WORDS, f"--run.storage_path={place}/runs"]
+    code, told = submit("finetune", *own, "--run.name=sweep", "--train.epochs=1", "--campaign.seeds=[1, 2, 3]")
+    assert code == 0, told
+    assert "3 of 3 cells done" in told
+    assert len((place / "runs/sweep/cells.csv").read_text().splitlines()) == 4
+
+
 @pytest.mark.parametrize(
     ("script", "arguments", "told"),
     [

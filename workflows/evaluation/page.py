@@ -20,7 +20,7 @@ from workflows.evaluation.seeds import SeedResult, seed_rows
 _SHOWN = 8  # items of each kind
 _GROUPS = 200  # at most
 _MOST_TEXT = 400  # characters of a candidate
-_STYLE = """
+STYLE = """
 :root{color-scheme:light dark;--line:#8884;--good:#2a9d5c;--bad:#d1495b}
 body{font:16px/1.55 system-ui,sans-serif;max-width:78rem;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.5rem}h2{font-size:1.15rem;margin:2.2rem 0 .4rem}h3{font-size:1rem;margin:1.2rem 0 .3rem}
@@ -45,7 +45,7 @@ def render(
     parts = _seeds(over_seeds) + _contamination(seen) + "".join(_section(one) for one in evaluated)
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{html.escape(title)}</title><style>{_STYLE}</style></head>
+<title>{html.escape(title)}</title><style>{STYLE}</style></head>
 <body><h1>{html.escape(title)}</h1>
 <p>Metrics are on 0 to 100; bits and perplexities are not, and less of them is better. The interval is over items: a
 bootstrap that draws items of one group together. One answer is what it gets to answer everything alike; of items with
@@ -53,7 +53,7 @@ candidates of their own, chance. A bag of words learned from the train split. Wi
 what the model gets without reading what was public before, such as a passage. Candidates stand with their log p, the
 right one <span class="right">green</span>, one that was chosen instead <span class="wrong">red</span>; ahead is by how
 many nats the right one is likelier than the best other.</p>
-{_table(columns, rows)}{parts}
+{html_table(columns, rows)}{parts}
 </body></html>
 """
 
@@ -65,7 +65,7 @@ def _seeds(over_seeds: Sequence[SeedResult]) -> str:
         "<p>The mean of each metric over seeds, and its sample standard deviation. The interval is that of the mean, "
         "over items, for these seeds.</p>"
     )
-    return f"<h2>Models that differ in their seed alone</h2>{told}{_table(*seed_rows(over_seeds))}"
+    return f"<h2>Models that differ in their seed alone</h2>{told}{html_table(*seed_rows(over_seeds))}"
 
 
 def _contamination(seen: Sequence[Contamination]) -> str:
@@ -78,7 +78,7 @@ def _contamination(seen: Sequence[Contamination]) -> str:
     )
     columns, rows = contamination_rows(seen)
     unknown = "".join(f"<p>{html.escape(line)}</p>" for line in unknown_lines(seen))
-    table = f"{told}{_table(columns, rows)}" if rows else ""
+    table = f"{told}{html_table(columns, rows)}" if rows else ""
     return f"<h2>In the text that the model was trained on</h2>{table}{unknown}"
 
 
@@ -99,14 +99,14 @@ def _section(one: Evaluated) -> str:
     left = np.flatnonzero(one.items["reason"].is_valid().to_numpy())[:_SHOWN]
     if len(left):
         cells = [[row["item"], row["reason"]] for row in one.items.take(pa.array(left)).to_pylist()]
-        told += f"<h3>Without a question</h3>{_table(['item', 'reason'], cells)}"
+        told += f"<h3>Without a question</h3>{html_table(['item', 'reason'], cells)}"
     return f"<h2>{html.escape(title)}</h2>{told}"
 
 
 def _confusion(items: pa.Table, labels: Sequence[str]) -> str:
     counts = confusion(items, len(labels))
     rows = [[label, *map(int, row[:-1])] for label, row in zip(labels, counts, strict=True)]
-    return f"<h3>Chosen (columns) for each gold label (rows)</h3>{_table(['', *labels], rows)}"
+    return f"<h3>Chosen (columns) for each gold label (rows)</h3>{html_table(['', *labels], rows)}"
 
 
 def _by_group(items: pa.Table) -> str:
@@ -119,7 +119,7 @@ def _by_group(items: pa.Table) -> str:
         return ""
     worst = sorted(named, key=lambda row: row["right_mean"])
     cells = [[row["group"], row["count_all"], f"{100 * row['right_mean']:.1f}"] for row in worst]
-    return f"<details><summary>Accuracy by group</summary>{_table(['group', 'n', 'accuracy'], cells)}</details>"
+    return f"<details><summary>Accuracy by group</summary>{html_table(['group', 'n', 'accuracy'], cells)}</details>"
 
 
 def _margins(items: pa.Table, task: Task) -> np.ndarray:
@@ -168,7 +168,7 @@ def _color(number: int, row: dict[str, Any], task: Task) -> str:
     return "right" if number in (row["golds"] or [row["gold"]]) else "wrong" if number == row["choice"] else ""
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+def html_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
     body = "".join(
         "<tr>" + "".join(f"<td{_kind(cell)}>{html.escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows

@@ -55,7 +55,7 @@ def seed_results(scored: Sequence[_Scored]) -> list[SeedResult]:
     for several in _groups(scored):
         evaluated = [one for one, _ in several]
         by_metric = zip(*(results for _, results in several), strict=True)
-        found += [_over_seeds(evaluated, results) for results in by_metric]
+        found += [seed_result(evaluated, results) for results in by_metric]
     return found
 
 
@@ -99,8 +99,8 @@ def _groups(scored: Iterable[_Scored]) -> list[list[_Scored]]:
     return [[by_seed[seed] for seed in sorted(by_seed)] for by_seed in found.values() if len(by_seed) > 1]
 
 
-def _over_seeds(several: Sequence[Evaluated], results: Sequence[Result]) -> SeedResult:
-    """results: those of one metric, in the order of the evaluations."""
+def seed_result(several: Sequence[Evaluated], results: Sequence[Result]) -> SeedResult:
+    """The scores of at least two seeds. results: those of one metric, in the order of the evaluations."""
     first, task = results[0], several[0].asked.task
     over_seeds = spread([one.value for one in results])
     sums = [group_sums(first.metric, judged(one.items), classes=len(task.labels)) for one in several]

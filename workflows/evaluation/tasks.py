@@ -74,7 +74,7 @@ def task_configs(options: EvaluateConfig, models: Sequence[Model]) -> list[TaskC
         )
     if not options.data:
         raise UserError("--data is missing", why="it holds a folder for each of --tasks", try_="--data=<folder>")
-    return [replace(options.task, name=name, data=_data_of(options.data, name)) for name in options.tasks]
+    return [replace(options.task, name=name, data=data_of(options.data, name)) for name in options.tasks]
 
 
 def _own_tasks(models: Sequence[Model]) -> list[TaskConfig]:
@@ -176,8 +176,8 @@ def pattern_numbers(task: Task, which: str) -> list[int]:
     return [int(word) for word in words]
 
 
-def _data_of(data: str, name: str) -> str:
-    """The folder or file in `data` that is called like the task, or whose name begins so."""
+def data_of(data: str, name: str) -> str:
+    """The folder or file in `data` that is called like the task, or whose name begins so. Raises DataError."""
     there = sorted({info.path.split("/")[0] for info in storage.list_files(data)})
     wanted = name.lower().replace("_", "-")
     names = {one: one.lower().replace("_", "-") for one in there}

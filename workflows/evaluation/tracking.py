@@ -186,7 +186,7 @@ def _open(
 
 def _link_data(handle: tracking.RunHandle, evaluated: Sequence[Evaluated]) -> dict[str, LinkedDataset]:
     """Task -> its items, as MLflow links them."""
-    data = {one.asked.task.name: _dataset(one.asked) for one in evaluated}
+    data = {one.asked.task.name: asked_dataset(one.asked) for one in evaluated}
     for dataset in data.values():
         tracking.link_dataset(handle, dataset, context="evaluation")
     return data
@@ -217,7 +217,7 @@ def _linked(model: Model) -> LinkedModel:
     return LinkedModel(model.name, weights_digest(model.url), model.url, tags)
 
 
-def _dataset(asked: AskedTask) -> LinkedDataset:
+def asked_dataset(asked: AskedTask) -> LinkedDataset:
     """The items that were asked; equal ones have one digest, wherever they lie and in whatever order."""
     profile = {"items": asked.size, "task_digest": asked.task.digest}
     return LinkedDataset(f"{asked.task.name}-{asked.split}", asked.digest, str(asked.config.data or ""), profile)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
@@ -61,11 +62,7 @@ class FinetuneSetup:
     @cached_property
     def settings(self) -> dict[str, str]:
         """What decides the weights, flat, wherever the data and the model lie."""
-        flat = {
-            key: storage.base_name(value) if key in _PLACES or key.startswith("task.splits.") else value
-            for key, value in without_later_defaults(config.flatten(self.recipe)).items()
-            if not any(key == out or key.startswith(f"{out}.") for out in _NOT_IDENTITY)
-        }
+        flat = deciding_settings(self.recipe)
         begun = json.dumps(asdict(self.shape)) if self.recipe.model.random else weights_digest(self.init_url)
         items = (*self.selection.train, *self.selection.held_out)
         return flat | {
@@ -102,8 +99,19 @@ class FinetuneSetup:
         return _digest(rest | {"labelled": every})
 
 
-def resolve_finetune(recipe: FinetuneRecipe, screen: Console) -> FinetuneSetup:
-    """Read the task's items and resolve all that follows. Starts no Ray.
+def deciding_settings(recipe: FinetuneRecipe) -> dict[str, str]:
+    """The settings that decide what is computed, flat; of data and model the names, not where they lie."""
+    return {
+        key: storage.base_name(value) if key in _PLACES or key.startswith("task.splits.") else value
+        for key, value in without_later_defaults(config.flatten(recipe)).items()
+        if not any(key == out or key.startswith(f"{out}.") for out in _NOT_IDENTITY)
+    }
+
+
+def resolve_finetune(
+    recipe: FinetuneRecipe, screen: Console, *, read: Callable[..., list[Question]] = labelled
+) -> FinetuneSetup:
+    """Read the task's items and resolve all that follows. Starts no Ray. read: what reads the questions of a split.
 
     Raises UserError for settings that cannot work, DataError for data that cannot be used.
     """
@@ -122,7 +130,7 @@ def resolve_finetune(recipe: FinetuneRecipe, screen: Console) -> FinetuneSetup:
     _check_learnable(task)
 
     def questions(split: str) -> list[Question]:
-        return labelled(recipe.task, task, splits, split, tokenizer, shape.positions, screen)
+        return read(recipe.task, task, splits, split, tokenizer, shape.positions, screen)
 
     every = questions("train")
     selection = select(draw(every, train.items, seed=train.seed), train, lambda: questions("dev"))

@@ -68,7 +68,7 @@ def record_model(setup: FinetuneSetup, run: Run, handle: RunHandle) -> None:
         return
     tracking.log_artifact_dir(handle, run.model_url, "model")
     step = chosen(setup, run).step
-    model_id = tracking.link_trained_model(handle, _model(run, setup), step=step)
+    model_id = link_model(setup, run, handle)
     points = [point for point in read_points(storage.join(run.url, "metrics.jsonl")) if point.step == step]
     values = {name: value for point in points for name, value in point.values.items() if name.startswith("val/")}
     if values and model_id:
@@ -76,6 +76,13 @@ def record_model(setup: FinetuneSetup, run: Run, handle: RunHandle) -> None:
         tracking.log_values(
             handle, values, step=step, seconds=points[-1].time, model_id=model_id, dataset=_dataset(setup)
         )
+
+
+def link_model(setup: FinetuneSetup, run: Run, handle: RunHandle) -> str | None:
+    """Link the run's model as what it made; returns MLflow's id of it. The same call again changes nothing."""
+    tags = {"glm.task": setup.task.name, "glm.group": setup.group[:12]}
+    model = LinkedModel(run.name, weights_digest(run.model_url), run.model_url, tags)
+    return tracking.link_trained_model(handle, model, step=chosen(setup, run).step)
 
 
 def _subject(setup: FinetuneSetup, run: Run) -> Subject:
@@ -99,8 +106,3 @@ def _dataset(setup: FinetuneSetup) -> LinkedDataset:
 
 def _initial_model(setup: FinetuneSetup) -> LinkedModel:
     return LinkedModel(name_of(setup.init_url), weights_digest(setup.init_url), setup.init_url)
-
-
-def _model(run: Run, setup: FinetuneSetup) -> LinkedModel:
-    tags = {"glm.task": setup.task.name, "glm.group": setup.group[:12]}
-    return LinkedModel(run.name, weights_digest(run.model_url), run.model_url, tags)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from infra import commands
 from infra.tracking import RunHandle, saved_view
@@ -20,6 +21,7 @@ PREPARATIONS = "-preparations"
 """Behind the name of an experiment: that of its preparations, which have no losses to be compared."""
 
 _BESIDE_SCORES = ("_n", "_sd", "_seeds", "_low", "_high")
+_SCORE = re.compile(r"eval/[^/]+/[^/]+|eval/[^/]+/[^/]*_[^/]*/[^/]+")  # of a campaign with its settings in between
 _EVALUATIONS = 200  # of which the scores become columns: the newest
 _STARTED = "attributes.start_time"
 _LOCAL_UI = "http://127.0.0.1:5000/"  # where `mlflow ui` serves a database
@@ -81,6 +83,7 @@ FINETUNING = View(
         parameter("optim.lr"): 80,
         parameter("train.seed"): 80,
         tag("glm.selected_on"): 150,
+        tag("glm.campaign"): 120,
         attribute("Dataset"): 190,
         attribute("Models"): 160,
     },
@@ -133,6 +136,31 @@ def evaluation_view(scores: Sequence[str]) -> View:
     )
 
 
+def campaign_view(scores: Sequence[str]) -> View:
+    """Campaigns, newest first. scores: the metrics that are columns, such as eval/cb/accuracy."""
+    return View(
+        key="glm-campaign",
+        name="Campaigns, newest first",
+        filter=_of_kind("campaign"),
+        order_by=_STARTED,
+        ascending=False,
+        columns={
+            tag("glm.status"): 190,
+            **{metric(name): 130 for name in scores},
+            tag("glm.started_from"): 200,
+            DURATION: 80,
+        },
+        sections=(),
+    )
+
+
+def cells_link(handle: RunHandle, campaign: str, scores: Sequence[str]) -> str:
+    """Where the UI lists the cells of a campaign, best by the first of these scores first; for texts in the UI."""
+    found = quote(f"tags.`glm.campaign` = '{campaign}' AND {_of_kind('finetune')}")
+    by = f"&orderByKey={quote(metric(scores[0]))}&orderByAsc=false" if scores else ""
+    return f"#/experiments/{handle.experiment_id}/runs?workflowType=machine_learning&searchFilter={found}{by}"
+
+
 def offer_view(handle: RunHandle, view: View) -> None:
     """Give the run's experiment this view, and a description that links to all that it has (`saved_view.offer`)."""
     saved_view.offer(handle, view, lambda keys: _description(handle, keys))
@@ -140,8 +168,12 @@ def offer_view(handle: RunHandle, view: View) -> None:
 
 def offer_evaluation_view(handle: RunHandle) -> None:
     """Give the run's experiment the view of evaluations, with the scores of all that it has as columns."""
-    names = best_effort(handle, "list the scores", lambda client: _score_names(client, handle.experiment_id))
-    offer_view(handle, evaluation_view(names or ()))
+    offer_view(handle, evaluation_view(_scores_of(handle, "evaluate")))
+
+
+def offer_campaign_view(handle: RunHandle) -> None:
+    """As `offer_evaluation_view`, of campaigns."""
+    offer_view(handle, campaign_view(_scores_of(handle, "campaign")))
 
 
 def ways_to_compare(handle: RunHandle, view: View) -> list[tuple[str, str]]:
@@ -158,11 +190,15 @@ def page(handle: RunHandle, view: View) -> str:
     return saved_view.link(handle, view, host=_host(handle.uri))
 
 
-def _score_names(client: MlflowClient, experiment_id: str) -> list[str]:
-    """Names of the scores of an experiment's evaluations, without their counts, intervals and other patterns."""
-    runs = client.search_runs([experiment_id], _of_kind("evaluate"), max_results=_EVALUATIONS)
-    names = dict.fromkeys(name for run in runs for name in run.data.metrics)
-    return [name for name in names if re.fullmatch(r"eval/[^/]+/[^/]+", name) and not name.endswith(_BESIDE_SCORES)]
+def _scores_of(handle: RunHandle, kind: str) -> list[str]:
+    """Names of the scores of an experiment's runs of this kind, without their counts, intervals and other patterns."""
+
+    def names(client: MlflowClient) -> list[str]:
+        runs = client.search_runs([handle.experiment_id], _of_kind(kind), max_results=_EVALUATIONS)
+        return [*dict.fromkeys(name for run in runs for name in run.data.metrics)]
+
+    found = best_effort(handle, "list the scores", names) or []
+    return [name for name in found if _SCORE.fullmatch(name) and not name.endswith(_BESIDE_SCORES)]
 
 
 def _host(uri: str) -> str:
@@ -187,5 +223,11 @@ _KINDS = (
     ),
     (FINETUNING, "fine-tuning, best first", "Fine-tuning: `val/accuracy` is that of items held out of training."),
     (evaluation_view(()), "evaluations", "Evaluations: `eval/<task>/<metric>`, on 0 to 100."),
+    (
+        campaign_view(()),
+        "campaigns",
+        "Campaigns: `eval/<task>/<setting>/<metric>`, the mean over seeds, on 0 to 100; each cell is a fine-tuning "
+        "with the tag `glm.campaign`.",
+    ),
     (PREPARATION, "token stores", "A run per token store that was prepared."),
 )

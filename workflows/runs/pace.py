@@ -130,6 +130,11 @@ def memory_text(parameters: int, pace: Pace | None) -> str:
     return f"{state}, {f'{human_bytes(pace.memory_bytes)} at the most, measured' if pace else rest}"
 
 
+def rates(recipe: ForWorkers) -> list[tuple[str, float]]:
+    """(assumption, FLOP/s of a worker) that hours are quoted at where nothing was measured, the recipe's kind first."""
+    return sorted(_RATES.items(), key=lambda rate: rate[0].startswith("CPU") == recipe.train.use_gpu)
+
+
 def time_text(recipe: ForWorkers, steps: int, flops: float, pace: Pace | None, *, every: int) -> str:
     """How long a run takes. flops: of all its steps; every: steps between validations, 0 for none."""
     workers = f"with {workers_text(recipe)} workers"
@@ -137,8 +142,7 @@ def time_text(recipe: ForWorkers, steps: int, flops: float, pace: Pace | None, *
         seconds = steps * pace.step_s + (2 + (steps // every if every else 0)) * pace.validation_s
         each = f"{pace.step_s:.3g} s a step, {pace.validation_s:.3g} s a validation"
         return f"{duration(seconds)} {workers}: {each}, measured here"
-    own_first = sorted(_RATES.items(), key=lambda rate: rate[0].startswith("CPU") == recipe.train.use_gpu)
-    hours = (f"{duration(flops / rate / recipe.train.max_workers)} ({what})" for what, rate in own_first)
+    hours = (f"{duration(flops / rate / recipe.train.max_workers)} ({what})" for what, rate in rates(recipe))
     return f"{', '.join(hours)}, {workers}; assumed rates, --calibrate measures"
 
 

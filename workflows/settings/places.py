@@ -1,14 +1,17 @@
 """The places of a recipe, made absolute."""
 
 import copy
-from typing import Any
+from typing import Any, TypeVar
 
 from infra import storage, tracking
 from infra.errors import UserError
 from infra.storage import local
+from workflows.settings.campaign import CampaignRecipe
 from workflows.settings.finetune import FinetuneRecipe
 from workflows.settings.models import model_in
 from workflows.settings.recipe import R, Recipe
+
+F = TypeVar("F", bound=FinetuneRecipe)
 
 _IN_JOB = "inside a Ray job it would lie in the job's own folder, which vanishes with the job"
 
@@ -26,7 +29,7 @@ def resolve_paths(recipe: R, *, in_job: bool) -> R:
     return recipe
 
 
-def resolve_finetune_paths(recipe: FinetuneRecipe, *, in_job: bool) -> FinetuneRecipe:
+def resolve_finetune_paths(recipe: F, *, in_job: bool) -> F:
     """As `resolve_paths`. Files of splits that lie below task.data stay relative to it."""
     check_database(recipe.tracking, in_job=in_job)
     recipe = copy.deepcopy(recipe)
@@ -38,6 +41,18 @@ def resolve_finetune_paths(recipe: FinetuneRecipe, *, in_job: bool) -> FinetuneR
     if not recipe.task.data:
         splits = recipe.task.splits.items()
         recipe.task.splits = {name: _absolute(f"task.splits.{name}", url, in_job=in_job) for name, url in splits}
+    return recipe
+
+
+def resolve_campaign_paths(recipe: CampaignRecipe, *, in_job: bool) -> CampaignRecipe:
+    """As `resolve_paths`. Recipe files of tasks are read where the command runs, and stay as they are."""
+    recipe = resolve_finetune_paths(recipe, in_job=in_job)
+    campaign = recipe.campaign
+    given = [name for name in ("data", "eval_data") if getattr(campaign, name)]
+    _make_absolute([(f"campaign.{name}", campaign, name) for name in given], in_job=in_job)
+    if isinstance(campaign.tasks, dict):
+        places = campaign.tasks.items()
+        campaign.tasks = {task: _absolute(f"campaign.tasks.{task}", url, in_job=in_job) for task, url in places}
     return recipe
 
 

@@ -54,6 +54,15 @@ def test_a_run_is_created_with_params_and_tags(mlflow_root):
     assert client_of(handle.uri).get_experiment(handle.experiment_id).name == "glm"
 
 
+def test_a_run_has_the_tags_of_its_settings_beside_its_own_which_they_do_not_replace(mlflow_root):
+    run_id = None
+    for team in ("search", "speech"):  # new, and continued
+        handle = start(mlflow_root, TrackingConfig(tags={"team": team, "glm.phase": "mine"}), run_id=run_id)
+        run_id = handle.run_id
+        tags = client_of(handle.uri).get_run(run_id).data.tags
+        assert (tags["team"], tags["glm.phase"]) == (team, "pretrain")
+
+
 def test_a_run_is_resumed_by_id_without_logging_params_again(mlflow_root):
     handle = start(mlflow_root)
     finish(handle, "failed")

@@ -7,9 +7,11 @@ import pytest
 from infra import config
 from infra.errors import UserError
 from pipelines.questions.pattern import Pattern
+from workflows.settings.campaign import CampaignRecipe
 from workflows.settings.finetune import FinetuneConfig, FinetuneRecipe
 
 FOLDER = Path(__file__).resolve().parents[3] / "workflows" / "recipes" / "tasks"
+CAMPAIGNS = FOLDER.parent / "campaigns"
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
@@ -19,6 +21,13 @@ def test_a_recipe_of_a_task_is_read(path):
     assert set(pattern.fields) <= {*recipe.task.columns}
     assert set(config.plain(recipe.task)) >= {"columns", "words"}
     assert recipe == config.from_yaml(FinetuneRecipe, config.to_yaml(recipe))
+
+
+@pytest.mark.parametrize("path", sorted(CAMPAIGNS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_recipe_of_a_campaign_is_read(path):
+    recipe = config.parse(CampaignRecipe, description="", argv=["--config", str(path)]).config
+    assert recipe.is_campaign
+    assert recipe == config.from_yaml(CampaignRecipe, config.to_yaml(recipe))
 
 
 def test_validations_and_checkpoints_come_each_epoch_unless_said_otherwise():
