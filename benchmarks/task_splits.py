@@ -54,6 +54,12 @@ PLACES = [
     ("perplexity", "lm_eval/wikitext-103"),
     ("perplexity", "lm_eval/wikitext-2"),
     ("perplexity", "lm_eval/wikitext-2-raw"),
+    ("scitldr.yaml", "seq2seq/scitldr-A"),
+    ("xsum.yaml", "seq2seq/xsum_test.first500.jsonl"),
+    ("wiki_split", "seq2seq/wiki_split"),
+    ("squad", "seq2seq/squad_context_question_answer.first_half.json.gz"),
+    ("squad_questions", "seq2seq/squad_context_question_answer.first_half.json.gz"),
+    ("infilling", "infilling/yahoo"),
 ]
 _SHOWN = ("train", "dev", "test")
 

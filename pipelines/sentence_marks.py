@@ -70,3 +70,14 @@ SENTENCE_END = re.compile(
 """The end of a match is a place to cut a text."""
 SENTENCE_MARK = re.compile(r"[.․﹒!?…][\"'”’»)\]]*(?=\s)")
 """What ends sentences in text that is all in lower case, and shortens words in other text."""
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of a text, by a rule that does not depend on case or on spaces before marks: a text and what a
+    model in lower case makes of it are cut alike. One ends at a line break, and behind . ! ? or an ellipsis, with its
+    closing marks, where white space follows. Abbreviations end one too.
+    """
+    ends = [match.end() for match in SENTENCE_MARK.finditer(text)]
+    parts = [text[first:last] for first, last in zip([0, *ends], [*ends, len(text)], strict=True)]
+    lines = (line for part in parts for line in part.splitlines())
+    return [line.strip() for line in lines if line.strip()]

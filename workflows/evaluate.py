@@ -17,7 +17,7 @@ except ModuleNotFoundError as error:
     raise SystemExit(f"{error}: run `source .venv/bin/activate` first, and `make install` before if it fails") from None
 
 from infra import config
-from infra.console import Console, duration
+from infra.console import Console
 from workflows.evaluation.config import EvaluateConfig
 
 _COMMON = ("models", "tasks", "data", "task.name", "task.data", "split", "patterns", "num_workers", "use_gpu", "to")
@@ -39,7 +39,7 @@ def _evaluate(options: EvaluateConfig) -> None:
     from workflows.evaluation.contamination import contamination_of, contamination_rows, unknown_lines
     from workflows.evaluation.models import find_models
     from workflows.evaluation.places import resolve_places
-    from workflows.evaluation.results import as_json, averages, counts_of, results_of, table_rows
+    from workflows.evaluation.results import as_json, averages, counts_line, counts_of, results_of, table_rows
     from workflows.evaluation.seeds import seed_results, seed_rows
     from workflows.evaluation.submissions import write_submissions
     from workflows.evaluation.tasks import task_configs
@@ -66,15 +66,7 @@ def _evaluate(options: EvaluateConfig) -> None:
     for line in unknown_lines(seen):
         screen.line(line)
     for one in counts:
-        told = {"without a question": one.without_question, "without a gold answer": one.unknown, "cut": one.cut}
-        told |= {"undecided": one.tied}
-        notes = ", ".join(f"{count:,} {what}" for what, count in told.items() if count)
-        if one.ece is not None:
-            notes += f"{', ' if notes else ''}calibration error {one.ece:.1f}, Brier {one.brier:.1f}"
-        screen.line(
-            f"{one.model} {one.task} p{one.pattern}: {one.items:,} items in {duration(one.seconds)} of work"
-            f"{', ' + notes if notes else ''}: {one.url}"
-        )
+        screen.line(counts_line(one))
     for line in write_submissions(evaluated, options.to):
         screen.line(line)
     storage.write_json(storage.join(options.to, "scores.json"), as_json(results, over_seeds, seen, counts))

@@ -106,34 +106,45 @@ def segment_sizes(question: Question) -> list[int]:
     if not question.has_mask:
         return [context]
     answers = question.candidates[:1] if question.is_single else question.candidates
-    return [context + len(answer) + 1 for answer in answers]
+    return [context + len(answer) + len(question.prompt.mask_positions) for answer in answers]
 
 
 def lay_out_questions(questions: Sequence[Question], marks: Marks, *, width: int = _WIDTH) -> QuestionBatch:
-    """Questions as packed rows; all of them have a mask, or none has. width: the most positions of a row, where no
+    """Questions as packed rows; all of them have masks, or none has. width: the most positions of a row, where no
     segment is longer.
     """
     if not questions[0].has_mask:
         return _lay_out_texts(questions, marks, width)
     segments: list[np.ndarray] = []
     spans: list[tuple[int, int]] = []
+    counts: list[int] = []
     masks: list[int] = []
     owners: list[tuple[int, list[int]]] = []  # question, the candidates that the segment stands for
     for number, question in enumerate(questions):
-        place = int(question.prompt.mask_positions[0])
-        context = question.prompt.tokens
         all_of_them = [*range(len(question.candidates))]
         stands_for = [all_of_them] if question.is_single else [[n] for n in all_of_them]
         for candidates in stands_for:
-            answer = question.candidates[candidates[0]]
-            segments.append(np.concatenate((context[:place], answer, context[place + 1 :])))
-            spans.append((place, place + len(answer)))
-            masks.append(int(context[place]))
+            segment, own = _answered(question, candidates[0])
+            segments.append(segment)
+            spans += own
+            counts.append(len(own))
+            masks.append(int(question.prompt.tokens[question.prompt.mask_positions[0]]))
             owners.append((number, candidates))
-    counts = np.ones(len(spans), np.int64)
-    example = _packed(segments, np.array(spans), counts, np.array(masks), marks, width)
+    example = _packed(segments, np.array(spans), np.array(counts), np.array(masks), marks, width)
     asked = _asked(example, questions, owners)
     return QuestionBatch(example, asked, sum(map(len, segments)), fingerprint(questions))
+
+
+def _answered(question: Question, candidate: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """(the context with a candidate in place of its masks, where the candidate stands in it)."""
+    context, parts, spans = question.prompt.tokens, [], []
+    last = length = 0
+    for place, answer in zip(question.prompt.mask_positions.tolist(), question.of_each_mask(candidate), strict=True):
+        parts += [context[last:place], answer]
+        begin = length + place - last
+        length, last = begin + len(answer), place + 1
+        spans.append((begin, length))
+    return np.concatenate([*parts, context[last:]]), spans
 
 
 def _lay_out_texts(questions: Sequence[Question], marks: Marks, width: int) -> QuestionBatch:
@@ -176,12 +187,14 @@ def _asked(example: Example, questions: Sequence[Question], owners: list[tuple[i
     flat_mask, flat_block = example.loss_mask.ravel(), example.block_position_ids.ravel()
     targets = example.targets.ravel()
     predicted = np.flatnonzero(flat_mask)
-    pieces = np.split(predicted, np.flatnonzero(flat_block[predicted] == 1)[1:])  # each begins at its [sop]
+    pieces = iter(np.split(predicted, np.flatnonzero(flat_block[predicted] == 1)[1:]))  # each begins at its [sop]
     at, wanted, candidate, question, place = [], [], [], [], []
-    for (number, candidates), piece in zip(owners, pieces, strict=True):
+    for number, candidates in owners:
+        own = [next(pieces) for _ in questions[number].prompt.mask_positions]
         for one in candidates:
-            tokens = questions[number].candidates[one]
-            positions = piece[: len(tokens) + questions[number].count_end]
+            tokens, count_end = questions[number].candidates[one], questions[number].count_end
+            several = zip(own, questions[number].of_each_mask(one), strict=True)
+            positions = np.concatenate([piece[: len(part) + count_end] for piece, part in several])
             at.append(positions)
             wanted.append(tokens.astype(np.int64) if questions[number].is_single else targets[positions])
             candidate.append(np.full(len(positions), len(question)))
@@ -204,6 +217,6 @@ def fingerprint(questions: Sequence[Question]) -> int:
         digest = hashlib.blake2b(question.prompt.tokens.tobytes(), digest_size=8)
         for candidate in question.candidates:
             digest.update(candidate.astype(np.int64).tobytes() + b"|")
-        digest.update(str(question.gold).encode())
+        digest.update(str((question.gold, *question.pieces) if question.pieces else question.gold).encode())
         total += int.from_bytes(digest.digest(), "little")
     return total & keyed.MASK64

@@ -48,5 +48,9 @@ def interval_of_mean(name: str, groups: np.ndarray, *, resamples: int = RESAMPLE
         drawn = rng.multinomial(size, how_many / size, size=min(step, resamples - first))
         of_models = METRICS[name].value((drawn @ kinds).reshape(-1, *shape))
         scores.append(of_models.reshape(-1, models).mean(1))
-    low, high = np.percentile(np.concatenate(scores), [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    drawn_scores = np.concatenate(scores)
+    drawn_scores = drawn_scores[np.isfinite(drawn_scores)]  # a resample may have no item that the metric is of
+    if not len(drawn_scores):
+        return None
+    low, high = np.percentile(drawn_scores, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
     return Interval(float(low), float(high))

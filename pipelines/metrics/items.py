@@ -12,8 +12,18 @@ import pyarrow as pa
 from pipelines.metrics.choices import count_choices
 from pipelines.metrics.metric import recorded
 
-FORMAT = 4
+FORMAT = 5
 """Version of the file and of the answers in it; raised where another version's would differ."""
+BLANK = pa.struct(
+    [
+        ("right", pa.string()),  # null: nobody knows
+        ("right_tokens", pa.int32()),
+        ("written", pa.string()),
+        ("tokens", pa.int32()),  # that were written, without the end
+        ("ended", pa.bool_()),  # by the model; else cut at the most that it may write
+    ]
+)
+"""A mask of a question of a task that generates."""
 SCHEMA = pa.schema(
     [
         ("item", pa.string()),  # its id; of a row that is no item, its file and line
@@ -28,6 +38,12 @@ SCHEMA = pa.schema(
         ("golds", pa.list_(pa.int32())),  # all right candidates, where there are several; null: one
         ("words", pa.int32()),  # of the right candidate as its file counts them; null: as its text has
         ("tied", pa.bool_()),  # whether another candidate is exactly as likely as the best one
+        ("source", pa.string()),  # what the answer is compared with besides, where a metric does; "": none
+        (
+            "written",
+            pa.string(),
+        ),  # what was generated; of several masks the whole text with all of them filled
+        ("blanks", pa.list_(BLANK)),  # each mask of what was generated
         ("cut", pa.int32()),  # tokens that the context lacks because it was too long
         ("reason", pa.string()),  # why there is no question; null: there is one
     ]

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 
 from pipelines.metrics import choices, likelihood, spans, together
 from pipelines.metrics.metric import Metric
+from pipelines.metrics.written import blanks, characters, rouge, sacre, simplification, squad
 
-METRICS: Mapping[str, Metric] = {**choices.METRICS, **together.METRICS, **spans.METRICS, **likelihood.METRICS}
+_FAMILIES = (choices, together, spans, likelihood, rouge, sacre, characters, blanks, simplification, squad)
+METRICS: Mapping[str, Metric] = {name: metric for family in _FAMILIES for name, metric in family.METRICS.items()}
 
 
 def shown(metric: str, value: float) -> str:

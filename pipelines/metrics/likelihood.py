@@ -19,11 +19,14 @@ _NATS, _ITEMS, _BYTES, _TOKENS, _WORDS = range(5)
 
 
 def _sums(answers: Answers, groups: np.ndarray) -> np.ndarray:
-    rows = answers.items.select(["candidates", "logprobs", "tokens", "gold", "words"]).to_pylist()
+    rows = answers.items.select(["candidates", "logprobs", "tokens", "gold", "words", "blanks"]).to_pylist()
     counted = np.zeros((len(rows), 5))
     for number, row in enumerate(rows):
         gold = row["gold"]
-        text = row["candidates"][gold]
+        if math.isnan(row["logprobs"][gold]):  # a right text that is longer than the model
+            continue
+        blanks = row["blanks"]  # where a text is filled only these are predicted
+        text = "".join(blank["right"] for blank in blanks) if blanks else row["candidates"][gold]
         words = len(text.split()) if row["words"] is None else row["words"]
         counted[number] = (-row["logprobs"][gold], 1, len(text.encode()), row["tokens"][gold], words)
     return sum_by_group(counted, groups)

@@ -51,14 +51,16 @@ class Metric:
     """(answers, number of the group of each item [N]) -> what is counted, summed over each group: [G, *S]."""
     value: Callable[[np.ndarray], np.ndarray]
     """Sums [..., *S] -> values [...]."""
-    needs: Literal["choices", "classes", "candidates", "likelihoods"] = "choices"
+    needs: Literal["choices", "classes", "candidates", "likelihoods", "written"] = "choices"
     """classes: items that share their candidates; candidates: items that have their own; likelihoods: those of the
-    right candidates, whatever is chosen.
+    right candidates, whatever is chosen; written: texts that were generated.
     """
     choose: Callable[[pa.Table], np.ndarray] = recorded
     """What is taken as chosen, int64 [N], of the log-probabilities of items."""
     digits: int = 1
     """Behind the point, where a value is shown."""
+    variant: Callable[[pa.Table], str] | None = None
+    """Which variant it is of those that have its name elsewhere, for judged items: what stands with a score."""
 
 
 def mean_of(values: Callable[[Answers], np.ndarray], **options) -> Metric:

@@ -1,5 +1,6 @@
 """The scores of a table of items: each with its interval, its number of items, and what costs nothing to reach."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from infra.errors import UserError, nearest
 from pipelines.metrics.intervals import Interval, interval
 from pipelines.metrics.items import group_numbers, judged
 from pipelines.metrics.known import METRICS
-from pipelines.metrics.metric import Answers
+from pipelines.metrics.metric import Answers, recorded
 
 
 @dataclass(frozen=True)
@@ -31,15 +32,23 @@ class Score:
     """That of the most frequent class. Where items have candidates of their own: the mean over drawing one of them;
     None where there is nothing to choose among.
     """
+    variant: str = ""
+    """Which variant of the metric this is."""
 
 
-def check_metrics(names: Sequence[str], *, classes: int) -> None:
-    """Raises UserError for metrics that do not exist, for those of classes where there are none (0), and for those of
-    items' own candidates where there are classes.
+def check_metrics(names: Sequence[str], *, classes: int, generates: bool = False) -> None:
+    """Raises UserError for metrics that do not exist, for those of classes where there are none (0), for those of
+    items' own candidates where there are classes, and for those of texts where none are generated.
     """
     for name in names:
         if name not in METRICS:
             raise UserError(f"unknown metric {name!r}{nearest(name, METRICS)}", try_="change task.metrics")
+        if generates != (METRICS[name].needs == "written") and not (generates and METRICS[name].needs == "likelihoods"):
+            kinds = ("choices", "generates texts") if generates else ("texts that are generated", "chooses")
+            raise UserError(
+                f"{name} is for {kinds[0]}, and this task {kinds[1]}",
+                try_=f"--task.metrics='[{'rougeLsum' if generates else 'accuracy'}]'",
+            )
         if not classes and METRICS[name].needs == "classes":
             raise UserError(
                 f"{name} needs classes, and the items of this task have candidates of their own",
@@ -53,13 +62,13 @@ def check_metrics(names: Sequence[str], *, classes: int) -> None:
 
 
 def scores(table: pa.Table, metrics: Sequence[str], *, classes: int) -> list[Score]:
-    """The metrics of a table of items; none where no gold answer is known. classes: of the task, 0 where items have
-    candidates of their own.
+    """The metrics of a table of items; none where no gold answer is known, and none for which no item counts. classes:
+    of the task, 0 where items have candidates of their own.
     """
     items = judged(table)
     if not len(items):
         return []
-    return [_score(name, items, classes) for name in metrics]
+    return [score for name in metrics if not math.isnan((score := _score(name, items, classes)).value)]
 
 
 def group_sums(metric: str, items: pa.Table, *, classes: int) -> np.ndarray:
@@ -75,9 +84,25 @@ def score_choices(metric: str, items: pa.Table, choice: np.ndarray, *, classes: 
     return float(kind.value(kind.sums(Answers(items, choice.astype(np.int64), classes), everything)[0]))
 
 
+def score_written(metric: str, items: pa.Table, written: Sequence[str], texts: Sequence[Sequence[str]]) -> float:
+    """The metric of other texts for judged items: those of a baseline. written: what stands for each answer; texts: of
+    each blank.
+    """
+    blanks = [
+        [{**blank, "written": text} for blank, text in zip(row, several, strict=True)]
+        for row, several in zip(items["blanks"].to_pylist(), texts, strict=True)
+    ]
+    for name, values in (("written", list(written)), ("blanks", blanks)):
+        number = items.schema.get_field_index(name)
+        items = items.set_column(number, items.schema.field(number), pa.array(values, items.schema.field(number).type))
+    sums = METRICS[metric].sums(Answers(items, recorded(items), 0), np.zeros(len(items), np.int64))
+    return float(METRICS[metric].value(sums[0]))
+
+
 def _score(metric: str, items: pa.Table, classes: int) -> Score:
     sums = group_sums(metric, items, classes=classes)
     one_answer, majority = _without_a_model(metric, items, classes)
+    variant = METRICS[metric].variant
     return Score(
         metric=metric,
         value=float(METRICS[metric].value(sums.sum(0))),
@@ -85,12 +110,13 @@ def _score(metric: str, items: pa.Table, classes: int) -> Score:
         n=len(items),
         one_answer=one_answer,
         majority=majority,
+        variant=variant(items) if variant else "",
     )
 
 
 def _without_a_model(metric: str, items: pa.Table, classes: int) -> tuple[tuple[float, ...], float | None]:
     """What one answer to all gets, for each class; and the most frequent one, or chance."""
-    if METRICS[metric].needs == "likelihoods":
+    if METRICS[metric].needs in ("likelihoods", "written"):
         return (), None
     if not classes:
         return (), _by_chance(metric, items)

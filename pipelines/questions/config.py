@@ -1,7 +1,43 @@
 """The settings that name a task and its data. Light: a recipe is read without pyarrow."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Lt
+
+
+@dataclass
+class GenerationConfig:
+    """How an answer is written that is a text."""
+
+    max_source: Annotated[int, Ge(8)] | None = None
+    """Tokens of the text that is shown, with the words of the pattern: longer ones are cut as the pattern says, and
+    counted. Default: as many as the model has positions.
+    """
+    max_tokens: Annotated[int, Ge(1)] | None = None
+    """Tokens that the model writes into a mask at most. A longer target is cut where it is learned, and counted.
+    Default: the task's.
+    """
+    min_tokens: Annotated[int, Ge(0)] = 1
+    """Tokens that it writes at least."""
+    beams: Annotated[int, Ge(1)] = 1
+    """1 writes the likeliest token each time; more keep so many beginnings."""
+    length_penalty: Annotated[float, Ge(0)] = 1.0
+    """Beams are ranked by log p / tokens ** length_penalty."""
+    no_repeat_ngram: Annotated[int, Ge(0)] = 0
+    """No n tokens in a row occur twice in what is written; 0 allows it."""
+
+
+@dataclass
+class BlanksConfig:
+    """Which words of a text become blanks (infilling), where it has no [MASK] of its own."""
+
+    ratio: Annotated[float, Gt(0), Lt(1)] = 0.3
+    """Share of the words that are drawn; those that stand side by side become one blank."""
+    seed: int = 0
+    """Random seed. What is drawn follows from it and the text."""
+    draws: Annotated[int, Ge(1)] = 1
+    """How often the words of a text are drawn that is learned from: each time it is an item of its own."""
 
 
 @dataclass
@@ -26,6 +62,10 @@ class TaskConfig:
     """The column with the second text of a pair (pair_classification)."""
     label: str = "label"
     """The column that holds the label (own files)."""
+    source: str = "source"
+    """The column that holds what is shown (seq2seq): a text, or a JSON list of its sentences."""
+    target: str = "target"
+    """The column that holds what is to be written (seq2seq): a text, or a JSON list of several right ones."""
     id: str | None = None
     """A column of unique ids. Default: the number of the line (own files)."""
     words: dict[str, str] = field(default_factory=dict)
@@ -43,6 +83,8 @@ class TaskConfig:
     """
     metrics: list[str] = field(default_factory=list)
     """accuracy, macro_f1, mcc, f1a and others of docs/tasks.md; the first one selects. Default: the task's."""
+    generation: GenerationConfig = field(default_factory=GenerationConfig)
+    blanks: BlanksConfig = field(default_factory=BlanksConfig)
     overlong: Literal["cut", "skip", "error"] = "cut"
     """What becomes of items longer than the model: cut as the pattern says, left out with a reason, or refused."""
     max_bad: float = 0.01

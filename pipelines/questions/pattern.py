@@ -3,10 +3,11 @@
     "{premise~}" ?{mask}, {hypothesis}       ~ behind a name: the end of this field may be cut, where a text is too long
                                              ~ before it: its beginning may
     {mask}, {smask}, {gmask}                 where the model writes
+    {*text}                                  a field with masks of its own: each [MASK] in it is a blank
     {premise~}{|}{hypothesis~}               without a mask: what a classification head reads; {|} stands between texts
     {{ and }}                                braces
 
-What a field holds is text: a "[MASK]" in it stays what its author wrote.
+What another field holds is text: a "[MASK]" in it stays what its author wrote.
 """
 
 import re
@@ -18,7 +19,7 @@ from typing import Literal, NamedTuple
 MASKS = {"mask": "[MASK]", "smask": "[sMASK]", "gmask": "[gMASK]"}
 BREAK = "[SEP]"
 """How the boundary between two texts is shown."""
-_TOKEN = re.compile(r"\{\{|\}\}|\{\|\}|\{(~?)(\w+)(~?)\}|[{}]")
+_TOKEN = re.compile(r"\{\{|\}\}|\{\|\}|\{([~*]?)(\w+)(~?)\}|[{}]")
 _NAMES_OF_MASKS = re.compile(r"\[(?=(?:s|g)?MASK\])")
 _NAME_OF_BREAK = re.compile(r"\[(?=SEP\])")
 
@@ -26,9 +27,9 @@ _NAME_OF_BREAK = re.compile(r"\[(?=SEP\])")
 class Part(NamedTuple):
     """A piece of a pattern."""
 
-    kind: Literal["text", "field", "mask", "break"]
+    kind: Literal["text", "field", "blanks", "mask", "break"]
     text: str
-    """The words; the name of the field; how the mask or the boundary is written."""
+    """The words; the name of the field, with or without masks of its own; how the mask or the boundary is written."""
     cut: Literal["", "start", "end"] = ""
     """Which side of a field may be cut."""
 
@@ -44,7 +45,7 @@ class Pattern:
     """Label -> what the model writes for it. Empty where the candidates are the item's own."""
 
     def __post_init__(self) -> None:
-        masks = sum(part.kind == "mask" for part in self.parts)
+        masks = sum(part.kind in ("mask", "blanks") for part in self.parts)
         if masks > 1:
             raise ValueError(
                 f"the pattern {self.text!r} has {masks} masks: it needs one {{mask}}, which the model fills"
@@ -65,12 +66,17 @@ class Pattern:
     @property
     def fields(self) -> tuple[str, ...]:
         """Names of the fields that it shows, in their order."""
-        return tuple(part.text for part in self.parts if part.kind == "field")
+        return tuple(part.text for part in self.parts if part.kind in ("field", "blanks"))
 
     @property
     def has_mask(self) -> bool:
         """Whether the model writes; else a classification head reads."""
-        return any(part.kind == "mask" for part in self.parts)
+        return self.has_blanks or any(part.kind == "mask" for part in self.parts)
+
+    @property
+    def has_blanks(self) -> bool:
+        """Whether the masks are those of a field, however many it has."""
+        return any(part.kind == "blanks" for part in self.parts)
 
     def for_head(self) -> "Pattern":
         """Its fields alone, with a boundary between them: what a classification head reads."""
@@ -83,10 +89,11 @@ class Pattern:
         stays whole.
         """
         taken = _NAMES_OF_MASKS if self.has_mask else _NAME_OF_BREAK
-        return "".join(
-            taken.sub("[ ", _shown(fields[part.text], part, most)) if part.kind == "field" else part.text
-            for part in self.parts
-        )
+        shown = {
+            "field": lambda part: taken.sub("[ ", _shown(fields[part.text], part, most)),
+            "blanks": lambda part: fields[part.text],
+        }
+        return "".join(shown[part.kind](part) if part.kind in shown else part.text for part in self.parts)
 
     def shorten(self, fields: Mapping[str, str], fits: Callable[[str], bool]) -> str | None:
         """The longest rendering that fits: of the fields that may be cut the longest are cut first, all to one length.
@@ -113,6 +120,8 @@ class Pattern:
             return Part("text", match.group()[0])
         if name in MASKS and not before and not behind:
             return Part("mask", MASKS[name])
+        if before == "*":
+            return Part("blanks", name)
         return Part("field", name, "start" if before else "end" if behind else "")
 
 

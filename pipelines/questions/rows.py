@@ -1,4 +1,4 @@
-"""Rows of a table with named fields: CSV, TSV, JSON lines or Parquet, at any URL, compressed or not.
+"""Rows of a table with named fields: CSV, TSV, JSON lines, Parquet or pair files, at any URL, compressed or not.
 
 Reading streams; a damaged row is one `BadRow` and costs no other.
 """
@@ -18,6 +18,7 @@ from infra import storage
 from infra.errors import DataError
 from pipelines.corpus.decompress import codec_of, text_stream, without_codec
 from pipelines.document import without_surrogates
+from pipelines.questions.pair_files import SOURCE, read_pairs
 
 KINDS = {
     ".csv": "csv",
@@ -26,6 +27,7 @@ KINDS = {
     ".json": "jsonl",
     ".ndjson": "jsonl",
     ".parquet": "parquet",
+    SOURCE: "pairs",
 }
 _SHOWN = 5  # rows that a message names
 _MAX_FIELD = 1 << 28  # characters; Python's default, 131,072, is less than a long passage
@@ -76,7 +78,7 @@ def check_bad(bad: Sequence[str], total: int, *, limit: float, of: str, setting:
 
 
 def kind_of(url: str) -> str | None:
-    """csv, tsv, jsonl or parquet by the name of a file; None for others."""
+    """csv, tsv, jsonl, parquet or pairs by the name of a file; None for others."""
     name = without_codec(url).lower()
     return next((kind for suffix, kind in KINDS.items() if name.endswith(suffix)), None)
 
@@ -96,6 +98,9 @@ def read_rows(url: str, *, columns: Sequence[str] = ()) -> Iterator[Row | BadRow
         )
     if kind == "parquet":
         yield from _parquet(url)
+        return
+    if kind == "pairs":
+        yield from (Row(url, line, fields) for line, fields in read_pairs(url))
         return
     with text_stream(storage.open_file(url), codec_of(url)) as stream:
         yield from _jsonl(url, stream) if kind == "jsonl" else _csv(url, stream, kind == "tsv", columns)

@@ -3,10 +3,11 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from infra.errors import UserError
+from pipelines.questions.generation import Generation
 from pipelines.questions.pattern import Pattern
 from pipelines.questions.rows import BadRow, Row
 
@@ -31,6 +32,16 @@ class Item:
     """How many words a text has that is read, where its file counts others than the text shows."""
     joint: str = ""
     """Items of one name are judged together, such as the answers to a question."""
+    blanks: tuple[str, ...] = ()
+    """The right text of each blank, where the item's text has several of them; there are no candidates then."""
+    source: str = ""
+    """What a metric compares the answer with besides, where one does: the sentence that is simplified, the passage."""
+
+
+Kind = Literal["choose", "write", "read", "generate"]
+"""What a model does with a question (`Task`)."""
+Baseline = Callable[[Sequence[Item]], Callable[[Item], tuple[str, ...]] | None]
+"""Items of the train split, maybe none -> what it writes into each mask of an item; None: it needs more items."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +49,14 @@ class Task:
     """What a model is asked, and how its answers are judged.
 
     kind: `choose` among candidates for the mask; `write` the first candidate by itself, or rate it above the others,
-    token by token; `read` candidate texts from left to right and take the likeliest.
+    token by token; `read` candidate texts from left to right and take the likeliest; `generate` a text until its end,
+    which is compared with the candidates: the right ones.
     """
 
     name: str
     version: int
     """Raised whenever a rendered item changes."""
-    kind: Literal["choose", "write", "read"]
+    kind: Kind
     patterns: tuple[Pattern, ...]
     item: Callable[[Row], Item]
     """The item of a row. Raises ValueError, in the user's words, for a row that is none."""
@@ -72,6 +84,10 @@ class Task:
     """
     zero_shot: bool = False
     """Whether nothing is learned from its items: one file is then not cut into splits."""
+    generation: Generation | None = None
+    """How answers are written, where the task generates."""
+    baselines: Mapping[str, Baseline] = field(default_factory=dict)
+    """What writes answers without a model, by name: of a task that generates."""
 
     def pattern(self, number: int | None = None) -> Pattern:
         """Raises UserError for a number that the task does not have."""
@@ -92,7 +108,8 @@ class Task:
     def asked_parts(self, item: Item) -> tuple[str, ...]:
         """The texts that only who knows the task knows: the fields that patterns show, and the item's candidates."""
         shown = self._shown(item)
-        return (*(item.fields[name] for name in shown if name not in self.context), *item.candidates)
+        own = (item.fields[name] for name in shown if name not in self.context)
+        return (*own, *item.candidates, *item.blanks)
 
     def context_parts(self, item: Item) -> tuple[str, ...]:
         """The texts that were public before."""
@@ -106,6 +123,8 @@ class Task:
         """The number of the right candidate. Raises ValueError for a label that is none of the task's or item's."""
         if item.gold is None:
             return None
+        if item.blanks:
+            return 0
         if not self.labels:
             if not item.gold.isdecimal() or int(item.gold) >= len(item.candidates):
                 raise ValueError(

@@ -12,10 +12,15 @@ and may define
     LABELS: tuple[str, ...]     the classes in their order, where all items have the same
     METRICS = ("accuracy",)     names of `pipelines.metrics`, the one that selects first
     DEFAULT_PATTERN = 0         the pattern of the reference
+    PATTERN_NAMES = {}          names by which a recipe may call patterns instead of their numbers
     CONTEXT = ()                fields that were public before, such as a passage: what else is asked must not be in
                                 the text that a model is trained on (`data.select.decontaminate`)
     KIND = "choose"             "write": the model writes the first candidate by itself, or it does not
                                 "read": the likelier of two texts is chosen, each read from left to right
+                                "generate": the model writes a text until its end, which is compared with the
+                                candidates, or with the item's `blanks`
+    MAX_TOKENS = 128            what such a task writes at most, where the recipe says nothing
+    BASELINES = {}              what writes its answers without a model, by name
     COUNT_END = None            whether the end counts behind candidates; by default unless each is one token
     unpack(row)                 a row for each item, where a row of the published files holds several
     train_items(item)           what is learned from an item, where it is not the item itself
@@ -27,31 +32,34 @@ and may define
     find_splits(data)           split -> URL, where files are not called as usual, or one file is not to be cut
 
 A task that recipes shape, such as `classification`, defines `define(config, rows) -> Task` instead; `rows` is a
-function that gives the rows of the train split. Nothing else needs to know of a task: fine-tuning, evaluation,
-prediction and decontamination find it by its name.
+function that gives the rows of the train split; and maybe `READS`, names of the settings for own files that it reads.
+Nothing else needs to know of a task: fine-tuning, evaluation, prediction and decontamination find it by its name.
 """
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import ModuleType
 
 from infra.errors import UserError
 from pipelines import plugins
 from pipelines.questions import splits
-from pipelines.questions.config import TaskConfig
+from pipelines.questions.config import GenerationConfig, TaskConfig
+from pipelines.questions.generation import generation_of
 from pipelines.questions.pattern import Pattern
 from pipelines.questions.rows import BadRow, Row
 from pipelines.questions.splits import SplitFile
-from pipelines.questions.task import Task
+from pipelines.questions.task import Kind, Task
 
 _CONTRACT = {
     "VERSION": "VERSION = 1",
     "PATTERNS": "PATTERNS, a tuple of Pattern",
     "item": "item(row) -> Item",
 }
-# Settings that only a task of own files reads.
-_OF_OWN_FILES = ("text", "second", "label", "id", "words")
+_MAX_TOKENS = 128
+# Settings that only a task of own files reads, and those of most.
+_OF_OWN_FILES = ("text", "second", "label", "id", "words", "source", "target", "blanks")
+_OF_LABELS = ("text", "second", "label", "id", "words")
 
 
 def find(name: str) -> ModuleType:
@@ -67,9 +75,10 @@ def define(config: TaskConfig, rows: Callable[[], Iterable[Row | BadRow]]) -> Ta
     Raises UserError for settings that the task does not have, and for patterns that cannot work.
     """
     module = find(config.name)
+    _check_settings(config, getattr(module, "READS", _OF_LABELS) if hasattr(module, "define") else ())
     try:
         task = module.define(config, rows) if hasattr(module, "define") else _defined(config, module)
-        return _with_settings(task, config)
+        return _with_settings(task, config, getattr(module, "PATTERN_NAMES", {}))
     except ValueError as error:
         raise UserError(f"task.name={config.name}: {error}") from error
 
@@ -90,18 +99,27 @@ def find_splits(config: TaskConfig) -> dict[str, SplitFile]:
     return found
 
 
-def _defined(config: TaskConfig, module: ModuleType) -> Task:
+def _check_settings(config: TaskConfig, reads: Sequence[str]) -> None:
+    """Raises UserError for a setting of own files that the task does not read."""
     default = TaskConfig()
-    if given := [name for name in _OF_OWN_FILES if getattr(config, name) != getattr(default, name)]:
+    given = [name for name in _OF_OWN_FILES if getattr(config, name) != getattr(default, name)]
+    if unread := [name for name in given if name not in reads]:
         raise UserError(
-            f"task.{given[0]} does nothing with the task {config.name}",
-            why="it is for own files; this task knows the form of its data",
-            try_="leave it out, or use --task.name=classification",
+            f"task.{unread[0]} does nothing with the task {config.name}",
+            why="it is for own files of another form"
+            if reads
+            else "it is for own files; this task knows the form of its data",
+            try_="leave it out" if reads else "leave it out, or use --task.name=classification",
         )
+
+
+def _defined(config: TaskConfig, module: ModuleType) -> Task:
+    kind: Kind = getattr(module, "KIND", "choose")
+    is_generated = kind == "generate"
     return Task(
         name=config.name,
         version=module.VERSION,
-        kind=getattr(module, "KIND", "choose"),
+        kind=kind,
         patterns=tuple(module.PATTERNS),
         item=module.item,
         unpack=getattr(module, "unpack", None),
@@ -110,22 +128,29 @@ def _defined(config: TaskConfig, module: ModuleType) -> Task:
         labels=tuple(getattr(module, "LABELS", ())),
         default_pattern=getattr(module, "DEFAULT_PATTERN", 0),
         context=tuple(getattr(module, "CONTEXT", ())),
-        count_end=getattr(module, "COUNT_END", None),
+        count_end=getattr(module, "COUNT_END", True if is_generated else None),
         taught_by=getattr(module, "TAUGHT_BY", ""),
         stride=getattr(module, "STRIDE", 0),
         zero_shot=getattr(module, "ZERO_SHOT", False),
+        generation=generation_of(config.generation, max_tokens=getattr(module, "MAX_TOKENS", _MAX_TOKENS))
+        if is_generated
+        else None,
+        baselines=getattr(module, "BASELINES", {}),
     )
 
 
-def _with_settings(task: Task, config: TaskConfig) -> Task:
+def _with_settings(task: Task, config: TaskConfig, names: Mapping[str, int]) -> Task:
     """The task with the metrics, the pattern and the head that the recipe names."""
+    if task.generation is None and config.generation != GenerationConfig():
+        raise ValueError("task.generation is for tasks that generate texts, and the answers of this one are known")
     if config.metrics:
         task = replace(task, metrics=tuple(config.metrics))
-    if config.pattern is not None and config.pattern.isdecimal():
-        task.pattern(int(config.pattern))
-        task = replace(task, default_pattern=int(config.pattern))
-    elif config.pattern is not None:
-        own = Pattern(config.pattern, task.pattern().words)
+    wanted = None if config.pattern is None else str(names.get(config.pattern, config.pattern))
+    if wanted is not None and wanted.isdecimal():
+        task.pattern(int(wanted))
+        task = replace(task, default_pattern=int(wanted))
+    elif wanted is not None:
+        own = Pattern(wanted, task.pattern().words)
         task = replace(task, patterns=(*task.patterns, own), default_pattern=len(task.patterns))
     return _for_head(task) if config.head else _writing(task)
 
@@ -134,7 +159,7 @@ def _for_head(task: Task) -> Task:
     """The task with the one pattern that a classification head reads."""
     if not task.labels:
         raise ValueError("a classification head needs labels, and the items of this task have candidates of their own")
-    if task.kind == "write":
+    if task.kind in ("write", "generate"):
         raise ValueError("a classification head writes nothing, and the answers of this task are written")
     pattern = task.pattern()
     return replace(task, patterns=(pattern.for_head() if pattern.has_mask else pattern,), default_pattern=0)

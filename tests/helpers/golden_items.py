@@ -144,6 +144,27 @@ def _lambada(n: int) -> dict[str, Any]:
     return {"text": f'{sentence(n, 8)}\n"{sentence(n + 1, 4)}" said the {word}'}
 
 
+def _seq2seq(n: int) -> dict[str, Any]:
+    several = [sentence(n, 3), sentence(n + 2, 2)]
+    return {"source": [sentence(n, 6), sentence(n + 1, 4)], "target": several[: 1 + n % 2]}
+
+
+def _infilling(n: int) -> dict[str, Any]:
+    """Every third text has blanks of its own."""
+    words = sentence(n, 8).split()
+    if n % 3:
+        return {"text": " ".join(words)}
+    return {"text": " ".join([words[0], "[MASK]", *words[2:4], "[MASK]"]), "answers": [words[1], " ".join(words[4:])]}
+
+
+def _squad(n: int) -> dict[str, Any]:
+    passage = sentence(n // 2, 10)
+    start = passage.index(" ") + 1
+    answers = [{"text": passage[start:].split()[0], "answer_start": start}] if n % 3 else []
+    question = {"question": f"{sentence(n + 1, 3)[:-1]}?", "id": f"q{n}", "answers": answers}
+    return {"context": passage, "qas": [{**question, "is_impossible": not answers}]}
+
+
 _ROWS: dict[str, Callable[[int], dict[str, Any]]] = {
     "ax_b": _ax_b,
     "ax_g": _ax_g,
@@ -158,6 +179,8 @@ _ROWS: dict[str, Callable[[int], dict[str, Any]]] = {
     "blimp": _blimp,
     "hellaswag": _hellaswag,
     "lambada": _lambada,
+    "seq2seq": _seq2seq,
+    "infilling": _infilling,
     "multiple_choice": _multiple_choice,
     "classification": _own,
     "pair_classification": _own,
@@ -196,8 +219,22 @@ def _perplexity_files() -> dict[str, str]:
     return {"wiki.valid.tokens": "\n".join(lines) + "\n"}
 
 
+def _wiki_split_files() -> dict[str, str]:
+    rows = ((sentence(n, 4), sentence(n + 3, 3)) for n in range(COUNT))
+    lines = (f"{one[:-1]} and {two[0].lower()}{two[1:]}\t{one} <::::> {two}\n" for one, two in rows)
+    return {"validation.tsv": "".join(lines)}
+
+
+def _squad_files() -> dict[str, str]:
+    articles = [{"title": "Dogs", "paragraphs": [_squad(n)]} for n in range(COUNT)]
+    return {"dev-v2.0.json": json.dumps({"version": "v2.0", "data": articles})}
+
+
 _FILES: dict[str, Callable[[], dict[str, str]]] = {
     "piqa": _piqa_files,
     "mmlu": _mmlu_files,
     "perplexity": _perplexity_files,
+    "wiki_split": _wiki_split_files,
+    "squad": _squad_files,
+    "squad_questions": _squad_files,
 }

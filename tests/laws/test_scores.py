@@ -137,6 +137,21 @@ GOLDEN = {
     "lambada": {"text": 'It rained.\n"Go" said the dog'},
     "perplexity": {"text": "= Dogs =\n\nA dog ran.", "words": "7", "id": "2"},
     "multiple_choice": {"query": "Question: Who ran?", "choices": '["a cat", "a dog"]', "gold": "1"},
+    "seq2seq": {"source": "A cat sat. It ran.", "target": '["a cat", "it ran"]'},
+    "infilling": {"text": "A [MASK] sat on [MASK] mat", "answers": '["cat", "the old"]'},
+    "wiki_split": {"source": "A cat sat and it ran .", "target": "A cat sat . <::::> It ran ."},
+    "squad": {
+        "id": "q",
+        "context": "A cat sat on the mat.",
+        "question": "Where did it sit?",
+        "answers": '[{"text": "the mat", "answer_start": 13}, {"text": "mat", "answer_start": 17}]',
+    },
+    "squad_questions": {
+        "id": "q",
+        "context": "A cat sat on the mat.",
+        "question": "Where did it sit?",
+        "answers": '[{"text": "the mat", "answer_start": 13}]',
+    },
     "classification": {"text": "A [MASK] day.", "label": "good"},
     "pair_classification": {"text": "A day.", "text2": "A cat.", "label": "bad"},
 }
@@ -159,6 +174,11 @@ VERSIONS = {
     "piqa": (1, "0763f980d015f247"),
     "mmlu": (1, "3c86cc4101361e10"),
     "multiple_choice": (1, "30e93c23ee875950"),
+    "seq2seq": (1, "2327de0e7a0646a2"),
+    "infilling": (1, "c03183c1f39f71a0"),
+    "wiki_split": (1, "8f691c0817237fe2"),
+    "squad": (1, "2ee8aea8ab3127b3"),
+    "squad_questions": (1, "9eb35db6631de10b"),
     "classification": (1, "08d44f085a73a98c"),
     "pair_classification": (1, "3bb4cacec04b52ec"),
 }
@@ -176,6 +196,7 @@ def rendered(name: str, tokenizer: Tokenizer) -> tuple[int, str]:
         told.append(repr((item.id, item.group, question.text, question.answers, question.gold, question.count_end)))
     told += [repr((item.joint, item.golds))] if item.joint or item.golds else []
     told += [repr((item.words, task.stride))] if task.stride else []
+    told += [repr((item.blanks, item.source, task.generation.max_tokens))] if task.generation else []
     return task.version, hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
 
 

@@ -9,6 +9,8 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("glm_model", "pipelines", "infra", "workflows", "benchmarks")
 MODULES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 FILE_LINES, COMMAND_LINES, FUNCTION_LINES, FILES_SIDE_BY_SIDE = 350, 120, 70, 20
+# A catalogue, of which each file is found by its name and reads none of the others: who adds one reads one.
+CATALOGUES = {"pipelines/tasks": 40}
 
 
 def lines_of_functions(source: str) -> dict[str, int]:
@@ -33,7 +35,7 @@ def test_a_file_is_one_concept(path):
 def test_a_folder_is_no_hall(package):
     folders = [ROOT / package, *(path for path in (ROOT / package).rglob("*") if path.is_dir())]
     halls = {str(folder.relative_to(ROOT)): len(list(folder.glob("*.py"))) for folder in folders}
-    assert {name: files for name, files in halls.items() if files > FILES_SIDE_BY_SIDE} == {}
+    assert {name: files for name, files in halls.items() if files > CATALOGUES.get(name, FILES_SIDE_BY_SIDE)} == {}
 
 
 def test_lines_are_counted_without_docstrings():

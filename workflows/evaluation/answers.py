@@ -22,6 +22,7 @@ from glm_model.model import GLM
 from glm_model.tokenizer import Tokenizer
 from pipelines.feed.questions import lay_out_questions
 from pipelines.questions.question import Question
+from workflows.evaluation.writing import Writing, rate_targets, write
 
 # Positions of a batch, padding included. 8,192 took a tenth less CPU time for BLiMP (`mini`, two cores, a busy machine)
 # and 150 MiB more memory.
@@ -46,6 +47,8 @@ class Answer:
     """
     is_tied: bool
     """Whether another candidate is exactly as likely."""
+    written: tuple[Writing, ...] = ()
+    """What a model generates, for each mask."""
 
 
 def batches(questions: Iterable[Question], *, positions: int | None = None) -> list[list[Question]]:
@@ -76,6 +79,8 @@ def answer(model: GLM | Classifier, tokenizer: Tokenizer, batch: Sequence[Questi
     marks = layout.Marks(tokenizer.special.sop, tokenizer.special.eop, tokenizer.special.pad)
     if isinstance(model, Classifier):
         return [_answer(*pair) for pair in zip(batch, _classes(model, batch, marks), strict=True)]
+    if batch[0].generation:
+        return _texts_of(model, tokenizer, batch, marks)
     found: dict[int, Rated] = {}
     by_way: dict[tuple[Callable[..., Sequence[Rated]], bool], list[int]] = {}
     for row, question in enumerate(batch):
@@ -84,6 +89,22 @@ def answer(model: GLM | Classifier, tokenizer: Tokenizer, batch: Sequence[Questi
         rated = way(model, [batch[row] for row in rows], marks, tokenizer.vocab_size)
         found |= dict(zip(rows, rated, strict=True))
     return [_answer(question, found[row]) for row, question in enumerate(batch)]
+
+
+def _texts_of(model: GLM, tokenizer: Tokenizer, batch: Sequence[Question], marks: layout.Marks) -> list[Answer]:
+    """What is generated; and how likely the right texts are, which need not be written to be judged by that."""
+    written = write(model, tokenizer, batch)
+    rated = rate_targets(model, batch, marks, tokenizer.vocab_size)
+    return [
+        Answer(
+            logprobs=logprobs,
+            tokens=tuple(len(tokens) + max(len(one.pieces), 1) for tokens in one.candidates),
+            choice=None,
+            is_tied=False,
+            written=texts,
+        )
+        for one, texts, logprobs in zip(batch, written, rated, strict=True)
+    ]
 
 
 class Rated(NamedTuple):

@@ -14,7 +14,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 
 import numpy as np
@@ -32,12 +32,13 @@ from workflows.evaluation.models import Model
 from workflows.evaluation.spool import Spool
 from workflows.evaluation.tasks import AskedTask
 from workflows.evaluation.workers import Workers
+from workflows.evaluation.writing import WRITTEN, right_texts, written_columns
 
 _SECONDS = b"seconds"
 _ROWS = 4096  # of a row group of items.parquet
 _ROW_POSITIONS = 1 << 21  # of its questions, at most: only texts that are read are so long
 _ANSWER = ("logprobs", "tokens", "choice", "tied")
-_ANSWERS = pa.schema([SCHEMA.field(name) for name in _ANSWER])
+_ANSWERS = pa.schema([*(SCHEMA.field(name) for name in _ANSWER), ("written", pa.list_(WRITTEN))])
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,12 @@ class Evaluated:
     def items(self) -> pa.Table:
         """The columns that metrics need."""
         return parquet.read_table(self.items_url, JUDGED)
+
+    @cached_property
+    def shown_texts(self) -> dict[str, str]:
+        """Id of an item -> the text that was shown."""
+        table = parquet.read_table(self.items_url, ["item", "question"])
+        return dict(zip(table["item"].to_pylist(), table["question"].to_pylist(), strict=True))
 
 
 def evaluate(
@@ -133,6 +140,8 @@ def _settings(model: Model, positions: int, asked: AskedTask, pattern: int) -> d
         "positions": positions,
         "batch_positions": POSITIONS,
         "precision": "fp32",
+        **({"generation": asdict(task.generation)} if task.generation else {}),
+        **({"blanks": asdict(asked.config.blanks)} if task.pattern(pattern).has_blanks else {}),
         **({"left_out": list(asked.left_out)} if asked.left_out else {}),
     }
 
@@ -189,7 +198,14 @@ def _batches(key: str, questions: Spool) -> dict[str, np.ndarray]:
 
 def _table(answers: Sequence[Answer]) -> pa.Table:
     rows = [
-        {"logprobs": one.logprobs, "tokens": one.tokens, "choice": one.choice, "tied": one.is_tied} for one in answers
+        {
+            "logprobs": one.logprobs,
+            "tokens": one.tokens,
+            "choice": one.choice,
+            "tied": one.is_tied,
+            "written": [asdict(part) for part in one.written],
+        }
+        for one in answers
     ]
     return pa.Table.from_pylist(rows, schema=_ANSWERS)
 
@@ -218,10 +234,12 @@ def _rows(questions: Sequence[Question], answers: pa.Table) -> pa.Table:
         "group": [one.item.group for one in questions],
         "joint": [one.item.joint for one in questions],
         "question": [one.text for one in questions],
-        "candidates": [one.answers for one in questions],
+        "candidates": [right_texts(one) for one in questions],
         "gold": [one.gold for one in questions],
         "golds": [one.item.golds or None for one in questions],
         "words": [one.item.words for one in questions],
+        "source": [one.item.source for one in questions],
+        **written_columns(questions, answers["written"].to_pylist()),
         "cut": [one.cut for one in questions],
         "reason": [None] * len(questions),
         **{name: answers[name] for name in _ANSWER},

@@ -20,7 +20,14 @@ from pipelines.metrics.items_file import JUDGED
 
 _MODEL = re.compile(r"(.+)-[0-9a-f]{8}")
 _CELL = re.compile(r".+-p(\d+)-[0-9a-f]{12}")
-_SAME = {"task_version": "version", "task_digest": "words or patterns", "pattern": "pattern", "labels": "labels"}
+_SAME = {
+    "task_version": "version",
+    "task_digest": "words or patterns",
+    "pattern": "pattern",
+    "labels": "labels",
+    "generation": "limits of what is written",
+    "blanks": "blanks",
+}
 _ROWS = 4096  # at a time
 
 
@@ -99,7 +106,7 @@ def _alike(models: list[list[Cell]], place: tuple[str, str, int]) -> list[Cell]:
     """A cell of each model, that were asked the same questions; of several such the newest version of the task."""
 
     def asked(one: Cell) -> tuple[Any, ...]:
-        return (*(str(one.settings[name]) for name in _SAME), str(one.settings["words"]))
+        return (*(str(one.settings.get(name)) for name in _SAME), str(one.settings["words"]))
 
     for one in sorted(models[0], key=lambda one: -one.settings["task_version"]):
         alike = [[other for other in cells if asked(other) == asked(one)] for cells in models]
@@ -110,7 +117,7 @@ def _alike(models: list[list[Cell]], place: tuple[str, str, int]) -> list[Cell]:
     # Each may have something in common with the first, and all of them nothing.
     one = models[0][0]
     other = next(cells[0] for cells in models[1:] if asked(one) not in map(asked, cells))
-    what = next((told for name, told in _SAME.items() if one.settings[name] != other.settings[name]), "words")
+    what = next((told for name, told in _SAME.items() if one.settings.get(name) != other.settings.get(name)), "words")
     raise UserError(
         f"{one.model} and {other.model} were asked {place[0]} {place[1]} with other {what}",
         why=f"{one.url} and {other.url} say so in settings.json; their difference would be that of the questions",

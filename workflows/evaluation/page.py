@@ -1,6 +1,7 @@
 """One self-contained HTML page of an evaluation: scores, confusion, and the items that went worst and best."""
 
 import html
+import math
 from array import array
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from pipelines.metrics.metric import Answers, recorded
 from pipelines.questions.task import Task
 from workflows.evaluation.contamination import Contamination, contamination_rows, unknown_lines
 from workflows.evaluation.evaluation import Evaluated
+from workflows.evaluation.length_tables import length_tables
 from workflows.evaluation.results import Result, table_rows
 from workflows.evaluation.seeds import SeedResult, seed_rows
 
@@ -52,7 +54,8 @@ bootstrap that draws items of one group together. One answer is what it gets to 
 candidates of their own, chance. A bag of words learned from the train split. Without context is
 what the model gets without reading what was public before, such as a passage. Candidates stand with their log p, the
 right one <span class="right">green</span>, one that was chosen instead <span class="wrong">red</span>; ahead is by how
-many nats the right one is likelier than the best other.</p>
+many nats the right one is likelier than the best other. What was generated stands above the right texts,
+and ahead is the log p of the first of these.</p>
 {html_table(columns, rows)}{parts}
 </body></html>
 """
@@ -89,7 +92,7 @@ def _section(one: Evaluated) -> str:
     items = judged(one.items)
     told = f"<p>{html.escape(pattern.text)}</p>" if pattern.fields else ""
     told += _confusion(items, task.labels) if task.labels and len(items) else ""
-    told += _by_group(items)
+    told += length_tables(one.items, html_table) if task.generation else _by_group(items)
     if len(items):
         margins = _margins(items, task)
         rows = np.flatnonzero(is_judged(one.items))
@@ -124,12 +127,15 @@ def _by_group(items: pa.Table) -> str:
 
 def _margins(items: pa.Table, task: Task) -> np.ndarray:
     """By how many nats the best right candidate is likelier than the best other one; negative where it is not chosen.
-    Of what is to be written, its log p; of what is not, minus that.
+    Of what is to be written, its log p; of what is not, minus that. Where a text is generated: log p of a right one.
     """
     margins = array("d")
     for batch in items.select(["logprobs", "gold", "golds"]).to_batches(max_chunksize=10_000):
         for one in batch.to_pylist():
             logprobs, golds = one["logprobs"], one["golds"] or [one["gold"]]
+            if task.generation:
+                margins.append(logprobs[0] if math.isfinite(logprobs[0]) else -math.inf)
+                continue
             if task.kind == "write":
                 margins.append(logprobs[0] if not task.labels or golds == [1] else -logprobs[0])
                 continue
@@ -145,6 +151,8 @@ def _items(items: pa.Table, margins: np.ndarray, task: Task) -> str:
             f'<span class="{_color(number, one, task)}">{html.escape(_short(text))} {logprob:.2f}</span>'
             for number, (text, logprob) in enumerate(zip(one["candidates"], one["logprobs"], strict=True))
         )
+        if task.generation:
+            answers = f'{html.escape(_short(one["written"]))}<br><span class="right">{answers}</span>'
         question = html.escape(one["question"])
         for mask in ("[MASK]", "[sMASK]", "[gMASK]"):
             question = question.replace(mask, f"<mark>{mask}</mark>")
@@ -163,6 +171,8 @@ def _short(text: str) -> str:
 
 def _color(number: int, row: dict[str, Any], task: Task) -> str:
     """How a candidate of an item is shown."""
+    if task.generation:
+        return ""
     if task.kind == "write":
         return "" if number else "right" if row["choice"] == row["gold"] else "wrong"
     return "right" if number in (row["golds"] or [row["gold"]]) else "wrong" if number == row["choice"] else ""

@@ -8,12 +8,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from infra.console import duration
 from pipelines.metrics.calibration import calibration
 from pipelines.metrics.items import judged
+from pipelines.metrics.known import METRICS as KNOWN
 from pipelines.metrics.known import shown, shown_interval
-from pipelines.metrics.scores import score_choices, scores
+from pipelines.metrics.scores import score_choices, score_written, scores
 from pipelines.metrics.superglue import METRICS, superglue_average
+from pipelines.metrics.written.lengths import Lengths, lengths
 from workflows.evaluation.evaluation import Evaluated
+from workflows.evaluation.writing import judged_text
 
 _NONE = "-"
 
@@ -35,8 +39,8 @@ class Result:
     high: float | None
     n: int
     one_answer: dict[str, float]
-    """What each label word, or label where none is written, gets that answers everything; empty where items have
-    candidates of their own.
+    """What each label word, or label where none is written, gets that answers everything; where texts are generated,
+    what each baseline gets; empty where items have candidates of their own.
     """
     majority: float | None
     """What the most frequent class gets; where items have candidates of their own, chance; None: nothing is chosen."""
@@ -47,6 +51,8 @@ class Result:
     selected_by: str
     run: str
     step: int | None
+    variant: str = ""
+    """Which variant of the metric this is: the signature of sacrebleu, the rules of ROUGE."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,8 @@ class Counts:
     seconds: float
     """Work of all workers together."""
     url: str
+    lengths: Lengths | None = None
+    """How long the texts are that were generated."""
 
 
 def results_of(one: Evaluated) -> list[Result]:
@@ -95,7 +103,8 @@ def results_of(one: Evaluated) -> list[Result]:
             low=score.interval.low if score.interval else None,
             high=score.interval.high if score.interval else None,
             n=score.n,
-            one_answer=dict(zip((words.get(label, label) for label in task.labels), score.one_answer, strict=True)),
+            one_answer=_written_by_baselines(score.metric, one, items)
+            or dict(zip((words.get(label, label) for label in task.labels), score.one_answer, strict=True)),
             majority=score.majority,
             bag_of_words=None if baseline is None else score_choices(score.metric, items, baseline, classes=classes),
             without_context=without_context.get(score.metric),
@@ -103,6 +112,7 @@ def results_of(one: Evaluated) -> list[Result]:
             selected_by=model.selected_for(one.asked.split),
             run=model.run,
             step=model.step,
+            variant=score.variant,
         )
         for score in found
     ]
@@ -125,7 +135,22 @@ def counts_of(one: Evaluated) -> Counts:
         brier=calibrated.brier if calibrated else None,
         seconds=one.seconds,
         url=one.url,
+        lengths=lengths(one.items),
     )
+
+
+def counts_line(one: Counts) -> str:
+    """What a screen says of the items of an evaluation."""
+    told = {"without a question": one.without_question, "without a gold answer": one.unknown, "cut": one.cut}
+    told |= {"undecided": one.tied}
+    notes = [f"{count:,} {what}" for what, count in told.items() if count]
+    if one.ece is not None:
+        notes.append(f"calibration error {one.ece:.1f}, Brier {one.brier:.1f}")
+    if one.lengths:
+        share = 100 * one.lengths.without_end / one.lengths.blanks
+        notes.append(f"{one.lengths.without_end:,} of {one.lengths.blanks:,} texts ({share:.1f} %) without an end")
+    items = f"{one.items:,} items in {duration(one.seconds)} of work"
+    return f"{one.model} {one.task} p{one.pattern}: {', '.join([items, *notes])}: {one.url}"
 
 
 def as_json(
@@ -187,10 +212,25 @@ def _shown(value: float | None) -> str:
 
 
 def _one_answer(one: Result) -> str:
-    """What one answer to all gets: both of two, of more the best one."""
-    best = sorted(one.one_answer.items(), key=lambda pair: -pair[1])[: 2 if len(one.one_answer) == 2 else 1]
+    """What one answer to all gets: both of two, of more the best one. Of baselines that write the two best."""
+    several = 2 if len(one.one_answer) == 2 or KNOWN[one.metric].needs == "written" else 1
+    best = sorted(one.one_answer.items(), key=lambda pair: -pair[1])[:several]
     told = ", ".join(f"{word} {value:.1f}" for word, value in best)
     return told or _shown(one.majority)
+
+
+def _written_by_baselines(metric: str, one: Evaluated, items: pa.Table) -> dict[str, float]:
+    """What each baseline that writes gets, for judged items."""
+    if KNOWN[metric].needs != "written":
+        return {}
+    ids, found = items["item"].to_pylist(), {}
+    fills = one.asked.task.pattern(one.pattern).has_blanks
+    for name, by_item in one.asked.written().items():
+        texts = [by_item[item] for item in ids]
+        shown_texts = [one.shown_texts[item] for item in ids] if fills else [""] * len(ids)
+        written = [judged_text(text, several, fills=fills) for text, several in zip(shown_texts, texts, strict=True)]
+        found[name] = score_written(metric, items, written, texts)
+    return found
 
 
 def _baseline(one: Evaluated, items: pa.Table) -> np.ndarray | None:

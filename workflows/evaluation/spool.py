@@ -9,6 +9,7 @@ import json
 import tempfile
 from array import array
 from collections.abc import Iterable, Sequence
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import pyarrow as pa
 
 from glm_model import layout
 from pipelines.metrics.items_file import id_order, sorted_rows
+from pipelines.questions.generation import Generation
 from pipelines.questions.question import Question, Windows
 from pipelines.questions.task import Item
 
@@ -101,14 +103,22 @@ def _plain(one: Question) -> list[Any]:
         one.kind,
         [one.windows.stride, one.windows.bidirectional] if one.windows else None,
         one.has_labels,
+        list(astuple(one.generation)) if one.generation else None,
+        one.item.blanks,
+        one.item.source,
+        one.pieces,
+        one.fills,
+        one.target_cut,
     ]
 
 
 def _question(plain: Sequence[Any]) -> Question:
     name, group, joint, golds, words, *rest = plain
-    text, answers, tokens, masks, candidates, count_end, gold, cut, kind, windows, labels = rest
+    text, answers, tokens, masks, candidates, count_end, gold, cut, kind, windows, labels, *of_generation = rest
+    generation, blanks, source, pieces, fills, target_cut = of_generation
+    told = {"blanks": tuple(blanks), "source": source}
     return Question(
-        item=Item(id=name, fields={}, group=group, joint=joint, golds=tuple(golds), words=words),
+        item=Item(id=name, fields={}, group=group, joint=joint, golds=tuple(golds), words=words, **told),
         text=text,
         answers=tuple(answers),
         prompt=layout.Prompt(np.array(tokens, np.int64), np.array(masks, np.int64)),
@@ -119,4 +129,8 @@ def _question(plain: Sequence[Any]) -> Question:
         kind=kind,
         windows=Windows(*windows) if windows else None,
         has_labels=labels,
+        generation=Generation(*generation) if generation else None,
+        pieces=tuple(pieces),
+        fills=fills,
+        target_cut=target_cut,
     )

@@ -26,6 +26,7 @@ from workflows.evaluation.config import EvaluateConfig
 from workflows.evaluation.models import Model
 
 _COLUMNS = ("columns", "text", "second", "label", "id")  # of own files: a fine-tuned model expects those it was taught
+_WRITING = ("generation", "source", "target", "blanks")  # how it was taught to write, and what
 _AT_ONCE = 1000  # items of which a bag of words holds the words
 
 
@@ -53,6 +54,8 @@ class AskedTask:
     """Reads them, in the order of the file."""
     baseline: Callable[[int], Baseline | None]
     """A bag of words, for what a pattern shows; None where nothing can be learned."""
+    written: Callable[[], dict[str, dict[str, tuple[str, ...]]]] = dict
+    """Name of a baseline -> id of an item -> what it writes into each of its masks."""
     left_out: tuple[str, ...] = ()
     """Fields that items are shown without."""
 
@@ -103,7 +106,7 @@ def ask_task(config: TaskConfig, model: Model, *, split: str, limit: int | None 
     config = _as_taught(config, model)
     splits = tasks.find_splits(config)
     task = _with_taught_pattern(config, model, lambda: split_rows(splits, _train(splits), columns=config.columns))
-    check_metrics(task.metrics, classes=len(task.labels))
+    check_metrics(task.metrics, classes=len(task.labels), generates=task.generation is not None)
     _check_taught(task, model)
 
     def found(name: str) -> Iterator[Item | BadRow]:
@@ -121,7 +124,7 @@ def ask_task(config: TaskConfig, model: Model, *, split: str, limit: int | None 
 
     @cache  # for all models that are asked alike
     def baseline(pattern: int) -> Baseline | None:
-        if task.zero_shot or "train" not in splits or split == "train":
+        if task.zero_shot or task.generation or "train" not in splits or split == "train":
             return None
         choose = bag_of_words(task, task.pattern(pattern), train_items())
         return _choices(choose, items()) if choose else None
@@ -130,7 +133,16 @@ def ask_task(config: TaskConfig, model: Model, *, split: str, limit: int | None 
     def train_items() -> list[Item]:
         return [*itertools.islice((one for one in found("train") if isinstance(one, Item)), MOST)]
 
-    return AskedTask(task, config, split, survey.size, survey.digest, survey.bad, items, baseline)
+    @cache
+    def written() -> dict[str, dict[str, tuple[str, ...]]]:
+        learned = train_items() if task.baselines and "train" in splits and split != "train" else []
+        return {
+            name: {item.id: write(item) for item in items()}
+            for name, teach in task.baselines.items()
+            if (write := teach(learned))
+        }
+
+    return AskedTask(task, config, split, survey.size, survey.digest, survey.bad, items, baseline, written)
 
 
 def taught_to(model: Model, configs: Sequence[TaskConfig]) -> Sequence[TaskConfig]:
@@ -267,15 +279,14 @@ def _as_taught(config: TaskConfig, model: Model) -> TaskConfig:
             why="its answers to another task say nothing of either",
             try_=f"--task.name={taught['task']}, or the model that it was fine-tuned from",
         )
-    config = replace(config, head=model.has_head)
-    if not hasattr(module, "define"):
-        return config
-    default, own = TaskConfig(), {"words": {label: taught["words"][label] for label in taught["labels"]}}
+    default, own = TaskConfig(), dict[str, Any]()
     if "settings" in taught:
-        own |= {name: getattr(_taught_config(model), name) for name in _COLUMNS}
-    return replace(
-        config, **{name: one for name, one in own.items() if getattr(config, name) == getattr(default, name)}
-    )
+        names = (*_COLUMNS, *_WRITING) if hasattr(module, "define") else _WRITING
+        own = {name: getattr(_taught_config(model), name) for name in names}
+    if hasattr(module, "define"):
+        own["words"] = {label: taught["words"][label] for label in taught["labels"]}
+    changed = {name: one for name, one in own.items() if getattr(config, name) == getattr(default, name)}
+    return replace(config, head=model.has_head, **changed)
 
 
 def _with_taught_pattern(config: TaskConfig, model: Model, rows: Callable[[], Iterable[Row | BadRow]]) -> Task:

@@ -13,6 +13,7 @@ from infra.checkpoint import Checkpoint
 from infra.errors import InfrastructureError
 from workflows.finetuning.setup import FinetuneSetup
 from workflows.runs.run import Run
+from workflows.training.finetuning import LOSS
 
 
 def chosen(setup: FinetuneSetup, run: Run) -> Checkpoint:
@@ -42,7 +43,7 @@ def weights_text(setup: FinetuneSetup, state: dict[str, Any]) -> str:
     selection, metric, validated = setup.selection, setup.metrics[0], state["validated"]
     if selection.split is None:
         return f"those of the last step; selected on {selection.told}"
-    score = f"{metric} {validated[f'val/{metric}']:.1f}"
+    score = f"{metric} {validated[f'val/{metric}']:.{3 if metric == LOSS else 1}f}"
     return f"those of step {state['step']:,}, {score}; selected on {selection.told}"
 
 

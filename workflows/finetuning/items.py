@@ -60,13 +60,18 @@ def labelled(
     if not questions:
         raise DataError(
             f"the split {split} of {task.name} has no labelled items",
-            why=f"{splits[split].url} has {counted(len(asked), 'row')}, none of them with a label",
-            try_="name the column as task.label, or choose another split",
+            why=f"{splits[split].url} has {counted(len(asked), 'row')}, none of them with a "
+            + ("target" if task.generation else "label"),
+            try_=f"name the column as task.{'target' if task.generation else 'label'}, or choose another split",
         )
     if bad:
         screen.warn(f"{split}: {counted(len(bad), 'row')} left out, such as {bad[0]}")
     if cut := sum(question.cut > 0 for question in questions):
         screen.warn(f"{split}: {cut:,} of {counted(len(questions), 'item')} are cut to {positions:,} positions")
+    if cut := sum(question.target_cut > 0 for question in questions):
+        most = task.generation.max_tokens if task.generation else positions
+        told = f"cut to {most:,} tokens (task.generation.max_tokens): their end is not learned"
+        screen.warn(f"{split}: {cut:,} of {counted(len(questions), 'target')} are {told}")
     return questions
 
 

@@ -51,7 +51,7 @@ def useful_work(questions: Sequence[Question], shape: GLMConfig, *, has_head: bo
     costs next to nothing, and no output layer.
     """
     sizes = np.array([*itertools.chain.from_iterable(map(segment_sizes, questions))], np.float64)
-    predicted = sum(1 if not one.count_end else sum(len(tokens) + 1 for tokens in one.candidates) for one in questions)
+    predicted = sum(1 if one.is_single else sum(len(tokens) + 1 for tokens in one.candidates) for one in questions)
     positions = int(sizes.sum())
     share = 0.0 if has_head else predicted / positions
     length = float((sizes**2).sum() / positions)

@@ -52,7 +52,7 @@ def catch_up(setup: FinetuneSetup, run: Run) -> None:
 
 def job_of(setup: FinetuneSetup, run: Run, handle: tracking.RunHandle, *, link: str | None) -> Job:
     """All that a worker of this run needs. link: as `Job` has it."""
-    recipe, writes = setup.recipe, setup.task.kind == "write"
+    recipe, writes = setup.recipe, setup.task.kind in ("write", "generate")
     kind = Finetuning(
         model=setup.shape,
         init_from=setup.init_url,

@@ -29,6 +29,7 @@ from workflows.settings.finetune import FinetuneRecipe
 from workflows.settings.identity import check_name, without_later_defaults
 from workflows.settings.models import find_model, weights_digest
 from workflows.settings.shape import pretrained_config
+from workflows.training.finetuning import LOSS
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,10 @@ class FinetuneSetup:
     @property
     def metrics(self) -> tuple[str, ...]:
         """What validation tells, the one that selects first: of the task's metrics those that follow from counts of
-        choices, unlike F1 of words; else accuracy.
+        choices, unlike F1 of words; else accuracy. Where texts are generated: the loss, which needs none.
         """
+        if self.task.generation:
+            return (LOSS,)
         return tuple(name for name in self.task.metrics if name in OF_COUNTS) or ("accuracy",)
 
     @property
@@ -105,6 +108,7 @@ def deciding_settings(recipe: FinetuneRecipe) -> dict[str, str]:
         key: storage.base_name(value) if key in _PLACES or key.startswith("task.splits.") else value
         for key, value in without_later_defaults(config.flatten(recipe)).items()
         if not any(key == out or key.startswith(f"{out}.") for out in _NOT_IDENTITY)
+        and not (key.startswith(_LATER) and value == _DEFAULTS[key])
     }
 
 
@@ -126,7 +130,7 @@ def resolve_finetune(
     shape = replace(pretrained_config(init_url), dropout=recipe.model.dropout, attention_dropout=recipe.model.dropout)
     splits = tasks.find_splits(recipe.task)
     task = tasks.define(recipe.task, lambda: split_rows(splits, "train", columns=recipe.task.columns))
-    check_metrics(task.metrics, classes=len(task.labels))
+    check_metrics(task.metrics, classes=len(task.labels), generates=task.generation is not None)
     _check_learnable(task)
 
     def questions(split: str) -> list[Question]:
@@ -194,6 +198,9 @@ _NOT_IDENTITY = (
     *("train.resize_every_s", "train.exact", "train.log_every", "train.keep_checkpoints", "train.patience"),
 )
 _PLACES = ("task.data", "model.init_from")
+# Settings that earlier versions lacked: with their default a run is the one that it was then.
+_LATER = ("task.source", "task.target", "task.generation.", "task.blanks.")
+_DEFAULTS = config.flatten(FinetuneRecipe())
 _ITEMS, _DIGEST, _WEIGHTS = "items", "task digest", "initial weights"
 
 

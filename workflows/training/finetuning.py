@@ -20,6 +20,9 @@ from pipelines.questions.question import Question
 from workflows.training.engine import Place, Training
 from workflows.training.initial_weights import initial_model
 
+LOSS = "loss"
+"""What selects where nothing is chosen: of the metrics it is the one that less is better of."""
+
 
 @dataclass(frozen=True)
 class Finetuning:
@@ -93,7 +96,7 @@ class Finetuning:
         total = ranks.sum(torch.from_numpy(np.concatenate((loss, counts.ravel())))).numpy()
         step.train()
         counts = total[2:].astype(np.int64).reshape(1, size, size + 1)
-        names = dict.fromkeys(("accuracy", *self.metrics))
+        names = dict.fromkeys(name for name in ("accuracy", *self.metrics) if name != LOSS)
         # Not by scikit-learn: importing it takes each worker a second. A test of the metrics holds both together.
         scored = {f"val/{name}": float(OF_COUNTS[name](counts)[0]) for name in names}
         return {"val/loss": float(total[0]) / max(float(total[1]), 1.0), **scored}
@@ -134,4 +137,6 @@ def choices_to_device(batch: QuestionBatch, device: torch.device | str) -> tuple
 
 def lowest_is_best(metric: str, values: dict[str, float]) -> float:
     """What the best validation has the least of: of those that are equal by the metric, it has the lowest loss."""
+    if metric == LOSS:
+        return values["val/loss"]
     return -values[f"val/{metric}"] + 1e-3 * math.tanh(values["val/loss"])
