@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# MLflow 3.17.2, SQLite store: `search_runs` gives runs without the models that they have read or made.
+# MLflow 3.17.2, SQLite store: `search_runs` gives runs without the models that they have read.
 #
-# A good guess is that a run from `search_runs` holds what `get_run` of its id holds. Parameters, tags, metrics and data
-# sets are the same, but `inputs.model_inputs` and `outputs.model_outputs` are empty in what the search returns. So who
-# follows models from run to run (which run trained what this one was evaluated with?) has to fetch each run by its id.
+# A good guess is that a run from `search_runs` holds what `get_run` of its id holds. Parameters, tags, metrics, data
+# sets and the models that the run made (`outputs.model_outputs`) are the same, but `inputs.model_inputs` is empty in what
+# the search returns. So who looks for the runs that used a model has to fetch each run by its id.
 #
-# Prints: search: 1 data set, 0 models read, 0 made / get: 1 data set, 1 model read, 1 made
+# Prints: search: 1 data set, 0 models read, 1 made / get: 1 data set, 1 models read, 1 made
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -30,5 +30,5 @@ for name, one in (("search", searched), ("get", got)):
     models_made = one.outputs.model_outputs if one.outputs else []
     counts[name] = (len(one.inputs.dataset_inputs), len(one.inputs.model_inputs or []), len(models_made))
     print("{}: {} data set, {} models read, {} made".format(name, *counts[name]))
-assert counts == {"search": (1, 0, 0), "get": (1, 1, 1)}
+assert counts == {"search": (1, 0, 1), "get": (1, 1, 1)}
 PYTHON
