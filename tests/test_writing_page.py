@@ -2,8 +2,11 @@
 
 import json
 import re
+import shlex
 from dataclasses import fields
 from pathlib import Path
+
+import pytest
 
 from infra import config
 from pipelines import tasks
@@ -11,12 +14,24 @@ from pipelines.metrics.known import METRICS
 from pipelines.questions.config import GenerationConfig, TaskConfig
 from pipelines.questions.rows import Row
 from workflows.evaluation.config import EvaluateConfig
+from workflows.settings.finetune import FinetuneRecipe
 
-PAGE = (Path(__file__).resolve().parents[1] / "docs" / "writing.md").read_text()
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = (ROOT / "docs" / "writing.md").read_text()
 
 
 def block(language: str, number: int = 0) -> str:
     return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.M | re.S)[number]
+
+
+@pytest.mark.parametrize("line", block("text").splitlines())
+def test_commands_are_understood(line, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    _, script, *words = shlex.split(line)
+    recipe = {"workflows/finetune.py": FinetuneRecipe, "workflows/evaluate.py": EvaluateConfig}[script]
+    task = config.parse(recipe, description="", argv=words).config.task
+    assert task.name == "seq2seq"
+    assert task.data == "<folder>"
 
 
 def test_the_recipe_is_read():
