@@ -25,7 +25,7 @@ ORDER = {
     "glm_model": "config decoding ids urls checks dropout layout device_layout tokenizer attention outline cache saved "
     "logits model loss resize muon train candidates classifier generation",
     # and then the scripts
-    "workflows": "settings training runs housekeeping finetuning evaluation campaigns prediction",
+    "workflows": "settings answering training runs housekeeping finetuning evaluation campaigns prediction",
     "infra": "errors commands children console config storage checkpoint tracking cluster",
 }
 PLUGINS = ("pipelines.readers", "pipelines.objectives", "pipelines.tasks")

@@ -13,7 +13,7 @@ from helpers import asked
 from infra import storage
 from infra.storage import parquet
 from workflows import predict
-from workflows.evaluation.answers import batches
+from workflows.answering.answers import batches
 from workflows.prediction import prediction
 
 

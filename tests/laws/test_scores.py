@@ -16,7 +16,8 @@ from pipelines.metrics.scores import scores
 from pipelines.questions.config import TaskConfig
 from pipelines.questions.question import ask
 from pipelines.questions.rows import BadRow, Row
-from workflows.evaluation import answers, campaign, evaluation
+from workflows.answering import answers
+from workflows.evaluation import campaign, evaluation
 from workflows.evaluation.evaluation import Evaluated
 from workflows.evaluation.models import find_models
 from workflows.evaluation.results import results_of

@@ -14,7 +14,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -26,19 +26,17 @@ from infra.errors import DataError, UserError
 from infra.storage import parquet
 from pipelines.metrics.items import FORMAT, SCHEMA, without_question
 from pipelines.metrics.items_file import JUDGED
-from pipelines.questions.question import Question, ask
-from workflows.evaluation.answers import POSITIONS, Answer, cut
+from pipelines.questions.question import ask
+from workflows.answering.answers import POSITIONS, cut
+from workflows.answering.items import answer_table, item_rows
 from workflows.evaluation.models import Model
 from workflows.evaluation.spool import Spool
 from workflows.evaluation.tasks import AskedTask
 from workflows.evaluation.workers import Workers
-from workflows.evaluation.writing import WRITTEN, right_texts, written_columns
 
 _SECONDS = b"seconds"
 _ROWS = 4096  # of a row group of items.parquet
 _ROW_POSITIONS = 1 << 21  # of its questions, at most: only texts that are read are so long
-_ANSWER = ("logprobs", "tokens", "choice", "tied")
-_ANSWERS = pa.schema([*(SCHEMA.field(name) for name in _ANSWER), ("written", pa.list_(WRITTEN))])
 
 
 @dataclass(frozen=True)
@@ -117,7 +115,7 @@ def _answer(
     keys = list(made)
     todo = ((number, questions.read(made[one])) for number, one in enumerate(keys) if one not in have)
     for number, answers, seconds in workers.answers(todo):
-        part = _table(answers).replace_schema_metadata({_SECONDS: str(seconds).encode()})
+        part = answer_table(answers).replace_schema_metadata({_SECONDS: str(seconds).encode()})
         parquet.write_table(storage.join(url, f"{keys[number]}.parquet"), part)
         done += len(part)
         on_progress(done, len(questions))
@@ -196,20 +194,6 @@ def _batches(key: str, questions: Spool) -> dict[str, np.ndarray]:
     return {_hash(key, *(questions.digest(number) for number in one.tolist()))[:32]: one for one in several}
 
 
-def _table(answers: Sequence[Answer]) -> pa.Table:
-    rows = [
-        {
-            "logprobs": one.logprobs,
-            "tokens": one.tokens,
-            "choice": one.choice,
-            "tied": one.is_tied,
-            "written": [asdict(part) for part in one.written],
-        }
-        for one in answers
-    ]
-    return pa.Table.from_pylist(rows, schema=_ANSWERS)
-
-
 def _publish(
     place: Mapping[str, str], questions: Spool, made: Mapping[str, np.ndarray], rest: Sequence[tuple[str, str, str]]
 ) -> None:
@@ -222,29 +206,10 @@ def _publish(
     rows[np.concatenate(list(made.values()))] = np.arange(len(questions))
     with parquet.large_writer(place["items.parquet"], SCHEMA) as out:
         for numbers in _some(questions.by_id(), questions.lengths()):
-            out.write_table(_rows(questions.read(numbers.tolist()), answers.take(pa.array(rows[numbers]))))
+            out.write_table(item_rows(questions.read(numbers.tolist()), answers.take(pa.array(rows[numbers]))))
         if rest:
             out.write_table(without_question(rest))
     parquet.write_table(place["timing.parquet"], times)
-
-
-def _rows(questions: Sequence[Question], answers: pa.Table) -> pa.Table:
-    columns = {
-        "item": [one.item.id for one in questions],
-        "group": [one.item.group for one in questions],
-        "joint": [one.item.joint for one in questions],
-        "question": [one.text for one in questions],
-        "candidates": [right_texts(one) for one in questions],
-        "gold": [one.gold for one in questions],
-        "golds": [one.item.golds or None for one in questions],
-        "words": [one.item.words for one in questions],
-        "source": [one.item.source for one in questions],
-        **written_columns(questions, answers["written"].to_pylist()),
-        "cut": [one.cut for one in questions],
-        "reason": [None] * len(questions),
-        **{name: answers[name] for name in _ANSWER},
-    }
-    return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
 
 
 def _some(numbers: np.ndarray, lengths: np.ndarray) -> Iterator[np.ndarray]:

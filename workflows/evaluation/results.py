@@ -16,8 +16,8 @@ from pipelines.metrics.known import shown, shown_interval
 from pipelines.metrics.scores import score_choices, score_written, scores
 from pipelines.metrics.superglue import METRICS, superglue_average
 from pipelines.metrics.written.lengths import Lengths, lengths
+from workflows.answering.writing import judged_text
 from workflows.evaluation.evaluation import Evaluated
-from workflows.evaluation.writing import judged_text
 
 _NONE = "-"
 

@@ -1,7 +1,6 @@
 """What a model is asked: the tasks of an evaluation, with their items, as far as the model may be asked them."""
 
 import hashlib
-import heapq
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,6 +18,7 @@ from pipelines import tasks
 from pipelines.metrics.bag_of_words import MOST, bag_of_words
 from pipelines.metrics.scores import check_metrics
 from pipelines.questions.config import TaskConfig
+from pipelines.questions.drawn import last_rank, rank
 from pipelines.questions.rows import BadRow, Row, check_bad, kind_of
 from pipelines.questions.splits import SplitFile, split_rows
 from pipelines.questions.task import Item, Task
@@ -120,7 +120,7 @@ def ask_task(config: TaskConfig, model: Model, *, split: str, limit: int | None 
 
     def items() -> Iterator[Item]:
         last = survey.last
-        return (one for one in found(split) if isinstance(one, Item) and (last is None or _rank(one) <= last))
+        return (one for one in found(split) if isinstance(one, Item) and (last is None or rank(one) <= last))
 
     @cache  # for all models that are asked alike
     def baseline(pattern: int) -> Baseline | None:
@@ -232,7 +232,7 @@ def _survey(read: Callable[[], Iterable[Item | BadRow]], limit: int | None) -> _
     """read: gives the items of the split; twice, where there is a limit."""
     last = None
     if limit is not None:
-        last = max(heapq.nsmallest(limit, (_rank(one) for one in read() if isinstance(one, Item))), default=None)
+        last = last_rank((one for one in read() if isinstance(one, Item)), limit)
     bad: list[BadRow] = []
     good = size = total = 0
     for one in read():
@@ -240,17 +240,10 @@ def _survey(read: Callable[[], Iterable[Item | BadRow]], limit: int | None) -> _
             bad.append(one)
             continue
         good += 1
-        if last is None or _rank(one) <= last:
+        if last is None or rank(one) <= last:
             told = json.dumps([one.id, dict(one.fields), one.gold, one.golds, one.candidates, one.words])
             size, total = size + 1, total + int.from_bytes(hashlib.blake2b(told.encode(), digest_size=16).digest())
     return _Survey(size, last, f"{total % (1 << 128):032x}", good + len(bad), tuple(bad))
-
-
-def _rank(item: Item) -> int:
-    """A limit asks the items of the smallest ranks: whatever the order of the file, and of all parts of it. Items that
-    are judged together share one.
-    """
-    return int.from_bytes(hashlib.blake2b((item.joint or item.id).encode(), digest_size=8).digest())
 
 
 def _choices(choose: Callable[[Sequence[Item]], np.ndarray], items: Iterator[Item]) -> Baseline:

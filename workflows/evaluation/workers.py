@@ -9,7 +9,7 @@ from typing import Any
 from glm_model.tokenizer import Tokenizer
 from infra.errors import InfrastructureError
 from pipelines.questions.question import Question
-from workflows.evaluation.answers import Answer, answer
+from workflows.answering.answers import Answer, answer
 from workflows.evaluation.models import Model
 
 Batch = Sequence[Question]

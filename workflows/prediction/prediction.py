@@ -24,7 +24,7 @@ from infra.storage import parquet
 from pipelines.questions.question import Question, ask
 from pipelines.questions.rows import BadRow, Row, check_bad
 from pipelines.questions.task import Item, Task
-from workflows.evaluation.answers import POSITIONS, Answer, batches
+from workflows.answering.answers import POSITIONS, Answer, batches
 from workflows.evaluation.models import Model
 from workflows.evaluation.workers import Workers
 from workflows.prediction.config import PredictConfig

@@ -15,7 +15,7 @@ from glm_model.generation.scoring import score_text, text_windows
 from pipelines.questions.pattern import Pattern
 from pipelines.questions.question import ask
 from pipelines.questions.task import Item, Task
-from workflows.evaluation.answers import answer, batches
+from workflows.answering.answers import answer, batches
 
 WORDS = {"bad": "cat", "good": "dog"}
 TEXTS = ["the cat sat", "a dog ran home then said go", "go", "the mat", "smith said the dog sat on a mat"]

@@ -22,7 +22,7 @@ from glm_model.model import GLM
 from glm_model.tokenizer import Tokenizer
 from pipelines.feed.questions import lay_out_questions
 from pipelines.questions.question import Question
-from workflows.evaluation.writing import Writing, rate_targets, write
+from workflows.answering.writing import Writing, rate_targets, write
 
 # Positions of a batch, padding included. 8,192 took a tenth less CPU time for BLiMP (`mini`, two cores, a busy machine)
 # and 150 MiB more memory.

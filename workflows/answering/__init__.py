@@ -1,0 +1,1 @@
+"""What a model answers to questions, whoever asks: an evaluation, a prediction, or a training."""
