@@ -16,7 +16,7 @@ import json
 import math
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,12 +77,12 @@ class _Manifest:
 class CheckpointWriter:
     """Writes a run's checkpoints, one at a time, in a thread.
 
-    Keeps the newest `keep`, and the one with the lowest score among those that were saved with a score. A score belongs
-    to the saved weights, so the best step of a run may have no checkpoint.
+    Keeps the newest `keep`, the steps that `stay`, and the one with the lowest score among those that were saved with a
+    score. A score belongs to the saved weights, so the best step of a run may have no checkpoint.
     """
 
-    def __init__(self, url: str, *, keep: int = 2) -> None:
-        self.url, self.keep = storage.absolute(url), keep
+    def __init__(self, url: str, *, keep: int = 2, stay: Collection[int] = ()) -> None:
+        self.url, self.keep, self.stay = storage.absolute(url), keep, frozenset(stay)
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
@@ -151,9 +151,10 @@ class CheckpointWriter:
     def _prune(self, newest: int) -> None:
         steps = sorted((step for step in _steps(self.url) if step <= newest), reverse=True)
         complete = {step: found for step in steps if (found := _complete(_place(self.url, step))) is not None}
+        stay = self.stay & {*complete}
         scores = {step: found.score for step, found in complete.items() if found.score is not None}
         best = min(scores, key=lambda step: scores[step], default=None)
-        for step in {*steps} - {*list(complete)[: self.keep], best, newest}:
+        for step in {*steps} - {*list(complete)[: self.keep], *stay, best, newest}:
             storage.remove_tree(_place(self.url, step))
 
 

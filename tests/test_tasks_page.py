@@ -143,6 +143,12 @@ def test_the_recipe_of_decontamination_is_read():
     assert [one.reader for one in recipe.data.select.decontaminate] == ["task:rte", "task:classification"]
 
 
+def test_the_recipe_of_tasks_that_a_training_asks_is_read():
+    train = config.from_yaml(Recipe, blocks("yaml")[2]).train
+    assert [(one.name, one.split) for one in train.eval_tasks] == [("blimp", "dev"), ("lambada", "test")]
+    assert train.keep_at_tokens == [10**6, 10**7, 10**8]
+
+
 @pytest.mark.parametrize("name", plugins.names(tasks))
 def test_every_task_is_listed(name):
     assert re.search(rf"^\| .*`{name}`.* \|", PAGE, re.M)

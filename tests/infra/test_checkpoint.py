@@ -210,6 +210,14 @@ def test_the_newest_and_the_best_of_those_saved_are_kept(url):
     assert kept == [[1], [1, 2], [2, 3], [2, 3, 4], [2, 4, 5], [5, 6], [6, 7], [6, 7, 8]]
 
 
+def test_steps_that_stay_are_kept_besides(tmp_path):
+    checkpoints = CheckpointWriter(str(tmp_path), keep=1, stay=[2, 5, 9])
+    for step in range(1, 8):
+        checkpoints.save(step, {"w": torch.zeros(1)}, NOTHING, {})
+    checkpoints.wait()
+    assert steps(str(tmp_path)) == [2, 5, 7]
+
+
 def test_without_scores_the_newest_are_kept(tmp_path):
     checkpoints = CheckpointWriter(str(tmp_path), keep=1)
     for step in (2, 4, 10):

@@ -153,12 +153,12 @@ def last_values(runs: Sequence[RunFigures]) -> tuple[list[str], list[list[str]]]
 
 
 def curve_names(runs: Sequence[RunFigures]) -> list[str]:
-    """Metrics with a curve: those that a run is judged by first, then training, validation and speed."""
-    order = {"train": 0, "val": 1, "perf": 2}
+    """Metrics with a curve: those that a run is judged by first, then training, validation, tasks and speed."""
+    order = {"train": 0, "val": 1, "eval": 2, "perf": 3}
     names = {name for run in runs for name, points in run.curves.items() if len(points) > 1}
     return sorted(
         names - {"data/fingerprint_high", "data/fingerprint_low"},
-        key=lambda name: (name not in HEADLINES, order.get(name.split("/")[0], 3), name),
+        key=lambda name: (name not in HEADLINES, order.get(name.split("/")[0], 4), name),
     )
 
 

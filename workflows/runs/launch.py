@@ -14,6 +14,7 @@ from workflows.training.health import Patience
 from workflows.training.job import Job
 from workflows.training.loop import train_worker
 from workflows.training.pretraining import Pretraining
+from workflows.training.zero_shot import zero_shot_of
 
 
 def launch(
@@ -67,8 +68,11 @@ def job_of(setup: Setup, run: Run, handle: RunHandle, *, link: str | None) -> Jo
     """All that a worker of this run needs. link: as `Job` has it."""
     recipe, store, feed, steps = setup.recipe, setup.store, setup.feed, setup.budget.steps
     key = blanks_key(feed.mixture, seed=feed.seed, width=feed.width)
+    asked = zero_shot_of(
+        recipe.train.eval_tasks, setup.tokenizer, positions=setup.shape.positions, limit=recipe.train.eval_items
+    )
     return Job(
-        Pretraining(recipe, setup.budget, setup.shape, store.url, key, run.url),
+        Pretraining(recipe, setup.budget, setup.shape, store.url, key, run.url, asked),
         steps,
         run.checkpoints_url,
         run.url,
@@ -81,4 +85,5 @@ def job_of(setup: Setup, run: Run, handle: RunHandle, *, link: str | None) -> Jo
             "store_digest": store.digest,
             "mlflow_run_id": handle.run_id,
         },
+        keep_steps=frozenset(setup.budget.first_step(tokens) for tokens in recipe.train.keep_at_tokens),
     )

@@ -91,7 +91,7 @@ def show_plan(
         setup = setup.with_steps(measured.steps_in(recipe.train.hours, recipe.train.eval_every))
     rows += _run_rows(recipe, setup.budget, epochs_text(setup.budget, store), measured)
     screen.header(f"plan · {name}", rows)
-    for text in cautions(setup.budget, store):
+    for text in cautions(setup.budget, store, keep_at_tokens=recipe.train.keep_at_tokens):
         screen.warn(text)
     return setup.shape
 
@@ -114,7 +114,7 @@ def _show_estimated(
         budget = planned_budget(recipe, shape, synthetic, tokens=guess.tokens, steps=steps)
         epochs = f"{budget.epochs:.2f} epochs of {human(budget.epoch_steps * budget.step_tokens)} tokens"
         rows += _run_rows(recipe, budget, epochs, None, about="about ")
-        warnings = cautions(budget, None)
+        warnings = cautions(budget, None, keep_at_tokens=recipe.train.keep_at_tokens)
     next_ = ("next", f"{commands.workflow('prepare')} with the same settings; then --plan is exact")
     screen.header(f"plan · {name}", [*rows, next_])
     _show_sources(guess, recipe, screen)

@@ -45,7 +45,7 @@ def show_header(setup: Setup, run: Run, handle: tracking.RunHandle) -> None:
         rows.append(("continues", f"from step {last.step:,}{skipped}"))
     title = f"glm pretrain · {model_name(recipe)} {human(budget.parameters)} · {workers} · run {run.name}"
     setup.screen.header(title, rows)
-    for text in cautions(budget, store):
+    for text in cautions(budget, store, keep_at_tokens=recipe.train.keep_at_tokens):
         setup.screen.warn(text)
     if recipe.run.fresh:
         setup.screen.line("begun from scratch; the same command without --run.fresh continues it")

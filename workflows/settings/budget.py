@@ -1,5 +1,6 @@
 """What a run will do, computed once before it starts: rows of a step, steps, epochs, parameters and cost."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from pipelines.ragged import RowBatch
 from pipelines.store.format import TokenStore
 from pipelines.store.packing import RESERVE_SIGMAS
 from pipelines.store.tokenizer import load_tokenizer
+from workflows.settings.eval_tasks import check_eval_tasks
 from workflows.settings.recipe import Recipe
 from workflows.settings.shape import check_tokenizer, shape_for
 
@@ -57,6 +59,10 @@ class Budget:
     def epochs(self) -> float:
         return self.steps / self.epoch_steps
 
+    def first_step(self, tokens: int) -> int:
+        """The first step after which so many tokens were seen."""
+        return math.ceil(tokens / self.step_tokens)
+
 
 def check_recipe(recipe: Recipe, *, begun: bool = False) -> None:
     """Refuse what cannot be trained, before hours go into its data. begun: the run has a model already, whose shape
@@ -73,6 +79,7 @@ def check_recipe(recipe: Recipe, *, begun: bool = False) -> None:
         check_given_tokenizer(recipe)
     if recipe.train.steps is not None:
         check_warmup(recipe.optim, recipe.train.steps)
+    check_eval_tasks(recipe.train.eval_tasks)
     tracking.resolve_uri(recipe.tracking, recipe.run.storage_path)
 
 

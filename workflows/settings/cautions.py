@@ -1,5 +1,7 @@
 """What a run is warned of before it costs anything: lengths, repetition, held-out text and rows that are unusual."""
 
+from collections.abc import Sequence
+
 from infra.console import counted, human
 from pipelines.store.format import TokenStore
 from workflows.settings.budget import MANY_STEPS, Budget
@@ -10,8 +12,8 @@ _MUCH_HELD_OUT = 0.1  # share of all tokens
 _POOR_FILL = 0.7  # of rows, once they are laid out; with segments well below the width it is above 0.9
 
 
-def cautions(budget: Budget, store: TokenStore | None) -> list[str]:
-    """A sentence each. store: None where it is not prepared yet."""
+def cautions(budget: Budget, store: TokenStore | None, *, keep_at_tokens: Sequence[int] = ()) -> list[str]:
+    """A sentence each. store: None where it is not prepared yet; keep_at_tokens: the setting of the recipe."""
     found = []
     if budget.steps < _FEW_STEPS:
         found.append(
@@ -22,6 +24,11 @@ def cautions(budget: Budget, store: TokenStore | None) -> list[str]:
         found.append(
             f"the run reads its text {budget.epochs:,.0f} times, and learns little new after about {_MANY_EPOCHS}: "
             "give more text, or a smaller --train.tokens"
+        )
+    if beyond := [tokens for tokens in keep_at_tokens if budget.first_step(tokens) > budget.steps]:
+        found.append(
+            f"the run ends at {human(budget.tokens)} tokens, before {human(beyond[0])} of --train.keep_at_tokens: no "
+            "checkpoint is kept there"
         )
     return found + (_of_store(store) if store else [])
 

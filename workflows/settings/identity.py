@@ -26,12 +26,15 @@ _NOT_IDENTITY = (
     "train.hang_s",
     "train.resize_every_s",
     "train.exact",
+    "train.eval_tasks",
+    "train.eval_items",
     "train.patience",
     "train.checkpoint_activations",
     "train.checkpoint_every",
     "train.max_skipped",
     "train.log_every",
     "train.keep_checkpoints",
+    "train.keep_at_tokens",
     "data.root",
     "data.unit_bytes",
     "data.plan_epochs",
@@ -51,7 +54,9 @@ _WEIGHT = re.compile(r"data\.mix\.\d+\.weight")
 _EFFECTLESS = re.compile(
     r"train\.tokens|model\.size|data\.select\.(similarity|contaminated)|data\.tokenizer\.(lowercase|train\..*)"
 )
-_PLACE = re.compile(r"data\.(store|mix\.\d+\.store|tokenizer\.url|select\.exclude)|model\.init_from")
+_PLACE = re.compile(
+    r"data\.(store|mix\.\d+\.store|tokenizer\.url|select\.exclude)|model\.init_from|train\.eval_tasks\.\d+\.data"
+)
 
 
 def recorded(recipe: Recipe) -> dict[str, Any]:

@@ -105,5 +105,6 @@ def _places(recipe: Recipe) -> list[tuple[str, Any, str]]:
     optional += [(f"data.sources[{i}].url", source, "url") for i, source in enumerate(data.sources)]
     optional += [(f"data.mix[{i}].store", member, "store") for i, member in enumerate(data.mix)]
     optional += [(f"data.select.decontaminate[{i}].url", one, "url") for i, one in enumerate(data.select.decontaminate)]
+    optional += [(f"train.eval_tasks[{i}].data", task, "data") for i, task in enumerate(recipe.train.eval_tasks)]
     given = [(key, owner, name) for key, owner, name in optional if getattr(owner, name)]
     return [("run.storage_path", recipe.run, "storage_path"), ("data.root", data, "root"), *given]

@@ -38,6 +38,18 @@ class ModelConfig:
 
 
 @dataclass
+class EvalTask:
+    """A task that a model is asked while it is trained."""
+
+    name: str
+    """A task of pipelines/tasks, or an importable module of your own."""
+    data: str
+    """Its folder or file, as task.data of evaluate.py."""
+    split: str = "dev"
+    """What is asked of it."""
+
+
+@dataclass
 class TrainConfig(WorkersConfig):
     tokens: Annotated[Count, Ge(1)] | None = None
     """Source tokens to train on."""
@@ -79,6 +91,12 @@ class TrainConfig(WorkersConfig):
     """Steps between validations. One runs at the start and one at the end in any case."""
     eval_rows: Annotated[int, Ge(0)] = 64
     """Maximum number of validation rows to use."""
+    eval_tasks: list[EvalTask] = field(default_factory=list)
+    """Zero-shot tasks that are asked beside each validation: {name: blimp, data: blimp.jsonl}. Their metrics are logged
+    as eval/<task>/<metric>.
+    """
+    eval_items: Annotated[int, Ge(1)] = 500
+    """Most items of each of train.eval_tasks: those that evaluate.py --limit asks, the same in every run."""
     patience: Annotated[int, Ge(1)] | None = None
     """Validations in a row without a lower loss after which the run ends early, with the best checkpoint's model.
     Default: it never does.
@@ -88,6 +106,10 @@ class TrainConfig(WorkersConfig):
     keep_checkpoints: Annotated[int, Ge(1)] = 2
     """Number of newest checkpoints to keep, besides the one with the lowest validation loss (of the steps at which
     both a validation and a checkpoint are due).
+    """
+    keep_at_tokens: list[Annotated[Count, Ge(1)]] = field(default_factory=list)
+    """Numbers of training tokens, such as [1M, 10M, 100M]: the checkpoint of the first step that has seen so many is
+    written and stays, besides those of train.keep_checkpoints, and a validation runs there.
     """
 
     def __post_init__(self) -> None:

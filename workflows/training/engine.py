@@ -85,9 +85,9 @@ class Training:
     to_device: Callable[[Any], Any]
     """micro-batch -> what `step` takes, on the worker's device."""
     validate: Callable[[], dict[str, float]] | None = None
-    """Metrics of the held-out examples, `val/loss` among them; all workers call it together. None: there are none."""
-    score: Callable[[dict[str, float]], float] = lambda values: values["val/loss"]
-    """Metrics of a validation -> what the best checkpoint has the least of."""
+    """Metrics of the held-out examples, and of tasks; all workers call it together. None: there are none."""
+    score: Callable[[dict[str, float]], float | None] = lambda values: values["val/loss"]
+    """Metrics of a validation -> what the best checkpoint has the least of; None where they do not tell."""
     points: Callable[[int], dict[str, float]] = lambda step: {}
     """step -> metrics that are logged beside the losses, such as `data/epoch`."""
     flops_per_token: float = 0.0

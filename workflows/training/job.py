@@ -38,3 +38,5 @@ class Job:
     """Name of the driver's `Link`. None: no driver listens, nothing is posted, nobody asks for a stop."""
     record: Mapping[str, Any] = field(default_factory=dict)
     """JSON values that each checkpoint holds beside its state, such as the digests of settings and data."""
+    keep_steps: frozenset[int] = frozenset()
+    """Steps whose checkpoints stay, and at which a validation runs."""

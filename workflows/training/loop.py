@@ -51,12 +51,12 @@ def _train(w: Worker) -> None:
             stop, last = taken.agreed.stop, w.step == w.job.steps
             if last or w.step == 1 or w.every(train.log_every):
                 w.telemetry.log_step(w.engine, taken)
-            if last or (w.every(train.eval_every) and not stop):  # a stop has seconds to be saved in
+            if last or (w.is_validated and not stop):  # a stop has seconds to be saved in
                 w.validate()
                 last = last or w.patience.is_over
             best = train.patience is not None and w.patience.best_step == w.step  # which the model will be taken from
-            if last or best or stop or leaves or w.every(train.checkpoint_every):
-                w.save(final=last or stop, needed=best or leaves)
+            if last or best or stop or leaves or w.stays or w.every(train.checkpoint_every):
+                w.save(final=last or stop, needed=best or leaves or w.stays)
             if last or stop:
                 break
     finally:

@@ -18,6 +18,7 @@ from workflows.training.engine import Place, Training
 from workflows.training.initial_weights import initial_model
 from workflows.training.to_device import page_lock, to_device
 from workflows.training.validation import validate, validation_of
+from workflows.training.zero_shot import ZeroShot, zero_shot_scores
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Pretraining:
     """Names the blanks that the store may hold already, drawn in advance."""
     run_url: str | None = None
     """For commands that show a step's examples."""
+    asked: tuple[ZeroShot, ...] = ()
+    """Tasks that the model is asked at each validation."""
 
     def begin(self, place: Place) -> Training:
         """Raises UserError and DataError where the store or the model to begin with does not serve."""
@@ -66,6 +69,11 @@ class Pretraining:
             rows=train.eval_rows,
             micro_rows=train.micro_rows,
         )
+
+        def validated() -> dict[str, float]:
+            of_text = validate(step, held_out, place) if held_out.places else {}
+            return of_text | zero_shot_scores(self.asked, model, tokenizer, place)
+
         return Training(
             model=model,
             step=step,
@@ -73,7 +81,8 @@ class Pretraining:
             shares=mixture.shares,
             steps=functools.partial(self._steps, store, settings, place),
             to_device=functools.partial(to_device, device=place.ranks.device, config=self.model),
-            validate=functools.partial(validate, step, held_out, place) if held_out.places else None,
+            validate=validated if held_out.places or self.asked else None,
+            score=lambda values: values.get("val/loss"),
             points=self._points,
             flops_per_token=self.budget.flops_per_token,
             look_at=lambda step: commands.workflow("inspect_run", "--run", self.run_url or "", "--step", str(step)),

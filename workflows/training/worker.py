@@ -40,7 +40,7 @@ class Worker:
         self.engine = Engine(self.training, job.train, job.optim, job.steps, self.place, restored)
         self.validated: dict[str, float] = restored.state["validated"] if restored else {}
         self.patience = Patience.of(restored.state, job.train.patience) if restored else Patience(job.train.patience)
-        self.checkpoints = CheckpointWriter(job.checkpoints_url, keep=job.train.keep_checkpoints)
+        self.checkpoints = CheckpointWriter(job.checkpoints_url, keep=job.train.keep_checkpoints, stay=job.keep_steps)
         self.telemetry = Telemetry(job, self.ranks, step=self.step)
         self.telemetry.post(Began(self.step, self.ranks.world, self.found.skipped if self.found else ()))
 
@@ -55,7 +55,17 @@ class Worker:
 
     def owes_validation(self) -> bool:
         """At the start, and where a stop came before the one that was due."""
-        return self.validated.get("step") != self.step and (self.step == 0 or self.every(self.job.train.eval_every))
+        return self.validated.get("step") != self.step and (self.step == 0 or self.is_validated)
+
+    @property
+    def stays(self) -> bool:
+        """Whether the checkpoint of this step is kept, whatever comes later."""
+        return self.step in self.job.keep_steps
+
+    @property
+    def is_validated(self) -> bool:
+        """Whether a validation is due at this step."""
+        return self.stays or self.every(self.job.train.eval_every)
 
     def every(self, interval: int) -> bool:
         return interval > 0 and self.step % interval == 0
@@ -77,7 +87,8 @@ class Worker:
             return
         values = self.training.validate()
         self.validated = {"step": self.step, **values}
-        self.patience.see(self.step, self.training.score(values))
+        if (score := self.training.score(values)) is not None:
+            self.patience.see(self.step, score)
         # With its place on the axes that training logs: MLflow and compare.py draw losses over tokens by it.
         self.telemetry.log(self.step, values | self.training.points(self.step))
         self.telemetry.restart_clock()

@@ -39,6 +39,16 @@ def test_a_run_that_reads_its_text_many_times_is_warned_of(tiny_store):
     assert told.startswith("the run reads its text 2,040 times, and learns little new after about 40")
 
 
+def test_a_checkpoint_that_would_be_kept_behind_the_end_is_warned_of(tiny_store):
+    budget = budget_of(Recipe(train=TrainConfig(steps=30, batch_tokens=Count(500))), tiny_store)
+    step = int(budget.step_tokens)
+    assert [budget.first_step(tokens) for tokens in (1, step, step + 1, int(budget.tokens))] == [1, 1, 2, 30]
+    assert not [text for text in cautions(budget, None, keep_at_tokens=[1, int(budget.tokens)]) if "kept" in text]
+    (told,) = (text for text in cautions(budget, None, keep_at_tokens=[1, 10**9]) if "kept" in text)
+    assert told.startswith("the run ends at ")
+    assert "before 1B of --train.keep_at_tokens" in told
+
+
 def test_much_held_out_text_and_poor_rows_are_warned_of(tmp_path, tiny_store, tiny_tokenizer):
     budget = budget_of(Recipe(train=TrainConfig(steps=30, batch_tokens=Count(500))), tiny_store)
     told = cautions(budget, tiny_store)

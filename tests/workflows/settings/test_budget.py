@@ -76,6 +76,7 @@ LEAST = {
     "log_every": 1,
     "eval_every": 0,
     "eval_rows": 0,
+    "eval_items": 1,
     "patience": 1,
     "checkpoint_every": 0,
     "keep_checkpoints": 1,

@@ -9,7 +9,7 @@ from dataclasses import replace
 import psutil
 import pytest
 import torch
-from helpers import small_run
+from helpers import asked, small_run
 from helpers.faults import fingerprints, losses
 
 from glm_model import GLM, Tokenizer, from_pretrained
@@ -86,25 +86,55 @@ def weights(run: Run) -> dict[str, torch.Tensor]:
     return checkpoint.load(found.url).model
 
 
+def asking(corpus) -> list[str]:
+    """Settings that ask tasks at each validation, one of them at the first step, whose checkpoint stays."""
+    folder, rows = corpus.parent / "tasks", asked.rows(30)
+    pairs = [
+        {"UID": "one", "pairID": str(n), "sentence_good": f"golden {row['text']}", "sentence_bad": row["text"]}
+        for n, row in enumerate(rows)
+    ]
+    asked.write(folder / "pairs" / "dev.jsonl", pairs)
+    asked.write(folder / "words" / "dev.jsonl", [{"text": f"the evening {row['text']} june"} for row in rows])
+    several = f"[{{name: blimp, data: {folder}/pairs}}, {{name: lambada, data: {folder}/words}}]"
+    return [f"--train.eval_tasks={several}", "--train.eval_items=20", "--train.keep_at_tokens=[1]"]
+
+
+def of_tasks(run: Run) -> dict[tuple[int, str], float]:
+    """(step, metric) -> value."""
+    values = ((point.step, name, value) for point in history.read_log(run.url) for name, value in point.values.items())
+    return {(step, name): value for step, name, value in values if name.startswith("eval/")}
+
+
 @pytest.fixture(scope="module")
 def two_workers(local_ray, corpus, tmp_path_factory):
-    return trained(recipe_for(corpus, tmp_path_factory.mktemp("runs"), "--train.num_workers=2"), "two")
+    return trained(recipe_for(corpus, tmp_path_factory.mktemp("runs"), "--train.num_workers=2", *asking(corpus)), "two")
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_world_size_is_invisible(local_ray, corpus, tmp_path, two_workers, workers):
     """Law 6: the same examples and, within 1e-5, the same losses for any number of workers."""
-    run = trained(recipe_for(corpus, tmp_path, f"--train.num_workers={workers}"), f"world-{workers}")
+    run = trained(recipe_for(corpus, tmp_path, f"--train.num_workers={workers}", *asking(corpus)), f"world-{workers}")
     assert fingerprints(run.url) == fingerprints(two_workers.url)
     assert len(fingerprints(run.url)) == 6
     assert losses(run.url) == pytest.approx(losses(two_workers.url), rel=1e-5)
+    assert of_tasks(run) == pytest.approx(of_tasks(two_workers), rel=1e-5)
+    names = ("eval/blimp/accuracy", "eval/lambada/accuracy", "eval/lambada/bits")
+    assert {*of_tasks(run)} == {(step, name) for step in (0, 1, 3, 6) for name in names}
+
+
+def test_a_checkpoint_stays_at_the_tokens_that_are_named(two_workers):
+    """Step 1; besides, the newest two, and the one that validation found best."""
+    assert [one.step for one in checkpoint.complete(two_workers.checkpoints_url)] == [1, 4, 6]
+    values = [point.values for point in history.read_log(two_workers.url) if point.step == 1]
+    assert {"val/bits_per_byte", "eval/blimp/accuracy", "data/tokens"} < {name for point in values for name in point}
 
 
 def test_a_killed_worker_is_invisible(local_ray, corpus, tmp_path, two_workers):
     """Law 7: after SIGKILL of a worker the group restarts from the last checkpoint and ends bit-equal."""
-    run = trained(recipe_for(corpus, tmp_path, "--train.num_workers=2"), "killed", kill_at=3)
+    run = trained(recipe_for(corpus, tmp_path, "--train.num_workers=2", *asking(corpus)), "killed", kill_at=3)
     assert fingerprints(run.url) == fingerprints(two_workers.url)
     assert losses(run.url) == losses(two_workers.url)
+    assert of_tasks(run) == of_tasks(two_workers)
     expected = weights(two_workers)
     assert all(torch.equal(value, expected[name]) for name, value in weights(run).items())
 
