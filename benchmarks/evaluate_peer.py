@@ -78,6 +78,9 @@ def _row(task: str, number: int, item) -> dict:
     if task == "blimp":
         good, bad = candidates
         return {"sentence_good": good, "sentence_bad": bad, "UID": item.group, "pairID": str(number)}
+    if task == "piqa":
+        goal = item.fields["before"].removeprefix("Question: ").removesuffix("\nAnswer:")
+        return {"goal": goal, "sol1": candidates[0], "sol2": candidates[1], "label": int(item.gold)}
     return {"ind": number, "ctx": item.fields["before"], "endings": candidates, "label": int(item.gold)}
 
 

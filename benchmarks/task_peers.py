@@ -17,8 +17,13 @@ from typing import Any
 _HOME = tempfile.mkdtemp(prefix="glm-peers-")
 os.environ |= {"RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HOME": _HOME, "HF_HUB_OFFLINE": "1"}
 
-_TASKS: dict[str, dict[str, Any]] = {
+TASKS: dict[str, dict[str, Any]] = {
     "hellaswag": {"doc_to_text": "{{ctx}}", "doc_to_choice": "{{endings}}", "doc_to_target": "{{label}}"},
+    "piqa": {
+        "doc_to_text": "Question: {{goal}}\nAnswer:",
+        "doc_to_choice": "{{[sol1, sol2]}}",
+        "doc_to_target": "{{label}}",
+    },
     "blimp": {"doc_to_text": "", "doc_to_choice": "{{[sentence_good, sentence_bad]}}", "doc_to_target": 0},
 }
 
@@ -35,7 +40,6 @@ def harness(asked: dict[str, Any]) -> dict[str, float]:
     the model, reading the items. Left out, as it takes time: the harness's bootstrap and its samples.
     """
     import torch
-    from lm_eval.api.task import ConfigurableTask
     from lm_eval.evaluator import evaluate
     from lm_eval.models.huggingface import HFLM
     from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
@@ -58,23 +62,30 @@ def harness(asked: dict[str, Any]) -> dict[str, float]:
         batch_size=asked["batch"],
         add_bos_token=False,  # else the tokenizer puts [CLS] and [SEP] around each part
     )
-    task = ConfigurableTask(
-        config={
-            "task": asked["task"],
-            "dataset_path": "json",
-            "dataset_kwargs": {"data_files": {"validation": asked["file"]}},
-            "validation_split": "validation",
-            "output_type": "multiple_choice",
-            "num_fewshot": 0,
-            "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
-            **_TASKS[asked["task"]],
-        }
-    )
+    task = local_task(asked["task"], asked["file"])
     began = time.process_time()
     found = evaluate(model, {"tasks": {asked["task"]: task}}, bootstrap_iters=0, log_samples=False)
     took = time.process_time() - began
     assert found is not None
     return {"cpu_s": took, "accuracy": 100 * found["results"][asked["task"]]["acc,none"]}
+
+
+def local_task(name: str, file: str) -> Any:
+    """A task of the harness that reads a file of JSON lines."""
+    from lm_eval.api.task import ConfigurableTask
+
+    return ConfigurableTask(
+        config={
+            "task": name,
+            "dataset_path": "json",
+            "dataset_kwargs": {"data_files": {"validation": file}},
+            "validation_split": "validation",
+            "output_type": "multiple_choice",
+            "num_fewshot": 0,
+            "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+            **TASKS[name],
+        }
+    )
 
 
 def trainer(asked: dict[str, Any]) -> dict[str, float]:
