@@ -66,9 +66,9 @@ def test_scores_are_those_of_evaluate_to_the_last_bit(model, tasks, tiny_tokeniz
 
 
 def test_the_number_of_workers_is_invisible(model, tasks, tiny_tokenizer, monkeypatch):
-    monkeypatch.setattr("workflows.answering.answers.POSITIONS", 60)
+    monkeypatch.setattr("workflows.answering.answers.POSITIONS", 30)
     several = zero_shot_of(tasks, tiny_tokenizer, positions=48, limit=LIMIT)
-    assert all(len(one.batches) > 3 for one in several)
+    assert all(len(one.batches) > 2 for one in several)
     loaded = from_pretrained(model)
     for one in several:
         alone, *sums = (
@@ -108,6 +108,6 @@ def test_what_cannot_be_asked_is_said_before_a_training(tasks, tiny_tokenizer, t
         check_eval_tasks([EvalTask("lambada", f"{tmp_path}/nowhere")])
     with pytest.raises(UserError, match="blimp"):
         check_eval_tasks([EvalTask("blimpp", pairs.data)])
-    asked.write(tmp_path / "long" / "dev.jsonl", [{"text": f"go {'smith' * 60}"}])
+    asked.write(tmp_path / "long" / "dev.jsonl", [{"text": f"go {'.' * 60}"}])
     with pytest.raises(DataError, match="nothing can be asked of the split 'dev' of lambada"):
         zero_shot_of([EvalTask("lambada", f"{tmp_path}/long")], tiny_tokenizer, positions=48, limit=LIMIT)
