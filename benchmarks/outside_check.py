@@ -39,7 +39,9 @@ def main() -> None:
 
 
 def ours(task: str, file: Path, options: argparse.Namespace) -> tuple[list[list[float]], float]:
-    """(log p of each candidate of each item, in the order of the file; accuracy)."""
+    """(log p of each candidate of each item, in the order of the file; accuracy). Items that the model cannot be asked,
+    as a candidate is longer than it, leave the file.
+    """
     from infra.console import Console, ConsoleConfig
     from infra.storage import parquet
     from pipelines.questions.config import TaskConfig
@@ -54,9 +56,10 @@ def ours(task: str, file: Path, options: argparse.Namespace) -> tuple[list[list[
     (one,) = campaign.run(asked, [config], find_models(asked.models), quiet)
     table = parquet.read_table(one.items_url)
     by_id = dict(zip(table["item"].to_pylist(), table["logprobs"].to_pylist(), strict=True))
-    with open(file, encoding="utf-8") as lines:
-        ids = [_id_of(task, number, json.loads(line)) for number, line in enumerate(lines, start=1)]
-    return [by_id[name] for name in ids], {result.metric: result.value for result in results_of(one)}["accuracy"]
+    lines = file.read_text().splitlines(keepends=True)
+    found = [by_id.get(_id_of(task, number, json.loads(line))) for number, line in enumerate(lines, start=1)]
+    file.write_text("".join(line for line, asked in zip(lines, found, strict=True) if asked))
+    return [one for one in found if one], {result.metric: result.value for result in results_of(one)}["accuracy"]
 
 
 def harness(task: str, file: Path, model: str) -> tuple[list[list[float]], float]:
