@@ -14,7 +14,7 @@ import pyarrow as pa
 import torch
 
 from glm_model import GLM, Tokenizer
-from infra.errors import DataError
+from infra.errors import DataError, UserError
 from pipelines import tasks
 from pipelines.metrics.items import judged
 from pipelines.metrics.known import METRICS
@@ -52,7 +52,8 @@ def zero_shot_of(
 ) -> tuple[ZeroShot, ...]:
     """Read up to `limit` items of each task and ask them. positions: of the model.
 
-    Raises DataError where nothing can be asked, or more rows than `task.max_bad` are not items.
+    Raises UserError for a task that writes whole texts, DataError where nothing can be asked, or more rows than
+    `task.max_bad` are not items.
     """
     return tuple(_zero_shot(one, tokenizer, positions, limit) for one in several)
 
@@ -116,6 +117,11 @@ def _zero_shot(one: EvalTask, tokenizer: Tokenizer, positions: int, limit: int) 
     config = task_config(one)
     splits = tasks.find_splits(config)
     task = tasks.define(config, lambda: split_rows(splits, one.split))
+    if task.generation:
+        raise UserError(
+            f"train.eval_tasks: {one.name} writes whole texts, which takes a training too long",
+            try_=f"keep checkpoints, and ask them: evaluate.py --models 'runs/<run>@*' --task.name={one.name}",
+        )
     found = [item for _, item in task.items(split_rows(splits, one.split))]
     of = f"the split {one.split!r} of {one.name}"
     check_bad([str(item) for item in found if isinstance(item, BadRow)], len(found), limit=config.max_bad, of=of)

@@ -111,3 +111,6 @@ def test_what_cannot_be_asked_is_said_before_a_training(tasks, tiny_tokenizer, t
     asked.write(tmp_path / "long" / "dev.jsonl", [{"text": f"go {'.' * 60}"}])
     with pytest.raises(DataError, match="nothing can be asked of the split 'dev' of lambada"):
         zero_shot_of([EvalTask("lambada", f"{tmp_path}/long")], tiny_tokenizer, positions=48, limit=LIMIT)
+    asked.write(tmp_path / "texts" / "dev.jsonl", [{"source": "the cat", "target": "sat"}])
+    with pytest.raises(UserError, match="seq2seq writes whole texts"):
+        zero_shot_of([EvalTask("seq2seq", f"{tmp_path}/texts")], tiny_tokenizer, positions=48, limit=LIMIT)
