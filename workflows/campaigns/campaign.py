@@ -26,7 +26,7 @@ from infra.tracking import RunHandle
 from infra.tracking.mlflow_client import without_password
 from workflows.campaigns import tracked
 from workflows.campaigns.cells import campaign_name, list_cells
-from workflows.campaigns.plan import at_once, describe_campaign, standing_text, state_of
+from workflows.campaigns.plan import at_once, describe_campaign, seconds_of, standing_text, state_of
 from workflows.campaigns.planned import Planned, logged_step, plan_cells
 from workflows.campaigns.scores import Mean, Scored, cell_rows, mean_csv, mean_rows, means, score_cells, table_csv
 from workflows.campaigns.side_by_side import Ended, Standing, reason_of, run_side_by_side
@@ -108,8 +108,8 @@ def run_campaign(campaign: Campaign) -> None:
     with locked(Run(campaign.url, RunRecord(name=name, identity="", settings={}))):
         handle = tracked.open_entry(recipe, name, campaign.url, campaign.cells)
         _show_header(campaign, handle)
-        close = functools.partial(tracked.close_entry, recipe, name, handle, campaign.cells)
-        close("running", standing_text(campaign.cells))
+        tell = functools.partial(tracked.describe_entry, recipe, name, handle)
+        tell(campaign.cells, "running", standing_text(campaign.cells))
         try:
             failures = _run_cells(campaign, handle) if campaign.unfinished else ()
             campaign = replace(campaign, cells=tuple(one.again() for one in campaign.cells))
@@ -117,9 +117,9 @@ def run_campaign(campaign: Campaign) -> None:
         except BaseException as error:
             is_stop = isinstance(error, Interrupted | KeyboardInterrupt)
             cells = [one.again() for one in campaign.cells]
-            close("interrupted" if is_stop else "failed", standing_text(cells))
+            tell(cells, "interrupted" if is_stop else "failed", standing_text(cells))
             raise
-        close("failed" if failures else "finished", standing_text(campaign.cells))
+        tell(campaign.cells, "failed" if failures else "finished", standing_text(campaign.cells))
     if failures:
         raise _failed(campaign, failures)
 
@@ -159,7 +159,7 @@ def _run_cells(campaign: Campaign, handle: RunHandle) -> tuple[Failure, ...]:
                 _starter(campaign, place, handle),
                 room=lambda: max(room, at_once(recipe, campaign.cells)),
                 on_change=tell,
-                on_poll=_watcher(campaign.cells, live),
+                on_poll=_watcher(campaign, live),
                 on_stop=warn_of_stop,
             )
         if place == scratch:
@@ -203,9 +203,10 @@ def _failure(ended: Ended, log: str) -> Failure:
         return Failure(ended.name, ended.code, reason_of(file.read()))
 
 
-def _watcher(cells: Sequence[Planned], live: Live) -> Callable[[Standing], None]:
+def _watcher(campaign: Campaign, live: Live) -> Callable[[Standing], None]:
     """What shows the progress of the campaign: the share of its work, and how many cells are done and run."""
-    by_name, total = {one.name: one for one in cells}, sum(one.flops for one in cells)
+    cells, seconds = campaign.cells, functools.partial(seconds_of, campaign.recipe)
+    by_name, total = {one.name: one for one in cells}, sum(map(seconds, cells))
     before = [one for one in cells if one.is_finished]
     shown_at = -_WATCH_S
 
@@ -214,12 +215,15 @@ def _watcher(cells: Sequence[Planned], live: Live) -> Callable[[Standing], None]
         if time.monotonic() - shown_at < _WATCH_S and standing.running:
             return
         shown_at = time.monotonic()
-        ended = [by_name[one.name] for one in standing.ended]
-        done = sum(one.flops for one in (*before, *ended))
-        for one in map(by_name.__getitem__, standing.running):
-            done += one.flops * min(logged_step(one.run.url) / one.setup.steps, 1.0)
-        failed = sum(one.code != 0 for one in standing.ended)
-        told = f"{len(before) + len(ended) - failed} of {len(cells)} cells done, {len(standing.running)} running"
+        stopped = [one.name for one in standing.ended if one.code == Interrupted.exit_code]
+        over = [by_name[one.name] for one in standing.ended if one.name not in stopped]
+        done = sum(map(seconds, (*before, *over)))
+        for one in map(by_name.__getitem__, (*standing.running, *stopped)):
+            share = min(logged_step(one.run.url) / one.setup.steps, 1.0)
+            done += seconds(one, share) if share else 0.0
+        failed = sum(one.code not in (0, Interrupted.exit_code) for one in standing.ended)
+        finished = len(before) + sum(one.code == 0 for one in standing.ended)
+        told = f"{finished} of {len(cells)} cells done, {len(standing.running)} running"
         live.update(100 * done / total, told + (f", {failed} failed" if failed else ""))
 
     return show

@@ -20,7 +20,7 @@ from workflows.training.messages import Pace
 
 # The command of a cell, which loads torch, Ray and MLflow, was seen at 0.62 GB, a worker of `tiny` at 1.1 GB.
 _DRIVER_BYTES, _WORKER_BYTES = 0.7e9, 1.1e9
-_START_S = 15.0  # to load these and to start and end workers, seen on two cores
+_START_S = 20.0  # to load these and to start and end workers, seen on two cores, which others used as well
 
 
 def describe_campaign(recipe: CampaignRecipe, cells: Sequence[Planned]) -> list[tuple[str, str]]:
@@ -56,6 +56,12 @@ def state_of(planned: Planned) -> str:
     if planned.is_finished:
         return "finished"
     return f"at step {planned.step:,} of {planned.setup.steps:,}" if planned.step else "to do"
+
+
+def seconds_of(recipe: CampaignRecipe, planned: Planned, share: float = 1.0) -> float:
+    """What a cell takes from its start to this share of its steps, at assumed rates: how much of a campaign it is."""
+    (_, rate), *_ = rates(recipe)
+    return _START_S + share * planned.flops / (rate * recipe.train.max_workers)
 
 
 def plan_campaign(recipe: CampaignRecipe, name: str, cells: Sequence[Planned], screen: Console) -> None:
@@ -141,7 +147,7 @@ def _time_text(recipe: CampaignRecipe, cells: Sequence[Planned], paces: dict[str
     todo = [one for one in cells if not one.is_finished]
     if not todo:
         return "none: all cells are finished"
-    starts = f"besides, each cell takes some {_START_S:g} s to start and end"
+    starts = f"besides, some {duration(_START_S * len(todo) / at_once)} for the processes of the cells to start and end"
     if paces is not None:
         seconds = sum(_left(one) * one.setup.steps * paces[one.cell.task].step_s for one in todo)
         each = ", ".join(f"{task} {pace.step_s:.3g} s" for task, pace in paces.items())

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Literal
 
 from infra import commands, config, storage, tracking
-from infra.tracking import RunHandle
+from infra.tracking import RunHandle, saved_view
 from infra.tracking.mlflow_client import best_effort, without_password
 from workflows.campaigns.plan import begun_text
 from workflows.campaigns.planned import Planned
 from workflows.campaigns.scores import Mean, Scored
 from workflows.evaluation.tracking import asked_dataset, metrics_of
 from workflows.finetuning.tracked import link_model
-from workflows.runs.mlflow_views import cells_link, offer_campaign_view
+from workflows.runs.mlflow_views import cells_view, offer_campaign_view, offer_view
 from workflows.settings.campaign import CampaignRecipe
 
 Status = Literal["running", "finished", "interrupted", "failed"]
@@ -83,24 +83,34 @@ def metrics_of_means(rows: Sequence[Mean]) -> dict[str, float]:
     return values
 
 
-def close_entry(
+def describe_entry(
     recipe: CampaignRecipe, name: str, handle: RunHandle, cells: Sequence[Planned], status: Status, told: str
 ) -> None:
-    """Say how the campaign stands. told: as half a sentence."""
+    """Say how the campaign stands, and close its entry unless it runs. told: as half a sentence."""
     tasks = dict.fromkeys(planned.cell.task for planned in cells)
-    names = [f"eval/{task}/{planned.setup.task.metrics[0]}" for task, planned in zip(tasks, cells, strict=False)]
+    scores = dict.fromkeys(f"eval/{one.cell.task}/{metric}" for one in cells for metric in one.setup.task.metrics)
+    campaign = recipe.campaign
+    settings = [*(["optim.lr"] if campaign.lr else []), *campaign.grid, *(["train.seed"] if campaign.seeds else [])]
+    view = cells_view(name, settings, [*scores])
     command = commands.command(commands.program("python"), *sys.argv)
     note = (
         f"**Campaign** of {len(cells)} fine-tunings on {', '.join(tasks)}, begun with {begun_text(cells)}. "
-        f"**{status.capitalize()}**: {told}. [The cells]({cells_link(handle, name, names)}), or the rows below this "
+        f"**{status.capitalize()}**: {told}. [The cells]({saved_view.link(handle, view)}), or the rows below this "
         "run in the table of all runs.\n\n"
         f"The same command {'shows it again' if status == 'finished' else 'goes on'}:\n\n```\n{command}\n```\n\n"
         f"Folder: `{storage.join(recipe.run.storage_path, name)}`"
     )
-    tracking.set_note(handle, without_password(note), {"glm.status": f"{status}: {told}"})
+    tracking.set_note(handle, without_password(note), {"glm.status": status_text(status, cells)})
     if status != "running":
         tracking.finish(handle, status)
-        offer_campaign_view(handle)
+    offer_campaign_view(handle)
+    offer_view(handle, view)
+
+
+def status_text(status: Status, cells: Sequence[Planned]) -> str:
+    """finished, or: interrupted at 6/12 cells."""
+    finished = sum(one.is_finished for one in cells)
+    return status if finished == len(cells) else f"{status} at {finished}/{len(cells)} cells"
 
 
 def _params(recipe: CampaignRecipe, cells: Sequence[Planned]) -> dict[str, str]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from infra import commands
 from infra.tracking import RunHandle, saved_view
@@ -146,7 +145,7 @@ def campaign_view(scores: Sequence[str]) -> View:
         ascending=False,
         columns={
             tag("glm.status"): 190,
-            **{metric(name): 130 for name in scores},
+            **{metric(name): 230 for name in scores},
             tag("glm.started_from"): 200,
             DURATION: 80,
         },
@@ -154,11 +153,27 @@ def campaign_view(scores: Sequence[str]) -> View:
     )
 
 
-def cells_link(handle: RunHandle, campaign: str, scores: Sequence[str]) -> str:
-    """Where the UI lists the cells of a campaign, best by the first of these scores first; for texts in the UI."""
-    found = quote(f"tags.`glm.campaign` = '{campaign}' AND {_of_kind('finetune')}")
-    by = f"&orderByKey={quote(metric(scores[0]))}&orderByAsc=false" if scores else ""
-    return f"#/experiments/{handle.experiment_id}/runs?workflowType=machine_learning&searchFilter={found}{by}"
+def cells_view(campaign: str, settings: Sequence[str], scores: Sequence[str]) -> View:
+    """The cells of a campaign, in their order. settings: parameters that are columns, such as optim.lr; scores: metrics
+    that are.
+    """
+    allowed = re.sub(r"[^\w.-]", "_", campaign)  # in a tag of MLflow
+    return View(
+        key=f"glm-cells-{allowed}",
+        name=f"Cells of {campaign}",
+        filter=f"tags.`glm.campaign` = '{campaign}' AND {_of_kind('finetune')}",
+        order_by=_STARTED,
+        ascending=True,
+        columns={
+            tag("glm.task"): 120,
+            **{parameter(name): 90 for name in settings},
+            **{metric(name): 190 for name in scores},
+            tag("glm.status"): 120,
+            DURATION: 80,
+            attribute("Models"): 160,
+        },
+        sections=FINETUNING.sections,
+    )
 
 
 def offer_view(handle: RunHandle, view: View) -> None:
