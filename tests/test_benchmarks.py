@@ -7,6 +7,8 @@ import random
 import runpy
 import sys
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from helpers import asked, benchmark_modules, small
 
@@ -14,6 +16,7 @@ from glm_model import GLM, Tokenizer
 from pipelines import tasks
 from pipelines.questions.config import TaskConfig
 from pipelines.questions.rows import read_rows
+from workflows import predict
 from workflows.evaluation import campaign
 from workflows.evaluation.workers import Worker
 
@@ -173,3 +176,21 @@ def test_the_benchmark_of_generation_runs_without_transformers(tmp_path, monkeyp
     }  # fmt: skip
     assert found["values"]["batch_ours_tokens_per_cpu_s"] > 0
     assert "dynamic: left out: No module named 'torch'" in capsys.readouterr().out
+
+
+def test_the_benchmark_of_prediction_runs(tmp_path, tiny_tokenizer, monkeypatch, capsys):
+    model = asked.teach(asked.model_folder(tmp_path / "model", tiny_tokenizer), {"bad": "dog", "good": "ran"})
+    pq.write_table(pa.Table.from_pylist(asked.rows(5)), tmp_path / "in.parquet")
+    assert model == str(tmp_path / "model")
+    for owner, name in ((GLM, "hidden"), (GLM, "logits"), (Worker, "__init__"), (predict, "main"), (Tokenizer, "load")):
+        monkeypatch.setattr(owner, name, getattr(owner, name))  # which the script replaces: put back afterwards
+    script = str(benchmark_modules.FOLDER / "predict.py")
+    places = ["--folder", str(tmp_path), "--json", str(tmp_path / "found.json")]
+    monkeypatch.setattr(sys, "argv", [script, "--rows", "5", *places])
+    monkeypatch.syspath_prepend(str(benchmark_modules.FOLDER))
+    runpy.run_path(script, run_name="__main__")
+    values = json.loads((tmp_path / "found.json").read_text())["values"]
+    assert (values["rows"], values["calls"]) == (5, 2)
+    assert 0 < values["share_with_start"] < values["model_share"] < 1
+    assert values["peak_mib"] > 0
+    assert "model_share" in capsys.readouterr().out

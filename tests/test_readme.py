@@ -136,6 +136,7 @@ SHORT = {
     "workflows/compare.py": [],
     "workflows/stores.py": [],
     "workflows/evaluate.py": [],
+    "workflows/predict.py": [],
 }
 # What `make pretrain` runs once it has installed.
 QUICKSTART = Command(

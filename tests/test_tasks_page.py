@@ -16,7 +16,7 @@ from infra.console import Console
 from infra.storage import parquet
 from pipelines import plugins, tasks
 from pipelines.selection.config import EvaluationSet
-from workflows import finetune
+from workflows import finetune, predict
 from workflows.evaluation import campaign
 from workflows.evaluation.config import EvaluateConfig
 from workflows.evaluation.models import find_models
@@ -147,6 +147,33 @@ def test_the_recipe_of_tasks_that_a_training_asks_is_read():
     train = config.from_yaml(Recipe, blocks("yaml")[2]).train
     assert [(one.name, one.split) for one in train.eval_tasks] == [("blimp", "dev"), ("lambada", "test")]
     assert train.keep_at_tokens == [10**6, 10**7, 10**8]
+
+
+def test_predictions_run_as_written(tmp_path, tiny_tokenizer, monkeypatch, capsys):
+    """Each command of the page in one folder, in which its models and files lie."""
+    (block,) = (block for block in blocks("bash") if "predict.py" in block)
+    asked.model_folder(tmp_path / "runs" / "base", tiny_tokenizer)
+    asked.teach(asked.model_folder(tmp_path / "runs" / "reviews", tiny_tokenizer), {"bad": "dog", "good": "ran"})
+    (tmp_path / "new.csv").write_text("text\nthe cat sat\na dog ran home\n")
+    asked.write(tmp_path / "texts.jsonl", asked.rows(3))
+    asked.write(tmp_path / "masked.jsonl", [{"text": "the [MASK] ran on [MASK]."}])
+    question = {"question": "the cat", "options": ["sat", "ran home"], "answer": "on a mat"}
+    asked.write(tmp_path / "questions.jsonl", [question])
+    monkeypatch.chdir(tmp_path)
+    places = []
+    for command in re.sub(r"\\\n\s*", " ", block).splitlines():
+        words = shlex.split(command)
+        assert words[:2] == ["python", "workflows/predict.py"]
+        monkeypatch.setattr(sys, "argv", words[1:])
+        predict.main()
+        places.append(words[words.index("--to") + 1])
+    found = {place: parquet.read_table(str(next((tmp_path / place).glob("*.parquet")))) for place in places}
+    assert {place: len(rows) for place, rows in found.items()} == {
+        "labels": 2, "zero_shot": 2, "choices": 1, "scores": 3, "target_scores": 1, "filled": 1, "vectors": 3
+    }  # fmt: skip
+    assert all(rows["reason"].null_count == len(rows) for rows in found.values())
+    names = {name for rows in found.values() for name in rows.column_names}
+    assert {name for name in names if f"`{name}`" not in PAGE} == {"id", "question", "answer", "p_bad", "p_good"}
 
 
 @pytest.mark.parametrize("name", plugins.names(tasks))

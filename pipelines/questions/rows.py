@@ -29,7 +29,7 @@ KINDS = {
     ".parquet": "parquet",
     SOURCE: "pairs",
 }
-_SHOWN = 5  # rows that a message names
+SHOWN = 5  # rows that a message names
 _MAX_FIELD = 1 << 28  # characters; Python's default, 131,072, is less than a long passage
 
 
@@ -63,17 +63,21 @@ class BadRow:
         return f"{self.place}: {self.reason}"
 
 
-def check_bad(bad: Sequence[str], total: int, *, limit: float, of: str, setting: str = "task.max_bad") -> None:
+def check_bad(
+    bad: Sequence[str], total: int, *, limit: float, of: str, setting: str = "task.max_bad", count: int | None = None
+) -> None:
     """Raises DataError where more than this share of the rows cannot be asked, with the first of them.
 
-    bad: place and reason of each; of: what the rows are of, in words; setting: the one that limits them.
+    bad: place and reason of each, or of the first more than `SHOWN` of `count`; of: what the rows are of, in words;
+    setting: the one that limits them.
     """
-    if len(bad) <= limit * total:
+    count = len(bad) if count is None else count
+    if count <= limit * total:
         return
     raise DataError(
-        f"{len(bad):,} of {total:,} rows of {of} cannot be asked",
-        why="\n".join(bad[:_SHOWN]) + ("\n..." if len(bad) > _SHOWN else ""),
-        try_=f"mend them, or allow more: --{setting}={min(1.0, len(bad) / total + 0.005):.2f}",
+        f"{count:,} of {total:,} rows of {of} cannot be asked",
+        why="\n".join(bad[:SHOWN]) + ("\n..." if len(bad) > SHOWN else ""),
+        try_=f"mend them, or allow more: --{setting}={min(1.0, count / total + 0.005):.2f}",
     )
 
 
@@ -156,7 +160,7 @@ def parquet_batches(url: str, rows: int) -> Iterator[pa.RecordBatch]:
     try:
         with storage.open_file(url) as stream, pq.ParquetFile(stream, pre_buffer=False) as file:
             yield from file.iter_batches(rows, use_threads=False)
-    except (pa.ArrowException, ValueError) as error:
+    except (pa.ArrowException, ValueError, OSError) as error:  # a damaged page is an OSError
         raise DataError(f"cannot read {url}: {error}", try_="write or copy it again") from error
 
 

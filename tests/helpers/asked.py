@@ -66,7 +66,11 @@ def options(data: str, model: str, to: Path, **changes: Any) -> EvaluateConfig:
 
 def teach(model: str, words: dict[str, str], **more: Any) -> str:
     """Make a model folder that of a fine-tuned model, as far as its task.json tells. more: what it tells besides."""
-    recipe = TaskConfig(words=words)
+    return teach_task(model, TaskConfig(words=words), **more)
+
+
+def teach_task(model: str, recipe: TaskConfig, **more: Any) -> str:
+    """The same for any task."""
     task = tasks.define(recipe, lambda: [])
     taught = {
         "task": task.name,

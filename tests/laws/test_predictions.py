@@ -13,13 +13,13 @@ from helpers import asked
 from infra import storage
 from infra.storage import parquet
 from workflows import predict
-from workflows.answering.answers import batches
+from workflows.evaluation.models import Model
 from workflows.prediction import prediction
 
 
 @pytest.fixture(autouse=True)
-def small_batches(monkeypatch):
-    monkeypatch.setattr(prediction, "batches", partial(batches, positions=100))
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(prediction, "ROWS", 3)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,8 @@ def label(monkeypatch, tmp_path, model):
 
     def label(to: str, *argv: str) -> dict[str, bytes]:
         given = [f"--model={model}", f"--input={folder}", f"--to={tmp_path / to}", "--shard_rows=7", "--max_bad=0.1"]
-        monkeypatch.setattr(sys, "argv", ["predict.py", *given, "--console.quiet=true", *argv])
+        given += ["--batch_positions=50", "--console.quiet=true"]
+        monkeypatch.setattr(sys, "argv", ["predict.py", *given, *argv])
         predict.main()
         return {path.name: path.read_bytes() for path in sorted((tmp_path / to).iterdir())}
 
@@ -79,7 +80,7 @@ def test_every_row_is_there_once_and_in_order_after_kills_at_every_write(label, 
 
 def test_what_is_answered_is_not_asked_again(label, monkeypatch):
     whole = label("whole")
-    monkeypatch.setattr("workflows.evaluation.workers.answer", None)  # who asks the model fails
+    monkeypatch.setattr(Model, "load", None)  # who asks the model fails
     assert label("whole") == whole
 
 

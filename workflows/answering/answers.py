@@ -15,7 +15,7 @@ import torch
 from glm_model import layout
 from glm_model.checks import check_finite
 from glm_model.classifier import Classifier
-from glm_model.generation.scoring import score_text, score_tokens, text_windows
+from glm_model.generation.scoring import Scored, score_examples, score_tokens, text_windows
 from glm_model.generation.session import Session, evaluating, piece_inputs
 from glm_model.logits import target_logprobs
 from glm_model.model import GLM
@@ -203,23 +203,27 @@ def _texts(model: GLM, questions: Sequence[Question], marks: layout.Marks, vocab
 
 
 def _windows(model: GLM, questions: Sequence[Question], marks: layout.Marks, vocab_size: int) -> Sequence[Rated]:
-    """Texts of any length: each token is predicted once, in windows as long as the model, the first one included."""
+    """Texts of any length: each token is predicted once, in windows as long as the model, the first one included. The
+    windows of all texts go through the model together.
+    """
     window = model.config.positions - 1  # [sop] takes a place in the blank
-    rated = []
+    parts: list[list[Scored]] = []
     for question in questions:
         assert question.windows
         mask = question.prompt.tokens[question.prompt.mask_positions[0]]
-        parts = text_windows(
-            question.candidates[0],
-            cls=int(question.prompt.tokens[0]),
-            mask=int(mask),
-            marks=marks,
-            window=window,
-            stride=min(question.windows.stride, window // 2),
-            bidirectional=question.windows.bidirectional,
+        parts.append(
+            text_windows(
+                question.candidates[0],
+                cls=int(question.prompt.tokens[0]),
+                mask=int(mask),
+                marks=marks,
+                window=window,
+                stride=min(question.windows.stride, window // 2),
+                bidirectional=question.windows.bidirectional,
+            )
         )
-        rated.append(Rated(np.array([score_text(model, parts, vocab_size=vocab_size).logprob])))
-    return rated
+    scores = iter(score_examples(model, [one for part in parts for one in part], vocab_size=vocab_size))
+    return [Rated(np.array([sum(next(scores).logprob for _ in part)])) for part in parts]
 
 
 def _laid_out(rows: Sequence[tuple[Question, np.ndarray]], marks: layout.Marks) -> layout.Example:

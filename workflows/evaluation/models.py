@@ -57,6 +57,11 @@ class Model:
         shape = self.shape or storage.read_json(storage.join(self.url, "config.json"))
         return shape["positions"] if "positions" in shape else self.load().config.positions
 
+    def width(self) -> int:
+        """Width of its hidden states."""
+        shape = self.shape or storage.read_json(storage.join(self.url, "config.json"))
+        return shape["width"] if "width" in shape else self.load().config.width
+
     def selected_for(self, split: str) -> str:
         """What chose its weights, in words, which say so where it was the split that is reported."""
         is_reported = self.step is None and self.asked.get("selected_in") == split

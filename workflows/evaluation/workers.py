@@ -2,19 +2,20 @@
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
 from glm_model.tokenizer import Tokenizer
-from infra.errors import InfrastructureError
-from pipelines.questions.question import Question
-from workflows.answering.answers import Answer, answer
+from infra.errors import InfrastructureError, UserError
+from workflows.answering.answers import answer
 from workflows.evaluation.models import Model
 
-Batch = Sequence[Question]
-Answered = tuple[int, list[Answer], float]
-"""(number of a batch, the answers to its questions, seconds)."""
+Batch = Any
+Answered = tuple[int, Any, float]
+"""(number of a batch, its answers, seconds)."""
+AnswerBatch = Callable[[Any, Tokenizer, Batch], Any]
+"""(model, its tokenizer, a batch) -> the answers to it."""
 
 _QUEUED = 2  # batches that an actor has at a time, so that it never waits for the next one
 
@@ -22,24 +23,46 @@ _QUEUED = 2  # batches that an actor has at a time, so that it never waits for t
 class Worker:
     """A model that was loaded, and answers batches."""
 
-    def __init__(self, model: Model, tokenizer: Tokenizer, *, use_gpu: bool = False) -> None:
-        self.model, self.tokenizer = model.load(), tokenizer
+    def __init__(
+        self, model: Model, tokenizer: Tokenizer, *, use_gpu: bool = False, answering: AnswerBatch = answer
+    ) -> None:
+        self.model, self.tokenizer, self._answering = model.load(), tokenizer, answering
         if use_gpu:
-            self.model.to("cuda")
+            self.model.to(_gpu())
+        self._told_s = 0.0
 
     def answer(self, number: int, batch: Batch) -> Answered:
         began = time.perf_counter()
-        return number, answer(self.model, self.tokenizer, batch), time.perf_counter() - began
+        return number, self._answering(self.model, self.tokenizer, batch), time.perf_counter() - began
+
+    def answer_timed(self, number: int, batch: Batch) -> tuple[Answered, float]:
+        """The answers, and the CPU seconds that this process has taken since the last call, or since it began."""
+        answered, now = self.answer(number, batch), time.process_time()
+        spent, self._told_s = now - self._told_s, now
+        return answered, spent
 
 
 class Workers:
-    """The workers of one model: made when there is something to answer, closed with `close`."""
+    """The workers of one model: made when there is something to answer, closed with `close`.
 
-    def __init__(self, model: Model, tokenizer: Tokenizer, num_workers: int, *, use_gpu: bool = False) -> None:
-        self._model, self.tokenizer, self._use_gpu = model, tokenizer, use_gpu
+    answering: what is done with a batch; by default batches are of questions. It is sent to each worker once.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        tokenizer: Tokenizer,
+        num_workers: int,
+        *,
+        use_gpu: bool = False,
+        answering: AnswerBatch = answer,
+    ) -> None:
+        self._model, self.tokenizer, self._use_gpu, self._answering = model, tokenizer, use_gpu, answering
         self._num_workers = num_workers
         self._here: Worker | None = None
         self._actors: list[Any] = []
+        self.cpu_s = 0.0
+        """CPU seconds of the actors."""
 
     def answers(self, batches: Iterable[tuple[int, Batch]]) -> Iterator[Answered]:
         """The answers to numbered batches, as they come. A batch is taken when a worker is free for it."""
@@ -47,7 +70,8 @@ class Workers:
             yield from self._by_actors(iter(batches))
             return
         for number, batch in batches:
-            self._here = self._here or Worker(self._model, self.tokenizer, use_gpu=self._use_gpu)
+            if self._here is None:
+                self._here = Worker(self._model, self.tokenizer, use_gpu=self._use_gpu, answering=self._answering)
             yield self._here.answer(number, batch)
 
     def close(self) -> None:
@@ -63,7 +87,8 @@ class Workers:
         if not self._actors:
             # An actor that dies with its node is started again, and is given its batches again.
             kind = ray.remote(num_cpus=1, num_gpus=int(self._use_gpu), max_restarts=3, max_task_retries=3)(Worker)
-            start = partial(kind.remote, self._model, self.tokenizer, use_gpu=self._use_gpu)
+            how = {"use_gpu": self._use_gpu, "answering": self._answering}
+            start = partial(kind.remote, self._model, self.tokenizer, **how)
             self._actors = [start() for _ in range(self._num_workers)]
         return self._actors
 
@@ -79,15 +104,30 @@ class Workers:
         while following or running:
             while following and free:
                 actor = free.popleft()
-                running[actor.answer.remote(*following)] = actor
+                running[actor.answer_timed.remote(*following)] = actor
                 following = next(batches, None)
             (done,), _ = ray.wait(list(running), num_returns=1)
             free.append(running.pop(done))
             try:
-                yield ray.get(done)
+                answered, cpu_s = ray.get(done)
             except RayActorError as error:
                 raise InfrastructureError(
                     "a worker died again and again",
                     why=str(error).splitlines()[0],
                     try_="run the same command: it continues; with fewer --num_workers if memory is short",
                 ) from error
+            self.cpu_s += cpu_s
+            yield answered
+
+
+def _gpu() -> str:
+    """Raises UserError where this machine has none."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise UserError(
+            "--use_gpu: this machine has no GPU that torch can use",
+            why=f"torch {torch.__version__} finds no CUDA device",
+            try_="leave it out, or install a build of torch for CUDA",
+        )
+    return "cuda"

@@ -27,7 +27,7 @@ class Shard:
         """The values of a column, null where a row does not have it. kind: its type in the output."""
         own = self.types.get(name, pa.null())
         if pa.types.is_null(own):
-            return pa.nulls(len(self.rows), kind)
+            return nulls(len(self.rows), kind)
         if self.values is not None and own == kind:
             return self.values.column(name)
         texts = [row.fields.get(name) if isinstance(row, Row) else None for row in self.rows]
@@ -39,6 +39,15 @@ class Shard:
         told = (row.fields if isinstance(row, Row) else [row.place, row.reason] for row in self.rows)
         content = self.values.to_pylist() if self.values is not None else list(told)
         return hashlib.sha256(json.dumps(content, default=repr).encode()).hexdigest()
+
+
+def nulls(count: int, kind: pa.DataType) -> pa.Array:
+    """What stands for nothing. pyarrow 25 writes a null that is a list of fixed size, but cannot read it: such a list
+    has null elements instead.
+    """
+    if not pa.types.is_fixed_size_list(kind):
+        return pa.nulls(count, kind)
+    return pa.FixedSizeListArray.from_arrays(nulls(count * kind.list_size, kind.value_type), kind.list_size)
 
 
 def find_tables(url: str) -> list[str]:
@@ -55,22 +64,21 @@ def find_tables(url: str) -> list[str]:
     return found
 
 
-def read_shards(urls: Sequence[str], rows: int, *, columns: Sequence[str] = ()) -> Iterator[Shard]:
-    """The rows of files, at most so many at a time. columns: as for `read_rows`, which says what is raised."""
-    for url in urls:
-        if kind_of(url) == "parquet":
-            first = 1
-            for batch in parquet_batches(url, rows):
-                types = {column.name: column.type for column in batch.schema}
-                if len(types) < len(batch.schema):
-                    raise DataError(f"{url} has two columns of one name", try_="rename one of them")
-                yield Shard(list(rows_of_batch(url, batch, first)), batch, types)
-                first += len(batch)
-            continue
+def read_shards(url: str, rows: int, *, columns: Sequence[str] = ()) -> Iterator[Shard]:
+    """The rows of a file, at most so many at a time. columns: as for `read_rows`, which says what is raised."""
+    if kind_of(url) != "parquet":
         source = read_rows(url, columns=columns)
         while part := list(itertools.islice(source, rows)):
             names = dict.fromkeys(name for row in part if isinstance(row, Row) for name in row.fields)
             yield Shard(part, types=dict.fromkeys(names, pa.string()))
+        return
+    first = 1
+    for batch in parquet_batches(url, rows):
+        types = {column.name: column.type for column in batch.schema}
+        if len(types) < len(batch.schema):
+            raise DataError(f"{url} has two columns of one name", try_="rename one of them")
+        yield Shard(list(rows_of_batch(url, batch, first)), batch, types)
+        first += len(batch)
 
 
 def merge_types(one: Mapping[str, pa.DataType], other: Mapping[str, pa.DataType]) -> dict[str, pa.DataType]:

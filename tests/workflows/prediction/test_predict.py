@@ -1,15 +1,11 @@
 """predict.py: the table that a user gets, of files of every kind; bad rows; mistakes, each with its exit code."""
 
-import sys
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from helpers import asked
-
-from infra.errors import run_main
-from workflows import predict
 
 TEXTS = ["the cat", "dog ran home", "a mat"]
 WORDS = {"bad": "dog", "good": "ran"}
@@ -20,21 +16,6 @@ GOLDEN = [("bad", 0.7742028), ("bad", 0.5522655), ("good", 0.3285025)]
 @pytest.fixture(scope="module")
 def model(tmp_path_factory, tiny_tokenizer) -> str:
     return asked.teach(asked.model_folder(tmp_path_factory.mktemp("models") / "small", tiny_tokenizer), WORDS)
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path, model):
-    """Run the command in a folder of its own: (exit code, what it printed, its errors)."""
-
-    def run(*argv: str, model: str = model) -> tuple[int, str, str]:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["predict.py", f"--model={model}", "--to=out", *argv])
-        with pytest.raises(SystemExit) as stopped:
-            run_main(predict.main)
-        captured = capsys.readouterr()
-        return stopped.value.code, captured.out, captured.err
-
-    return run
 
 
 def table(folder: Path) -> pa.Table:
@@ -106,7 +87,28 @@ def test_bad_rows_are_rows_with_their_reason(run, tmp_path, argv, reasons, cut):
     assert found["reason"].to_pylist() == reasons
     assert found["tokens_cut"].to_pylist() == cut
     assert [label is None for label in found["label"].to_pylist()] == [reason is not None for reason in reasons]
-    assert f"{sum(reason is not None for reason in reasons)} without a label (column reason)" in out
+    assert f"{sum(reason is not None for reason in reasons)} without an answer (column reason)" in out
+
+
+def test_rows_without_text_are_rows_with_their_reason_whatever_the_column_holds(run, tmp_path):
+    rows = pa.table({"text": ["the cat", None, " "], "n": pa.array([1.5, None, 3])})
+    (tmp_path / "in").mkdir()
+    pq.write_table(rows, tmp_path / "in" / "a.parquet")
+    pq.write_table(pa.table({"text": [7], "n": ["x"]}), tmp_path / "in" / "b.parquet")
+    (tmp_path / "in" / "c.jsonl").write_text('{"n": 1}\n{"text": null}\n[1]\n{"text": ["a", 1]}\n')
+    assert run("--input=in", "--max_bad=1")[0] == 0
+    found = table(tmp_path)
+    assert found["text"].to_pylist() == ["the cat", None, " ", "7", None, "", None, '["a", 1]']
+    assert found["reason"].to_pylist() == [
+        None,
+        "a.parquet:2: the column 'text' is empty",
+        "a.parquet:3: the column 'text' is empty",
+        None,
+        "c.jsonl:1: no field 'text', but n",
+        "c.jsonl:2: the column 'text' is empty",
+        "c.jsonl:3: expected a JSON object, got list",
+        None,
+    ]
 
 
 @pytest.mark.parametrize(
