@@ -154,16 +154,16 @@ def campaign_view(scores: Sequence[str]) -> View:
 
 
 def cells_view(campaign: str, settings: Sequence[str], scores: Sequence[str]) -> View:
-    """The cells of a campaign, in their order. settings: parameters that are columns, such as optim.lr; scores: metrics
-    that are.
+    """The cells of a campaign, best first by the first score. settings: parameters that are columns, such as optim.lr;
+    scores: metrics that are.
     """
     allowed = re.sub(r"[^\w.-]", "_", campaign)  # in a tag of MLflow
     return View(
         key=f"glm-cells-{allowed}",
         name=f"Cells of {campaign}",
         filter=f"tags.`glm.campaign` = '{campaign}' AND {_of_kind('finetune')}",
-        order_by=_STARTED,
-        ascending=True,
+        order_by=metric(scores[0]),  # by Created the UI folds them below the campaign, filter or not
+        ascending=False,
         columns={
             tag("glm.task"): 120,
             **{parameter(name): 90 for name in settings},
