@@ -43,9 +43,7 @@ def main() -> None:
         if worker.step in due:
             took_s += time.process_time() - began_at
             looks = [name for name, begin in cell["looks_from"].items() if worker.step >= begin * steps]
-            torch.set_num_threads(os.cpu_count() or 1)  # of the evaluation, whose time does not count
             bits = {name: bits_per_byte(step_of(worker), *texts[name]) for name in looks}
-            torch.set_num_threads(1)
             points.append({"step": worker.step, "cpu_s": took_s, "tokens": tokens, **bits})
             write_points(folder, points)  # first: points behind the checkpoint are left out by whoever goes on
             worker.save()

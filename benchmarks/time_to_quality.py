@@ -41,7 +41,7 @@ from pipelines.store.format import Split, TokenStore
 
 Points = list[dict[str, Any]]
 RATES = (0.5, 1.0, 2.0)  # times the recipe's
-_LOOKS_FROM = 0.5  # of a run: the test split costs more than the steps between two evaluations
+_LOOKS_FROM = 0.7  # of a run: the test split costs more than the steps between two evaluations
 
 
 @dataclass(frozen=True)
