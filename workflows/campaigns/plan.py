@@ -30,11 +30,12 @@ def describe_campaign(recipe: CampaignRecipe, cells: Sequence[Planned]) -> list[
     parts = [f"tasks {', '.join(tasks)}", *(f"{name} {', '.join(values)}" for name, values in settings.items())]
     of = f"{counted(len(cells), 'cell')}: {'; '.join(parts)}; seeds {', '.join(map(str, seeds))}"
     chosen = dict.fromkeys(one.setup.selection.told for one in cells)
+    asked = f" of {recipe.campaign.eval_data}" if recipe.campaign.eval_data else ""
     return [
         ("cells", of),
         ("begin with", begun_text(cells)),
         ("selected on", "; or ".join(chosen)),
-        ("reported on", f"the split {recipe.campaign.split}"),
+        ("reported on", f"the split {recipe.campaign.split}{asked}"),
         ("exists", standing_text(cells)),
     ]
 
