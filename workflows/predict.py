@@ -55,10 +55,10 @@ def main() -> None:
     kind, tokenizer = find_kind(options, model), model.load_tokenizer()
     check_masks(kind, model, tokenizer)
     plan = plan_prediction(options, model, kind, screen)
-    check_place(options.to, plan)
+    have = check_place(options.to, plan)
     for why in plan.lost.values():
         screen.warn(why)
-    if not is_finished(options.to, plan):
+    if not is_finished(options.to, plan, have):
         storage.ensure_writable(options.to)
         answering = Answering(kind, options.overlong, batch_positions(options))
         with (

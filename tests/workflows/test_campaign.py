@@ -128,6 +128,11 @@ def test_cells_that_are_the_same_training_are_refused_by_name(run, place):
             2,
             "the cell sweep-seed=1: 2 workers for",
         ),
+        (
+            ["--campaign.seeds=[1]", "--campaign.split=devv"],
+            2,
+            "--campaign.split=devv of the cell sweep-seed=1: unknown",
+        ),
         (["--campaign.tasks", "cb", "--campaign.data=nowhere"], 3, "nowhere does not exist"),
     ],
 )

@@ -25,7 +25,7 @@ from infra.errors import Interrupted, UserError
 from infra.tracking import RunHandle
 from infra.tracking.mlflow_client import without_password
 from workflows.campaigns import tracked
-from workflows.campaigns.cells import campaign_name, list_cells
+from workflows.campaigns.cells import campaign_name, check_split, list_cells
 from workflows.campaigns.plan import at_once, describe_campaign, seconds_of, standing_text, state_of
 from workflows.campaigns.planned import Planned, logged_step, plan_cells
 from workflows.campaigns.scores import Mean, Scored, cell_rows, mean_csv, mean_rows, means, score_cells, table_csv
@@ -84,12 +84,13 @@ class Failure:
 
 
 def open_campaign(recipe: CampaignRecipe, recipe_name: str, screen: Console) -> Campaign:
-    """The campaign with all its cells; starts no Ray. Raises as `list_cells` and `plan_cells`, and UserError where a
-    run has its name.
+    """The campaign with all its cells; starts no Ray. Raises as `list_cells`, `plan_cells` and `check_split`, and
+    UserError where a run has its name.
     """
     name = campaign_name(recipe, recipe_name)
     cells = list_cells(recipe, name, in_job=connect.inside_job())
     campaign = Campaign(recipe, name, plan_cells(cells, screen), screen)
+    check_split(cells, recipe.campaign.split)
     if has_record(campaign.url):
         raise UserError(
             f"{campaign.url} is a run, not a campaign",

@@ -12,12 +12,15 @@ import itertools
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from infra import config
 from infra.errors import UserError
+from pipelines import tasks
+from pipelines.questions.config import TaskConfig
+from pipelines.questions.splits import split_rows
 from workflows.evaluation.tasks import data_of
 from workflows.finetuning.setup import deciding_settings
 from workflows.settings.campaign import CampaignRecipe
@@ -42,6 +45,12 @@ class Cell:
     recipe: FinetuneRecipe
     eval_data: str | None = None
     """The data of the split that is asked in the end, where they are not those of training."""
+
+    @property
+    def asked(self) -> TaskConfig:
+        """The task with the data that are asked in the end."""
+        task = self.recipe.task
+        return replace(task, data=self.eval_data, splits={}) if self.eval_data else task
 
 
 class _Task(NamedTuple):
@@ -87,6 +96,22 @@ def list_cells(recipe: CampaignRecipe, name: str, *, in_job: bool = False) -> tu
             try_="leave one of them out",
         )
     return cells
+
+
+def check_split(cells: Sequence[Cell], split: str) -> None:
+    """Raises UserError where the data that a cell is asked in the end have no such split, DataError where there are no
+    data: before anything is trained.
+    """
+    checked: list[TaskConfig] = []
+    for cell in cells:
+        if (asked := cell.asked) in checked:
+            continue
+        checked.append(asked)
+        try:
+            split_rows(tasks.find_splits(asked), split)
+        except UserError as error:
+            told = f"--campaign.split={split} of the cell {cell.name}: {error.message}"
+            raise type(error)(told, why=error.why, try_=error.try_) from error
 
 
 def _axes(recipe: CampaignRecipe) -> dict[str, list[Any]]:

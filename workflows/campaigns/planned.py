@@ -87,9 +87,13 @@ def plan_cells(cells: Sequence[Cell], screen: Console) -> tuple[Planned, ...]:
 
 
 def logged_step(run_url: str) -> int:
-    """The last step that a run has logged; 0 before the first one."""
-    place = storage.join(run_url, "metrics.jsonl")
-    return max((point.step for point in read_points(place)), default=0) if storage.exists(place) else 0
+    """The last step that a run has logged; 0 before the first one, and where that cannot be read: whoever watches a run
+    costs it nothing.
+    """
+    try:
+        return max((point.step for point in read_points(storage.join(run_url, "metrics.jsonl"))), default=0)
+    except (UserError, OSError):
+        return 0
 
 
 def _reading_once() -> Callable[..., list[Question]]:

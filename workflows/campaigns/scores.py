@@ -60,7 +60,7 @@ class Mean:
 
 def score_cells(finished: Sequence[Planned], recipe: CampaignRecipe, to: str, screen: Console) -> list[Scored]:
     """Ask the models of finished cells; answers that are there already are not asked again. to: folder of the answers.
-    On GPUs Ray actors answer, as many as there is room for; else this process does.
+    On several GPUs Ray actors answer; else this process does.
     """
     scored = []
     for options, several in _asked_alike(finished, recipe, to):
@@ -164,16 +164,14 @@ def _asked_alike(
         key = json.dumps([config.plain(planned.cell.recipe.task), planned.cell.eval_data])
         groups.setdefault(key, []).append(planned)
     for several in groups.values():
-        cell, use_gpu = several[0].cell, recipe.train.use_gpu
-        task = cell.recipe.task
-        if cell.eval_data:
-            task = replace(task, data=cell.eval_data, splits={})
+        cell = several[0].cell
+        num_workers, use_gpu = answering_workers(*_gpus()) if recipe.train.use_gpu else (1, False)
         options = EvaluateConfig(
-            task=task,
+            task=cell.asked,
             split=recipe.campaign.split,
             without_context=False,
             to=storage.join(to, cell.task),
-            num_workers=_gpus() if use_gpu else 1,
+            num_workers=num_workers,
             use_gpu=use_gpu,
             cluster=recipe.cluster,
             console=recipe.console,
@@ -182,11 +180,20 @@ def _asked_alike(
         yield options, several
 
 
-def _gpus() -> int:
-    """GPUs of the Ray that is connected; of this process where none is."""
-    import ray
+def answering_workers(gpus: int, here: int) -> tuple[int, bool]:
+    """(num_workers, use_gpu) of the evaluation. gpus: of the Ray that it would run on; here: of this machine, whose CPU
+    answers where the only GPU belongs to another one.
+    """
+    return (gpus, True) if gpus > 1 else (1, here > 0)
 
-    return max(1, int(ray.cluster_resources().get("GPU", 1))) if ray.is_initialized() else 1
+
+def _gpus() -> tuple[int, int]:
+    """GPUs of the Ray that is connected, or of this machine where none is; and of this machine."""
+    import ray
+    import torch
+
+    here = torch.cuda.device_count()
+    return int(ray.cluster_resources().get("GPU", 0)) if ray.is_initialized() else here, here
 
 
 def _as_told(planned: Planned, result: Result, recipe: CampaignRecipe) -> Result:

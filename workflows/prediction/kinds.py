@@ -41,6 +41,12 @@ def find_kind(options: PredictConfig, model: Model) -> Kind:
             why=f"it is for {' and '.join(_READ_BY[unread[0]])}",
             try_=f"leave it out, or use --kind={_READ_BY[unread[0]][0]}",
         )
+    if options.pattern is not None and "text" in given:
+        raise UserError(
+            "--text does nothing with --pattern",
+            why="a pattern names its columns itself",
+            try_=f"leave --text out, or put {{{options.text}~}} into the pattern",
+        )
     if model.has_head and name not in ("classify", "embed"):
         raise UserError(
             f"{model.name} cannot {name}",

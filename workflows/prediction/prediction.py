@@ -65,12 +65,11 @@ def check_place(to: str, plan: Plan) -> set[str]:
     return have
 
 
-def is_finished(to: str, plan: Plan) -> bool:
-    """Whether all that a plan says is there."""
-    place = storage.join(to, MANIFEST)
-    if not storage.exists(place):
+def is_finished(to: str, plan: Plan, have: set[str]) -> bool:
+    """Whether all that a plan says is there. have: as `check_place` found it."""
+    if not have.issuperset([MANIFEST, *plan.files]):
         return False
-    done = storage.read_json(place)
+    done = storage.read_json(storage.join(to, MANIFEST))
     return [part["file"] for part in done["parts"]] == plan.files and done["lost"] == plan.lost
 
 

@@ -1,6 +1,6 @@
 """The tables of a campaign, whole, from known means."""
 
-from workflows.campaigns.scores import Mean, mean_csv, mean_rows
+from workflows.campaigns.scores import Mean, answering_workers, mean_csv, mean_rows
 from workflows.campaigns.tracked import metrics_of_means
 
 ROWS = [
@@ -54,3 +54,9 @@ def test_mlflow_gets_the_means_by_task_setting_and_metric():
     }
     plain = Mean("cb", (), "f1", 1.0, None, (1,), None, None, 2, None, None, "")
     assert metrics_of_means([plain]) == {"eval/cb/f1": 1.0, "eval/cb/f1_seeds": 1.0, "eval/cb/f1_n": 2.0}
+
+
+def test_a_gpu_answers_where_one_can_be_reached_and_else_the_cpu():
+    assert answering_workers(8, 8) == answering_workers(8, 0) == (8, True)
+    assert answering_workers(1, 1) == (1, True)
+    assert answering_workers(1, 0) == answering_workers(0, 0) == (1, False)

@@ -191,6 +191,7 @@ def test_classify_without_fine_tuning_takes_words(run, tmp_path, glm, tiny_token
         (("--kind=embed", "--target=goal"), "--target does nothing with --kind=embed"),
         (("--kind=score", "--decoding.max_tokens=3"), "--decoding does nothing with --kind=score"),
         (("--kind=embed", "--pattern={text} {mask}"), "has a mask"),
+        (("--kind=embed", "--pattern={text~}", "--text=body"), "--text does nothing with --pattern"),
         (("--kind=fill", "--pattern={text}"), "has no mask"),
         (("--kind=fill", "--pattern={text"), "brace without its partner"),
         (("--kind=fill", "--decoding.samples=2", "--decoding.temperature=1.0"), "does not fit a table"),

@@ -139,6 +139,16 @@ def test_other_rows_do_not_join_those_that_are_there(run, tmp_path):
     assert "holds something else" in err
 
 
+def test_a_file_of_the_output_that_was_removed_is_answered_again(run, tmp_path):
+    (tmp_path / "new.csv").write_text("text\nthe cat\na mat\n")
+    assert run("--input=new.csv", "--shard_rows=1")[0] == 0
+    first, second = sorted((tmp_path / "out").glob("*.parquet"))
+    kept, first_bytes = second.stat().st_mtime_ns, first.read_bytes()
+    first.unlink()
+    assert run("--input=new.csv", "--shard_rows=1")[0] == 0
+    assert (first.read_bytes(), second.stat().st_mtime_ns) == (first_bytes, kept)
+
+
 def test_a_model_that_was_not_fine_tuned_or_otherwise_is_refused(run, tmp_path, tiny_tokenizer):
     plain = asked.model_folder(tmp_path / "plain", tiny_tokenizer)
     (tmp_path / "new.csv").write_text("text\nthe cat\n")
