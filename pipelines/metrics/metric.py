@@ -59,6 +59,8 @@ class Metric:
     """What is taken as chosen, int64 [N], of the log-probabilities of items."""
     digits: int = 1
     """Behind the point, where a value is shown."""
+    counted: Callable[[np.ndarray], int] | None = None
+    """Sums over all items [*S] -> of how many things this is the mean; None: of all items."""
     variant: Callable[[pa.Table], str] | None = None
     """Which variant it is of those that have its name elsewhere, for judged items: what stands with a score."""
 
@@ -76,7 +78,7 @@ def mean_of(values: Callable[[Answers], np.ndarray], **options) -> Metric:
         total, count = sums[..., 0], sums[..., 1]
         return 100.0 * np.divide(total, count, out=np.full(np.shape(total), np.nan), where=count > 0)
 
-    return Metric(sums, value, **options)
+    return Metric(sums, value, counted=lambda sums: int(sums[1]), **options)
 
 
 def sum_by_group(values: np.ndarray, groups: np.ndarray) -> np.ndarray:

@@ -23,7 +23,9 @@ class Score:
     interval: Interval | None
     """Over items, drawn by groups; None where there is but one group."""
     n: int
-    """Items that were asked and whose gold answer is known."""
+    """Items that were asked, whose gold answer is known, and that the metric counts: of those that are judged together
+    one, of SQuAD's questions without an answer these alone.
+    """
     one_answer: tuple[float, ...]
     """What every item gets that is answered with one and the same class, for each class; () where items have candidates
     of their own, and where nothing is chosen.
@@ -77,6 +79,12 @@ def group_sums(metric: str, items: pa.Table, *, classes: int) -> np.ndarray:
     return kind.sums(Answers(items, kind.choose(items), classes), group_numbers(items))
 
 
+def counted(metric: str, sums: np.ndarray, items: pa.Table) -> int:
+    """How many things a metric is of. sums: what it counts [G, *S] of these judged items."""
+    count = METRICS[metric].counted
+    return count(sums.sum(0)) if count else len(items)
+
+
 def score_choices(metric: str, items: pa.Table, choice: np.ndarray, *, classes: int) -> float:
     """The metric of other choices [N] for judged items: those of a baseline."""
     everything = np.zeros(len(items), np.int64)
@@ -107,7 +115,7 @@ def _score(metric: str, items: pa.Table, classes: int) -> Score:
         metric=metric,
         value=float(METRICS[metric].value(sums.sum(0))),
         interval=interval(metric, sums),
-        n=len(items),
+        n=counted(metric, sums, items),
         one_answer=one_answer,
         majority=majority,
         variant=variant(items) if variant else "",

@@ -8,7 +8,7 @@ from annotated_types import Ge, Gt, Lt
 
 @dataclass
 class GenerationConfig:
-    """How an answer is written that is a text."""
+    """How an answer is written that is a text. What is not given is as a fine-tuned model was taught."""
 
     max_source: Annotated[int, Ge(8)] | None = None
     """Tokens of the text that is shown, with the words of the pattern: longer ones are cut as the pattern says, and
@@ -18,14 +18,14 @@ class GenerationConfig:
     """Tokens that the model writes into a mask at most. A longer target is cut where it is learned, and counted.
     Default: the task's.
     """
-    min_tokens: Annotated[int, Ge(0)] = 1
-    """Tokens that it writes at least."""
-    beams: Annotated[int, Ge(1)] = 1
-    """1 writes the likeliest token each time; more keep so many beginnings."""
-    length_penalty: Annotated[float, Ge(0)] = 1.0
-    """Beams are ranked by log p / tokens ** length_penalty."""
-    no_repeat_ngram: Annotated[int, Ge(0)] = 0
-    """No n tokens in a row occur twice in what is written; 0 allows it."""
+    min_tokens: Annotated[int, Ge(0)] | None = None
+    """Tokens that it writes at least. Default: 1."""
+    beams: Annotated[int, Ge(1)] | None = None
+    """1, the default, writes the likeliest token each time; more keep so many beginnings."""
+    length_penalty: Annotated[float, Ge(0)] | None = None
+    """Beams are ranked by log p / tokens ** length_penalty. Default: 1."""
+    no_repeat_ngram: Annotated[int, Ge(0)] | None = None
+    """No n tokens in a row occur twice in what is written; 0, the default, allows it."""
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """How an answer is written that is a text."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from infra.errors import UserError
 from pipelines.questions.config import GenerationConfig
@@ -42,14 +42,13 @@ def generation_of(config: GenerationConfig, *, max_tokens: int) -> Generation:
     tokens are asked for than at most.
     """
     most = config.max_tokens or max_tokens
-    if config.min_tokens > most:
-        raise ValueError(f"generation.min_tokens={config.min_tokens} is more than max_tokens={most}")
-    return Generation(
-        max_tokens=most,
-        min_tokens=config.min_tokens,
-        beams=config.beams,
-        length_penalty=config.length_penalty,
-        no_repeat_ngram=config.no_repeat_ngram,
-        max_source=config.max_source,
-        is_default=config.max_tokens is None,
-    )
+    given = {name: value for name, value in asdict(config).items() if value is not None}
+    found = Generation(**(given | {"max_tokens": most}), is_default=config.max_tokens is None)
+    if found.min_tokens > most:
+        raise ValueError(f"generation.min_tokens={found.min_tokens} is more than max_tokens={most}")
+    return found
+
+
+def completed(config: GenerationConfig, taught: GenerationConfig) -> GenerationConfig:
+    """The settings that are given, and where none is, those that a model was taught with."""
+    return replace(taught, **{name: value for name, value in asdict(config).items() if value is not None})

@@ -189,4 +189,6 @@ def as_text(value: Any) -> str:
         return value.decode(errors="replace")
     if isinstance(value, float) and value.is_integer():  # a column of whole numbers with nulls, as pandas writes it
         return str(int(value))
-    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, dict | list) else str(value)
+    if isinstance(value, dict | list):
+        return without_surrogates(json.dumps(value, ensure_ascii=False, default=str))
+    return str(value)

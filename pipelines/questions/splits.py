@@ -116,6 +116,11 @@ def split_rows(splits: Mapping[str, SplitFile], name: str, *, columns: Sequence[
     return _within(split, rows, columns)
 
 
+def train_or_first(splits: Mapping[str, SplitFile]) -> str:
+    """The split in which a task finds its labels."""
+    return "train" if "train" in splits else next(iter(splits))
+
+
 def _shared_out(url: str, shares: Mapping[str, float]) -> dict[str, SplitFile]:
     total, begin, found = sum(shares.values()), 0.0, {}
     for name, share in shares.items():

@@ -14,7 +14,7 @@ from infra.errors import DataError, UserError
 from pipelines import tasks
 from pipelines.questions.config import TaskConfig
 from pipelines.questions.rows import BadRow, Row, check_bad
-from pipelines.questions.splits import split_rows
+from pipelines.questions.splits import split_rows, train_or_first
 from pipelines.questions.task import Item, Task
 from pipelines.selection.config import EvaluationSet
 
@@ -36,7 +36,7 @@ def task_texts(one: EvaluationSet) -> Iterator[tuple[tuple[str, int], str]]:
     def rows(name: str) -> Iterator[Row | BadRow]:
         return split_rows(splits, name, columns=config.columns)
 
-    task = tasks.define(config, lambda: rows("train" if "train" in splits else next(iter(splits))))
+    task = tasks.define(config, lambda: rows(train_or_first(splits)))
     found = False
     names = [name for name in splits if name != "train"] or splits
     for name in {splits[name]: name for name in names}.values():

@@ -141,7 +141,8 @@ def _defined(config: TaskConfig, module: ModuleType) -> Task:
 
 def _with_settings(task: Task, config: TaskConfig, names: Mapping[str, int]) -> Task:
     """The task with the metrics, the pattern and the head that the recipe names."""
-    if task.generation is None and config.generation != GenerationConfig():
+    given, usual = (generation_of(one, max_tokens=_MAX_TOKENS) for one in (config.generation, GenerationConfig()))
+    if task.generation is None and given != usual:
         raise ValueError("task.generation is for tasks that generate texts, and the answers of this one are known")
     if config.metrics:
         task = replace(task, metrics=tuple(config.metrics))

@@ -19,7 +19,7 @@ from pipelines.questions.config import BlanksConfig, TaskConfig
 from pipelines.questions.generation import generation_of
 from pipelines.questions.nested import nested
 from pipelines.questions.pattern import Pattern
-from pipelines.questions.rows import BadRow, Row, kind_of, read_rows
+from pipelines.questions.rows import BadRow, Row, as_text, kind_of, read_rows
 from pipelines.questions.splits import splits_by_words
 from pipelines.questions.task import Baseline, Item, Task, take
 
@@ -113,7 +113,7 @@ def _drawn(name: str, text: str, blanks: BlanksConfig, number: int) -> Item:
 
 def _given(name: str, row: Row, text: str) -> Item:
     masks = text.count(MASK)
-    answers = [str(answer).strip() for answer in nested(row, "answers", list)] if row.fields.get("answers") else []
+    answers = [as_text(answer).strip() for answer in nested(row, "answers", list)] if row.fields.get("answers") else []
     if not masks:
         raise ValueError(f"the text has no {MASK}, and {len(answers)} answers")
     if answers and len(answers) != masks:

@@ -15,7 +15,7 @@ from pipelines import tasks
 from pipelines.metrics.comparison import difference, holm, mcnemar
 from pipelines.metrics.known import METRICS, shown, shown_interval
 from pipelines.metrics.metric import Answers, recorded
-from pipelines.metrics.scores import group_sums
+from pipelines.metrics.scores import counted, group_sums
 from workflows.evaluation.kept import Cell, find_cells, pairs_of
 
 LEVEL = 0.05
@@ -113,10 +113,8 @@ def _compare(first: Sequence[Cell], second: Sequence[Cell], metrics: Sequence[st
         p, test = told.p, "paired bootstrap" if len(first) == 1 else "bootstrap over seeds and items"
         if name == "accuracy" and len(first) == 1 and sums[0].shape[1] == len(items):  # each item by itself
             p, test = mcnemar(_is_right(first[0]), _is_right(second[0])), "exact McNemar"
-        seeds = (len(first), len(second))
-        found.append(
-            Verdict(task, split, pattern, name, one, two, told.value, told.low, told.high, p, test, len(items), seeds)
-        )
+        n, seeds = counted(name, sums[0][0], items), (len(first), len(second))
+        found.append(Verdict(task, split, pattern, name, one, two, told.value, told.low, told.high, p, test, n, seeds))
     return found
 
 

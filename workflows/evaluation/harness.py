@@ -127,7 +127,7 @@ class HarnessModel(LM):
 
     def _decoding(self, options: Mapping[str, Any]) -> Decoding:
         most = min(options.get("max_gen_toks") or _MOST_WRITTEN, self.model.config.positions - 1)
-        if not options.get("do_sample"):
+        if not options.get("do_sample") or options.get("temperature") == 0:
             return Decoding(max_tokens=most)
         given = {name: options[name] for name in ("temperature", "top_k", "top_p") if options.get(name)}
         return Decoding(max_tokens=most, **{"temperature": 1.0, **given})

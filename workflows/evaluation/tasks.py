@@ -19,8 +19,9 @@ from pipelines.metrics.bag_of_words import MOST, bag_of_words
 from pipelines.metrics.scores import check_metrics
 from pipelines.questions.config import TaskConfig
 from pipelines.questions.drawn import last_rank, rank
+from pipelines.questions.generation import completed
 from pipelines.questions.rows import BadRow, Row, check_bad, kind_of
-from pipelines.questions.splits import SplitFile, split_rows
+from pipelines.questions.splits import split_rows, train_or_first
 from pipelines.questions.task import Item, Task
 from workflows.evaluation.config import EvaluateConfig
 from workflows.evaluation.models import Model
@@ -105,7 +106,8 @@ def ask_task(config: TaskConfig, model: Model, *, split: str, limit: int | None 
     """
     config = _as_taught(config, model)
     splits = tasks.find_splits(config)
-    task = _with_taught_pattern(config, model, lambda: split_rows(splits, _train(splits), columns=config.columns))
+    taught_by = train_or_first(splits)
+    task = _with_taught_pattern(config, model, lambda: split_rows(splits, taught_by, columns=config.columns))
     check_metrics(task.metrics, classes=len(task.labels), generates=task.generation is not None)
     _check_taught(task, model)
 
@@ -210,11 +212,6 @@ def _may_be_asked(model: Model, name: str) -> bool:
     return model.asked["task"] in (name, getattr(tasks.find(name), "TAUGHT_BY", ""))
 
 
-def _train(splits: dict[str, SplitFile]) -> str:
-    """The split in which a task finds its labels."""
-    return "train" if "train" in splits else next(iter(splits))
-
-
 class _Survey(NamedTuple):
     """What reading a split tells of it."""
 
@@ -241,7 +238,7 @@ def _survey(read: Callable[[], Iterable[Item | BadRow]], limit: int | None) -> _
             continue
         good += 1
         if last is None or rank(one) <= last:
-            told = json.dumps([one.id, dict(one.fields), one.gold, one.golds, one.candidates, one.words])
+            told = json.dumps([one.id, dict(one.fields), one.gold, one.golds, one.candidates, one.words, *one.blanks])
             size, total = size + 1, total + int.from_bytes(hashlib.blake2b(told.encode(), digest_size=16).digest())
     return _Survey(size, last, f"{total % (1 << 128):032x}", good + len(bad), tuple(bad))
 
@@ -279,6 +276,8 @@ def _as_taught(config: TaskConfig, model: Model) -> TaskConfig:
     if hasattr(module, "define"):
         own["words"] = {label: taught["words"][label] for label in taught["labels"]}
     changed = {name: one for name, one in own.items() if getattr(config, name) == getattr(default, name)}
+    if "generation" in own:
+        changed["generation"] = completed(config.generation, own["generation"])
     return replace(config, head=model.has_head, **changed)
 
 

@@ -12,11 +12,16 @@ def task_config(one: EvalTask) -> TaskConfig:
     return TaskConfig(name=one.name, data=one.data)
 
 
+def short_name(one: EvalTask) -> str:
+    """What its metrics are called by: of a module of the user's own the last part."""
+    return one.name.rpartition(".")[2]
+
+
 def check_eval_tasks(several: Sequence[EvalTask]) -> None:
     """Raises UserError for a task that does not exist, is named twice or has no such split, DataError where there is
     nothing to read.
     """
-    names = [one.name for one in several]
+    names = [short_name(one) for one in several]
     if twice := [name for name in names if names.count(name) > 1]:
         raise UserError(
             f"train.eval_tasks names {twice[0]} twice",

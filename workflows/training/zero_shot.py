@@ -22,11 +22,11 @@ from pipelines.metrics.scores import score_choices
 from pipelines.questions.drawn import last_rank, rank
 from pipelines.questions.question import Question, ask
 from pipelines.questions.rows import BadRow, check_bad
-from pipelines.questions.splits import split_rows
+from pipelines.questions.splits import split_rows, train_or_first
 from pipelines.questions.task import Item
 from workflows.answering.answers import Answer, answer, batches
 from workflows.answering.items import answer_table, item_rows
-from workflows.settings.eval_tasks import task_config
+from workflows.settings.eval_tasks import short_name, task_config
 from workflows.settings.recipe import EvalTask
 from workflows.training.engine import Place
 
@@ -116,7 +116,7 @@ def _most_candidates(one: ZeroShot) -> int:
 def _zero_shot(one: EvalTask, tokenizer: Tokenizer, positions: int, limit: int) -> ZeroShot:
     config = task_config(one)
     splits = tasks.find_splits(config)
-    task = tasks.define(config, lambda: split_rows(splits, one.split))
+    task = tasks.define(config, lambda: split_rows(splits, train_or_first(splits)))
     if task.generation:
         raise UserError(
             f"train.eval_tasks: {one.name} writes whole texts, which takes a training too long",
@@ -127,14 +127,17 @@ def _zero_shot(one: EvalTask, tokenizer: Tokenizer, positions: int, limit: int) 
     check_bad([str(item) for item in found if isinstance(item, BadRow)], len(found), limit=config.max_bad, of=of)
     items = [item for item in found if isinstance(item, Item) and item.gold is not None]
     last = last_rank(items, limit)
-    questions, reason = list[Question](), "no item has a gold answer"
-    for item in items:
-        if last is None or rank(item) <= last:
-            try:
-                questions.append(ask(task, task.pattern(), item, tokenizer, positions=positions))
-            except ValueError as error:
-                reason = f"{item.id}: {error}"
-    if not questions:
-        raise DataError(f"train.eval_tasks: nothing can be asked of {of}", why=reason, try_="leave the task out")
-    name = task.name.rpartition(".")[2]
-    return ZeroShot(name, task.metrics, len(task.labels), tuple(map(tuple, batches(questions))))
+    drawn = [item for item in items if last is None or rank(item) <= last]
+    questions, reasons = list[Question](), list[str]()
+    for item in drawn:
+        try:
+            questions.append(ask(task, task.pattern(), item, tokenizer, positions=positions))
+        except ValueError as error:
+            reasons.append(f"{item.id}: {error}")
+    if not questions or len(reasons) > config.max_bad * len(drawn):
+        raise DataError(
+            f"train.eval_tasks: {len(questions):,} of {len(drawn):,} items of {of} can be asked",
+            why=reasons[0] if reasons else "no item has a gold answer",
+            try_="leave the task out, or the items; evaluate.py --task.overlong=skip asks the others of a checkpoint",
+        )
+    return ZeroShot(short_name(one), task.metrics, len(task.labels), tuple(map(tuple, batches(questions))))

@@ -116,18 +116,35 @@ def _listed(values: list[Any]) -> Iterator[dict[str, Any]]:
 
 
 def _answers(fields: Mapping[str, str]) -> list[tuple[str, int]] | None:
-    """(text, where it begins; -1: not told) of each answer; None where the row has none of these fields."""
+    """(text, where it begins; -1: not told) of each answer; None where the row has none of these fields, or nothing in
+    them. Raises ValueError for answers of another form.
+    """
     if fields.get("is_impossible") == "true":
         return []
     if fields.get("answer"):
         return [(fields["answer"], -1)]
-    if "answers" not in fields:
+    if not fields.get("answers"):
         return None
-    value = json.loads(fields["answers"] or "[]")
+    try:
+        value = json.loads(fields["answers"])
+    except ValueError:
+        value = None
     if isinstance(value, dict):  # Hugging Face's: a list of texts and a list of places
-        starts = value.get("answer_start") or [-1] * len(value["text"])
-        return list(zip(value["text"], starts, strict=True))
-    return [(part(one, "text", of="an answer")[0], one.get("answer_start", -1)) for one in value]
+        texts = parts(value, "text", of="answers")
+        starts = parts(value, "answer_start", of="answers") if value.get("answer_start") else [-1] * len(texts)
+        if len(starts) != len(texts):
+            raise ValueError(f"answers: {len(texts)} texts and {len(starts)} places where they begin")
+        return [_told(*pair) for pair in zip(texts, starts, strict=True)]
+    if not isinstance(value, list):
+        raise ValueError(f"answers: expected a JSON list, or lists of texts and places, got {fields['answers']!r:.60}")
+    return [_told(part(one, "text", of="an answer")[0], one.get("answer_start")) for one in value]
+
+
+def _told(text: Any, start: Any) -> tuple[str, int]:
+    """A place that is no number is not told."""
+    if not isinstance(text, str):
+        raise ValueError(f"an answer: expected a text, got {text!r:.60}")
+    return as_text(text), start if isinstance(start, int) else -1
 
 
 def _placed(passage: str, text: str, start: int) -> Answer:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from pipelines.document import content_key
+from pipelines.questions.rows import as_text
 from pipelines.questions.task import Baseline, Item
 from pipelines.sentence_marks import sentences
 
@@ -62,7 +63,7 @@ def _several(text: str) -> list[str]:
             listed = None
         if isinstance(listed, list) and all(isinstance(one, str) for one in listed):
             texts = listed
-    return [one for one in (_clean(text) for text in texts) if one]
+    return [one for one in (_clean(as_text(text)) for text in texts) if one]
 
 
 def _clean(text: str) -> str:

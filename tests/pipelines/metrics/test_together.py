@@ -15,7 +15,7 @@ def test_a_question_of_multirc_is_right_when_all_its_answers_are():
     assert em.one_answer == pytest.approx((100 / 3, 0.0))  # all no: q3; all yes: none
     assert f1a.one_answer == pytest.approx((0.0, 100 * 2 * 3 / (3 + 6)))
     assert em.interval is not None
-    assert em.n == 6
+    assert (em.n, f1a.n) == (3, 6)
 
 
 def test_a_question_without_a_right_answer_counts_for_exact_match_and_not_for_f1a():

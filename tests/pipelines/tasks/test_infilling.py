@@ -61,6 +61,7 @@ def test_given_blanks_are_asked_as_they_are():
         ("A [MASK] sat", ["a", "b"], "the text has 1 of [MASK] and 2 answers: give one for each"),
         ("[MASK] [MASK] sat", ["a"], "the text has 2 of [MASK] and 1 answers: give one for each"),
         ("A [MASK] sat", [" "], "the answer 1 of 1 is empty"),
+        ("A [MASK] sat", [None], "the answer 1 of 1 is empty"),
         ("cat", None, "the text 'cat' needs two words: one to be asked for, and one beside it"),
     ],
 )

@@ -131,6 +131,8 @@ def test_settings_that_do_nothing_are_refused():
         tasks.define(config(label="stars"), lambda: [])
     with pytest.raises(UserError, match=r"task.generation is for tasks that generate texts"):
         tasks.define(TaskConfig(name="rte", generation=GenerationConfig(beams=2)), lambda: [])
+    usual = GenerationConfig(min_tokens=1, beams=1, length_penalty=1.0, no_repeat_ngram=0)  # as task.json may say
+    assert tasks.define(TaskConfig(name="rte", generation=usual), lambda: []).generation is None
     with pytest.raises(UserError, match=r"min_tokens=9 is more than max_tokens=4"):
         tasks.define(config(generation=GenerationConfig(min_tokens=9, max_tokens=4)), lambda: [])
 
@@ -141,3 +143,11 @@ def test_baselines_copy_the_source_or_its_first_sentence():
         "copy": ("A cat sat. It ran.",),
         "first sentence": ("A cat sat.",),
     }
+
+
+def test_half_a_character_in_a_list_is_no_text(tmp_path):
+    """JSON may hold half of a character of two units, which no file of UTF-8 can."""
+    data = write(tmp_path, dev_jsonl=r'{"source": ["a \ud83d"], "target": ["b \ud83d", "c"]}')
+    (one,) = items(config(data=data), "dev")
+    assert (one.fields["source"], one.candidates) == ("a \ufffd", ("b \ufffd", "c"))
+    assert item(source="a", target=r'["b \ud83d"]').candidates == ("b \ufffd",)

@@ -11,7 +11,7 @@ from pipelines.metrics.scores import scores
 from pipelines.metrics.written.squad import span_of
 from pipelines.questions.config import GenerationConfig, TaskConfig
 from pipelines.questions.question import ask
-from pipelines.questions.rows import BadRow, Row
+from pipelines.questions.rows import BadRow, Row, as_text
 from pipelines.questions.splits import split_rows
 from pipelines.questions.task import Item
 from pipelines.tasks._shared.squad import around, windows
@@ -71,11 +71,34 @@ def test_each_window_teaches_what_it_says():
         (row([{"text": " "}]), "an answer is empty"),
         ({"context": PASSAGE, "question": " "}, "question is empty"),
         ({"question": "Where?"}, "no field 'context'"),
+        (row(None, answers="cat"), "answers: expected a JSON list, or lists of texts and places, got 'cat'"),
+        (row(None, answers="5"), "answers: expected a JSON list, or lists of texts and places, got '5'"),
+        (row(None, answers="null"), "answers: expected a JSON list, or lists of texts and places, got 'null'"),
+        (row(None, answers='["cat"]'), "an answer: expected a JSON object, got 'cat'"),
+        (row([{"text": None}]), "an answer: expected a text, got None"),
+        (row(None, answers='{"text": [5]}'), "an answer: expected a text, got 5"),
+        (row(None, answers='{"text": "cat"}'), "text of answers: expected a list, got 'cat'"),
+        (row(None, answers='{"answer_start": [4]}'), "answers has no 'text', but answer_start"),
+        (
+            row(None, answers='{"text": ["cat"], "answer_start": [4, 0]}'),
+            "answers: 1 texts and 2 places where they begin",
+        ),
     ],
 )
 def test_a_row_that_asks_nothing_says_why(fields, reason):
     (bad,) = items(fields)
     assert str(bad) == f"a.jsonl:5: {reason}"
+
+
+@pytest.mark.parametrize("start", [None, "4", 4.0])
+def test_a_place_that_is_no_number_is_looked_for(start):
+    (one,) = items(row([{"text": "cat", "answer_start": start}]))
+    assert (one.candidates, one.fields["here"]) == (("cat",), "cat")
+
+
+def test_answers_that_are_null_are_not_known():
+    (one,) = items(row(None, answers=as_text(None)))
+    assert (one.gold, one.candidates) == (None, ())
 
 
 def test_published_files_are_read(tmp_path):
@@ -146,6 +169,12 @@ def test_em_and_f1_are_those_of_the_official_scripts():
         "squad_em": 40.0,
         "squad_f1_has_answer": round(100 * (1 + 2 / 3 + 0) / 3, 2),
         "squad_em_no_answer": 50.0,
+    }
+    assert {name: score.n for name, score in found.items()} == {
+        "squad_f1": 5,
+        "squad_em": 5,
+        "squad_f1_has_answer": 3,
+        "squad_em_no_answer": 2,
     }
 
 

@@ -8,7 +8,7 @@ import json
 import pytest
 from helpers import asked
 
-from glm_model import fill, score
+from glm_model import Decoding, fill, score
 from infra.console import Console, ConsoleConfig
 from infra.storage import parquet
 from pipelines.questions.config import TaskConfig
@@ -123,3 +123,18 @@ def test_what_is_written_ends_where_the_task_says(model):
     found = model.generate_until(cases)
     assert found[:2] == [whole, whole[: whole.index(word)]]
     assert json.dumps(found[2])
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, Decoding(max_tokens=47)),
+        ({"temperature": 0.7, "max_gen_toks": 4}, Decoding(max_tokens=4)),
+        ({"do_sample": True, "temperature": 0.0, "max_gen_toks": 4}, Decoding(max_tokens=4)),
+        ({"do_sample": True, "max_gen_toks": 4}, Decoding(max_tokens=4, temperature=1.0)),
+        ({"do_sample": True, "temperature": 0.7, "top_p": 0.9, "max_gen_toks": 4},
+         Decoding(max_tokens=4, temperature=0.7, top_p=0.9)),
+    ],
+)  # fmt: skip
+def test_tokens_are_drawn_only_where_the_task_says_so(model, options, expected):
+    assert model._decoding(options) == expected

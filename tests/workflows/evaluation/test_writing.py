@@ -11,12 +11,13 @@ from glm_model import Decoding, fill_batch, from_pretrained, score
 from glm_model.tokenizer import Tokenizer
 from infra.console import Console
 from infra.storage import parquet
-from pipelines.questions.config import GenerationConfig
+from pipelines.questions.config import GenerationConfig, TaskConfig
+from pipelines.questions.generation import Generation
 from workflows.evaluation import campaign, page
 from workflows.evaluation.evaluation import Evaluated
 from workflows.evaluation.models import find_models
 from workflows.evaluation.results import counts_line, counts_of, results_of, table_rows
-from workflows.evaluation.tasks import task_configs
+from workflows.evaluation.tasks import ask_task, task_configs
 
 ROWS = [
     {"source": "the cat sat on the mat", "target": ["a cat", "the cat sat"]},
@@ -32,10 +33,10 @@ def model(tmp_path_factory, tiny_tokenizer) -> str:
 
 @pytest.fixture
 def evaluate(tmp_path, model):
-    def evaluate(rows: list[dict], *, to: str = "out", **generation) -> Evaluated:
+    def evaluate(rows: list[dict], *, to: str = "out", id_: str | None = None, **generation) -> Evaluated:
         data = asked.write(tmp_path / f"data-{to}" / "dev.jsonl", rows)
         options = asked.options(data, model, tmp_path / to)
-        options.task.name, options.task.id, options.task.words = "seq2seq", None, {}
+        options.task.name, options.task.id, options.task.words = "seq2seq", id_, {}
         options.task.generation = GenerationConfig(**generation)
         models = find_models(options.models)
         (one,) = campaign.run(options, task_configs(options, models), models, Console(options.console))
@@ -126,8 +127,10 @@ def test_without_targets_there_are_answers_and_no_scores(evaluate):
 
 def test_answers_depend_on_how_they_are_written_and_not_on_the_order_of_items(evaluate):
     rows = [{**row, "id": str(n)} for n, row in enumerate(ROWS)]
-    first = evaluate(rows, max_tokens=4)
-    other = evaluate(rows, to="other", max_tokens=3)
+    first = evaluate(rows, id_="id", max_tokens=4)
+    turned = evaluate(rows[::-1], to="turned", id_="id", max_tokens=4)
+    assert parquet.read_table(first.items_url).equals(parquet.read_table(turned.items_url))
+    other = evaluate(rows, to="other", id_="id", max_tokens=3)
     assert Path(first.url).name != Path(other.url).name
     told = json.loads(Path(first.url, "settings.json").read_text())
     assert told["generation"]["max_tokens"] == 4
@@ -138,3 +141,30 @@ def test_a_row_without_a_target_has_its_reason(evaluate, tmp_path):
     one = evaluate(rows, max_tokens=2)
     last = parquet.read_table(one.items_url).to_pylist()[-1]
     assert (last["item"], last["reason"]) == ("dev.jsonl:101", "the target is empty")
+
+
+def test_items_with_other_answers_in_their_blanks_are_other_items(model, tmp_path):
+    digests = set()
+    for number, answer in enumerate(("cat", "dog")):
+        data = asked.write(tmp_path / str(number) / "dev.jsonl", [{"text": "the [MASK] sat", "answers": [answer]}])
+        (found,) = find_models([model])
+        digests.add(ask_task(TaskConfig(name="infilling", data=data), found, split="dev").digest)
+    assert len(digests) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (GenerationConfig(), Generation(max_tokens=5, beams=4, no_repeat_ngram=2)),
+        (GenerationConfig(beams=1), Generation(max_tokens=5, beams=1, no_repeat_ngram=2)),
+        (GenerationConfig(max_tokens=6, no_repeat_ngram=0), Generation(max_tokens=6, beams=4)),
+    ],
+)
+def test_a_fine_tuned_model_keeps_the_limits_that_are_not_given(given, expected, tmp_path, tiny_tokenizer):
+    (tmp_path / "model").mkdir()
+    folder = asked.model_folder(tmp_path / "model", tiny_tokenizer)
+    limits = GenerationConfig(max_tokens=5, beams=4, no_repeat_ngram=2)
+    (found,) = find_models([asked.teach_task(folder, TaskConfig(name="seq2seq", generation=limits))])
+    data = asked.write(tmp_path / "data" / "dev.jsonl", ROWS)
+    config = TaskConfig(name="seq2seq", data=data, generation=given)
+    assert ask_task(config, found, split="dev").task.generation == expected

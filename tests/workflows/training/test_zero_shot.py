@@ -65,6 +65,16 @@ def test_scores_are_those_of_evaluate_to_the_last_bit(model, tasks, tiny_tokeniz
     assert 0 < found["eval/hellaswag/accuracy"] < 100
 
 
+def test_labels_are_those_of_the_train_split(model, tiny_tokenizer, tmp_path):
+    rows = [{"text": row["text"], "label": ("cat", "mat", "dog")[n % 3]} for n, row in enumerate(asked.rows(12))]
+    asked.write(tmp_path / "data" / "train.jsonl", rows)
+    asked.write(tmp_path / "data" / "dev.jsonl", [row for row in rows if row["label"] != "cat"])
+    task = EvalTask("classification", f"{tmp_path}/data")
+    (found,) = zero_shot_of([task], tiny_tokenizer, positions=48, limit=LIMIT)
+    assert found.classes == 3
+    assert {question.answers for question in found.questions} == {("cat", "dog", "mat")}
+
+
 def test_the_number_of_workers_is_invisible(model, tasks, tiny_tokenizer, monkeypatch):
     monkeypatch.setattr("workflows.answering.answers.POSITIONS", 30)
     several = zero_shot_of(tasks, tiny_tokenizer, positions=48, limit=LIMIT)
@@ -102,6 +112,8 @@ def test_what_cannot_be_asked_is_said_before_a_training(tasks, tiny_tokenizer, t
     check_eval_tasks(tasks)
     with pytest.raises(UserError, match="names blimp twice"):
         check_eval_tasks([pairs, pairs])
+    with pytest.raises(UserError, match="names blimp twice"):
+        check_eval_tasks([pairs, EvalTask("mine.blimp", pairs.data)])
     with pytest.raises(UserError, match="has no split 'test' of blimp"):
         check_eval_tasks([EvalTask("blimp", pairs.data, "test")])
     with pytest.raises(DataError, match="does not exist"):
@@ -109,8 +121,11 @@ def test_what_cannot_be_asked_is_said_before_a_training(tasks, tiny_tokenizer, t
     with pytest.raises(UserError, match="blimp"):
         check_eval_tasks([EvalTask("blimpp", pairs.data)])
     asked.write(tmp_path / "long" / "dev.jsonl", [{"text": f"go {'.' * 60}"}])
-    with pytest.raises(DataError, match="nothing can be asked of the split 'dev' of lambada"):
+    with pytest.raises(DataError, match="0 of 1 items of the split 'dev' of lambada can be asked"):
         zero_shot_of([EvalTask("lambada", f"{tmp_path}/long")], tiny_tokenizer, positions=48, limit=LIMIT)
+    asked.write(tmp_path / "some" / "dev.jsonl", [{"text": f"go {'.' * 60}"}, {"text": "the cat sat"}])
+    with pytest.raises(DataError, match="1 of 2 items of the split 'dev' of lambada can be asked"):
+        zero_shot_of([EvalTask("lambada", f"{tmp_path}/some")], tiny_tokenizer, positions=48, limit=LIMIT)
     asked.write(tmp_path / "texts" / "dev.jsonl", [{"source": "the cat", "target": "sat"}])
     with pytest.raises(UserError, match="seq2seq writes whole texts"):
         zero_shot_of([EvalTask("seq2seq", f"{tmp_path}/texts")], tiny_tokenizer, positions=48, limit=LIMIT)
