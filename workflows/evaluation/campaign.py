@@ -76,7 +76,7 @@ def _answered(
 
 def _asked(options: EvaluateConfig, config: TaskConfig, model: Model, known: dict[str, AskedTask]) -> AskedTask:
     """The items of a task, read once for all models that are asked it alike."""
-    taught = {name: model.asked.get(name) for name in ("task", "version", "labels", "words", "pattern")}
+    taught = {name: model.asked.get(name) for name in ("task", "version", "labels", "words", "pattern", "settings")}
     key = json.dumps([asdict(config), taught], sort_keys=True)
     if key not in known:
         known[key] = ask_task(config, model, split=options.split, limit=options.limit)

@@ -71,16 +71,16 @@ def test_each_window_teaches_what_it_says():
         (row([{"text": " "}]), "an answer is empty"),
         ({"context": PASSAGE, "question": " "}, "question is empty"),
         ({"question": "Where?"}, "no field 'context'"),
-        (row(None, answers="cat"), "answers: expected a JSON list, or lists of texts and places, got 'cat'"),
-        (row(None, answers="5"), "answers: expected a JSON list, or lists of texts and places, got '5'"),
-        (row(None, answers="null"), "answers: expected a JSON list, or lists of texts and places, got 'null'"),
-        (row(None, answers='["cat"]'), "an answer: expected a JSON object, got 'cat'"),
+        (row(None) | {"answers": "cat"}, "answers: expected a JSON list, or lists of texts and places, got 'cat'"),
+        (row(None) | {"answers": "5"}, "answers: expected a JSON list, or lists of texts and places, got '5'"),
+        (row(None) | {"answers": "null"}, "answers: expected a JSON list, or lists of texts and places, got 'null'"),
+        (row(None) | {"answers": '["cat"]'}, "an answer: expected a JSON object, got 'cat'"),
         (row([{"text": None}]), "an answer: expected a text, got None"),
-        (row(None, answers='{"text": [5]}'), "an answer: expected a text, got 5"),
-        (row(None, answers='{"text": "cat"}'), "text of answers: expected a list, got 'cat'"),
-        (row(None, answers='{"answer_start": [4]}'), "answers has no 'text', but answer_start"),
+        (row(None) | {"answers": '{"text": [5]}'}, "an answer: expected a text, got 5"),
+        (row(None) | {"answers": '{"text": "cat"}'}, "text of answers: expected a list, got 'cat'"),
+        (row(None) | {"answers": '{"answer_start": [4]}'}, "answers has no 'text', but answer_start"),
         (
-            row(None, answers='{"text": ["cat"], "answer_start": [4, 0]}'),
+            row(None) | {"answers": '{"text": ["cat"], "answer_start": [4, 0]}'},
             "answers: 1 texts and 2 places where they begin",
         ),
     ],
@@ -97,7 +97,7 @@ def test_a_place_that_is_no_number_is_looked_for(start):
 
 
 def test_answers_that_are_null_are_not_known():
-    (one,) = items(row(None, answers=as_text(None)))
+    (one,) = items(row(None) | {"answers": as_text(None)})
     assert (one.gold, one.candidates) == (None, ())
 
 

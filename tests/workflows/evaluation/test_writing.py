@@ -168,3 +168,16 @@ def test_a_fine_tuned_model_keeps_the_limits_that_are_not_given(given, expected,
     data = asked.write(tmp_path / "data" / "dev.jsonl", ROWS)
     config = TaskConfig(name="seq2seq", data=data, generation=given)
     assert ask_task(config, found, split="dev").task.generation == expected
+
+
+def test_each_model_writes_within_the_limits_that_it_was_taught(tmp_path, tiny_tokenizer):
+    options = asked.options(asked.write(tmp_path / "data" / "dev.jsonl", ROWS), "", tmp_path / "out")
+    options.task.name, options.task.id, options.task.words, options.models = "seq2seq", None, {}, []
+    for most in (2, 3):
+        (tmp_path / f"at-most-{most}").mkdir()
+        folder = asked.model_folder(tmp_path / f"at-most-{most}", tiny_tokenizer)
+        recipe = TaskConfig(name="seq2seq", generation=GenerationConfig(max_tokens=most))
+        options.models.append(asked.teach_task(folder, recipe))
+    models = find_models(options.models)
+    found = campaign.run(options, task_configs(options, models), models, Console(options.console))
+    assert [one.asked.task.generation for one in found] == [Generation(max_tokens=2), Generation(max_tokens=3)]
