@@ -24,7 +24,7 @@ from infra.console import Console, ConsoleConfig
 from infra.errors import run_main
 from infra.tracking.mlflow_client import client_of
 from workflows import finetune
-from workflows.campaigns.campaign import open_campaign
+from workflows.campaigns.campaign import how_to_go_on, open_campaign
 from workflows.campaigns.planned import logged_step
 from workflows.runs.record import read_record, write_record
 from workflows.settings.campaign import CampaignRecipe
@@ -170,6 +170,12 @@ def test_finished_cells_are_not_run_but_asked_and_told_together(run, place, tiny
     assert "viewStateShareKey=glm-cells-sweep" in parent.data.tags["mlflow.note.content"]
     page = (place / "runs/sweep/campaign.html").read_text()
     assert f'<td class="n">{float(mean["mean"]):.1f}</td><td class="n">{float(mean["sd"]):.1f}</td>' in page
+
+
+@pytest.mark.parametrize(("flags", "words"), [((), ""), (("--run.fresh=true",), " without --run.fresh")])
+def test_a_campaign_from_scratch_goes_on_by_another_command(place, flags, words):
+    recipe = config.parse(CampaignRecipe, description="", argv=settings(place, *flags)).config
+    assert how_to_go_on(recipe) == f"run the same command{words}: it goes on with what is not finished"
 
 
 @pytest.mark.slow

@@ -129,6 +129,14 @@ def _show_header(campaign: Campaign, handle: RunHandle) -> None:
     rows = [*describe_campaign(campaign.recipe, campaign.cells), ("folder", campaign.url)]
     rows += [("mlflow", without_password(handle.uri))] if handle.enabled else []
     campaign.screen.header(f"glm campaign · {campaign.name}", rows)
+    if campaign.recipe.run.fresh:
+        campaign.screen.line("all cells begin from scratch; the same command without --run.fresh goes on with them")
+
+
+def how_to_go_on(recipe: CampaignRecipe) -> str:
+    """What to do about cells that are not finished. The same command with --run.fresh would lose those that are."""
+    fresh = " without --run.fresh" if recipe.run.fresh else ""
+    return f"run the same command{fresh}: it goes on with what is not finished"
 
 
 def _run_cells(campaign: Campaign, handle: RunHandle) -> tuple[Failure, ...]:
@@ -167,7 +175,7 @@ def _run_cells(campaign: Campaign, handle: RunHandle) -> tuple[Failure, ...]:
             storage.upload_dir(scratch, campaign.url)
     if outcome.was_stopped:
         told = standing_text([one.again() for one in campaign.cells])
-        raise Interrupted(f"stopped: {told}", try_="run the same command: it goes on with what is not finished")
+        raise Interrupted(f"stopped: {told}", try_=how_to_go_on(recipe))
     return tuple(failures)
 
 
@@ -285,5 +293,5 @@ def _failed(campaign: Campaign, failures: Sequence[Failure]) -> CellsFailed:
         f"{len(failures)} of {len(campaign.cells)} cells failed",
         failures[0].code,
         why=told,
-        try_="mend what they say and run the same command: it goes on with what is not finished",
+        try_=f"mend what they say and {how_to_go_on(campaign.recipe)}",
     )
