@@ -29,6 +29,8 @@ class SplitFile:
     last: float = 1.0
     read: Callable[[str], Iterator[Row | BadRow]] | None = None
     """How its task reads it, where it is not a table with named columns."""
+    together: tuple[str, ...] = ()
+    """Where the file is cut, rows whose fields of these names are equal stay together; (): those that are equal."""
 
     def rows(self, columns: Sequence[str] = ()) -> Iterator[Row | BadRow]:
         """All rows of the file."""
@@ -130,10 +132,11 @@ def _shared_out(url: str, shares: Mapping[str, float]) -> dict[str, SplitFile]:
 
 
 def _within(split: SplitFile, rows: Iterator[Row | BadRow], columns: Sequence[str]) -> Iterator[Row | BadRow]:
-    """Those rows whose hash stands among these ranks: exact counts, and rows of equal content stay together. Damaged
+    """Those rows whose hash stands among these ranks: exact counts, but for rows that stay together. Damaged
     rows belong to the first split, so that each is told once.
     """
-    hashes = np.sort([_hash(row) for row in split.rows(columns) if isinstance(row, Row)])
+    names = split.together
+    hashes = np.sort([_hash(row, names) for row in split.rows(columns) if isinstance(row, Row)])
     low, high = (round(share * len(hashes)) for share in (split.first, split.last))
     first = hashes[low] if low < len(hashes) else np.uint64(2**64 - 1)
     last = hashes[high] if high < len(hashes) else None
@@ -141,10 +144,12 @@ def _within(split: SplitFile, rows: Iterator[Row | BadRow], columns: Sequence[st
         if isinstance(row, BadRow):
             if split.first == 0:
                 yield row
-        elif _hash(row) >= first and (last is None or _hash(row) < last):
+        elif _hash(row, names) >= first and (last is None or _hash(row, names) < last):
             yield row
 
 
-def _hash(row: Row) -> np.uint64:
-    content = "\0".join(value for _, value in sorted(row.fields.items()))
+def _hash(row: Row, names: Sequence[str]) -> np.uint64:
+    """names: of the fields that decide; all of them, where there are no such names or fields."""
+    fields = {name: row.fields[name] for name in names if name in row.fields} or row.fields
+    content = "\0".join(value for _, value in sorted(fields.items()))
     return np.uint64(int.from_bytes(hashlib.blake2b(content.encode(), digest_size=8).digest(), "little"))

@@ -30,6 +30,7 @@ and may define
     TAUGHT_BY = ""              another task: who was fine-tuned on it may be asked this one
     read(url)                   rows of a split, where its files are not tables with named columns
     find_splits(data)           split -> URL, where files are not called as usual, or one file is not to be cut
+    together(config)            names of fields: where one file is cut, rows in which these are equal stay in one split
 
 A task that recipes shape, such as `classification`, defines `define(config, rows) -> Task` instead; `rows` is a
 function that gives the rows of the train split; and maybe `READS`, names of the settings for own files that it reads.
@@ -93,7 +94,8 @@ def find_splits(config: TaskConfig) -> dict[str, SplitFile]:
         found = {name: SplitFile(url) for name, url in module.find_splits(data).items()}
     else:
         found = splits.find_splits(data, config.splits, config.shares)
-    found = {name: replace(one, read=getattr(module, "read", None)) for name, one in found.items()}
+    together = module.together(config) if hasattr(module, "together") else ()
+    found = {name: replace(one, read=getattr(module, "read", None), together=together) for name, one in found.items()}
     if getattr(module, "ZERO_SHOT", False):
         found = {name: replace(one, first=0.0, last=1.0) for name, one in found.items()}
     return found

@@ -29,6 +29,11 @@ PATTERNS = (
 )
 
 
+def together(config: TaskConfig) -> tuple[str, ...]:
+    """A text that is held out is not learned from with another target."""
+    return (config.source,)
+
+
 def define(config: TaskConfig, rows: Callable[[], Iterable[Row | BadRow]]) -> Task:
     def item(row: Row) -> Item:
         (source,) = take(row, config.source)

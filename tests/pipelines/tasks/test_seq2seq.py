@@ -151,3 +151,16 @@ def test_half_a_character_in_a_list_is_no_text(tmp_path):
     (one,) = items(config(data=data), "dev")
     assert (one.fields["source"], one.candidates) == ("a \ufffd", ("b \ufffd", "c"))
     assert item(source="a", target=r'["b \ud83d"]').candidates == ("b \ufffd",)
+
+
+def test_one_file_is_cut_between_sources(tmp_path):
+    rows = [{"text": f"source {n // 3}", "target": f"target {n}"} for n in range(120)]
+    (tmp_path / "all.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = config(data=f"{tmp_path}/all.jsonl", source="text")
+    found = {split: items(options, split) for split in ("train", "dev", "test")}
+    sources = {split: {one.fields["source"] for one in several} for split, several in found.items()}
+    assert [len(several) for several in sources.values()] == [32, 4, 4]
+    assert len(set.union(*sources.values())) == 40
+    assert sorted(one.candidates[0] for several in found.values() for one in several) == sorted(
+        row["target"] for row in rows
+    )
