@@ -97,7 +97,7 @@ def main() -> None:
         store = prepare(old, options, case, work)
         texts = {split: write_text(store, split, work / f"{split}.safetensors") for split in ("validation", "test")}
         curves = json.loads(Path(options.curves).read_text()) if Path(options.curves).exists() else {}
-        for cell in cells_of(options.case, case, options.seeds):
+        for cell in cells_of(options.case, case, options.seeds, one_rate=options.one_rate):
             if cell.name not in curves:
                 side = Side(sys.executable, _revision.ROOT) if cell.side == "new" else old
                 points = run(side, cell, store, texts, work, until)
@@ -116,7 +116,7 @@ def main() -> None:
 # -- what is run -------------------------------------------------------------------------------------------------------
 
 
-def cells_of(name: str, case: Case, seeds: int) -> list[Cell]:
+def cells_of(name: str, case: Case, seeds: int, *, one_rate: bool = False) -> list[Cell]:
     """All runs: of each seed old and new, and of the first seed the other rates of the earlier revision."""
     config = f"--config=workflows/recipes/{name}.yaml"
     common = [
@@ -128,7 +128,7 @@ def cells_of(name: str, case: Case, seeds: int) -> list[Cell]:
     rated = [
         Cell(name, f"old, rate {times:g}", 0, (*cells[0].arguments, f"--optim.lr={case.lr * times:g}"))
         for times in RATES
-        if times != 1
+        if times != 1 and not one_rate
     ]
     return [*cells, *rated]
 
@@ -226,7 +226,8 @@ def compare(name: str, curves: dict[str, Points], seeds: int) -> tuple[dict[str,
     """(values, CPU-seconds new / old), printed as a table."""
     old = [curves[f"{name} old {seed}"] for seed in range(seeds)]
     new = [curves[f"{name} new {seed}"] for seed in range(seeds)]
-    rated = {times: curves[f"{name} old, rate {times:g} 0"] for times in RATES if times != 1} | {1.0: old[0]}
+    others = {times: f"{name} old, rate {times:g} 0" for times in RATES}
+    rated = {times: curves[cell] for times, cell in others.items() if cell in curves} | {1.0: old[0]}
     target = statistics.fmean(points[-1]["test"] for points in old)
     old_s = statistics.median(points[-1]["cpu_s"] for points in old)
     best = min(rated, key=lambda times: rated[times][-1]["validation"])
@@ -271,6 +272,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rev", default=_revision.BASELINE, help="the earlier revision")
     parser.add_argument("--old-python", default=sys.executable, help="interpreter for the earlier revision")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--one-rate", action="store_true", help="leave out the earlier revision's other rates")
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after so many")
     parser.add_argument("--json", help="write the figures to this file")
     options = parser.parse_args()

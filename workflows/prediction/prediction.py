@@ -59,7 +59,8 @@ def check_place(to: str, plan: Plan) -> set[str]:
     if have - {MANIFEST, *plan.files}:
         raise UserError(
             f"{to} holds something else",
-            why="predictions of another model, of other rows or by other settings, or other files",
+            why="predictions of another model, of other rows or columns (a file that was mended may bring new ones), "
+            "or by other settings, or other files",
             try_="give another --to, or remove this one",
         )
     return have
