@@ -1,5 +1,7 @@
 """Which kind of prediction is meant, and whether the model can do it."""
 
+from dataclasses import replace
+
 from glm_model.decoding import Decoding
 from glm_model.tokenizer import Tokenizer
 from infra.errors import UserError
@@ -92,6 +94,8 @@ def check_decoding(options: PredictConfig, positions: int, task: Task | None) ->
     decoding = options.decoding
     if task and task.generation and decoding == Decoding():
         decoding = decoding_of(task.generation.within(positions - 1))
+    elif decoding.max_tokens == Decoding().max_tokens:  # where nothing is given, what fits
+        decoding = replace(decoding, max_tokens=min(decoding.max_tokens, positions - 1))
     if decoding.samples > 1:
         raise UserError(
             f"--decoding.samples={decoding.samples} does not fit a table",
