@@ -3,13 +3,14 @@
     python benchmarks/task_scores.py --model runs/<run> --to FOLDER [--data ../shared/data] [--seeds 1 2 3]
         [--tasks rte cb ...] [--items 4000] [--markdown] [--json FILE]
 
-Each fine-tuning is an ordinary run of finetune.py in FOLDER/runs, and each evaluation one of evaluate.py, so the same
-command continues. One rate, 3 epochs (20 where fewer than 1,000 items train) and at most --items items for all; nothing
-is chosen on the reported split, which is dev, or test where that alone has labels. Seconds are those of answering all
-items once. The score is the task's first metric, BLiMP's and multiple choice's beside chance.
+The fine-tunings of a task are a campaign over seeds in FOLDER/runs, and what is asked zero-shot one evaluation, so the
+same command continues. One rate, 3 epochs (20 where fewer than 1,000 items train) and at most --items items for all;
+nothing is chosen on the reported split, which is dev, or test where that alone has labels. Seconds are those of
+answering all items once. The score is the task's first metric, BLiMP's and multiple choice's beside chance.
 """
 
 import argparse
+import csv
 import json
 import platform
 import subprocess
@@ -50,11 +51,11 @@ def main() -> None:
     for (task, place), splits in places.items():
         if options.tasks and task not in options.tasks:
             continue
-        name = f"{task.removesuffix('.yaml')}-{place.split('/')[-1].split('.')[0]}"
+        name = place.split(".")[0].replace("/", "-")  # FewGLUE's folders are called like SuperGLUE's
         print(f"# {name}", flush=True)
         reported = "dev" if any(one.split in ("dev", "all") for one in splits) else "test"
         asked = [*_recipe(task), f"--task.data={data / place}"]
-        zero_shot = _evaluate([options.model], [*asked, f"--split={reported}"], to / f"zero-shot-{name}")
+        zero_shot = _evaluate(options.model, [*asked, f"--split={reported}"], to / f"zero-shot-{name}")
         lines.append(Line(name, reported, zero_shot, _tuned(options, name, asked, splits, to), _seconds(zero_shot)))
         print(_shown(lines[-1]), flush=True)
     if options.markdown:
@@ -74,19 +75,18 @@ def _tuned(options: argparse.Namespace, name: str, asked: list[str], splits: lis
     if not trains:
         return None
     epochs = _EPOCHS_OF_FEW if trains < _FEW else _EPOCHS
-    runs = []
-    for seed in options.seeds:
-        runs.append(str(to / "runs" / f"{name}-s{seed}"))
-        fixed = [f"--model.init_from={options.model}", f"--optim.lr={_RATE}", f"--train.epochs={epochs}"]
-        limit = [f"--train.items={options.items}"] if trains > options.items else []
-        place = [f"--run.name={name}-s{seed}", f"--run.storage_path={to / 'runs'}", f"--train.seed={seed}"]
-        _command("finetune.py", [*asked, *fixed, *limit, *place])
-    found = _evaluate(runs, [], to / f"tuned-{name}")
-    return found["seeds"][0] if found["seeds"] else {**_first(found), "mean": _first(found)["value"], "sd": None}
+    fixed = [f"--model.init_from={options.model}", f"--optim.lr={_RATE}", f"--train.epochs={epochs}"]
+    limit = [f"--train.items={options.items}"] if trains > options.items else []
+    place = [f"--run.name={name}", f"--run.storage_path={to / 'runs'}", f"--campaign.seeds={options.seeds}"]
+    _command("finetune.py", [*asked, *fixed, *limit, *place])
+    with open(to / "runs" / name / "means.csv", newline="") as means:
+        first = next(csv.DictReader(means))
+    return {key: float(first[key]) if first[key] else None for key in ("mean", "sd", "low", "high")}
 
 
-def _evaluate(models: list[str], asked: list[str], to: Path) -> Scores:
-    _command("evaluate.py", [f"--models={json.dumps(models)}", *asked, f"--to={to}", "--contamination=off"])
+def _evaluate(model: str, asked: list[str], to: Path) -> Scores:
+    more = [f"--to={to}", "--contamination=off", "--without_context=false"]
+    _command("evaluate.py", [f"--models={json.dumps([model])}", *asked, *more])
     return json.loads((to / "scores.json").read_text())
 
 
@@ -116,14 +116,19 @@ def _seconds(found: Scores) -> float:
 def _shown(line: Line) -> str:
     first = _first(line.zero_shot)
     alike = max(first["one_answer"].values(), default=None) if first["one_answer"] else first["majority"]
-    zero_shot = f"{first['value']:.1f} ({first['low']:.1f} to {first['high']:.1f})"
+    zero_shot = f"{first['value']:.1f}{_interval(first)}"
     tuned = ""
     if one := line.tuned:
         spread = "" if one["sd"] is None else f" ± {one['sd']:.1f}"
-        tuned = f"{one['mean']:.1f}{spread} ({one['low']:.1f} to {one['high']:.1f})"
+        tuned = f"{one['mean']:.1f}{spread}{_interval(one)}"
     cells = [f"`{line.name}`", line.split, f"{first['n']:,}", first["metric"], _number(alike)]
     cells += [_number(first["bag_of_words"]), zero_shot, tuned, f"{line.seconds:.0f} s"]
     return f"| {' | '.join(cells)} |"
+
+
+def _interval(found: Scores) -> str:
+    """Nothing where items of a single group have none."""
+    return "" if found["low"] is None else f" ({found['low']:.1f} to {found['high']:.1f})"
 
 
 def _number(value: float | None) -> str:
