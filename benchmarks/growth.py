@@ -5,8 +5,10 @@
 
 Of a run that asked its model these tasks (--train.eval_tasks) its own log is shown, and how long a validation takes
 beside the tasks: wall seconds in this process, of the last weights. With --blimp and --lambada `evaluate.py` asks every
-checkpoint that the run keeps (--train.keep_at_tokens) instead. Models of millions of parameters write hardly one of
-LAMBADA's words: its bits tell them apart. Bits per byte are those of the run's own validation.
+checkpoint that the run keeps (--train.keep_at_tokens) instead, and intervals over items are shown. Models of millions
+of parameters write hardly one of LAMBADA's words: its bits tell them apart. Bits per byte are those of the run's own
+validation. Beside BLiMP stands a unigram model of the run's training split (each count raised by one), which knows
+nothing of order: where a pair's sentences are of the same words it is undecided, which counts as wrong, as in the task.
 """
 
 import argparse
@@ -18,7 +20,14 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from workflows.runs.history import open_past, read_log
+import numpy as np
+
+from pipelines import tasks
+from pipelines.questions.config import TaskConfig
+from pipelines.questions.rows import Row
+from pipelines.questions.splits import find_splits, split_rows
+from pipelines.questions.task import Item, Task
+from workflows.runs.history import Past, open_past, read_log
 
 ROOT = Path(__file__).resolve().parents[1]
 BITS, BLIMP, WORD, RIGHT = "val/bits_per_byte", "eval/blimp/accuracy", "eval/lambada/bits", "eval/lambada/accuracy"
@@ -45,12 +54,10 @@ def main() -> None:
         sys.exit(f"error: {options.run} asked its model no task\n  try: --blimp and --lambada")
     curve = [(int(values["data/tokens"]), values) for _, values in sorted(steps.items())]
     for tokens, values in curve:
-        print(
-            f"{tokens:14,}  " + "  ".join(f"{name} {values[name]:.3f}" for name in (*TITLES, RIGHT) if name in values)
-        )
-    values = {} if options.blimp else timed(options.run)
-    for name, seconds in values.items():
-        print(f"{name} {seconds:.2f}")
+        print(f"{tokens:14,}  " + "  ".join(shown(name, values) for name in (*TITLES, RIGHT) if name in values))
+    values = {"unigram": unigram(open_past(options.run), options.blimp)} if options.blimp else timed(options.run)
+    for name, value in values.items():
+        print(f"{name} {value:.2f}")
     if options.plot:
         draw(curve, options.plot)
     if options.json:
@@ -70,8 +77,35 @@ def asked_of_checkpoints(options: argparse.Namespace) -> dict[int, dict[str, flo
         if failed := subprocess.run([*command, *words, *more], check=False).returncode:
             sys.exit(failed)
         for score in json.loads((to / "scores.json").read_text())["scores"]:
-            found.setdefault(score["step"], {})[f"eval/{task}/{score['metric']}"] = score["value"]
+            name = f"eval/{task}/{score['metric']}"
+            parts = {name: score["value"], f"{name}_low": score["low"], f"{name}_high": score["high"]}
+            found.setdefault(score["step"], {}).update(parts)
     return found
+
+
+def shown(name: str, values: dict[str, float]) -> str:
+    """A metric, with its interval where that is known."""
+    low, high = values.get(f"{name}_low"), values.get(f"{name}_high")
+    return f"{name} {values[name]:.3f}" + ("" if low is None or high is None else f" ({low:.3f} to {high:.3f})")
+
+
+def unigram(past: Past, pairs: str) -> float:
+    """The share of pairs, in percent, whose good sentence has the larger product of token frequencies."""
+    tokenizer, split = past.setup.tokenizer, past.setup.store.train
+    counts = np.ones(tokenizer.vocab_size)
+    for group in range(len(split.group_rows)):
+        counts += np.bincount(split.read_group(group).tokens, minlength=tokenizer.vocab_size)
+    logprob = np.log(counts / counts.sum())
+    config = TaskConfig(name="blimp", data=pairs)
+    task = tasks.define(config, list)
+    sides = [[logprob[tokenizer.encode(text)].sum() for text in item.candidates] for item in _items(task, config)]
+    return 100 * float(np.mean([good > bad and not np.isclose(good, bad) for good, bad in sides]))
+
+
+def _items(task: Task, config: TaskConfig) -> list[Item]:
+    splits = find_splits(config.data or "", config.splits, {"all": 1.0})
+    rows = split_rows(splits, next(iter(splits)))
+    return [item for row, item in task.items(rows) if isinstance(row, Row) and isinstance(item, Item)]
 
 
 def timed(run: str) -> dict[str, float]:
