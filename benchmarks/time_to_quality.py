@@ -9,6 +9,9 @@ over seeds of what the earlier revision ends at; it counts as reached at the fir
 which a curve stays below it. Lengths, rates and other settings were chosen on the validation split; the ratio is taken
 on the test split. A third side is the earlier revision with the best of three learning rates, chosen on validation.
 
+--try runs this tree's recipe once with other settings and prints what it ends at on the validation split: what the
+lengths, rates and schedule of the recipe were chosen by (docs/lab.md).
+
 Runs are cells of FOLDER: finished ones are kept, a stopped one goes on from its last evaluation, and --minutes stops
 between two and within one. --curves keeps the finished curves in a file, from which those of the earlier revision are
 taken when they are there. --old-python: the interpreter of an environment with what that revision needs (c1f8ea3:
@@ -16,6 +19,7 @@ taken when they are there. --old-python: the interpreter of an environment with 
 """
 
 import argparse
+import hashlib
 import json
 import math
 import platform
@@ -96,6 +100,10 @@ def main() -> None:
         old.check()
         store = prepare(old, options, case, work)
         texts = {split: write_text(store, split, work / f"{split}.safetensors") for split in ("validation", "test")}
+        if options.tried:
+            cell = try_cell(options.case, options.tried)
+            points = run(Side(sys.executable, _revision.ROOT), cell, store, texts, work, until)
+            sys.exit("stopped" if points is None else shown(cell, points))
         curves = json.loads(Path(options.curves).read_text()) if Path(options.curves).exists() else {}
         for cell in cells_of(options.case, case, options.seeds, one_rate=options.one_rate):
             if cell.name not in curves:
@@ -131,6 +139,18 @@ def cells_of(name: str, case: Case, seeds: int, *, one_rate: bool = False) -> li
         if times != 1 and not one_rate
     ]
     return [*cells, *rated]
+
+
+def try_cell(name: str, settings: str) -> Cell:
+    """This tree's recipe with other settings, as on a command line."""
+    key = hashlib.sha256(settings.encode()).hexdigest()[:8]
+    (new,) = [cell for cell in cells_of(name, CASES[name], 1, one_rate=True) if cell.side == "new"]
+    return Cell(name, f"tried {key}", 0, (*new.arguments, *settings.split()))
+
+
+def shown(cell: Cell, points: Points) -> None:
+    last = points[-1]
+    print(f"{cell.side}: {last['cpu_s']:.0f} CPU-s, {last['tokens']:,} tokens, validation {last['validation']:.4f}")
 
 
 @dataclass(frozen=True)
@@ -196,7 +216,9 @@ def run(side: Side, cell: Cell, store: str, texts: dict[str, Path], work: Path, 
     folder = work / "cells" / cell.name.replace(", ", "-").replace(" ", "-")
     folder.mkdir(parents=True, exist_ok=True)
     given = {"arguments": cell.arguments, "store": store, "texts": {k: str(v) for k, v in texts.items()}}
-    looks = {"validation": 1.0, "test": 1.0 if cell.side == "old" else _LOOKS_FROM}  # of the target the end counts
+    looks = {"validation": 1.0}
+    if not cell.side.startswith("tried"):  # which chooses, and is not told what is reported
+        looks["test"] = 1.0 if cell.side == "old" else _LOOKS_FROM  # of the target the end counts
     (folder / "cell.json").write_text(json.dumps(given | {"looks_from": looks}, indent=1))
     script = str(Path(__file__).with_name("_curve.py"))
     try:
@@ -272,6 +294,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rev", default=_revision.BASELINE, help="the earlier revision")
     parser.add_argument("--old-python", default=sys.executable, help="interpreter for the earlier revision")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--try", dest="tried", help="settings of one more run: '--optim.lr=4e-3 --train.tokens=1.4M'")
     parser.add_argument("--one-rate", action="store_true", help="leave out the earlier revision's other rates")
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after so many")
     parser.add_argument("--json", help="write the figures to this file")
