@@ -28,7 +28,7 @@ import torch
 from glm_model import GLM, Tokenizer, save_pretrained, sized
 from infra.errors import run_main
 from workflows import evaluate
-from workflows.evaluation import campaign
+from workflows.evaluation import ask_models
 from workflows.evaluation.workers import Worker
 
 
@@ -61,7 +61,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         save_pretrained(GLM(sized(options.size, vocab_size=rows)), f"{folder}/random", tokenizer)
         hidden, logits = Watched(GLM, "hidden"), Watched(GLM, "logits")
-        loads, run = (Watched(Worker, "__init__"), Watched(Tokenizer, "load")), Watched(campaign, "run")
+        loads, run = (Watched(Worker, "__init__"), Watched(Tokenizer, "load")), Watched(ask_models, "ask_models")
         pa.array([])  # for which pyarrow loads pandas: what is loaded at its first use is no part of it
         if options.profile:
             run.function = _profiled(run.function, profile)

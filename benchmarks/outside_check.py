@@ -45,7 +45,7 @@ def ours(task: str, file: Path, options: argparse.Namespace) -> tuple[list[list[
     from infra.console import Console, ConsoleConfig
     from infra.storage import parquet
     from pipelines.questions.config import TaskConfig
-    from workflows.evaluation import campaign
+    from workflows.evaluation.ask_models import ask_models
     from workflows.evaluation.config import EvaluateConfig
     from workflows.evaluation.models import find_models
     from workflows.evaluation.results import results_of
@@ -53,7 +53,7 @@ def ours(task: str, file: Path, options: argparse.Namespace) -> tuple[list[list[
     asked = EvaluateConfig(models=[options.model], to=f"{options.work}/answers", without_context=False)
     config = TaskConfig(name=task, data=str(file.parent))
     quiet = Console(ConsoleConfig(quiet=True))
-    (one,) = campaign.run(asked, [config], find_models(asked.models), quiet)
+    (one,) = ask_models(asked, [config], find_models(asked.models), quiet)
     table = parquet.read_table(one.items_url)
     by_id = dict(zip(table["item"].to_pylist(), table["logprobs"].to_pylist(), strict=True))
     lines = file.read_text().splitlines(keepends=True)

@@ -17,7 +17,7 @@ from pipelines import tasks
 from pipelines.questions.config import TaskConfig
 from pipelines.questions.rows import read_rows
 from workflows import predict
-from workflows.evaluation import campaign
+from workflows.evaluation import ask_models
 from workflows.evaluation.workers import Worker
 
 
@@ -115,7 +115,13 @@ def test_the_benchmark_of_evaluation_runs(tmp_path, tiny_tokenizer, monkeypatch,
     tiny_tokenizer.save(str(tmp_path))
     places = ["--data", str(tmp_path / "data"), "--tokenizer", str(tmp_path), "--json", str(tmp_path / "found.json")]
     script = str(benchmark_modules.FOLDER / "evaluate.py")
-    for owner, name in ((GLM, "hidden"), (GLM, "logits"), (Worker, "__init__"), (campaign, "run"), (Tokenizer, "load")):
+    for owner, name in (
+        (GLM, "hidden"),
+        (GLM, "logits"),
+        (Worker, "__init__"),
+        (ask_models, "ask_models"),
+        (Tokenizer, "load"),
+    ):
         monkeypatch.setattr(owner, name, getattr(owner, name))  # which the script replaces: put back afterwards
     monkeypatch.setattr(sys, "argv", [script, "--size", "tiny", *places])
     runpy.run_path(script, run_name="__main__")

@@ -17,7 +17,7 @@ from infra.storage import parquet
 from pipelines import plugins, tasks
 from pipelines.selection.config import EvaluationSet
 from workflows import finetune, predict
-from workflows.evaluation import campaign
+from workflows.evaluation.ask_models import ask_models
 from workflows.evaluation.config import EvaluateConfig
 from workflows.evaluation.models import find_models
 from workflows.evaluation.results import results_of
@@ -61,7 +61,7 @@ def test_the_task_is_evaluated(tmp_path, polarity, tiny_tokenizer):
     options = EvaluateConfig(models=[asked.model_folder(tmp_path / "model", tiny_tokenizer)], to=str(tmp_path / "out"))
     options.task.name, options.task.data, options.console.quiet = polarity, data, True
     models = find_models(options.models)
-    (one,) = campaign.run(options, task_configs(options, models), models, Console(options.console))
+    (one,) = ask_models(options, task_configs(options, models), models, Console(options.console))
     assert [(result.metric, result.n) for result in results_of(one)] == [("accuracy", 11), ("mcc", 11)]
     assert parquet.read_table(one.items_url)["question"].to_pylist()[0] == "the cat It was [MASK]."
 

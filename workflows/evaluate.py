@@ -35,7 +35,7 @@ def _evaluate(options: EvaluateConfig) -> None:
     # torch and pyarrow take 2 s of CPU time to load: here, when the settings are read.
     from infra import storage
     from workflows.evaluation import page, tracking
-    from workflows.evaluation.campaign import ray_if_needed, run
+    from workflows.evaluation.ask_models import ask_models, ray_if_needed
     from workflows.evaluation.contamination import contamination_of, contamination_rows, unknown_lines
     from workflows.evaluation.models import find_models
     from workflows.evaluation.places import resolve_places
@@ -50,7 +50,7 @@ def _evaluate(options: EvaluateConfig) -> None:
     configs = task_configs(options, models)
     storage.ensure_writable(options.to)
     with ray_if_needed(options.num_workers, options.cluster, screen, use_gpu=options.use_gpu):
-        evaluated = run(options, configs, models, screen)
+        evaluated = ask_models(options, configs, models, screen)
     scored = [(one, results_of(one)) for one in evaluated]
     results, over_seeds = [result for _, several in scored for result in several], seed_results(scored)
     seen = contamination_of(evaluated, options.to, screen, looks=options.contamination)

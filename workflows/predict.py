@@ -35,7 +35,7 @@ def main() -> None:
     options = config.parse(PredictConfig, description="Answer the rows of a table.", common=_COMMON).config
     # torch and pyarrow take 2 s of CPU time to load: here, when the settings are read.
     from infra import storage
-    from workflows.evaluation.campaign import ray_if_needed
+    from workflows.evaluation.ask_models import ray_if_needed
     from workflows.evaluation.models import find_models
     from workflows.evaluation.places import check_reachable
     from workflows.evaluation.workers import Workers

@@ -11,7 +11,7 @@ from helpers import asked, golden_items
 from infra.console import Console
 from pipelines import plugins, tasks
 from pipelines.metrics.items import judged
-from workflows.evaluation import campaign
+from workflows.evaluation.ask_models import ask_models
 from workflows.evaluation.evaluation import Evaluated
 from workflows.evaluation.models import find_models
 from workflows.evaluation.results import results_of
@@ -123,7 +123,7 @@ def test_golden_scores_of_a_fixed_model(name, model, tmp_path):
     if tasks.define(options.task, lambda: []).generation:
         options.task.generation.max_tokens = 12
     models = find_models(options.models)
-    found = campaign.run(options, task_configs(options, models), models, Console(options.console))
+    found = ask_models(options, task_configs(options, models), models, Console(options.console))
     expected = GOLDEN.get(name, [])
     told = [(_scores(one), _mean_gold(one)) for one in found]
     assert len(told) == len(expected), str(told)

@@ -17,7 +17,8 @@ from pipelines.questions.config import TaskConfig
 from pipelines.questions.question import ask
 from pipelines.questions.rows import BadRow, Row
 from workflows.answering import answers
-from workflows.evaluation import campaign, evaluation
+from workflows.evaluation import evaluation
+from workflows.evaluation.ask_models import ask_models
 from workflows.evaluation.evaluation import Evaluated
 from workflows.evaluation.models import find_models
 from workflows.evaluation.results import results_of
@@ -41,7 +42,7 @@ def evaluate(tmp_path, model):
         data = asked.write(tmp_path / f"data-{to}" / "dev.jsonl", rows)
         options = asked.options(data, model, tmp_path / to, **changes)
         models = find_models(options.models)
-        (one,) = campaign.run(options, task_configs(options, models), models, Console(options.console))
+        (one,) = ask_models(options, task_configs(options, models), models, Console(options.console))
         return one
 
     return evaluate

@@ -154,6 +154,8 @@ def test_finished_cells_are_not_run_but_asked_and_told_together(run, place, tiny
     for _ in range(2):
         code, told = run(*settings(place, seeds, "--tracking.enabled=true", f"--tracking.uri={uri}"))
         assert (code, "exists 2 finished, 0 begun, 0 to do" in table(told)) == (0, True), told
+    assert "viewStateShareKey=glm-campaign" in told
+    assert f"evaluate.py --models '{place}/runs/sweep-*'\n" in told  # by itself each is asked its own task
     cells = [*csv.DictReader((place / "runs/sweep/cells.csv").read_text().splitlines())]
     values = [float(one["score"]) for one in cells]
     (mean,) = csv.DictReader((place / "runs/sweep/means.csv").read_text().splitlines())

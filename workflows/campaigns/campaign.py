@@ -32,6 +32,7 @@ from workflows.campaigns.scores import Mean, Scored, cell_rows, mean_csv, mean_r
 from workflows.campaigns.side_by_side import Ended, Standing, reason_of, run_side_by_side
 from workflows.evaluation.page import STYLE, html_table
 from workflows.finetuning.run import catch_up
+from workflows.runs.mlflow_views import ways_to_compare_campaigns
 from workflows.runs.record import RunRecord, has_record
 from workflows.runs.run import Run, locked
 from workflows.runs.shared_places import check_shared_finetuning
@@ -255,9 +256,9 @@ def _conclude(campaign: Campaign, handle: RunHandle, failures: Sequence[Failure]
         screen.table(f"{campaign.name} on the split {recipe.campaign.split}", *mean_rows(rows))
     steps = [("look", storage.join(campaign.url, "campaign.html"))]
     models = f"{recipe.run.storage_path}/{campaign.name}-*"
-    steps.append(("evaluate", commands.workflow("evaluate", "--models", models) + " --task.data=<labelled data>"))
+    steps.append(("evaluate", commands.workflow("evaluate", "--models", models)))
     if handle.enabled:
-        steps.append(("compare", commands.command(commands.program("mlflow"), "ui", "--backend-store-uri", handle.uri)))
+        steps += ways_to_compare_campaigns(handle)
     screen.next_steps(steps)
 
 

@@ -15,7 +15,7 @@ from infra import config, storage
 from infra.console import Console
 from pipelines.metrics.known import shown, shown_interval
 from workflows.campaigns.planned import Planned
-from workflows.evaluation import campaign as evaluation
+from workflows.evaluation.ask_models import ask_models, ray_if_needed
 from workflows.evaluation.config import EvaluateConfig
 from workflows.evaluation.evaluation import Evaluated
 from workflows.evaluation.models import find_models
@@ -65,8 +65,8 @@ def score_cells(finished: Sequence[Planned], recipe: CampaignRecipe, to: str, sc
     scored = []
     for options, several in _asked_alike(finished, recipe, to):
         models = find_models([planned.run.model_url for planned in several])
-        with evaluation.ray_if_needed(options.num_workers, options.cluster, screen, use_gpu=options.use_gpu):
-            evaluated = evaluation.run(options, [options.task], models, screen)
+        with ray_if_needed(options.num_workers, options.cluster, screen, use_gpu=options.use_gpu):
+            evaluated = ask_models(options, [options.task], models, screen)
         for planned, one in zip(several, evaluated, strict=True):
             results = tuple(_as_told(planned, result, recipe) for result in results_of(one))
             scored.append(Scored(planned, one, results))

@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from infra.errors import DataError, UserError
 from pipelines import tasks
 from pipelines.metrics.bag_of_words import MOST, bag_of_words
 from pipelines.metrics.scores import check_metrics
-from pipelines.questions.config import TaskConfig
+from pipelines.questions.config import BlanksConfig, GenerationConfig, TaskConfig
 from pipelines.questions.drawn import last_rank, rank
 from pipelines.questions.generation import completed
 from pipelines.questions.rows import BadRow, Row, check_bad, kind_of
@@ -88,7 +88,8 @@ def _own_tasks(models: Sequence[Model]) -> list[TaskConfig]:
     """
     found = dict[str, TaskConfig]()
     for model in models:
-        own = replace(_taught_config(model), head=False, pattern=None, words={})  # of each model by itself
+        of_each = {"head": False, "pattern": None, "words": {}, "generation": GenerationConfig()}  # by itself
+        own = replace(_taught_config(model), **of_each)
         if found.setdefault(own.name, own) != own:
             raise UserError(
                 f"the models were fine-tuned on different data, or columns, of {own.name}",
@@ -278,6 +279,9 @@ def _as_taught(config: TaskConfig, model: Model) -> TaskConfig:
     changed = {name: one for name, one in own.items() if getattr(config, name) == getattr(default, name)}
     if "generation" in own:
         changed["generation"] = completed(config.generation, own["generation"])
+    if "blanks" in own:
+        given = {name: one for name, one in asdict(config.blanks).items() if one != getattr(BlanksConfig(), name)}
+        changed["blanks"] = replace(own["blanks"], **given)
     return replace(config, head=model.has_head, **changed)
 
 

@@ -191,6 +191,11 @@ def offer_campaign_view(handle: RunHandle) -> None:
     offer_view(handle, campaign_view(_scores_of(handle, "campaign")))
 
 
+def ways_to_compare_campaigns(handle: RunHandle) -> list[tuple[str, str]]:
+    """As `ways_to_compare`, with the view of campaigns."""
+    return ways_to_compare(handle, campaign_view(()))
+
+
 def ways_to_compare(handle: RunHandle, view: View) -> list[tuple[str, str]]:
     """What to print so that a user finds a view: (purpose, command or address), in order."""
     opened = page(handle, view)

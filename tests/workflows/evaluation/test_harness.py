@@ -12,7 +12,7 @@ from glm_model import Decoding, fill, score
 from infra.console import Console, ConsoleConfig
 from infra.storage import parquet
 from pipelines.questions.config import TaskConfig
-from workflows.evaluation import campaign
+from workflows.evaluation.ask_models import ask_models
 from workflows.evaluation.config import EvaluateConfig
 from workflows.evaluation.models import find_models
 from workflows.evaluation.results import results_of
@@ -70,7 +70,7 @@ def rows(task: str) -> list[dict]:
 def test_both_choose_the_same_and_have_the_same_accuracy(place, model, task, tmp_path):
     data = asked.write(tmp_path / "data" / "dev.jsonl", rows(task))
     options = EvaluateConfig(models=[place], to=str(tmp_path / "out"), without_context=False)
-    (ours,) = campaign.run(options, [TaskConfig(name=task, data=data)], find_models([place]), QUIET)
+    (ours,) = ask_models(options, [TaskConfig(name=task, data=data)], find_models([place]), QUIET)
     table = parquet.read_table(ours.items_url)
     files = {"data_files": {"validation": f"{data}/dev.jsonl"}, "cache_dir": str(tmp_path / "cache")}
     fixed = {"task": task, "dataset_path": "json", "dataset_kwargs": files, "validation_split": "validation"}
@@ -104,7 +104,7 @@ def test_a_text_of_any_length_is_read_as_perplexity_reads_it(place, model, tmp_p
     texts = ["the cat sat on a mat. " * count for count in (1, 30)]
     data = asked.write(tmp_path / "data" / "dev.jsonl", [{"text": text} for text in texts])
     options = EvaluateConfig(models=[place], to=str(tmp_path / "out"), patterns="1")
-    (ours,) = campaign.run(options, [TaskConfig(name="perplexity", data=data)], find_models([place]), QUIET)
+    (ours,) = ask_models(options, [TaskConfig(name="perplexity", data=data)], find_models([place]), QUIET)
     expected = [one for (one,) in parquet.read_table(ours.items_url)["logprobs"].to_pylist()]
     found = model.loglikelihood_rolling(asking("loglikelihood_rolling", *((text,) for text in texts)))
     assert found == pytest.approx(expected, rel=1e-6)

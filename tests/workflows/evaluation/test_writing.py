@@ -11,9 +11,11 @@ from glm_model import Decoding, fill_batch, from_pretrained, score
 from glm_model.tokenizer import Tokenizer
 from infra.console import Console
 from infra.storage import parquet
-from pipelines.questions.config import GenerationConfig, TaskConfig
+from pipelines.questions.config import BlanksConfig, GenerationConfig, TaskConfig
 from pipelines.questions.generation import Generation
-from workflows.evaluation import campaign, page
+from workflows.evaluation import page
+from workflows.evaluation.ask_models import ask_models
+from workflows.evaluation.config import EvaluateConfig
 from workflows.evaluation.evaluation import Evaluated
 from workflows.evaluation.models import find_models
 from workflows.evaluation.results import counts_line, counts_of, results_of, table_rows
@@ -39,7 +41,7 @@ def evaluate(tmp_path, model):
         options.task.name, options.task.id, options.task.words = "seq2seq", id_, {}
         options.task.generation = GenerationConfig(**generation)
         models = find_models(options.models)
-        (one,) = campaign.run(options, task_configs(options, models), models, Console(options.console))
+        (one,) = ask_models(options, task_configs(options, models), models, Console(options.console))
         return one
 
     return evaluate
@@ -99,7 +101,7 @@ def test_each_blank_of_a_text_is_written_and_the_whole_text_is_judged(tmp_path, 
     options.task.name, options.task.id, options.task.words = "infilling", None, {}
     options.task.generation.max_tokens = 3
     models = find_models(options.models)
-    (one,) = campaign.run(options, task_configs(options, models), models, Console(options.console))
+    (one,) = ask_models(options, task_configs(options, models), models, Console(options.console))
     found = parquet.read_table(one.items_url).to_pylist()
     assert [row["candidates"] for row in found] == [["the cat sat on a mat"], ["the dog ran home"], []]
     glm, tokenizer = from_pretrained(model), Tokenizer.load(model)
@@ -170,6 +172,28 @@ def test_a_fine_tuned_model_keeps_the_limits_that_are_not_given(given, expected,
     assert ask_task(config, found, split="dev").task.generation == expected
 
 
+def test_blanks_are_drawn_as_they_were_taught_where_nothing_else_is_given(tmp_path, tiny_tokenizer):
+    (tmp_path / "model").mkdir()
+    folder = asked.model_folder(tmp_path / "model", tiny_tokenizer)
+    taught = TaskConfig(name="infilling", blanks=BlanksConfig(ratio=0.5, seed=3))
+    (found,) = find_models([asked.teach_task(folder, taught)])
+    data = asked.write(tmp_path / "data" / "dev.jsonl", [{"text": "the cat sat on the mat"}])
+    config = TaskConfig(name="infilling", data=data, blanks=BlanksConfig(seed=1))
+    assert ask_task(config, found, split="dev").config.blanks == BlanksConfig(ratio=0.5, seed=1)
+
+
+def test_models_that_were_taught_other_limits_are_asked_their_task_together(tmp_path, tiny_tokenizer):
+    data = asked.write(tmp_path / "data" / "dev.jsonl", ROWS)
+    places = []
+    for most in (2, 3):
+        (tmp_path / f"at-most-{most}").mkdir()
+        folder = asked.model_folder(tmp_path / f"at-most-{most}", tiny_tokenizer)
+        recipe = TaskConfig(name="seq2seq", data=data, generation=GenerationConfig(max_tokens=most))
+        places.append(asked.teach_task(folder, recipe))
+    (config,) = task_configs(EvaluateConfig(), find_models(places))
+    assert config == TaskConfig(name="seq2seq", data=data)
+
+
 def test_each_model_writes_within_the_limits_that_it_was_taught(tmp_path, tiny_tokenizer):
     options = asked.options(asked.write(tmp_path / "data" / "dev.jsonl", ROWS), "", tmp_path / "out")
     options.task.name, options.task.id, options.task.words, options.models = "seq2seq", None, {}, []
@@ -179,5 +203,5 @@ def test_each_model_writes_within_the_limits_that_it_was_taught(tmp_path, tiny_t
         recipe = TaskConfig(name="seq2seq", generation=GenerationConfig(max_tokens=most))
         options.models.append(asked.teach_task(folder, recipe))
     models = find_models(options.models)
-    found = campaign.run(options, task_configs(options, models), models, Console(options.console))
+    found = ask_models(options, task_configs(options, models), models, Console(options.console))
     assert [one.asked.task.generation for one in found] == [Generation(max_tokens=2), Generation(max_tokens=3)]

@@ -10,7 +10,7 @@ from glm_model import from_pretrained
 from infra.console import Console, ConsoleConfig
 from infra.errors import DataError, UserError
 from pipelines.questions.config import TaskConfig
-from workflows.evaluation import campaign
+from workflows.evaluation.ask_models import ask_models
 from workflows.evaluation.config import EvaluateConfig
 from workflows.evaluation.models import find_models
 from workflows.evaluation.results import results_of
@@ -58,7 +58,7 @@ def test_scores_are_those_of_evaluate_to_the_last_bit(model, tasks, tiny_tokeniz
     for task in tasks:
         config = TaskConfig(name=task.name, data=task.data)
         options = EvaluateConfig(models=[model], to=str(tmp_path), limit=LIMIT, without_context=False)
-        (one,) = campaign.run(options, [config], find_models([model]), QUIET)
+        (one,) = ask_models(options, [config], find_models([model]), QUIET)
         expected |= {f"eval/{task.name}/{result.metric}": result.value for result in results_of(one)}
     assert found == expected
     assert {"eval/blimp/accuracy", "eval/lambada/bits", "eval/hellaswag/accuracy_per_byte"} < {*found}

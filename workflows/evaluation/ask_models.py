@@ -33,7 +33,7 @@ def ray_if_needed(
         connect.shutdown(ray)
 
 
-def run(
+def ask_models(
     options: EvaluateConfig, configs: Sequence[TaskConfig], models: Sequence[Model], screen: Console
 ) -> list[Evaluated]:
     """Every model is asked every task by every pattern; of several tasks a fine-tuned one is asked those that it was
