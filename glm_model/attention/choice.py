@@ -28,6 +28,8 @@ _FLEX_FROM = 1024
 # In shorter rows the calls for each segment cost a CPU more than what dense wastes: 5 times as much at 16 positions and
 # 2 heads, as much at 128 and 12 (docs/lab.md).
 _SEGMENTS_FROM = 128
+# The widest rows of short segments: on a GPU `dense` may have to run, whose work grows with the square of the row.
+_WIDEST = {"cpu": 4096}
 _LOG = logging.getLogger("glm_model")
 
 
@@ -90,6 +92,13 @@ def choose(device: torch.device, use: Use, runs: Runs | None, length: int) -> Ba
     if reasons:
         log_once("; ".join(f"{name} {reason}" for name, reason in reasons.items()), backend)
     return backend
+
+
+def row_width(device: torch.device) -> int:
+    """The most positions for a row of segments that may be packed into any rows. A CPU attends by segments: there wide
+    rows cost no more than narrow ones, and leave less padding.
+    """
+    return _WIDEST.get(device.type, 512)
 
 
 @functools.cache

@@ -10,6 +10,7 @@ Its whole state is the step: which questions a step asks follows from the seed a
 one with another number of workers, is asked the same.
 """
 
+import bisect
 import functools
 import hashlib
 import itertools
@@ -25,7 +26,7 @@ from pipelines.questions.question import Question
 from pipelines.ragged import offsets_of
 
 _ORDER = 401
-_WIDTH = 512  # of rows; attention runs by segments, so wide rows cost no more, and leave less padding
+_WIDTH = 512  # of rows, where nobody says how wide they may be
 _MULTIPLE = 64  # of the rows' width: few shapes
 
 
@@ -91,13 +92,21 @@ def _order(seed: int, epoch: int, questions: int) -> np.ndarray:
 
 
 def question_steps(
-    questions: Sequence[Question], plan: QuestionPlan, marks: Marks, *, start: int, stop: int, rank: int, world: int
+    questions: Sequence[Question],
+    plan: QuestionPlan,
+    marks: Marks,
+    *,
+    start: int,
+    stop: int,
+    rank: int,
+    world: int,
+    width: int = _WIDTH,
 ) -> Iterator[Step[QuestionBatch]]:
-    """The steps start .. stop - 1 of one rank, each laid out when it is asked for."""
+    """The steps start .. stop - 1 of one rank, each laid out when it is asked for, in rows of at most `width`."""
     for step in range(start, stop):
         indices = range(rank, plan.micro_batches, world)
         own = [(index, [questions[n] for n in plan.micro_batch(step, index).tolist()]) for index in indices]
-        yield Step(step, [(index, lay_out_questions(some, marks)) for index, some in own])
+        yield Step(step, [(index, lay_out_questions(some, marks, width=width)) for index, some in own])
 
 
 def segment_sizes(question: Question) -> list[int]:
@@ -171,8 +180,18 @@ def _packed(
     return expand(batch, row_offsets, width=-(-needed // _MULTIPLE) * _MULTIPLE, marks=marks)
 
 
-def _rows(sizes: np.ndarray, width: int) -> np.ndarray:
-    """Offsets of the rows: each takes segments as long as they fit."""
+def _rows(sizes: np.ndarray, most: int) -> np.ndarray:
+    """Offsets of the rows: as few of `most` positions as hold the segments in their order, and as narrow as they may be
+    then. All rows of a batch are as wide as the widest, so what is wasted is what the others have less.
+    """
+    count = len(_filled(sizes, most))
+    widths = range(int(sizes.max()), most)
+    least = bisect.bisect_left(widths, True, key=lambda width: len(_filled(sizes, width)) <= count)
+    return _filled(sizes, widths.start + least)
+
+
+def _filled(sizes: np.ndarray, width: int) -> np.ndarray:
+    """Offsets of rows that take segments as long as they fit."""
     offsets, filled = [0], 0
     for number, size in enumerate(sizes.tolist()):
         if filled + size > width:

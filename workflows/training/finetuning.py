@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from glm_model import GLM, GLMConfig, Tokenizer
+from glm_model.attention import row_width
 from glm_model.candidates import ChoiceLoss, Choices, ChoiceStep
 from glm_model.classifier import Classifier, ClassifierStep
 from glm_model.layout import Marks
@@ -81,7 +82,7 @@ class Finetuning:
         loss, counts = np.zeros(2), np.zeros((size, size + 1), np.int64)
         for index in range(ranks.rank, -(-len(self.held_out) // micro), ranks.world):
             some = self.held_out[index * micro : (index + 1) * micro]
-            inputs = choices_to_device(lay_out_questions(some, marks), ranks.device)
+            inputs = choices_to_device(lay_out_questions(some, marks, width=row_width(ranks.device)), ranks.device)
             if self.writes:
                 found, gold, chosen = _judge_writing(step, inputs, some)
             else:
@@ -103,7 +104,8 @@ class Finetuning:
 
     def _steps(self, marks: Marks, place: Place, start: int, stop: int) -> Iterator[Step]:
         ranks = place.ranks
-        return question_steps(self.train, self.plan, marks, start=start, stop=stop, rank=ranks.rank, world=ranks.world)
+        part = {"start": start, "stop": stop, "rank": ranks.rank, "world": ranks.world}
+        return question_steps(self.train, self.plan, marks, **part, width=row_width(ranks.device))
 
 
 Judged = tuple[np.ndarray, np.ndarray, np.ndarray]

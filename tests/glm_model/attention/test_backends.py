@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 
-from glm_model.attention import Use, attention, choice, make_mask
+from glm_model.attention import Use, attention, choice, make_mask, row_width
 from glm_model.attention.packed_rows import find_runs
 from glm_model.dropout import drop_by_sign, dropout, keep_scale
 
@@ -133,6 +133,15 @@ def test_a_gpu_takes_the_first_that_fits_and_says_once_why_not_the_first(use, wo
     assert len(caplog.messages) == (line is not None)
     if line:
         assert re.search(line, caplog.messages[0])
+
+
+@pytest.mark.parametrize("dropout_p", [0.0, 0.1])
+@pytest.mark.parametrize(("device", "chosen", "width"), [("cpu", "segments", 4096), ("cuda", "dense", 512)])
+def test_rows_are_wide_only_where_attention_does_not_pay_for_it(device, chosen, width, dropout_p):
+    """The GPU in fp32, where neither of its faster backends fits: dense pays for the square of a row's length."""
+    device, runs = torch.device(device), find_runs(torch.zeros(1, 4, dtype=torch.int64), None)
+    assert row_width(device) == width
+    assert choice.choose(device, Use(dropout_p=dropout_p), runs, width) == chosen
 
 
 def test_a_context_that_leaves_its_segment_or_changes_inside_is_refused():

@@ -1,5 +1,6 @@
 """The feed of fine-tuning: each question once an epoch, the same for any number of workers; where answers stand."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ from helpers.small import WORDS
 
 from glm_model.layout import Marks
 from pipelines import tasks
-from pipelines.feed.questions import QuestionPlan, fingerprint, lay_out_questions, question_steps
+from pipelines.feed.questions import QuestionPlan, fingerprint, lay_out_questions, question_steps, segment_sizes
 from pipelines.questions.config import TaskConfig
 from pipelines.questions.question import ask_all
 from pipelines.questions.rows import Row
@@ -88,6 +89,23 @@ def test_rows_hold_whole_segments_in_their_order(tiny_tokenizer):
     assert len(narrow.example.tokens) > len(wide.example.tokens)
     assert narrow.fingerprint == wide.fingerprint
     assert narrow.tokens == wide.tokens == sum(len(question.prompt.tokens) for question in questions)
+
+
+@pytest.mark.parametrize("width", [1, 20, 40, 64, 70, 1000])
+def test_rows_are_as_few_and_then_as_narrow_as_their_order_allows(tiny_tokenizer, width):
+    """Against all ways to cut the same segments into rows."""
+    questions = asked(tiny_tokenizer, words=ONE, count=9)[::-1]
+    sizes = [*itertools.chain.from_iterable(map(segment_sizes, questions))]
+    most = max(width, *sizes)
+
+    def widest(cuts: tuple[int, ...]) -> int:
+        return max(sum(sizes[a:b]) for a, b in itertools.pairwise((0, *cuts, len(sizes))))
+
+    ways = [(n, widest(cuts)) for n in range(9) for cuts in itertools.combinations(range(1, len(sizes)), n)]
+    example = lay_out_questions(questions, MARKS, width=width).example
+    found = (example.segment_ids >= 0).sum(1)
+    assert (len(found) - 1, found.max()) == min(way for way in ways if way[1] <= most)
+    assert found.sum() == sum(sizes)
 
 
 def test_a_fingerprint_covers_texts_answers_and_labels(tiny_tokenizer):
