@@ -69,17 +69,30 @@ class ChoiceStep(nn.Module):
     def forward(self, inputs: tuple[dict[str, Tensor], Choices]) -> tuple[Tensor, Tensor]:
         batch, choices = inputs
         questions = torch.tensor([len(choices.gold_Q)])
-        ratings = self.rate(batch, choices)
         if self.loss == "choice":
-            return F.cross_entropy(ratings.score_QK, choices.gold_Q, reduction="sum")[None], questions
+            preference_QK = self.preferences(batch, choices)
+            return F.cross_entropy(preference_QK, choices.gold_Q, reduction="sum")[None], questions
+        ratings = self.rate(batch, choices)
         loss = -ratings.per_token_QK.gather(1, choices.gold_Q[:, None]).sum()
         if self.loss == "written":
             loss = loss + F.cross_entropy(ratings.per_token_QK, choices.gold_Q, reduction="sum")
         return loss[None], questions
 
+    def preferences(self, batch: dict[str, Tensor], choices: Choices) -> Tensor:
+        """Scores float32 [Q, K] but for a summand of each question, which its cross-entropy does not depend on.
+
+        Candidates of one token in one place have the vocabulary's sum of exponentials in common. It is not computed
+        then, nor are the logits of other ids.
+        """
+        x_MD, row_M = self._hidden(batch, choices)
+        is_single = len(choices.targets_M) == len(choices.question_C)
+        if not is_single or len(x_MD) != len(choices.gold_Q):
+            return self._rate(x_MD, row_M, choices).score_QK
+        logit_M = (x_MD[row_M].float() * self.model.token_embedding(choices.targets_M).float()).sum(1)
+        return _sums(logit_M, choices, missing=-torch.inf)
+
     def rate(self, batch: dict[str, Tensor], choices: Choices) -> Ratings:
-        logprobs, row_M = self._logprobs(batch, choices)
-        return _ratings(logprobs[row_M, choices.targets_M], choices)
+        return self._rate(*self._hidden(batch, choices), choices)
 
     def scores(self, batch: dict[str, Tensor], choices: Choices) -> Tensor:
         """Scores float32 [Q, K], -inf where a question has fewer candidates."""
@@ -89,7 +102,8 @@ class ChoiceStep(nn.Module):
         """(ratings; bool [Q], whether the model writes the first candidate). By itself it does where each token is the
         likeliest one; among others, where the candidate is the likeliest per token.
         """
-        logprobs, row_M = self._logprobs(batch, choices)
+        x_MD, row_M = self._hidden(batch, choices)
+        logprobs = self._logprobs(x_MD)
         logprob_M = logprobs[row_M, choices.targets_M]
         ratings = _ratings(logprob_M, choices)
         is_other_M = (logprob_M < logprobs.amax(1)[row_M]).to(logprob_M.dtype)
@@ -97,15 +111,22 @@ class ChoiceStep(nn.Module):
         is_alone_Q = ratings.score_QK[:, 1:].isinf().all(1)
         return ratings, torch.where(is_alone_Q, is_greedy_Q, ratings.per_token_QK.argmax(1) == 0)
 
-    def _logprobs(self, batch: dict[str, Tensor], choices: Choices) -> tuple[Tensor, Tensor]:
-        """(log p of every id at each place where something is predicted; the row of these for each of M)."""
+    def _hidden(self, batch: dict[str, Tensor], choices: Choices) -> tuple[Tensor, Tensor]:
+        """(final hidden states of the places where something is predicted, each once; which of them each of M has)."""
         names = ("tokens", "position_ids", "block_position_ids", "segment_ids", "context_end")
         # Candidates of one token share the position that predicts them: its hidden state is computed once.
         at, row_M = torch.unique(choices.at_M, return_inverse=True)
         with autocast(self.precision, batch["tokens"].device):
-            x_MD = self.model.hidden(*(batch[name] for name in names), at=at, execution=Execution())
-            logits = self.model.logits(x_MD)
-        return logits.float().log_softmax(1), row_M
+            return self.model.hidden(*(batch[name] for name in names), at=at, execution=Execution()), row_M
+
+    def _rate(self, x_MD: Tensor, row_M: Tensor, choices: Choices) -> Ratings:
+        return _ratings(self._logprobs(x_MD)[row_M, choices.targets_M], choices)
+
+    def _logprobs(self, x_D: Tensor) -> Tensor:
+        """log p of every id, float32 [..., V]."""
+        with autocast(self.precision, x_D.device):
+            logits = self.model.logits(x_D)
+        return logits.float().log_softmax(-1)
 
 
 def _ratings(logprob_M: Tensor, choices: Choices) -> Ratings:

@@ -74,6 +74,19 @@ def test_losses(model, loss):
     assert counts.tolist() == [3]
 
 
+@pytest.mark.parametrize("asked", [ASKED[::2], ASKED])
+def test_choosing_learns_by_the_scores_whether_or_not_the_vocabulary_is_summed_over(model, asked):
+    """Loss and gradients are those of the cross-entropy over whole log-probabilities."""
+    batch, choices = choices_to_device(lay_out_questions(asked, MARKS), "cpu")
+    step = ChoiceStep(model.eval(), precision="fp32")
+    loss = step((batch, choices))[0].sum()
+    expected = F.cross_entropy(step.scores(batch, choices), choices.gold_Q, reduction="sum")
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-6)
+    parameters = list(model.parameters())
+    pairs = zip(torch.autograd.grad(loss, parameters), torch.autograd.grad(expected, parameters), strict=True)
+    assert max(float((found - wanted).abs().max()) for found, wanted in pairs) < 1e-6
+
+
 def test_a_candidate_is_written_where_each_token_is_the_likeliest_or_it_is_the_likeliest_per_token(model):
     context = [1, 5, MASK, 7, 62]
     likeliest = [one.greedy for one in _scores(model, question(context, [[n] for n in range(64)], 0, count_end=False))]
