@@ -43,16 +43,15 @@ def main() -> None:
             for side in SIDES[task][:: 1 if number % 2 == 0 else -1]:
                 found = measure(task, side, folder, options)
                 seconds[side].append(found["cpu_s"])
-                if "positions" in found:
-                    values[f"{task}_{side}_padding"] = found["positions"] / found["tokens"]
+                values[f"{task}_{side}_padding"] = found["positions"] / found["tokens"]
                 print(f"{task} {side}: {found['cpu_s']:.2f} CPU s", flush=True)
         values |= {f"{task}_{side}_cpu_s": statistics.median(found) for side, found in seconds.items()}
         for side in SIDES[task][1:]:
             name = f"finetune_{task}" + ("" if side == "trainer" else f"_{side}")
             pairs = [them / us for us, them in zip(seconds["ours"], seconds[side], strict=True)]
             ratios[name] = statistics.median(seconds[side]) / statistics.median(seconds["ours"])
-            padding = values[f"{task}_{side}_padding"]
-            print(f"{name}: {ratios[name]:.2f} ({min(pairs):.2f} to {max(pairs):.2f}); padding {padding:.2f}")
+            padding = [f"{values[f'{task}_{one}_padding']:.2f}" for one in ("ours", side)]
+            print(f"{name}: {ratios[name]:.2f} ({min(pairs):.2f} to {max(pairs):.2f}); padding {' and '.join(padding)}")
     if options.json:
         report = {"name": "finetune_peer", "machine": platform.processor() or platform.machine()}
         Path(options.json).write_text(json.dumps(report | {"values": values, "ratios": ratios}, indent=2))
@@ -77,7 +76,7 @@ def write_items(task: str, data: str, count: int | None, folder: Path) -> int:
 
 
 def measure(task: str, side: str, folder: Path, options: argparse.Namespace) -> dict[str, float]:
-    """CPU seconds of an epoch; of the Trainer also tokens, and positions with padding."""
+    """CPU seconds of an epoch, its tokens, and its positions with padding."""
     from glm_model import Tokenizer
     from glm_model.config import sized
 
@@ -95,7 +94,7 @@ def measure(task: str, side: str, folder: Path, options: argparse.Namespace) -> 
 
 
 def ours(cell: dict) -> None:
-    """Fine-tune for an epoch as a worker does, and print {cpu_s}."""
+    """Fine-tune for an epoch as a worker does, and print {cpu_s, tokens, positions}."""
     import tempfile
 
     import torch
@@ -113,8 +112,8 @@ def ours(cell: dict) -> None:
     torch.set_num_threads(cell["threads"])
     torch.manual_seed(0)
 
-    def train(folder: str, *length: str) -> float:
-        """CPU seconds."""
+    def train(folder: str, *length: str) -> dict[str, float]:
+        """CPU seconds, tokens, and positions with padding."""
         settings = [
             f"--task.name={cell['task']}",
             f"--task.data={cell['data']}",
@@ -133,18 +132,21 @@ def ours(cell: dict) -> None:
         setup = resolve_finetune(recipe, Console(ConsoleConfig(quiet=True)))
         job = job_of(setup, open_finetuning(setup, ""), NOT_TRACKED, link=None)
         worker = Worker(job, Ranks(0, 1, torch.device("cpu")))
+        tokens = positions = 0
         began = time.process_time()
         for item in worker.steps():
             worker.advance(item)
+            tokens += sum(batch.tokens for _, batch in item.micro_batches)
+            positions += sum(batch.example.tokens.size for _, batch in item.micro_batches)
         took = time.process_time() - began
         worker.close()
-        return took
+        return {"cpu_s": took, "tokens": tokens, "positions": positions}
 
     with tempfile.TemporaryDirectory(prefix="glm-finetune-") as folder:
         model = GLM(GLMConfig.from_dict(cell["shape"]))
         save_pretrained(model, f"{folder}/random", Tokenizer.load(cell["vocabulary"]))
         train(folder, f"--train.steps={WARM_UP}")
-        print(json.dumps({"cpu_s": train(folder, "--train.epochs=1")}))
+        print(json.dumps(train(folder, "--train.epochs=1")))
 
 
 def _options() -> argparse.Namespace:
