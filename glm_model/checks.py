@@ -55,18 +55,22 @@ def check_ranges(ranges: Mapping[str, Range]) -> None:
             raise ValueError(f"{name} holds {low if low < 0 else high}: expected 0 to {limit - 1}. {remedy}")
 
 
+class NotFiniteError(ValueError):
+    """A model's weights, or what it computes, are NaN or infinite."""
+
+
 def check_finite(model: nn.Module, values: Iterable[float]) -> None:
-    """Raise ValueError, with the cause, when a log-probability that a model gave is NaN or infinite."""
+    """Raise NotFiniteError, with the cause, when a log-probability that a model gave is NaN or infinite."""
     if all(map(math.isfinite, values)):
         return
     bad = [name for name, value in model.named_parameters() if not bool(torch.isfinite(value).all())]
     if bad:
         more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
-        raise ValueError(
+        raise NotFiniteError(
             f"the model's weights are not finite: {bad[0]}{more} hold NaN or infinity, so its output is meaningless. "
             "Load another checkpoint: this one's training diverged, or its file is damaged"
         )
-    raise ValueError(
+    raise NotFiniteError(
         "the model's weights are finite, but its probabilities are not: numbers overflow on the way. Use float32 "
         "(model.float()), or another checkpoint"
     )

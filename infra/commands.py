@@ -4,6 +4,7 @@ import os
 import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 _WORKFLOWS = Path(__file__).resolve().parents[1] / "workflows"
@@ -22,6 +23,21 @@ def script(name: str) -> str:
 def command(*words: str) -> str:
     """These words as a shell reads them."""
     return shlex.join(words)
+
+
+def again(argv: Sequence[str]) -> str:
+    """The command that goes on with what this one began: without --run.fresh, which would begin once more."""
+    words, skips = list[str](), False
+    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+        if not skips and not word.startswith("--run.fresh"):
+            words.append(word)
+        skips = word == "--run.fresh" and not following.startswith("-")
+    return command(program("python"), *words)
+
+
+def same_command(*, is_fresh: bool) -> str:
+    """How a message calls the command that goes on. is_fresh: whether --run.fresh was given."""
+    return "the same command without --run.fresh" if is_fresh else "the same command"
 
 
 def program(name: str) -> str:

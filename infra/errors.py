@@ -37,7 +37,7 @@ class DataError(UserError):
 
 
 class DivergedError(UserError):
-    """Training produced a non-finite loss or gradient."""
+    """A loss, a gradient or the weights of a model are not finite."""
 
     exit_code = 4
     kind = "diverged"
@@ -55,6 +55,12 @@ class Interrupted(UserError):
 
     exit_code = 130
     kind = "interrupted"
+
+
+def kind_of(code: int) -> str:
+    """What kind of error a command ended with that exited with this code."""
+    kinds = (UserError, DataError, DivergedError, InfrastructureError, Interrupted)
+    return next((kind.kind for kind in kinds if kind.exit_code == code), "unexpected")
 
 
 def quiet_until_main(name: str) -> None:
@@ -82,6 +88,7 @@ def run_main(main: Callable[[], None]) -> NoReturn:
     try:
         main()
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # `timeout -s INT` sends two
         _say_interrupted()
         sys.exit(Interrupted.exit_code)
     except Exception as exc:
@@ -125,6 +132,18 @@ def nearest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(str(name).lower(), by_lowercase, n=1)
     guess = f"; did you mean {by_lowercase[close[0]]!r}?" if close else ""
     return f"{guess} (have: {', '.join(have)})" if have else ""
+
+
+def nearest_path(path: str) -> str | None:
+    """Where nothing is at this path: the path beside it whose name is much like its own."""
+    import difflib
+
+    folder, name = os.path.split(path)
+    try:
+        close = difflib.get_close_matches(name, os.listdir(folder or "."), n=1, cutoff=0.8)
+    except OSError:
+        return None
+    return os.path.join(folder, close[0]) if close else None
 
 
 def _walk(exc: BaseException, seen: set[int]) -> Iterator[BaseException]:

@@ -18,6 +18,7 @@ from pipelines import readers
 from pipelines.config import DataConfig
 from pipelines.corpus.clean import clean
 from pipelines.corpus.decompress import codec_of, text_stream
+from pipelines.corpus.marks import describe_mark, find_marks, is_sampled
 from pipelines.corpus.reading import read_documents
 from pipelines.corpus.remedies import remedy
 from pipelines.corpus.sources import InputFile, estimated_bytes
@@ -65,6 +66,8 @@ class SourceEstimate:
     """The first text that is kept; "" where none is."""
     unknown_share: float
     """Share of its bytes that the tokenizer does not know."""
+    mark: str
+    """What shows that its documents are not what they are read as, in a sentence; "" where nothing does."""
 
     @property
     def kept_share(self) -> float:
@@ -124,6 +127,13 @@ class _Seen:
         self.first_drops: dict[str, str] = {}
         self.records = 0
         self.text = ""
+        self.marks: Counter[str] = Counter()
+        self.looked_at = 0
+
+    def keep(self, file: InputFile, text: str) -> None:
+        self.text = self.text or text
+        self.looked_at += 1
+        self.marks.update(find_marks(text, file.reader))
 
     def drop(self, file: InputFile, offset: int, reason: str, detail: str) -> None:
         self.dropped[reason] += 1
@@ -227,6 +237,7 @@ def _source_estimate(
         first_drops=seen.first_drops,
         text=seen.text,
         unknown_share=sample.unknown_bytes / max(sample.text_bytes, 1),
+        mark=describe_mark(files[0].source, files[0].reader, seen.marks, seen.looked_at),
     )
 
 
@@ -255,6 +266,8 @@ def _read_file(file: InputFile, config: DataConfig, tokenizer: Tokenizer | None,
             if isinstance(result, str):
                 seen.drop(file, item.offset, result, "")
             else:
+                if is_sampled(len(texts)):
+                    seen.keep(file, result[0])
                 texts.append(result[0])
                 size += len(result[0].encode())
             end += len(item.text.encode(errors="replace"))
@@ -265,7 +278,6 @@ def _read_file(file: InputFile, config: DataConfig, tokenizer: Tokenizer | None,
             complete = False
             break
     seen.records += read
-    seen.text = seen.text or (texts[0] if texts else "")
     tokens, unknown = size / _USUAL_TOKEN_BYTES, 0.0
     if tokenizer and texts:
         encoded = encode_documents(texts, tokenizer)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from glm_model.decoding import Decoding
 from infra import config
 from infra.console import Console
-from infra.errors import DataError, UserError
+from infra.errors import DataError, DivergedError, UserError
 from workflows.settings.models import find_model
 from workflows.settings.texts import read_texts
 
@@ -55,6 +55,7 @@ def main() -> None:
     url = find_model(options.model)
     # torch takes 2 s of CPU time to load: here, when the options are known to be good.
     from glm_model import Tokenizer, fill_batch, from_pretrained
+    from glm_model.checks import NotFiniteError
 
     try:
         model, tokenizer, screen = from_pretrained(url), Tokenizer.load(url), Console()
@@ -64,6 +65,8 @@ def main() -> None:
     for texts in batches:
         try:
             filled = fill_batch(model, tokenizer, texts, decoding, order=order)
+        except NotFiniteError as error:
+            raise DivergedError(f"{url} writes nothing", why=str(error)) from error
         except ValueError as error:
             if options.text is None and options.file is None:  # whoever typed it may type another
                 screen.warn(str(error))

@@ -24,6 +24,7 @@ from infra.errors import InfrastructureError, Interrupted, UserError, root_cause
 T = TypeVar("T")
 
 _POLL_S = 0.25
+_SENT_TWICE_S = 0.3  # `timeout -s INT` sends a signal to its command, and at once again to the group of that
 _REPEATED_S = 5.0  # Ray reports the workers of a leaving node at every check, until all of them have ended
 
 
@@ -231,14 +232,16 @@ class _Outcome:
 
 @contextmanager
 def stop_signals(stop: Callable[[str], None]) -> Iterator[None]:
-    """Call `stop` in a thread at the first SIGINT or SIGTERM, with its name; raise Interrupted at a second SIGINT."""
-    received = []
+    """Call `stop` in a thread at the first SIGINT or SIGTERM, with its name; raise Interrupted at a second SIGINT, if
+    it comes later than any that is sent twice.
+    """
+    received_at: list[float] = []
 
     def handle(number: int, frame: Any) -> None:
-        if received and number == signal.SIGINT:
+        if received_at and number == signal.SIGINT and time.monotonic() - received_at[0] > _SENT_TWICE_S:
             raise Interrupted("interrupted twice: stopped without waiting for a checkpoint")
-        if not received:
-            received.append(number)
+        if not received_at:
+            received_at.append(time.monotonic())
             # In a thread: a signal handler that talks to Ray could interrupt Ray's own call in this thread.
             threading.Thread(target=stop, args=(signal.Signals(number).name,), daemon=True).start()
 

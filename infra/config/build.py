@@ -108,6 +108,10 @@ def wrong_value(kind: Any, value: Any, key: str, where: str) -> UserError:
     start, got = f"{key} {where}: expected".lstrip(), f"got {value!r:.200}"
     if section := tree.section_of(kind):
         return UserError(f"{start} a section with the keys {', '.join(tree.fields_of(section))}, {got}")
+    if section := tree.section_of(tree.below(kind, 0)) if typing.get_origin(tree.bare(kind)) is list else None:
+        keys = [*tree.fields_of(section)]
+        form = f"--{key}='[{{{', '.join(f'{name}: ...' for name in keys[:2])}}}]'"
+        return UserError(f"{start} a list of sections with the keys {', '.join(keys)}, {got}", try_=form)
     if typing.get_origin(tree.bare(kind)) is typing.Literal:
         known = map(str, typing.get_args(tree.bare(kind)))
         return UserError(f"{start} one of its values, {got}{nearest(str(value), known)}")

@@ -18,7 +18,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from infra.config import tree, yaml_text
 from infra.config.build import build, wrong_value
 from infra.config.plain import plain, to_yaml
-from infra.errors import UserError
+from infra.errors import UserError, nearest_path
 
 T = TypeVar("T")
 
@@ -267,7 +267,9 @@ def _read(path: str) -> str:
         with open(path, encoding="utf-8") as file:
             return file.read()
     except OSError as exc:
-        raise UserError(f"cannot read --config {path}", why=exc.strerror, try_="give a path to a YAML recipe") from None
+        close = nearest_path(path) if isinstance(exc, FileNotFoundError) else None
+        try_ = f"--config {close}" if close else "give a path to a YAML recipe"
+        raise UserError(f"cannot read --config {path}", why=exc.strerror, try_=try_) from None
     except UnicodeDecodeError:
         raise UserError(f"cannot read --config {path}", why="it is not UTF-8 text") from None
 

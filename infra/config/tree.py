@@ -105,7 +105,10 @@ def unknown_key(root: type, section: type, key: str, where: str) -> UserError:
         # `--lr` for `--optim.lr`: the right name without its section.
         elsewhere = [other for other in all_keys(section) if other.rpartition(".")[2] == name]
         have = f"; did you mean {elsewhere[0]!r}?{have}" if elsewhere else have
-    return UserError(f"unknown key {key!r} {where}{have}")
+    # A section that takes settings of something else, such as a reader's, does so under a key of its own.
+    free = [other for other, kind in fields_of(section).items() if bare(kind) == dict[str, Any]]
+    try_ = f"{free[0]}: {{{name}: ...}}" if free and "did you mean" not in have else None
+    return UserError(f"unknown key {key!r} {where}{have}", try_=try_)
 
 
 def default_of(section: type, name: str) -> Any:

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, cast
 
-from infra.errors import DataError, InfrastructureError, UserError, nearest
+from infra.errors import DataError, InfrastructureError, UserError, nearest, nearest_path
 from infra.storage import archives, remote
 from infra.storage import local as local_files
 from infra.storage.local import FileInfo as FileInfo
@@ -190,10 +190,18 @@ def list_files(url: str) -> list[FileInfo]:
             ) from exc
     if found is None:
         is_glob = local_files.is_glob(url)
-        hint = "; relative paths start at the current directory" if is_local(url) else ""
-        try_ = None if is_glob else f"check the spelling{hint}"
-        raise DataError(f"no file matches {url}" if is_glob else f"{url} does not exist", try_=try_)
+        raise DataError(
+            f"no file matches {url}" if is_glob else f"{url} does not exist", try_=None if is_glob else spelling(url)
+        )
     return found if url.startswith("tar://") else sorted(found, key=lambda info: info.path)
+
+
+def spelling(url: str) -> str:
+    """What to try where there is nothing at `url`: the name beside it that is most like its own."""
+    if not is_local(url):
+        return "check the spelling"
+    close = nearest_path(local_files.absolute(url))
+    return f"give {close}" if close else "check the spelling; relative paths start at the current directory"
 
 
 def is_archive(url: str) -> bool:

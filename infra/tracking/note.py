@@ -27,7 +27,7 @@ def note(subject: Subject, status: Status, told: str) -> str:
     """The note, in Markdown. told: how the run is, as half a sentence."""
     purpose, command = subject.purpose, subject.command
     if status != "finished":
-        purpose, command = "The same command continues it", commands.command(commands.program("python"), *sys.argv)
+        purpose, command = "The same command continues it", commands.again(sys.argv)
     # The UI shows the first lines until it is asked for more: the command has to be among them.
     first = f"{subject.what}. **{status.capitalize()}**: {told}. {purpose}:"
     return without_password(f"{first}\n\n```\n{command}\n```\n\n{subject.places}")

@@ -68,11 +68,19 @@ def describe_marks(units: list[Unit], readers: dict[str, str]) -> list[str]:
         counts, sampled = Counter[str](), sum(unit.sampled for unit in own)
         for unit in own:
             counts.update(unit.marks)
-        mark, count = max(counts.items(), key=lambda item: item[1], default=("", 0))
-        if count and count >= _LEAST * sampled:
-            place = f"{count / sampled:.0%} of {sampled:,} sampled documents of {name!r}"
-            sentences.append(_sentence(mark, place, readers.get(name, "")))
-    return sentences
+        sentences.append(describe_mark(name, readers.get(name, ""), counts, sampled))
+    return [one for one in sentences if one]
+
+
+def describe_mark(name: str, reader: str, counts: Counter[str], sampled: int) -> str:
+    """The same for one source; "" where no mark is frequent. counts: documents that have each mark; sampled: documents
+    that were looked at.
+    """
+    mark, count = max(counts.items(), key=lambda item: item[1], default=("", 0))
+    if not count or count < _LEAST * sampled:
+        return ""
+    of = f"{sampled:,} sampled documents" if sampled > 1 else "1 sampled document"
+    return _sentence(mark, f"{count / sampled:.0%} of {of} of {name!r}", reader)
 
 
 def _sentence(mark: str, place: str, reader: str) -> str:

@@ -52,9 +52,14 @@ def _perplexity(unit: int) -> Callable[[np.ndarray], np.ndarray]:
     return lambda sums: np.exp(rate(sums))
 
 
+def _metric(value: Callable[[np.ndarray], np.ndarray], digits: int) -> Metric:
+    """Of the items whose right answer the model can read."""
+    return Metric(_sums, value, needs="likelihoods", digits=digits, counted=lambda sums: int(sums[_ITEMS]))
+
+
 METRICS = {
-    "bits": Metric(_sums, _bits(_ITEMS), needs="likelihoods", digits=2),
-    "bits_per_byte": Metric(_sums, _bits(_BYTES), needs="likelihoods", digits=3),
-    "perplexity": Metric(_sums, _perplexity(_TOKENS), needs="likelihoods", digits=2),
-    "word_perplexity": Metric(_sums, _perplexity(_WORDS), needs="likelihoods", digits=2),
+    "bits": _metric(_bits(_ITEMS), 2),
+    "bits_per_byte": _metric(_bits(_BYTES), 3),
+    "perplexity": _metric(_perplexity(_TOKENS), 2),
+    "word_perplexity": _metric(_perplexity(_WORDS), 2),
 }

@@ -61,8 +61,8 @@ class Question:
     """Tokens of the one candidate for each mask, where there are several masks."""
     fills: bool = False
     """Whether the whole text with its masks filled is what is judged, and not the one text that is written."""
-    target_cut: int = 0
-    """Tokens that candidates lack because they are longer than what is written, or than the model."""
+    target_cut: tuple[int, ...] = ()
+    """Tokens that each candidate lacks because it is longer than what is written, or than the model; (): none."""
 
     @property
     def learned(self) -> int:
@@ -172,11 +172,11 @@ def _shown(
 
 
 class _Asked(NamedTuple):
-    """The tokens of candidates, of one for each mask how many, and how many tokens were cut."""
+    """The tokens of candidates, of one for each mask how many, and how many tokens each lacks, where one lacks any."""
 
     candidates: tuple[np.ndarray, ...]
     pieces: tuple[int, ...] = ()
-    cut: int = 0
+    cut: tuple[int, ...] = ()
 
 
 def _generated(
@@ -207,7 +207,8 @@ def _generated(
     if empty := [answer for answer, tokens in zip(item.candidates, whole, strict=True) if not len(tokens)]:
         raise ValueError(f"the target {empty[0]!r:.60} has no tokens")
     most = min(generation.max_tokens, positions - 1) if learns else positions - 1
-    return _Asked(tuple(one[:most] for one in whole), cut=sum(max(0, len(one) - most) for one in whole))
+    cut = tuple(max(0, len(one) - most) for one in whole)
+    return _Asked(tuple(one[:most] for one in whole), cut=cut if any(cut) else ())
 
 
 def _candidates(tokenizer: Tokenizer, text: str, answers: Sequence[str], positions: int) -> tuple[np.ndarray, ...]:

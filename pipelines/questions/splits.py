@@ -49,10 +49,10 @@ def find_splits(data: str, given: Mapping[str, str], shares: Mapping[str, float]
             for name, url in given.items()
         }
         if missing := [split.url for split in found.values() if not storage.exists(split.url)]:
-            raise DataError(f"{missing[0]} does not exist", try_="change task.splits")
+            raise DataError(f"{missing[0]} does not exist", try_=f"task.splits: {storage.spelling(missing[0])}")
         return found
     if not storage.exists(data):
-        raise DataError(f"{data} does not exist", try_="give a file or a folder as task.data")
+        raise DataError(f"{data} does not exist", try_=storage.spelling(data))
     files = sorted(info.path for info in storage.list_files(data))
     if kind_of(data) and files == [storage.base_name(data)]:  # a file lists itself
         return _shared_out(data, shares)
@@ -84,7 +84,7 @@ def splits_by_words(data: str, is_read: Callable[[str], object]) -> dict[str, st
     Raises DataError where there is nothing to read, or two files of a split.
     """
     if not storage.exists(data):
-        raise DataError(f"{data} does not exist", try_="give a file or a folder as task.data")
+        raise DataError(f"{data} does not exist", try_=storage.spelling(data))
     there = sorted(info.path for info in storage.list_files(data))
     is_file = there == [storage.base_name(data)]
     files = [path for path in there if "/" not in path and is_read(path)]

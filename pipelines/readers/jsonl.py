@@ -79,7 +79,8 @@ def field_document(
         names = ", ".join(sorted(_names(record))) or "nothing"
         return Rejected(offset, "missing_field", f"no {field!r}, but {names}"[:_NAMES])
     if not isinstance(text, str):
-        return Rejected(offset, "not_text", f"{field!r}: expected a string, got {type(text).__name__}")
+        inside = f", which has {', '.join(sorted(_names({field: text})))}" if isinstance(text, dict) and text else ""
+        return Rejected(offset, "not_text", f"{field!r}: expected a string, got {type(text).__name__}{inside}"[:_NAMES])
     return Document(text.replace("\r\n", "\n") if "\r" in text else text, offset, meta)
 
 

@@ -14,6 +14,11 @@ from pipelines.tasks._shared import own_files
 VERSION = 1
 
 
+def together(config: TaskConfig) -> tuple[str, ...]:
+    """A text that is held out is not learned from with another label."""
+    return (config.text,)
+
+
 def define(config: TaskConfig, rows: Callable[[], Iterable[Row | BadRow]]) -> Task:
     """See `pipelines.tasks`."""
     patterns = ("{text~} It was {mask}.", "{mask}: {text~}", '"{text~}" In other words, {mask}.')

@@ -14,6 +14,11 @@ from pipelines.tasks._shared import own_files
 VERSION = 1
 
 
+def together(config: TaskConfig) -> tuple[str, ...]:
+    """Texts that are held out are not learned from with another label."""
+    return (config.text, config.second)
+
+
 def define(config: TaskConfig, rows: Callable[[], Iterable[Row | BadRow]]) -> Task:
     """See `pipelines.tasks`."""
     patterns = ('"{second~}"? {mask}, "{text~}"', "{text~} {second~} {mask}.")

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from infra import commands
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,3 +43,11 @@ def test_a_program_is_named_by_its_path_where_its_environment_is_not_active(tmp_
     assert commands.program("no-such-tool") == "no-such-tool"
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     assert commands.program("tool") == "tool"
+
+
+@pytest.mark.parametrize("fresh", [["--run.fresh"], ["--run.fresh=true"], ["--run.fresh", "true"]])
+def test_the_command_that_goes_on_does_not_begin_once_more(fresh):
+    words = shlex.split(commands.again(["pretrain.py", *fresh, "--train.tokens", "2k", "--plan"]))
+    assert words[1:] == ["pretrain.py", "--train.tokens", "2k", "--plan"]
+    assert commands.same_command(is_fresh=True) == "the same command without --run.fresh"
+    assert commands.same_command(is_fresh=False) == "the same command"

@@ -111,6 +111,16 @@ def test_a_source_says_what_is_dropped_why_and_shows_a_text(tmp_path):
     assert source.text == small.documents(1)[0]
 
 
+def test_a_file_of_another_form_is_told_before_it_is_prepared(tmp_path):
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in small.documents(9)))
+    (as_text,) = estimated(DataConfig([Source("text", str(tmp_path / "a.jsonl"))])).sources
+    assert as_text.mark == (
+        "100% of 1 sampled document of 'a.jsonl' look like the format of another reader: reader: jsonl reads them"
+    )
+    (as_lines,) = estimated(DataConfig([Source("jsonl", str(tmp_path / "a.jsonl"))])).sources
+    assert as_lines.mark == ""
+
+
 @pytest.mark.parametrize(
     ("rows", "options", "told"),
     [

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 from helpers.mistakes import write_texts
+from helpers.scripts import called
 
 from infra.errors import run_main
 
@@ -20,6 +21,17 @@ def run(monkeypatch, capsys):
         return stopped.value.code, capsys.readouterr().err
 
     return run
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """call(module, *argv) of a script: exit code, and all that it printed, with single blanks."""
+
+    def call(module, *argv: str) -> tuple[int, str]:
+        code, printed = called(monkeypatch, capsys, module, *argv)
+        return code, " ".join(printed.split())
+
+    return call
 
 
 @pytest.fixture

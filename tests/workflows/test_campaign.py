@@ -3,6 +3,7 @@ is left of it when it is killed.
 """
 
 import csv
+import functools
 import json
 import os
 import signal
@@ -17,16 +18,18 @@ import pytest
 import torch
 from helpers import asked
 from helpers.patience import PATIENCE
+from helpers.scripts import called
 
 from glm_model import GLM, GLMConfig, save_pretrained
 from infra import config
 from infra.console import Console, ConsoleConfig
-from infra.errors import run_main
+from infra.errors import Interrupted
 from infra.tracking.mlflow_client import client_of
 from workflows import finetune
 from workflows.campaigns.campaign import how_to_go_on, open_campaign
 from workflows.campaigns.planned import logged_step
-from workflows.runs.record import read_record, write_record
+from workflows.runs.record import RunRecord, read_record, write_record
+from workflows.runs.run import Run, locked
 from workflows.settings.campaign import CampaignRecipe
 from workflows.settings.places import resolve_campaign_paths
 
@@ -52,14 +55,7 @@ def settings(place: Path, *more: str) -> list[str]:
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    def run(*words: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["finetune.py", *words])
-        with pytest.raises(SystemExit) as stopped:
-            run_main(finetune.main)
-        captured = capsys.readouterr()
-        return int(stopped.value.code or 0), captured.out + captured.err
-
-    return run
+    return functools.partial(called, monkeypatch, capsys, finetune)
 
 
 def table(text: str) -> list[str]:
@@ -178,6 +174,31 @@ def test_finished_cells_are_not_run_but_asked_and_told_together(run, place, tiny
 def test_a_campaign_from_scratch_goes_on_by_another_command(place, flags, words):
     recipe = config.parse(CampaignRecipe, description="", argv=settings(place, *flags)).config
     assert how_to_go_on(recipe) == f"run the same command{words}: it goes on with what is not finished"
+
+
+def test_a_campaign_from_scratch_that_is_stopped_has_nothing_of_what_was_finished_before(run, place, monkeypatch):
+    def stop(*_, **__):
+        raise Interrupted("stopped")
+
+    monkeypatch.setattr("workflows.campaigns.campaign._run_cells", stop)
+    seeds = "--campaign.seeds=[1, 2]"
+    finish_first(place, seeds)
+    code, told = run(*settings(place, "--plan", seeds, "--run.fresh=true"))
+    assert (code, "exists 0 finished, 0 begun, 2 to do" in table(told)) == (0, True), told
+    assert (place / "runs" / "sweep-seed=1" / "run.json").exists()  # a plan removes nothing
+    assert run(*settings(place, seeds, "--run.fresh=true"))[0] == 130
+    code, told = run(*settings(place, "--plan", seeds))
+    assert (code, "exists 0 finished, 0 begun, 2 to do" in table(told)) == (0, True), told
+
+
+def test_a_campaign_from_scratch_removes_nothing_where_a_cell_is_being_trained(run, place):
+    seeds = "--campaign.seeds=[1, 2]"
+    finish_first(place, seeds)
+    url = str(place / "runs" / "sweep-seed=2")
+    with locked(Run(url, RunRecord(name="sweep-seed=2", identity="", settings={}))):
+        code, told = run(*settings(place, seeds, "--run.fresh=true"))
+    assert (code, "the run 'sweep-seed=2' is being trained by another process" in told) == (2, True), told
+    assert (place / "runs" / "sweep-seed=1" / "run.json").exists()
 
 
 @pytest.mark.slow

@@ -1,7 +1,6 @@
 """finetune.py as a user calls it: a CSV becomes a model that says its task; what is another run; what is refused."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,6 @@ from helpers.small import WORDS
 from glm_model import GLM, GLMConfig, save_pretrained
 from infra import config
 from infra.console import Console, ConsoleConfig
-from infra.errors import run_main
 from infra.storage import parquet
 from infra.tracking.mlflow_client import client_of
 from workflows import evaluate, finetune, predict
@@ -37,18 +35,6 @@ def write(folder: Path, *, flipped: bool) -> None:
     (folder / "reviews.csv").write_text("\n".join(["body,stars", *rows]) + "\n")
 
 
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def run(module, *words: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", [f"{module.__name__}.py", *words])
-        with pytest.raises(SystemExit) as stopped:
-            run_main(module.main)
-        captured = capsys.readouterr()
-        return int(stopped.value.code or 0), " ".join((captured.out + captured.err).split())
-
-    return run
-
-
 def settings(place: Path, *more: str) -> list[str]:
     words = f"--task.words={{'0': {WORDS[8]}, '1': {WORDS[9]}}}"
     own = [f"--task.data={place}/reviews.csv", "--task.text=body", "--task.label=stars", words]
@@ -58,8 +44,8 @@ def settings(place: Path, *more: str) -> list[str]:
 
 @pytest.mark.ray
 @pytest.mark.timeout(120)
-def test_a_csv_becomes_a_model_that_says_its_task(run, place, local_ray):
-    code, told = run(finetune, *settings(place, "--run.name=a", "--train.epochs=2", "--train.select_on=none"))
+def test_a_csv_becomes_a_model_that_says_its_task(call, place, local_ray):
+    code, told = call(finetune, *settings(place, "--run.name=a", "--train.epochs=2", "--train.select_on=none"))
     assert code == 0, told
     assert "glm finetune · classification" in told
     record = json.loads((place / "runs" / "a" / "model" / "task.json").read_text())
@@ -69,25 +55,25 @@ def test_a_csv_becomes_a_model_that_says_its_task(run, place, local_ray):
         {"0": WORDS[8], "1": WORDS[9]},
     )
     assert (record["pattern"], record["selected_on"]) == ("{body~} It was {mask}.", "nothing: the last weights")
-    code, told = run(finetune, *settings(place, "--run.name=a", "--train.epochs=2", "--train.select_on=none"))
+    code, told = call(finetune, *settings(place, "--run.name=a", "--train.epochs=2", "--train.select_on=none"))
     assert (code, "run a is finished" in told) == (0, True)
     other = place / "other.csv"
     other.write_bytes((place / "reviews.csv").read_bytes())
     for more in ([], [f"--task.data={other}"]):  # the data that it was taught with, or others with the same columns
-        code, told = run(evaluate, "--models", f"{place}/runs/a", *more, f"--to={place}/s", "--tracking.enabled=false")
+        code, told = call(evaluate, "--models", f"{place}/runs/a", *more, f"--to={place}/s", "--tracking.enabled=false")
         assert code == 0, told
         assert "accuracy" in told
 
 
 @pytest.mark.ray
 @pytest.mark.timeout(120)
-def test_a_classification_head_goes_with_its_model(run, place, local_ray):
+def test_a_classification_head_goes_with_its_model(call, place, local_ray):
     own = [*settings(place, "--run.name=b", "--train.steps=60", "--train.select_on=none", "--task.head=true")]
     own = [word for word in own if not word.startswith("--task.words")]
-    code, told = run(finetune, *own, "--optim.lr=0.01", "--model.dropout=0")
+    code, told = call(finetune, *own, "--optim.lr=0.01", "--model.dropout=0")
     assert code == 0, told
     data = [f"--task.data={place}/reviews.csv", "--task.text=body", "--task.label=stars", "--tracking.enabled=false"]
-    code, told = run(evaluate, "--models", f"{place}/runs/b", *data, f"--to={place}/scores")
+    code, told = call(evaluate, "--models", f"{place}/runs/b", *data, f"--to={place}/scores")
     assert code == 0, told
     (score,) = json.loads((place / "scores" / "scores.json").read_text())["scores"]
     assert score["value"] == 100.0
@@ -95,11 +81,11 @@ def test_a_classification_head_goes_with_its_model(run, place, local_ray):
     first = table.to_pylist()[0]
     assert (first["candidates"], first["tokens"]) == (["0", "1"], [0, 0])
     assert np.exp(first["logprobs"]).sum() == pytest.approx(1.0)
-    code, told = run(predict, "--model", f"{place}/runs/b", f"--input={place}/reviews.csv", f"--to={place}/answers")
+    code, told = call(predict, "--model", f"{place}/runs/b", f"--input={place}/reviews.csv", f"--to={place}/answers")
     assert code == 0, told
     (shard,) = [parquet.read_table(str(file)) for file in place.glob("answers/*.parquet")]
     assert shard["label"].to_pylist() == shard["stars"].to_pylist()
-    code, told = run(evaluate, "--models", f"{place}/begin", *data, f"--to={place}/scores", "--task.head=true")
+    code, told = call(evaluate, "--models", f"{place}/begin", *data, f"--to={place}/scores", "--task.head=true")
     assert (code, "begin has no classification head" in told) == (2, True), told
 
 
@@ -118,7 +104,7 @@ def write_wsc(folder: Path) -> None:
 
 @pytest.mark.ray
 @pytest.mark.timeout(120)
-def test_what_wsc_asks_is_learned_by_writing_it_and_its_false_rows_are_told_apart_afterwards(run, place, local_ray):
+def test_what_wsc_asks_is_learned_by_writing_it_and_its_false_rows_are_told_apart_afterwards(call, place, local_ray):
     write_wsc(place)
     own = [
         "--task.name=wsc",
@@ -127,31 +113,31 @@ def test_what_wsc_asks_is_learned_by_writing_it_and_its_false_rows_are_told_apar
         "--tracking.enabled=false",
     ]
     begin = [f"--model.init_from={place}/begin", "--model.dropout=0", "--run.name=w", "--train.select_on=dev"]
-    code, told = run(finetune, *own, *begin, "--optim.lr=0.01", "--train.steps=40", "--train.eval_every=20")
+    code, told = call(finetune, *own, *begin, "--optim.lr=0.01", "--train.steps=40", "--train.eval_every=20")
     assert code == 0, told
     assert "12 to train on" in told  # the true rows
     assert f"evaluate.py --models {place}/runs/w" in told
     data = ["--task.name=wsc", f"--task.data={place}/WSC", f"--to={place}/scores", "--tracking.enabled=false"]
-    code, told = run(evaluate, "--models", f"{place}/runs/w", *data)
+    code, told = call(evaluate, "--models", f"{place}/runs/w", *data)
     assert code == 0, told
     (score,) = json.loads((place / "scores" / "scores.json").read_text())["scores"]
     assert (score["metric"], score["one_answer"]) == ("accuracy", {"false": 50.0, "true": 50.0})
     assert score["value"] == 100.0
     (table,) = [parquet.read_table(str(file)) for file in place.glob("scores/*/*/items.parquet")]
     assert {tuple(row["candidates"]) for row in table.to_pylist()} == {("the cat",), ("the dog",)}
-    code, told = run(predict, "--model", f"{place}/runs/w", f"--input={place}/WSC/val.jsonl", f"--to={place}/answers")
+    code, told = call(predict, "--model", f"{place}/runs/w", f"--input={place}/WSC/val.jsonl", f"--to={place}/answers")
     assert code == 0, told
     filled = pq.read_table(place / "answers")["filled"].to_pylist()  # by default it does what it was taught: it writes
     assert [text.rpartition(" Answer: ")[2] for text in filled] == ["the cat."] * 24
 
 
-def test_what_cannot_be_learned_is_refused(run, place):
+def test_what_cannot_be_learned_is_refused(call, place):
     write_wsc(place)
     kept = [f"--run.storage_path={place}/runs", "--tracking.enabled=false", f"--model.init_from={place}/begin"]
     ask = ["--plan", *kept, f"--task.data={place}/WSC"]
-    code, told = run(finetune, *ask, "--task.name=wsc", "--task.head=true")
+    code, told = call(finetune, *ask, "--task.name=wsc", "--task.head=true")
     assert (code, "the answers of this task are written" in told) == (2, True), told
-    code, told = run(finetune, *ask, "--task.name=ax_b")
+    code, told = call(finetune, *ask, "--task.name=ax_b")
     assert (code, "nothing is learned from ax_b" in told, "--task.name=rte" in told) == (2, True, True), told
 
 
@@ -190,19 +176,19 @@ def test_runs_that_differ_in_their_seed_alone_are_a_group(place):
     assert resolved_with("--train.items=30").group != first.group
 
 
-def test_other_labels_are_another_run(run, place):
+def test_other_labels_are_another_run(call, place):
     plans = []
     for flipped in (False, True, False):
         write(place, flipped=flipped)
-        code, told = run(finetune, *settings(place, "--plan"))
+        code, told = call(finetune, *settings(place, "--plan"))
         assert code == 0, told
         plans.append(told.split()[2])
     assert plans[0].startswith("classification-")
     assert plans[0] == plans[2] != plans[1]
 
 
-def test_a_plan_says_what_a_run_would_take(run, place):
-    code, told = run(finetune, *settings(place, "--plan", "--run.name=a", "--train.epochs=4"))
+def test_a_plan_says_what_a_run_would_take(call, place):
+    code, told = call(finetune, *settings(place, "--plan", "--run.name=a", "--train.epochs=4"))
     assert code == 0, told
     rows = (
         "items 56 to train on, 11 positions each on average",
@@ -221,8 +207,8 @@ def test_a_plan_says_what_a_run_would_take(run, place):
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-def test_a_calibrated_plan_takes_a_few_steps_and_leaves_nothing(run, place, local_ray):
-    code, told = run(finetune, *settings(place, "--plan", "--calibrate", "--run.name=a"))
+def test_a_calibrated_plan_takes_a_few_steps_and_leaves_nothing(call, place, local_ray):
+    code, told = call(finetune, *settings(place, "--plan", "--calibrate", "--run.name=a"))
     assert code == 0, told
     assert "measured here" in told
     assert list((place / "runs").iterdir()) == []
@@ -245,17 +231,17 @@ def test_a_calibrated_plan_takes_a_few_steps_and_leaves_nothing(run, place, loca
         (["--train.num_workers=3"], 2, "3 workers for 2 micro-batches of a step: some would be idle"),
     ],
 )
-def test_mistakes_are_told_in_a_line(run, place, more, code, message):
-    got, told = run(finetune, *settings(place, "--plan", *more))
+def test_mistakes_are_told_in_a_line(call, place, more, code, message):
+    got, told = call(finetune, *settings(place, "--plan", *more))
     assert (got, message in told) == (code, True), told
 
 
 @pytest.mark.ray
 @pytest.mark.timeout(120)
-def test_mlflow_shows_what_a_fine_tuning_read_and_made(run, place, local_ray, mlflow_root):
+def test_mlflow_shows_what_a_fine_tuning_read_and_made(call, place, local_ray, mlflow_root):
     tracked = [f"--tracking.uri=sqlite:///{mlflow_root}/mlflow.db", "--tracking.enabled=true"]
     chosen = ["--train.select_on=dev", "--train.epochs=2", "--run.name=a"]
-    code, told = run(finetune, *settings(place, *tracked, *chosen))
+    code, told = call(finetune, *settings(place, *tracked, *chosen))
     assert code == 0, told
     client = client_of(f"sqlite:///{mlflow_root}/mlflow.db")
     (listed,) = [one for e in client.search_experiments() for one in client.search_runs([e.experiment_id])]
@@ -283,13 +269,13 @@ def test_mlflow_shows_what_a_fine_tuning_read_and_made(run, place, local_ray, ml
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(120)
-def test_a_model_that_cannot_be_written_ends_with_5_and_is_written_by_the_next_call(run, place, local_ray, monkeypatch):
+def test_a_model_that_cannot_be_written_ends_with_5_and_the_next_call_writes_it(call, place, local_ray, monkeypatch):
     plain = ["--run.name=a", "--train.steps=2", "--train.select_on=none"]
     with monkeypatch.context() as full:
         full.setattr(GLM, "save_pretrained", full_disk)
-        code, told = run(finetune, *settings(place, *plain))
+        code, told = call(finetune, *settings(place, *plain))
     assert (code, "cannot write" in told, "No space left on device" in told) == (5, True, True), told
-    code, told = run(finetune, *settings(place, *plain))
+    code, told = call(finetune, *settings(place, *plain))
     assert code == 0, told
     assert (place / "runs" / "a" / "model" / "model.safetensors").exists()
 

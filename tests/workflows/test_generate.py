@@ -198,3 +198,18 @@ def test_mistakes_are_told_in_a_line(run, tmp_path, argv, code, message):
     assert exit_code == code
     assert re.search(message, err), err
     assert err.splitlines()[-1].startswith(f"exit {code}")
+
+
+def test_weights_that_are_not_finite_are_told(run, folder, tmp_path):
+    from glm_model import Tokenizer, from_pretrained
+
+    model = from_pretrained(str(folder / "model"))
+    with torch.no_grad():
+        model.final_norm.weight[0] = float("inf")
+    model.save_pretrained(str(tmp_path), tokenizer=Tokenizer.load(str(folder / "model")))
+    code, _, err = run(f"--model={tmp_path}", "--text=a [MASK]")
+    assert (code, err.splitlines()[0], err.splitlines()[-1]) == (
+        *(4, f"error: {tmp_path} writes nothing"),
+        "exit 4 (diverged)",
+    )
+    assert "the model's weights are not finite: final_norm.weight" in err

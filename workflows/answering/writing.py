@@ -77,8 +77,8 @@ def rate_targets(
     )
     found: list[tuple[float, ...]] = [()] * len(questions)
     for number, several in zip(known, scores, strict=True):
-        is_whole = not questions[number].target_cut
-        found[number] = tuple(score.logprob if is_whole else np.nan for score in several)
+        lacks = questions[number].target_cut or [0] * len(several)
+        found[number] = tuple(np.nan if cut else one.logprob for one, cut in zip(several, lacks, strict=True))
     return found
 
 

@@ -10,6 +10,7 @@ reported split, and what they come to stands in files, on screen and in MLflow.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import html
 import os
@@ -21,7 +22,7 @@ from dataclasses import dataclass, replace
 from infra import children, commands, config, storage
 from infra.cluster import connect
 from infra.console import Console, Live, duration
-from infra.errors import Interrupted, UserError
+from infra.errors import Interrupted, UserError, kind_of
 from infra.tracking import RunHandle
 from infra.tracking.mlflow_client import without_password
 from workflows.campaigns import tracked
@@ -34,12 +35,11 @@ from workflows.evaluation.page import STYLE, html_table
 from workflows.finetuning.run import catch_up
 from workflows.runs.mlflow_views import ways_to_compare_campaigns
 from workflows.runs.record import RunRecord, has_record
-from workflows.runs.run import Run, locked
+from workflows.runs.run import Run, clear, locked
 from workflows.runs.shared_places import check_shared_finetuning
 from workflows.runs.workers import check_memory, ray_for_workers
 from workflows.settings.campaign import CampaignRecipe
 
-_KINDS = {2: "usage", 3: "data", 4: "diverged", 5: "infrastructure", 130: "interrupted"}
 _WATCH_S = 2.0
 
 
@@ -48,7 +48,7 @@ class CellsFailed(UserError):
 
     def __init__(self, message: str, code: int, *, why: str, try_: str):
         super().__init__(message, why=why, try_=try_)
-        self.exit_code, self.kind = code, _KINDS.get(code, "unexpected")
+        self.exit_code, self.kind = code, kind_of(code)
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Failure:
     @property
     def told(self) -> str:
         """In a line."""
-        return f"failed with exit {self.code} ({_KINDS.get(self.code, 'unexpected')})"
+        return f"failed with exit {self.code} ({kind_of(self.code)})"
 
 
 def open_campaign(recipe: CampaignRecipe, recipe_name: str, screen: Console) -> Campaign:
@@ -108,6 +108,8 @@ def run_campaign(campaign: Campaign) -> None:
     recipe, name = campaign.recipe, campaign.name
     storage.ensure_writable(recipe.run.storage_path)
     with locked(Run(campaign.url, RunRecord(name=name, identity="", settings={}))):
+        if recipe.run.fresh:
+            campaign = _cleared(campaign)
         handle = tracked.open_entry(recipe, name, campaign.url, campaign.cells)
         _show_header(campaign, handle)
         tell = functools.partial(tracked.describe_entry, recipe, name, handle)
@@ -134,10 +136,21 @@ def _show_header(campaign: Campaign, handle: RunHandle) -> None:
         campaign.screen.line("all cells begin from scratch; the same command without --run.fresh goes on with them")
 
 
+def _cleared(campaign: Campaign) -> Campaign:
+    """The campaign without the runs that its cells had: one of them would count as finished when it is stopped before
+    that cell begins. Raises UserError, and removes nothing, where one is being trained.
+    """
+    with contextlib.ExitStack() as every:
+        for one in campaign.cells:
+            every.enter_context(locked(one.run))
+        for one in campaign.cells:
+            clear(one.run, fresh=True)
+    return replace(campaign, cells=tuple(one.begun() for one in campaign.cells))
+
+
 def how_to_go_on(recipe: CampaignRecipe) -> str:
     """What to do about cells that are not finished. The same command with --run.fresh would lose those that are."""
-    fresh = " without --run.fresh" if recipe.run.fresh else ""
-    return f"run the same command{fresh}: it goes on with what is not finished"
+    return f"run {commands.same_command(is_fresh=recipe.run.fresh)}: it goes on with what is not finished"
 
 
 def _run_cells(campaign: Campaign, handle: RunHandle) -> tuple[Failure, ...]:
@@ -191,11 +204,10 @@ def _starter(campaign: Campaign, place: str, handle: RunHandle) -> Callable[[str
 
     def start(name: str) -> children.Process:
         recipe = cells[name].recipe
-        is_fresh, run = recipe.run.fresh, replace(recipe.run, fresh=False)
-        recipe = replace(recipe, run=run, tracking=replace(recipe.tracking, tags={**recipe.tracking.tags, **tags}))
+        recipe = replace(recipe, tracking=replace(recipe.tracking, tags={**recipe.tracking.tags, **tags}))
         path = os.path.join(place, "cells", f"{name}.yaml")
         storage.write_bytes(path, config.to_yaml(recipe).encode())
-        words = ["--config", os.path.relpath(path), *(["--run.fresh=true"] if is_fresh else [])]
+        words = ["--config", os.path.relpath(path)]
         return children.start(commands.script("finetune"), words, log=_log(place, name), environment=inherited | own)
 
     return start

@@ -42,8 +42,8 @@ class Planned:
 
     @property
     def step(self) -> int:
-        """The last step that its run has kept."""
-        last = checkpoint.latest(self.run.checkpoints_url)
+        """The last step that its run has kept, and goes on from."""
+        last = None if self.cell.recipe.run.fresh else checkpoint.latest(self.run.checkpoints_url)
         return last.step if last else 0
 
     @cached_property
@@ -52,6 +52,11 @@ class Planned:
         setup = self.setup
         _, flops = useful_work(setup.selection.train, setup.shape, has_head=setup.recipe.task.head)
         return flops * setup.steps * setup.plan.step_questions / setup.plan.questions
+
+    def begun(self) -> Planned:
+        """The cell where nothing is left of what its run was before: it is not to be fresh once more."""
+        recipe = self.cell.recipe
+        return replace(self, cell=replace(self.cell, recipe=replace(recipe, run=replace(recipe.run, fresh=False))))
 
     def again(self) -> Planned:
         """The cell with its run as it stands now."""

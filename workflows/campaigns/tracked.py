@@ -92,7 +92,7 @@ def describe_entry(
     campaign = recipe.campaign
     settings = [*(["optim.lr"] if campaign.lr else []), *campaign.grid, *(["train.seed"] if campaign.seeds else [])]
     view = cells_view(name, settings, [*scores])
-    command = commands.command(commands.program("python"), *sys.argv)
+    command = commands.again(sys.argv)
     note = (
         f"**Campaign** of {len(cells)} fine-tunings on {', '.join(tasks)}, begun with {begun_text(cells)}. "
         f"**{status.capitalize()}**: {told}. [The cells]({saved_view.link(handle, view)}), or the rows below this "

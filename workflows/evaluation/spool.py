@@ -132,5 +132,5 @@ def _question(plain: Sequence[Any]) -> Question:
         generation=Generation(*generation) if generation else None,
         pieces=tuple(pieces),
         fills=fills,
-        target_cut=target_cut,
+        target_cut=tuple(target_cut),
     )

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
+from glm_model.checks import NotFiniteError
 from glm_model.tokenizer import Tokenizer
-from infra.errors import InfrastructureError, UserError
+from infra.errors import DivergedError, InfrastructureError, UserError
 from workflows.answering.answers import answer
 from workflows.evaluation.models import Model
 
@@ -21,19 +22,25 @@ _QUEUED = 2  # batches that an actor has at a time, so that it never waits for t
 
 
 class Worker:
-    """A model that was loaded, and answers batches."""
+    """A model that was loaded, and answers batches. tokenizer: None: it is loaded too."""
 
     def __init__(
-        self, model: Model, tokenizer: Tokenizer, *, use_gpu: bool = False, answering: AnswerBatch = answer
+        self, model: Model, tokenizer: Tokenizer | None, *, use_gpu: bool = False, answering: AnswerBatch = answer
     ) -> None:
-        self.model, self.tokenizer, self._answering = model.load(), tokenizer, answering
+        self._name, self._answering = model.name, answering
+        self.model, self.tokenizer = model.load(), tokenizer or model.load_tokenizer()
         if use_gpu:
             self.model.to(_gpu())
         self._told_s = 0.0
 
     def answer(self, number: int, batch: Batch) -> Answered:
+        """Raises DivergedError when the model's weights are not finite."""
         began = time.perf_counter()
-        return number, self._answering(self.model, self.tokenizer, batch), time.perf_counter() - began
+        try:
+            found = self._answering(self.model, self.tokenizer, batch)
+        except NotFiniteError as error:
+            raise DivergedError(f"{self._name} answers nothing", why=str(error)) from error
+        return number, found, time.perf_counter() - began
 
     def answer_timed(self, number: int, batch: Batch) -> tuple[Answered, float]:
         """The answers, and the CPU seconds that this process has taken since the last call, or since it began."""
@@ -88,7 +95,9 @@ class Workers:
             # An actor that dies with its node is started again, and is given its batches again.
             kind = ray.remote(num_cpus=1, num_gpus=int(self._use_gpu), max_restarts=3, max_task_retries=3)(Worker)
             how = {"use_gpu": self._use_gpu, "answering": self._answering}
-            start = partial(kind.remote, self._model, self.tokenizer, **how)
+            # Each loads its own tokenizer: Ray would hold one of over 100 kB outside, warn of that, and could not start
+            # the actor again once it is lost.
+            start = partial(kind.remote, self._model, None, **how)
             self._actors = [start() for _ in range(self._num_workers)]
         return self._actors
 

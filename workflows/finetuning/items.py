@@ -68,7 +68,7 @@ def labelled(
         screen.warn(f"{split}: {counted(len(bad), 'row')} left out, such as {bad[0]}")
     if cut := sum(question.cut > 0 for question in questions):
         screen.warn(f"{split}: {cut:,} of {counted(len(questions), 'item')} are cut to {positions:,} positions")
-    if cut := sum(question.target_cut > 0 for question in questions):
+    if cut := sum(bool(question.target_cut) for question in questions):
         most = task.generation.max_tokens if task.generation else positions
         told = f"cut to {most:,} tokens (task.generation.max_tokens): their end is not learned"
         screen.warn(f"{split}: {cut:,} of {counted(len(questions), 'target')} are {told}")

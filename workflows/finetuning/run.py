@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from infra import checkpoint, config, storage, tracking
+from infra import checkpoint, commands, config, storage, tracking
 from infra.errors import Interrupted
 from infra.tracking.mlflow_client import without_password
 from workflows.finetuning import tracked
@@ -112,4 +112,5 @@ def _launch(setup: FinetuneSetup, run: Run, handle: tracking.RunHandle) -> None:
     reached = checkpoint.latest(run.checkpoints_url)
     if reached is None or not is_over(reached, setup.steps, recipe.train.patience):
         where = f"at step {reached.step:,} of {setup.steps:,}; checkpoint written" if reached else "before a checkpoint"
-        raise Interrupted(f"stopped {where}", try_="run the same command: it continues from there")
+        command = commands.same_command(is_fresh=recipe.run.fresh)
+        raise Interrupted(f"stopped {where}", try_=f"run {command}: it continues from there")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from infra import checkpoint, storage
+from infra import checkpoint, commands, storage
 from infra.errors import Interrupted
 from infra.tracking import RunHandle
 from pipelines.feed.stored_blanks import blanks_key
@@ -52,7 +52,7 @@ def launch(
             f"stopped at step {reached.step:,} of {budget.steps:,}; checkpoint written"
             if reached
             else "stopped before the first checkpoint",
-            try_="run the same command: it continues from there",
+            try_=f"run {commands.same_command(is_fresh=setup.recipe.run.fresh)}: it continues from there",
         )
     if reached.step < budget.steps:
         waited = setup.recipe.train.patience

@@ -142,6 +142,8 @@ def _show_sources(guess: Estimate, recipe: Recipe, screen: Console) -> None:
         )
     screen.table("sources", ["source", "files", "documents", "kept", "dropped", "one text"], rows)
     for source in guess.sources:
+        if source.mark:
+            screen.warn(source.mark)
         malformed = sum(source.malformed.values())
         if malformed > recipe.data.max_malformed * source.sampled:
             reason = next(iter(source.malformed))

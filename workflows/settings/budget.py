@@ -70,7 +70,8 @@ def check_recipe(recipe: Recipe, *, begun: bool = False) -> None:
     """
     if not has_length(recipe):
         raise UserError(
-            "the run has no length: train.tokens, train.steps or train.hours is needed", try_="--train.tokens=20B"
+            "the run has no length: train.tokens, train.steps or train.hours is needed",
+            try_="--train.tokens=20B, or a recipe: --config workflows/recipes/quickstart.yaml",
         )
     if recipe.train.steps is not None and recipe.train.hours is not None:
         raise UserError("train.steps and train.hours are both given", try_="--train.steps=null, or --train.hours=null")

@@ -27,7 +27,7 @@ def find_model(given: str) -> str:
         if _holds(url, "config.json"):  # written last
             return storage.absolute(url)
     if not storage.exists(place):
-        raise DataError(f"--model {given} does not exist", try_="check the spelling; relative paths start here")
+        raise DataError(f"--model {given} does not exist", try_=storage.spelling(given))
     raise DataError(
         f"{given} holds no model",
         why="it has no config.json, nor has a folder `model` in it; a run has one when it is finished",
@@ -56,7 +56,7 @@ def find_checkpoint(given: str) -> str:
     """
     url = storage.absolute(storage.newest(given))
     if not storage.exists(url):
-        raise DataError(f"--from={given} does not exist", try_="check the spelling; relative paths start here")
+        raise DataError(f"--from={given} does not exist", try_=storage.spelling(given))
     if not _holds(url, "run.json"):
         return url
     model = storage.join(url, "model")

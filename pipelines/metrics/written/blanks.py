@@ -20,4 +20,4 @@ def _value(sums: np.ndarray) -> np.ndarray:
     return 100.0 * sums[..., 0] / sums[..., 1]
 
 
-METRICS = {"exact_match": Metric(_sums, _value, needs="written")}
+METRICS = {"exact_match": Metric(_sums, _value, needs="written", counted=lambda sums: int(sums[1]))}

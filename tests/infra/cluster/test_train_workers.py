@@ -1,12 +1,17 @@
-"""What ended a training, in the user's words."""
+"""What ended a training, in the user's words; and the signals that stop one."""
+
+import os
+import signal
+import threading
 
 import pytest
 from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.train import ControllerError, WorkerGroupError
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
-from infra.cluster.train_workers import describe_failure, failure_text
-from infra.errors import DataError, InfrastructureError
+from infra.cluster import train_workers
+from infra.cluster.train_workers import describe_failure, failure_text, stop_signals
+from infra.errors import DataError, InfrastructureError, Interrupted
 
 
 def group(**failures: Exception) -> WorkerGroupError:
@@ -100,3 +105,20 @@ def test_a_warning_of_a_failed_worker_begins_with_the_cause_and_not_with_the_adv
 
 def test_of_other_errors_the_last_line_is_told():
     assert failure_text(0, RuntimeError("Traceback\nKeyError: 'x'")) == "worker 0 failed: RuntimeError: KeyError: 'x'"
+
+
+def test_a_signal_that_is_sent_twice_at_once_is_one_and_a_later_one_does_not_wait(monkeypatch):
+    told, heard, clock = list[str](), threading.Event(), iter([10.0, 10.01, 11.0])
+    monkeypatch.setattr(train_workers.time, "monotonic", lambda: next(clock))
+
+    def stop(reason: str) -> None:
+        told.append(reason)
+        heard.set()
+
+    with stop_signals(stop):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert heard.wait(20)
+        with pytest.raises(Interrupted, match="interrupted twice"):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert told == ["SIGINT"]

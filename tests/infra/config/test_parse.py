@@ -141,7 +141,16 @@ def test_words_take_the_type_of_their_key(word, key, value):
             "(have: cosine, linear)",
         ),
         ("data: {tokens: 1.5}", "data.tokens in {}: expected a count such as 20B, 512k or 100_000, got 1.5"),
-        ("data: {sources: {reader: a}}", "data.sources in {}: expected a list of Source, got {{'reader': 'a'}}"),
+        (
+            "data: {sources: {reader: a}}",
+            "data.sources in {}: expected a list of sections with the keys reader, url, name, options, got "
+            "{{'reader': 'a'}}\n  try: --data.sources='[{{reader: ..., url: ...}}]'",
+        ),
+        (
+            "data: {sources: [{reader: a, field: body}]}",
+            "unknown key 'data.sources.0.field' in {} (have: name, options, reader, url)\n"
+            "  try: options: {{field: ...}}",
+        ),
         ("data: {sources: [a]}", "data.sources.0 in {}: expected a section with the keys reader, url, name, options"),
         ("data: {sources: [{reader: a, url: [b]}]}", "data.sources.0.url in {}: expected text, got ['b']"),
         ("data: {sources: [{reder: a, url: b}]}", "unknown key 'data.sources.0.reder' in {}; did you mean 'reader'?"),
@@ -187,6 +196,12 @@ def test_a_wrong_recipe_is_named(write, text, message):
 def test_a_wrong_command_line_is_named(words, message, capfd):
     assert str(refusal(*words)).startswith(message)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_recipe_of_a_name_like_the_given_one_is_named(write):
+    path = write("optim: {lr: 0.1}", "quickstart.yaml")
+    assert refusal("--config", path.replace(".yaml", ".yml")).try_ == f"--config {path}"
+    assert refusal("--config", path.replace("quickstart", "large")).try_ == "give a path to a YAML recipe"
 
 
 @dataclass

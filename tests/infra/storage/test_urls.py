@@ -236,3 +236,15 @@ def test_the_files_of_an_archive_have_chained_urls_and_its_age(tmp_path):
     os.utime(place, (1, 1))
     assert storage.filesystem(found[0].url)[0] is not inside, "unless the archive has changed"
     assert storage.list_files(f"zip://news/*.txt::{place}")[0].version != found[0].version
+
+
+def test_the_name_that_was_meant_is_told(tmp_path):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "mails.jsonl").write_text("{}\n")
+    for given, meant in (("note", "notes"), ("Notes", "notes"), ("mails.json", "mails.jsonl")):
+        with pytest.raises(DataError) as refused:
+            storage.list_files(f"{tmp_path}/{given}")
+        assert str(refused.value) == f"{tmp_path}/{given} does not exist\n  try: give {tmp_path}/{meant}"
+    far = "check the spelling; relative paths start at the current directory"
+    assert [storage.spelling(f"{tmp_path}/{name}") for name in ("books", "nowhere/notes")] == [far, far]
+    assert storage.spelling("s3://bucket/note") == "check the spelling"

@@ -129,6 +129,8 @@ def test_a_field_inside_others_has_a_name_with_dots():
         Rejected(at[2], "missing_field", "no 'doc.body.text', but doc.body, id, tags"),
         Rejected(at[3], "not_text", "'doc.body.text': expected a string, got list"),
     ]
+    outside = run(data, "doc")[0]
+    assert outside == Rejected(0, "not_text", "'doc': expected a string, got dict, which has doc.body")
 
 
 def test_pages_of_a_search_index_come_without_the_lines_that_name_them():

@@ -112,9 +112,9 @@ def test_limits_of_the_recipe_cut_source_and_target(tiny_tokenizer):
     (learned,) = ask_all(task, [row], tiny_tokenizer, positions=64, learns=True)
     assert len(learned.prompt.tokens) <= 8
     assert learned.cut == 24 + 3 - len(learned.prompt.tokens)
-    assert (len(learned.candidates[0]), learned.target_cut, learned.count_end) == (3, 2, False)
+    assert (len(learned.candidates[0]), learned.target_cut, learned.count_end) == (3, (2,), False)
     (asked,) = ask_all(task, [row], tiny_tokenizer, positions=64)
-    assert (len(asked.candidates[0]), asked.target_cut, asked.count_end) == (5, 0, True)
+    assert (len(asked.candidates[0]), asked.target_cut, asked.count_end) == (5, (), True)
     assert asked.positions == max(len(asked.prompt.tokens) + 6, len(asked.prompt.tokens) + 4)
     (short,) = ask_all(task, [row], tiny_tokenizer, positions=4, learns=True)
     assert "positions" in str(short)  # the mask alone does not fit

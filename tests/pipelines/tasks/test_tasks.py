@@ -8,6 +8,7 @@ from pipelines import tasks
 from pipelines.questions.config import TaskConfig
 from pipelines.questions.question import ask
 from pipelines.questions.rows import Row
+from pipelines.questions.splits import split_rows
 
 RTE = {"premise": "It rained.", "hypothesis": "The street is wet.", "idx": "7", "label": "entailment"}
 COPA = {
@@ -141,6 +142,19 @@ def test_long_items_are_cut_as_the_pattern_says_or_refused(tiny_tokenizer):
     assert question.text.startswith('"The street is wet" ? [MASK], "word')
     with pytest.raises(ValueError, match=r"tokens, and the model has 64 positions"):
         ask(task, task.pattern(), item, tiny_tokenizer, positions=64, overlong="skip")
+
+
+@pytest.mark.parametrize(("name", "columns"), [("classification", "text"), ("pair_classification", "text,second")])
+def test_one_file_is_cut_between_texts_whatever_their_labels(tmp_path, name, columns):
+    texts = [",".join(f"{column} {n // 2 % 40}" for column in columns.split(",")) for n in range(400)]
+    rows = "".join(f"{text},{n % 2}\n" for n, text in enumerate(texts))
+    (tmp_path / "a.csv").write_text(f"{columns},label\n{rows}")
+    splits = tasks.find_splits(TaskConfig(name=name, data=f"{tmp_path}/a.csv"))
+    found = {split: [row for row in split_rows(splits, split) if isinstance(row, Row)] for split in splits}
+    assert sum(map(len, found.values())) == 400
+    assert all(found.values())
+    several = [{row.fields["text"] for row in rows} for rows in found.values()]
+    assert sum(map(len, several)) == len(set.union(*several)) == 40
 
 
 COUNTS = [

@@ -116,7 +116,17 @@ def test_each_blank_of_a_text_is_written_and_the_whole_text_is_judged(tmp_path, 
     results = {result.metric: result for result in results_of(one)}
     bits = -(found[0]["logprobs"][0] + found[1]["logprobs"][0]) / math.log(2)
     assert results["bits_per_byte"].value == pytest.approx(bits / len("cataran home"))
-    assert (results["exact_match"].n, results["exact_match"].one_answer) == (2, {})
+    assert (results["exact_match"].n, results["sacrebleu"].n) == (3, 2)
+    assert results["exact_match"].one_answer == {}
+
+
+def test_a_right_text_that_is_longer_than_the_model_costs_the_others_nothing(evaluate, model):
+    one = evaluate([{"source": "a mat", "target": ["the cat", "the cat sat on " * 20]}], max_tokens=2)
+    (row,) = parquet.read_table(one.items_url).to_pylist()
+    (rated,) = score(from_pretrained(model), Tokenizer.load(model), "a mat [MASK]", [["the cat"]])
+    assert row["logprobs"] == [pytest.approx(rated.logprob, abs=1e-4), pytest.approx(math.nan, nan_ok=True)]
+    bits = next(result for result in results_of(one) if result.metric == "bits_per_byte")
+    assert (bits.value, bits.n) == (pytest.approx(-rated.logprob / math.log(2) / len("the cat")), 1)
 
 
 def test_without_targets_there_are_answers_and_no_scores(evaluate):

@@ -1,5 +1,6 @@
 """predict.py does what Python does (law 21): each kind gives a row what a function of `glm_model` gives its text."""
 
+import copy
 import math
 
 import numpy as np
@@ -268,3 +269,26 @@ def test_a_tokenizer_without_masks_embeds_and_writes_nothing(run, tmp_path, glm,
     monkeypatch.setattr("glm_model.tokenizer.tokenizer._special_ids", lambda spec: missing)
     code, _, err = run("--input=in", "--kind=fill", "--decoding.max_tokens=4", model=str(tmp_path / "plain"))
     assert (code, "its tokenizer has no mask" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        ["--kind=fill", "--decoding.max_tokens=2"],
+        ["--kind=score"],
+        ["--kind=embed"],
+        ["--kind=classify", "--words={bad: dog, good: ran}", "--pattern={label} {mask}"],
+        ["--kind=choose", "--candidates=[of]"],
+    ],
+)
+def test_weights_that_are_not_finite_are_told(run, tmp_path, glm, tiny_tokenizer, how):
+    broken = copy.deepcopy(glm)
+    with torch.no_grad():
+        broken.final_norm.weight[0] = float("nan")
+    save_pretrained(broken, str(tmp_path / "broken"), tiny_tokenizer)
+    asked.write(tmp_path / "in.jsonl", [{"text": "the [MASK]", "label": "a", "of": ["cat", "dog"]}])
+    code, _, err = run("--input=in.jsonl", *how, model=str(tmp_path / "broken"))
+    assert code == 4
+    assert err.startswith("error: broken answers nothing\n  why: the model's weights are not finite: final_norm.weight")
+    assert err.endswith("exit 4 (diverged)\n")
+    assert "Traceback" not in err

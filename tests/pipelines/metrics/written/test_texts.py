@@ -130,5 +130,15 @@ def test_bits_leave_out_a_text_that_is_longer_than_the_model():
         number, SCHEMA.field(number), pa.array([[float("nan")], [-math.log(2)]], SCHEMA.field(number).type)
     )
     (score,) = scores(items, ("bits_per_byte",), classes=0)
-    assert score.value == pytest.approx(0.5)
+    assert (score.value, score.n) == (pytest.approx(0.5), 1)
     assert METRICS["bits_per_byte"].needs == "likelihoods"
+
+
+def test_exact_match_is_a_mean_over_blanks_and_its_n_counts_them():
+    def item(*pairs: tuple[str, str]) -> dict:
+        told = {"right_tokens": 1, "tokens": 1, "ended": True}
+        return {"gold": 0, "blanks": [{"right": right, "written": text, **told} for right, text in pairs]}
+
+    items = table(item(("Cat", "cat"), ("a", "the"), ("on", "o n")), item(("mat", "hat")))
+    (score,) = scores(items, ("exact_match",), classes=0)
+    assert (score.value, score.n) == (50.0, 4)
