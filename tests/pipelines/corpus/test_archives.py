@@ -24,6 +24,7 @@ TEXTS = {
     "sub/a b.txt": "one",
     "b.jsonl": json.dumps({"text": "a line"}) + "\n",
     "sub/._a.txt": "x",
+    "__MACOSX/sub/._z.txt": "x",
 }
 
 

@@ -49,8 +49,10 @@ def test_a_worker_is_started_with_little_whatever_the_size_of_its_vocabulary(tmp
     glm = GLM(GLMConfig(layers=1, width=8, heads=1, vocab_size=tokenizer.padded_vocab_size, positions=8))
     save_pretrained(glm, str(tmp_path / "model"), tokenizer)
     (model,) = find_models([str(tmp_path / "model")])
-    # Not a function of this file, which workers cannot import.
-    answering = lambda model, tokenizer, batch: tokenizer.vocab_size  # noqa: E731
+
+    def answering(model: object, tokenizer: Tokenizer, batch: list[int]) -> int:
+        return tokenizer.vocab_size
+
     with contextlib.closing(Workers(model, tokenizer, 2, answering=answering)) as workers:
         assert [found for _, found, _ in workers.answers([(0, [])])] == [tokenizer.vocab_size]
     assert "constructor arguments" not in capfd.readouterr().err
