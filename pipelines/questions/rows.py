@@ -3,8 +3,6 @@
 Reading streams; a damaged row is one `BadRow` and costs no other.
 """
 
-import csv
-import io
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -17,6 +15,7 @@ import pyarrow.parquet as pq
 from infra import storage
 from infra.errors import DataError
 from pipelines.corpus.decompress import codec_of, text_stream, without_codec
+from pipelines.csv_records import read_records
 from pipelines.document import without_surrogates
 from pipelines.questions.pair_files import SOURCE, read_pairs
 
@@ -30,7 +29,6 @@ KINDS = {
     SOURCE: "pairs",
 }
 SHOWN = 5  # rows that a message names
-_MAX_FIELD = 1 << 28  # characters; Python's default, 131,072, is less than a long passage
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,23 +111,13 @@ def read_rows(url: str, *, columns: Sequence[str] = ()) -> Iterator[Row | BadRow
 
 
 def _csv(url: str, stream: BinaryIO, is_tsv: bool, columns: Sequence[str]) -> Iterator[Row | BadRow]:
-    csv.field_size_limit(max(csv.field_size_limit(), _MAX_FIELD))
-    text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace", newline="")
     # Tab-separated files of the field (GLUE's among them) hold bare quotes, which quoting would join lines over.
-    reader = csv.reader(text, delimiter="\t", quoting=csv.QUOTE_NONE) if is_tsv else csv.reader(text, strict=True)
+    how = {"delimiter": "\t" if is_tsv else ",", "is_quoted": not is_tsv}
     names = list(columns)
-    while True:
-        line = reader.line_num + 1
-        try:
-            values = next(reader)
-        except StopIteration:
-            break
-        except csv.Error as error:
+    for _, line, values, error, _ in read_records(stream, errors="replace", ends_at_cr=True, **how):
+        if error:
             yield BadRow(url, line, f"malformed CSV: {error}")
-            continue
-        if not values:
-            continue
-        if not names:
+        elif not names:
             names = values
             if repeated := sorted({name for name in names if names.count(name) > 1}):
                 raise DataError(f"{url} has two columns named {repeated[0]!r}", try_="rename one of them")
@@ -137,7 +125,6 @@ def _csv(url: str, stream: BinaryIO, is_tsv: bool, columns: Sequence[str]) -> It
             yield BadRow(url, line, f"{len(values)} fields instead of {len(names)} ({', '.join(names)})")
         else:
             yield Row(url, line, dict(zip(names, values, strict=True)))
-    text.detach()
 
 
 def _jsonl(url: str, stream: BinaryIO) -> Iterator[Row | BadRow]:

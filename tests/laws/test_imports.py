@@ -20,8 +20,8 @@ ALLOWED = {
 # Inside a package: what stands to the left may not import what stands to its right. It is the order of the data.
 # A folder is one entry, whatever it holds; so is a module beside the folders. New ones are put where they belong.
 ORDER = {
-    "pipelines": "keyed sentence_marks token_classes stages plugins document ragged readers corpus objectives blanks "
-    "questions tasks metrics selection store feed views config names store_text estimate prepare",
+    "pipelines": "keyed sentence_marks token_classes stages plugins document ragged csv_records readers corpus "
+    "objectives blanks questions tasks metrics selection store feed views config names store_text estimate prepare",
     "glm_model": "config decoding ids urls checks dropout layout device_layout tokenizer attention outline cache saved "
     "logits model loss resize muon train candidates classifier generation",
     # and then the scripts

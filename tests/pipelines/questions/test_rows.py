@@ -61,6 +61,32 @@ def test_a_damaged_row_costs_no_other(tmp_path):
     assert third == Row(str(lines), 3, {"text": "b", "n": "3"})
 
 
+def test_a_stray_quote_costs_its_own_line(tmp_path):
+    """It would make a field of all lines behind it: up to the next quote, or to the end of the file."""
+    csv = tmp_path / "a.csv"
+    csv.write_text('text,label\none,1\n"stray,1\ntwo,2\n"three",3\n"stray at the end,1\nfour,4\nfive,5\n')
+    found = [(row.line, row.fields["text"] if isinstance(row, Row) else row.reason) for row in read_rows(str(csv))]
+    assert found == [
+        (2, "one"),
+        (3, "malformed CSV: ',' expected after '\"'"),
+        *((4, "two"), (5, "three")),
+        (6, "malformed CSV: unexpected end of data"),
+        *((7, "four"), (8, "five")),
+    ]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("kind", ["csv", "tsv"])
+def test_lines_end_as_they_do_on_any_machine(tmp_path, kind, end):
+    mark, table = {"csv": ",", "tsv": "\t"}[kind], tmp_path / f"a.{kind}"
+    lines = [f"\ufefftext{mark}label", f"größe{mark}x", "", f"b{mark}y", ""]
+    table.write_bytes(end.join(lines).encode())
+    assert list(read_rows(str(table))) == [
+        Row(str(table), 2, {"text": "größe", "label": "x"}),
+        Row(str(table), 4, {"text": "b", "label": "y"}),
+    ]
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from infra.errors import UserError
-from pipelines import readers
+from pipelines import csv_records, readers
 from pipelines.corpus.reading import read_documents
 from pipelines.corpus.sources import Source, list_inputs
 from pipelines.document import Document, Rejected
@@ -121,7 +121,7 @@ def test_csv_without_the_field_is_told_once_for_a_file():
 def test_csv_reads_fields_of_any_length(monkeypatch):
     long = "x" * 3_000_000
     assert rows(f'text\n{long}\n"{long}"\n'.encode()) == [Document(long, 5), Document(long, 6 + len(long))]
-    monkeypatch.setattr(csv, "_MAX_FIELD", 1000)
+    monkeypatch.setattr(csv_records, "_MAX_FIELD", 1000)
     before = python_csv.field_size_limit(1000)
     try:
         assert [getattr(r, "reason", r) for r in rows(f"text\n{long}\nb\n".encode())][-2:] == [
