@@ -57,6 +57,7 @@ def test_a_csv_becomes_a_model_that_says_its_task(call, place, local_ray):
     assert (record["pattern"], record["selected_on"]) == ("{body~} It was {mask}.", "nothing: the last weights")
     code, told = call(finetune, *settings(place, "--run.name=a", "--train.epochs=2", "--train.select_on=none"))
     assert (code, "run a is finished" in told) == (0, True)
+    assert f"workflows/predict.py --model {place}/runs/a --input <a table with the same columns> --to <folder>" in told
     other = place / "other.csv"
     other.write_bytes((place / "reviews.csv").read_bytes())
     for more in ([], [f"--task.data={other}"]):  # the data that it was taught with, or others with the same columns

@@ -78,7 +78,11 @@ def show_next(run: Run, screen: Console) -> None:
 
 def show_next_finetuned(run: Run, screen: Console) -> None:
     """Commands to go on with after a fine-tuning."""
-    steps = [("evaluate", commands.workflow("evaluate", "--models", run.url))]
+    predict = commands.workflow("predict", "--model", run.url)
+    steps = [
+        ("evaluate", commands.workflow("evaluate", "--models", run.url)),
+        ("predict", f"{predict} --input <a table with the same columns> --to <folder>"),
+    ]
     if handle := run.record.tracking:
         steps += ways_to_compare(handle, FINETUNING)
     screen.next_steps(steps)
