@@ -16,7 +16,7 @@ from typing import Any
 
 from glm_model.tokenizer import Tokenizer
 from infra import storage
-from infra.console import Console, human_bytes
+from infra.console import Console, counted, human_bytes
 from pipelines import readers
 from pipelines.blanks import mixture
 from pipelines.blanks.mixture import BlanksConfig
@@ -218,8 +218,8 @@ def _names_in(url: str) -> set[str]:
 def _warn_of_ignored_files(source: Source, paths: list[str]) -> None:
     some, takes = ", ".join(paths[:3]), ", ".join(readers.find(source.reader).SUFFIXES)
     own = "is unpacked" if storage.is_archive(paths[0]) else "is read whatever its name"
-    told = f"{len(paths):,} files of {source.url} are not read because of their names, such as {some}"
-    Console().warn(f"{told}. The reader {source.reader!r} takes {takes}; one that is given by its own URL {own}")
+    told = f"{counted(len(paths), 'file')} of {source.url} by their names, such as {some}"
+    Console().warn(f"the reader {source.reader!r} takes {takes} and leaves out {told}; one given by its own URL {own}")
 
 
 def _warn_of_large_files(files: list[InputFile], config: DataConfig) -> None:
