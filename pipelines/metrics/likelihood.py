@@ -53,7 +53,7 @@ def _perplexity(unit: int) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _metric(value: Callable[[np.ndarray], np.ndarray], digits: int) -> Metric:
-    """Of the items whose right answer the model can read."""
+    """A metric of the items whose right answer the model can read."""
     return Metric(_sums, value, needs="likelihoods", digits=digits, counted=lambda sums: int(sums[_ITEMS]))
 
 
