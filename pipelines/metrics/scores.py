@@ -23,8 +23,8 @@ class Score:
     interval: Interval | None
     """Over items, drawn by groups; None where there is but one group."""
     n: int
-    """Of how many things it is: items that were asked, whose gold answer is known, and that the metric counts. Of those
-    that are judged together one, of SQuAD's questions without an answer these alone; of exact match the blanks.
+    """How many things the metric counts: items that were asked and whose gold answer is known; of those that are judged
+    together one, of SQuAD's questions without an answer these alone, for exact match the blanks.
     """
     one_answer: tuple[float, ...]
     """What every item gets that is answered with one and the same class, for each class; () where items have candidates

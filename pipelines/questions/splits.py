@@ -49,7 +49,7 @@ def find_splits(data: str, given: Mapping[str, str], shares: Mapping[str, float]
             for name, url in given.items()
         }
         if missing := [split.url for split in found.values() if not storage.exists(split.url)]:
-            raise DataError(f"{missing[0]} does not exist", try_=f"task.splits: {storage.spelling(missing[0])}")
+            raise DataError(f"{missing[0]} does not exist", try_=storage.spelling(missing[0]))
         return found
     if not storage.exists(data):
         raise DataError(f"{data} does not exist", try_=storage.spelling(data))
