@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from glm_model.tokenizer import Tokenizer
+from infra.console import counted
 from pipelines.feed.examples import FeedSettings, draw_epoch, lay_out
 from pipelines.ragged import Blanks, RowBatch, slice_rows
 from pipelines.store.format import Split
@@ -118,7 +119,7 @@ def terminal(view: ExampleView) -> "Text":
     from rich.text import Text
 
     predicted = len(view.tokens) - view.context_end
-    sizes = f"{len(view.pieces)} blanks, {view.context_end} context + {predicted} predicted positions"
+    sizes = f"{counted(len(view.pieces), 'blank')}, {view.context_end} context + {predicted} predicted positions"
     text = Text(f"{view.objective}", style="bold")
     text.append(f"  segment {view.segment_id}, {sizes}\n", style="dim")
     for part, number in view.context:
@@ -167,7 +168,7 @@ def _card(index: int, view: ExampleView) -> str:
     )
     pieces = "".join(f"<li>{_html.escape(piece) or '∅'}</li>" for piece in view.pieces)
     predicted = len(view.tokens) - view.context_end
-    sizes = f"{len(view.pieces)} blanks · {view.context_end} context + {predicted} predicted positions"
+    sizes = f"{counted(len(view.pieces), 'blank')} · {view.context_end} context + {predicted} predicted positions"
     return f"""<section><h2>{index}. {_html.escape(view.objective)}</h2>
 <p class="meta">segment {view.segment_id} · {sizes}</p>
 <p class="text">{text}</p>
