@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from infra import commands
-from infra.console import Console
+from infra.console import Console, counted
 from infra.errors import DataError, UserError, nearest
 from workflows.settings.command_line import read_recipe
 from workflows.settings.recipe import Recipe
@@ -84,7 +84,7 @@ def main() -> None:
     settings = feed_settings(store, tokenizer, recipe.blanks)
     if options.export:
         rows = export(split, settings, options.export, epoch=options.epoch, rows=options.export_rows)
-        screen.line(f"wrote {rows:,} rows to {options.export}")
+        screen.line(f"wrote {counted(rows, 'row')} to {options.export}")
         return
     objectives = _objectives(options.objective, settings.mixture.names)
     examples = render.view_examples(

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from infra.console import duration
+from infra.console import counted, duration
 from pipelines.metrics.calibration import calibration
 from pipelines.metrics.items import judged
 from pipelines.metrics.known import METRICS as KNOWN
@@ -149,7 +149,7 @@ def counts_line(one: Counts) -> str:
     if one.lengths:
         share = 100 * one.lengths.without_end / one.lengths.blanks
         notes.append(f"{one.lengths.without_end:,} of {one.lengths.blanks:,} texts ({share:.1f} %) without an end")
-    items = f"{one.items:,} items in {duration(one.seconds)} of work"
+    items = f"{counted(one.items, 'item')} in {duration(one.seconds)} of work"
     return f"{one.model} {one.task} p{one.pattern}: {', '.join([items, *notes])}: {one.url}"
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from infra.console import Console
+from infra.console import Console, counted
 from infra.errors import DataError, UserError
 from pipelines.questions.rows import SHOWN, check_bad
 from workflows.answering.answers import POSITIONS
@@ -82,7 +82,7 @@ def plan_prediction(options: PredictConfig, model: Model, kind: Kind, screen: Co
         raise DataError(next(iter(lost.values())), try_="write or copy it again")
     total = sum(one.rows for one in surveys.values())
     if not total:
-        raise DataError(f"{options.input} has no rows", why=f"{len(urls):,} files were read", try_="give another input")
+        raise DataError(f"{options.input} has no rows", why=f"read: {counted(len(urls), 'file')}", try_="give another input")
     bad = [text for one in surveys.values() for text in one.bad]
     count = sum(one.bad_rows for one in surveys.values())
     check_bad(bad, total, count=count, limit=options.max_bad, of=options.input, setting="max_bad")
