@@ -82,7 +82,9 @@ def plan_prediction(options: PredictConfig, model: Model, kind: Kind, screen: Co
         raise DataError(next(iter(lost.values())), try_="write or copy it again")
     total = sum(one.rows for one in surveys.values())
     if not total:
-        raise DataError(f"{options.input} has no rows", why=f"read: {counted(len(urls), 'file')}", try_="give another input")
+        raise DataError(
+            f"{options.input} has no rows", why=f"read: {counted(len(urls), 'file')}", try_="give another input"
+        )
     bad = [text for one in surveys.values() for text in one.bad]
     count = sum(one.bad_rows for one in surveys.values())
     check_bad(bad, total, count=count, limit=options.max_bad, of=options.input, setting="max_bad")
