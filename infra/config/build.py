@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from infra.config import tree
 from infra.config.count import Count
+from infra.config.field_texts import texts_of
 from infra.errors import UserError, nearest
 
 T = TypeVar("T")
@@ -78,7 +79,9 @@ def _explain(root: type, values: Any, errors: list[Any], places: dict[str, str])
     if problem == "value_error" and tree.section_of(kind):  # of its __post_init__
         return UserError(str(error["ctx"]["error"]))
     if section and problem == "missing" and path[-1] == error["loc"][-1]:
-        return UserError(f"{key} is required {where}".rstrip(), why=f"expected {tree.type_name(kind)}")
+        text = texts_of(section).get(path[-1])
+        why = f"expected {tree.type_name(kind)}" + (f". {text}" if text else "")
+        return UserError(f"{key} is required {where}".rstrip(), why=why)
     if section and problem == "unexpected_keyword_argument":
         return tree.unknown_key(root, section, key, where)
     if section and problem in _RANGES:

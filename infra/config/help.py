@@ -6,20 +6,19 @@ argparse lays the text out; it parses nothing here.
 from __future__ import annotations
 
 import argparse
-import ast
 import dataclasses
 import functools
 import inspect
 import itertools
 import json
 import keyword
-import sys
 import typing
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from infra.config import tree
 from infra.config.count import Count
+from infra.config.field_texts import texts_of
 from infra.config.plain import plain
 
 _METAVARS = {str: "TEXT", int: "N", float: "NUMBER", bool: "true|false", Count: "COUNT", list: "[...]", tuple: "[...]"}
@@ -74,7 +73,7 @@ def _settings(section: type, key: str = "", instance: Any = None) -> Iterator[_S
         if below := tree.section_of(kind):
             inside.append((below, tree.dotted(key, name), default if dataclasses.is_dataclass(default) else None))
         else:
-            yield _Setting(tree.dotted(key, name), kind, default, _texts(section).get(name, ""))
+            yield _Setting(tree.dotted(key, name), kind, default, texts_of(section).get(name, ""))
     for arguments in inside:
         yield from _settings(*arguments)
 
@@ -116,28 +115,5 @@ def _section_text(root: type, key: str) -> str | None:
     assert section
     own = inspect.cleandoc(section.__doc__ or "").split("\n\n")[0]
     # A dataclass without docstring has its signature for one.
-    text = _texts(owner).get(name) or ("" if own.startswith(f"{section.__name__}(") else own)
+    text = texts_of(owner).get(name) or ("" if own.startswith(f"{section.__name__}(") else own)
     return _escaped(text) or None
-
-
-@functools.cache
-def _texts(section: type) -> dict[str, str]:
-    """The docstrings that stand below the fields of a dataclass, by the fields' names."""
-    found: dict[str, str] = {}
-    for cls in reversed(section.__mro__):
-        name = cls.__name__
-        for node in _class_nodes(cls.__module__):
-            if node.name == name and dataclasses.is_dataclass(cls):
-                for field, text in itertools.pairwise(node.body):
-                    if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
-                        found[ast.unparse(field.target)] = " ".join(str(ast.literal_eval(text.value)).split())
-    return found
-
-
-@functools.cache
-def _class_nodes(module: str) -> list[ast.ClassDef]:
-    try:
-        source = inspect.getsource(sys.modules[module])
-    except (OSError, TypeError, KeyError):  # built in, or typed into a console
-        return []
-    return [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ClassDef)]

@@ -349,3 +349,15 @@ def test_import_is_light():
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
     )
+
+
+@dataclass
+class Wanted:
+    run: str
+    """The run: its folder or URL."""
+
+
+def test_what_a_required_setting_is_for_is_told():
+    with pytest.raises(UserError) as refused:
+        parse(Wanted, description="", argv=[])
+    assert str(refused.value) == "run is required\n  why: expected text. The run: its folder or URL."
