@@ -5,6 +5,7 @@ Reading streams; a damaged row is one `BadRow` and costs no other.
 
 import json
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -29,6 +30,8 @@ KINDS = {
     SOURCE: "pairs",
 }
 SHOWN = 5  # rows that a message names
+_NO_FIELD = re.compile(r": no field '([^']+)'")
+_NAMED = ("text", "second", "source")  # columns for which there is a setting of the same name
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +78,20 @@ def check_bad(
     raise DataError(
         f"{count:,} of {total:,} rows of {of} cannot be asked",
         why="\n".join(bad[:SHOWN]) + ("\n..." if len(bad) > SHOWN else ""),
-        try_=f"mend them, or allow more: --{setting}={min(1.0, count / total + 0.005):.2f}",
+        try_=_remedy(bad[0], setting)
+        if count == total
+        else f"mend them, or allow more: --{setting}={min(1.0, count / total + 0.005):.2f}",
     )
+
+
+def _remedy(reason: str, setting: str) -> str:
+    """What to try where no row can be asked. reason: why the first one cannot be."""
+    lacking = _NO_FIELD.search(reason)
+    if lacking is None:
+        return "mend them, or give another file"
+    if lacking[1] in _NAMED:
+        return f"--{setting.removesuffix('max_bad')}{lacking[1]}=<the column that holds it>"
+    return "give a table with this column, or change the setting or the pattern that names it"
 
 
 def kind_of(url: str) -> str | None:

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from infra.errors import DataError
-from pipelines.questions.rows import BadRow, Row, as_text, read_rows
+from pipelines.questions.rows import BadRow, Row, as_text, check_bad, read_rows
 
 TABLE = [{"text": "one, two", "label": "yes"}, {"text": 'a "quoted" word', "label": "no"}]
 
@@ -108,3 +108,21 @@ def test_files_that_are_no_tables_or_break_off_are_refused(tmp_path):
     (tmp_path / "twice.csv").write_text("a,a\n1,2\n")
     with pytest.raises(DataError, match="two columns named 'a'"):
         list(read_rows(str(tmp_path / "twice.csv")))
+
+
+@pytest.mark.parametrize(
+    ("reason", "count", "setting", "told"),
+    [
+        ("no field 'text', but body", 4, "task.max_bad", "--task.text=<the column that holds it>"),
+        ("no field 'text', but body", 4, "max_bad", "--text=<the column that holds it>"),
+        ("no field 'premise', but body", 4, "task.max_bad", "give a table with this column, or change the setting or"),
+        ("the source is empty", 4, "task.max_bad", "mend them, or give another file"),
+        ("no field 'text', but body", 1, "task.max_bad", "mend them, or allow more: --task.max_bad=0.26"),
+    ],
+)
+def test_advice_about_rows_follows_what_they_lack(reason, count, setting, told):
+    with pytest.raises(DataError) as refused:
+        check_bad([f"a.csv:2: {reason}"] * count, 4, limit=0.01, of="a.csv", setting=setting)
+    assert refused.value.message == f"{count} of 4 rows of a.csv cannot be asked"
+    assert refused.value.try_ is not None
+    assert refused.value.try_.startswith(told)
