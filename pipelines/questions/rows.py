@@ -31,6 +31,7 @@ KINDS = {
 }
 SHOWN = 5  # rows that a message names
 _NO_FIELD = re.compile(r": no field '([^']+)'")
+_OTHER_LABEL = re.compile("the label '.*' is not one of the task's")
 _NAMED = ("text", "second", "source")  # columns for which there is a setting of the same name
 
 
@@ -78,14 +79,15 @@ def check_bad(
     raise DataError(
         f"{count:,} of {total:,} rows of {of} cannot be asked",
         why="\n".join(bad[:SHOWN]) + ("\n..." if len(bad) > SHOWN else ""),
-        try_=_remedy(bad[0], setting)
-        if count == total
-        else f"mend them, or allow more: --{setting}={min(1.0, count / total + 0.005):.2f}",
+        try_=_remedy(bad[0], count / total, setting),
     )
 
 
-def _remedy(reason: str, setting: str) -> str:
-    """What to try where no row can be asked. reason: why the first one cannot be."""
+def _remedy(reason: str, share: float, setting: str) -> str:
+    """What to try about rows that cannot be asked. reason: why the first one cannot be; share: how many they are."""
+    if share < 1:
+        word = ", give this label a word in task.words" if _OTHER_LABEL.search(reason) else ""
+        return f"mend them{word}, or allow more: --{setting}={min(1.0, share + 0.005):.2f}"
     lacking = _NO_FIELD.search(reason)
     if lacking is None:
         return "mend them, or give another file"

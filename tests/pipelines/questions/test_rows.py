@@ -118,6 +118,10 @@ def test_files_that_are_no_tables_or_break_off_are_refused(tmp_path):
         ("no field 'premise', but body", 4, "task.max_bad", "give a table with this column, or change the setting or"),
         ("the source is empty", 4, "task.max_bad", "mend them, or give another file"),
         ("no field 'text', but body", 1, "task.max_bad", "mend them, or allow more: --task.max_bad=0.26"),
+        (
+            *("the label 'sad' is not one of the task's: happy, angry", 2, "task.max_bad"),
+            "mend them, give this label a word in task.words, or allow more: --task.max_bad=0.51",
+        ),
     ],
 )
 def test_advice_about_rows_follows_what_they_lack(reason, count, setting, told):
