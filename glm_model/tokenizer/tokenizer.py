@@ -21,7 +21,7 @@ import tokenizers
 
 from glm_model import urls
 from glm_model.tokenizer.cuts import MayCut, cut_rule
-from glm_model.tokenizer.in_context import encode_inside, stand_ins
+from glm_model.tokenizer.in_context import NEAR, inside_encoder, near_before, stand_ins
 from glm_model.tokenizer.published import (
     CLS,
     EOP,
@@ -42,7 +42,6 @@ from glm_model.tokenizer.text_tokenizer import make_text_tokenizer
 from glm_model.tokenizer.unknown import UnknownBytes, unknown_id
 from glm_model.tokenizer.word_cache import word_cache_for, words_are_independent
 
-_NEAR = 32  # characters of the text beside an answer that its ids can depend on
 # The parts of a tokenizer file that decide which ids a text gets; the digest covers nothing else.
 _TEXT_SECTIONS = ("normalizer", "pre_tokenizer", "model")
 
@@ -90,6 +89,7 @@ class Tokenizer:
         """Whether a space always ends a word and leaves no token, as with BERT."""
         # Not a bound method: the reference cycle would keep the cache alive.
         self._word_cache = word_cache_for(spec, partial(_encode_batch, self._text))
+        self._inside = inside_encoder(self._text)
 
     @classmethod
     def load(cls, url: str, *, lowercase: bool | None = None, task_masks: bool | None = None) -> Tokenizer:
@@ -197,7 +197,7 @@ class Tokenizer:
             if mask:  # a space ends a word in every kind; within white space it would belong to its run
                 spaces = () if part[-1:].isspace() and part == between else (f" {hidden[0]}",)
                 afters = (*spaces, *hidden)
-            ids += encode_inside(self._text, part, befores, afters)
+            ids += self._inside(part, befores, afters)
             if mask:
                 ids.append(mask_ids[mask] if mask_ids[mask] >= 0 else self.special.mask)
         return np.array(ids, np.int32)
@@ -215,9 +215,10 @@ class Tokenizer:
             left, right = self._before_mask(between[index]), between[index + 1]
             if answer and left != between[index] and not answer[0].isspace():
                 answer = f" {answer}"
-            befores = (left[-_NEAR:], *hidden) if left else hidden if index else ("",)
-            afters = (right[:_NEAR],) if right or index == len(answers) - 1 else ()
-            inside = encode_inside(self._text, answer, befores, (*afters, f" {hidden[0]}", *hidden))
+            near = near_before(left, last_word=self.ends_words_at_spaces)
+            befores = (near, *hidden) if left else hidden if index else ("",)
+            afters = (right[:NEAR],) if right or index == len(answers) - 1 else ()
+            inside = self._inside(answer, befores, (*afters, f" {hidden[0]}", *hidden))
             ids.append(np.array(inside, np.int32))
         return ids
 

@@ -63,17 +63,17 @@ class Pattern:
             end = match.end()
         return tuple(part for part in [*found, Part("text", self.text[end:])] if part.text)
 
-    @property
+    @cached_property
     def fields(self) -> tuple[str, ...]:
         """Names of the fields that it shows, in their order."""
         return tuple(part.text for part in self.parts if part.kind in ("field", "blanks"))
 
-    @property
+    @cached_property
     def has_mask(self) -> bool:
         """Whether the model writes; else a classification head reads."""
         return self.has_blanks or any(part.kind == "mask" for part in self.parts)
 
-    @property
+    @cached_property
     def has_blanks(self) -> bool:
         """Whether the masks are those of a field, however many it has."""
         return any(part.kind == "blanks" for part in self.parts)
@@ -89,11 +89,13 @@ class Pattern:
         stays whole.
         """
         taken = _NAMES_OF_MASKS if self.has_mask else _NAME_OF_BREAK
-        shown = {
-            "field": lambda part: taken.sub("[ ", _shown(fields[part.text], part, most)),
-            "blanks": lambda part: fields[part.text],
-        }
-        return "".join(shown[part.kind](part) if part.kind in shown else part.text for part in self.parts)
+        shown: list[str] = []
+        for part in self.parts:
+            if part.kind == "field":
+                shown.append(taken.sub("[ ", _shown(fields[part.text], part, most)))
+            else:
+                shown.append(fields[part.text] if part.kind == "blanks" else part.text)
+        return "".join(shown)
 
     def shorten(self, fields: Mapping[str, str], fits: Callable[[str], bool]) -> str | None:
         """The longest rendering that fits: of the fields that may be cut the longest are cut first, all to one length.

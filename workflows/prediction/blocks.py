@@ -18,7 +18,7 @@ from pipelines.questions.question import Overlong, Question
 from pipelines.questions.rows import BadRow, Row
 from workflows.answering.answers import cut
 from workflows.prediction.inputs import nulls
-from workflows.prediction.kind import Kind
+from workflows.prediction.kind import Kind, Shown
 
 ROWS = 1024  # of a block
 
@@ -49,31 +49,29 @@ class Answering:
         return pa.RecordBatch.from_arrays(arrays, [*kind.columns, "tokens_cut", "reason"])
 
 
-def check_row(kind: Kind, row: Row | BadRow) -> str | None:
-    """Why no model can be asked about a row."""
+def shown_or_reason(kind: Kind, row: Row | BadRow) -> Shown | str:
+    """How a row is asked, or why no model can be asked about it."""
     if isinstance(row, BadRow):
         return row.reason
     try:
-        kind.check(row)
+        return kind.show(row)
     except ValueError as error:
         return str(error)
-    return None
 
 
 def _question(
     kind: Kind, row: Row | BadRow, tokenizer: Tokenizer, positions: int, overlong: Overlong
 ) -> Question | str:
     """The question about a row, or why there is none."""
-    reason = check_row(kind, row)
-    if reason is None:
-        assert isinstance(row, Row)
+    shown = shown_or_reason(kind, row)
+    if not isinstance(shown, str):
         try:
-            return kind.ask(row, tokenizer, positions)
+            return kind.ask(shown, tokenizer, positions)
         except ValueError as error:
             if overlong == "error":
                 raise DataError(f"{row.place}: {error}", try_="--overlong=cut, or skip") from error
-            reason = str(error)
-    return f"{storage.base_name(row.url)}:{row.line}: {reason}"
+            shown = str(error)
+    return f"{storage.base_name(row.url)}:{row.line}: {shown}"
 
 
 def _batches(kind: Kind, asked: Sequence[Question | str], most: int) -> Iterator[list[int]]:

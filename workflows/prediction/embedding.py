@@ -27,22 +27,22 @@ _TEXT = Pattern("{text~}")
 def embed(pattern: Pattern | None, text: str, width: int, overlong: Overlong) -> Kind:
     """pattern: without a mask, makes the text; None: it is the column `text`. width: of the model."""
 
-    def shown(row: Row) -> Shown:
+    def show(row: Row) -> Shown:
         if pattern is not None:
             return shown_by(pattern, Item("", row.fields))
         return _TEXT, Item("", {"text": text_of(row, text)})
 
     told = {"pattern": pattern.text if pattern else None, "text": text}
-    check, ask = asked_by(task_of("embed"), shown, overlong)
+    ask = asked_by(task_of("embed"), overlong)
 
-    def ask_text(row: Row, tokenizer: Tokenizer, positions: int) -> Question:
-        question = ask(row, tokenizer, positions)
+    def ask_text(shown: Shown, tokenizer: Tokenizer, positions: int) -> Question:
+        question = ask(shown, tokenizer, positions)
         if not _is_text(question.prompt.tokens, tokenizer).any():
             raise ValueError("the text has no tokens")
         return question
 
     columns = {"embedding": pa.list_(pa.float32(), width)}
-    return Kind("embed", columns, told, check, ask_text, _embeddings, needs_mask=False)
+    return Kind("embed", columns, told, show, ask_text, _embeddings, needs_mask=False)
 
 
 @torch.inference_mode()

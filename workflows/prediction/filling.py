@@ -20,30 +20,30 @@ _COLUMNS = {"filled": pa.string(), "blanks": pa.list_(pa.string()), "logprob": p
 def fill(pattern: Pattern | None, text: str, overlong: Overlong, decoding: Decoding, order: str) -> Kind:
     """pattern: None where the column `text` has masks of its own."""
 
-    def shown(row: Row) -> Shown:
+    def show(row: Row) -> Shown:
         own, fields = fields_of(row, pattern, text)
         return shown_by(own, Item("", fields))
 
     told = {"pattern": pattern.text if pattern else None, "text": text}
-    return _fill(told, *asked_by(task_of("fill"), shown, overlong), decoding, order)
+    return _fill(told, show, asked_by(task_of("fill"), overlong), decoding, order)
 
 
 def fill_by_task(task: Task, overlong: Overlong, decoding: Decoding, order: str) -> Kind:
     """The masks of a task that writes. What is right, where a row has it, is not read."""
     whole = shown_by_task(task)
 
-    def shown(row: Row) -> Shown:
+    def show(row: Row) -> Shown:
         pattern, item = whole(row)
         return pattern, replace(item, candidates=(), blanks=())
 
     told = {"task": task.name, "task_digest": task.digest, "pattern": task.pattern().text}
-    return _fill(told, *asked_by(replace(task, labels=()), shown, overlong), decoding, order)
+    return _fill(told, show, asked_by(replace(task, labels=()), overlong), decoding, order)
 
 
 def _fill(
     told: dict[str, Any],
-    check: Callable[[Row], None],
-    ask: Callable[[Row, Tokenizer, int], Question],
+    show: Callable[[Row], Shown],
+    ask: Callable[[Shown, Tokenizer, int], Question],
     decoding: Decoding,
     order: str,
 ) -> Kind:
@@ -57,4 +57,4 @@ def _fill(
         return decoding.beams * (context + masks * (decoding.max_tokens + 1))
 
     told = {**told, "decoding": asdict(decoding), "order": order}
-    return Kind("fill", _COLUMNS, told, check, ask, answers, positions)
+    return Kind("fill", _COLUMNS, told, show, ask, answers, positions)

@@ -33,10 +33,10 @@ class Kind:
     """Our columns, in their order. `tokens_cut` and `reason` follow them."""
     settings: Mapping[str, Any]
     """All that decides an answer besides the model and the row."""
-    check: Callable[[Row], None]
-    """Raises ValueError, in the user's words, for a row that no model can be asked about."""
-    ask: Callable[[Row, Tokenizer, int], Question]
-    """The question about a row for a model with so many positions. Raises ValueError where there is none."""
+    show: Callable[[Row], Shown]
+    """How a row is asked. Raises ValueError, in the user's words, for one that no model can be asked about."""
+    ask: Callable[[Shown, Tokenizer, int], Question]
+    """The question for a model with so many positions. Raises ValueError where there is none."""
     answer: Callable[[GLM | Classifier, Tokenizer, Sequence[Question]], Sequence[tuple[Any, ...]]]
     """For each question of a batch a value of each column."""
     positions: Callable[[Question], int] = attrgetter("positions")
@@ -45,30 +45,25 @@ class Kind:
     """Whether the model writes, or scores, in place of a mask."""
 
 
-def asked_by(
-    task: Task, shown: Callable[[Row], Shown], overlong: Overlong
-) -> tuple[Callable[[Row], None], Callable[[Row, Tokenizer, int], Question]]:
-    """(check, ask) of a kind. shown: how a row is asked; raises ValueError for one that cannot be."""
+def asked_by(task: Task, overlong: Overlong) -> Callable[[Shown, Tokenizer, int], Question]:
+    """`ask` of a kind."""
 
-    def check(row: Row) -> None:
-        shown(row)
-
-    def ask_row(row: Row, tokenizer: Tokenizer, positions: int) -> Question:
-        pattern, item = shown(row)
+    def ask_shown(shown: Shown, tokenizer: Tokenizer, positions: int) -> Question:
+        pattern, item = shown
         return ask(task, pattern, item, tokenizer, positions=positions, overlong=overlong)
 
-    return check, ask_row
+    return ask_shown
 
 
 def shown_by_task(task: Task) -> Callable[[Row], Shown]:
     """Rows as a task has them; their labels and ids are not read."""
     pattern = task.pattern()
 
-    def shown(row: Row) -> Shown:
+    def show(row: Row) -> Shown:
         item = task.item(row)
         return shown_by(pattern, replace(item, id="", gold=None, golds=()))
 
-    return shown
+    return show
 
 
 def shown_by(pattern: Pattern, item: Item, *, one_mask: bool = False) -> Shown:

@@ -28,16 +28,23 @@ def classify(task: Task, overlong: Overlong) -> Kind:
         chosen = [None if one.choice is None else labels[one.choice] for one in found]
         return [(label, *share) for label, share in zip(chosen, shares, strict=True)]
 
-    check, ask = asked_by(task, shown_by_task(task), overlong)
     shares = {f"p_{label}": pa.float64() for label in labels}
+    ask = asked_by(task, overlong)
     needs_mask = task.pattern().has_mask
-    return Kind("classify", {"label": pa.string(), **shares}, _told(task), check, ask, answers, needs_mask=needs_mask)
+    return Kind(
+        "classify",
+        {"label": pa.string(), **shares},
+        _told(task),
+        shown_by_task(task),
+        ask,
+        answers,
+        needs_mask=needs_mask,
+    )
 
 
 def choose_by_task(task: Task, overlong: Overlong) -> Kind:
     """The candidates that a task finds in a row."""
-    check, ask = asked_by(task, shown_by_task(task), overlong)
-    return _choose(_told(task), check, ask)
+    return _choose(_told(task), shown_by_task(task), asked_by(task, overlong))
 
 
 def choose(columns: Sequence[str], pattern: Pattern | None, text: str, overlong: Overlong) -> Kind:
@@ -45,16 +52,15 @@ def choose(columns: Sequence[str], pattern: Pattern | None, text: str, overlong:
     `text` is asked as it is.
     """
 
-    def shown(row: Row) -> Shown:
+    def show(row: Row) -> Shown:
         own, fields = fields_of(row, pattern, text)
         return shown_by(own, Item(id="", fields=fields, candidates=_candidates(row, columns)), one_mask=True)
 
-    check, ask = asked_by(task_of("choose"), shown, overlong)
     told = {"pattern": pattern.text if pattern else None, "text": text, "candidates": list(columns)}
-    return _choose(told, check, ask)
+    return _choose(told, show, asked_by(task_of("choose"), overlong))
 
 
-def _choose(told: dict[str, Any], check: Any, ask: Any) -> Kind:
+def _choose(told: dict[str, Any], show: Any, ask: Any) -> Kind:
     def answers(model: GLM | Classifier, tokenizer: Tokenizer, batch: Sequence[Question]) -> list[tuple[Any, ...]]:
         return [
             (None if one.choice is None else question.answers[one.choice], one.choice, list(one.logprobs))
@@ -62,7 +68,7 @@ def _choose(told: dict[str, Any], check: Any, ask: Any) -> Kind:
         ]
 
     columns = {"choice": pa.string(), "choice_number": pa.int32(), "logprobs": pa.list_(pa.float64())}
-    return Kind("choose", columns, told, check, ask, answers)
+    return Kind("choose", columns, told, show, ask, answers)
 
 
 def _told(task: Task) -> dict[str, Any]:

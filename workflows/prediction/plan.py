@@ -17,7 +17,7 @@ from infra.errors import DataError, UserError
 from pipelines.questions.rows import SHOWN, check_bad
 from workflows.answering.answers import POSITIONS
 from workflows.evaluation.models import Model
-from workflows.prediction.blocks import ROWS, check_row
+from workflows.prediction.blocks import ROWS, shown_or_reason
 from workflows.prediction.config import PredictConfig
 from workflows.prediction.inputs import find_tables, merge_types, read_shards
 from workflows.prediction.kind import Kind
@@ -146,7 +146,8 @@ def _survey(url: str, options: PredictConfig, header: list[str], kind: Kind) -> 
         found.digests.append(shard.digest)
         found.rows += len(shard.rows)
         for row in shard.rows:
-            if reason := check_row(kind, row):
+            reason = shown_or_reason(kind, row)
+            if isinstance(reason, str):
                 found.bad_rows += 1
                 if len(found.bad) <= SHOWN:
                     found.bad.append(f"{row.place}: {reason}")

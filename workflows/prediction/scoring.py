@@ -34,7 +34,7 @@ def score_text(pattern: Pattern | None, text: str, overlong: Overlong) -> Kind:
         shown_by(pattern, Item(id="", fields=row.fields))
         return pattern.render(row.fields)
 
-    def shown(row: Row) -> Shown:
+    def show(row: Row) -> Shown:
         return task.pattern(), Item(id="", fields={"before": ""}, candidates=(read(row),))
 
     def answers(model: GLM | Classifier, tokenizer: Tokenizer, batch: Sequence[Question]) -> list[tuple[Any, ...]]:
@@ -42,22 +42,21 @@ def score_text(pattern: Pattern | None, text: str, overlong: Overlong) -> Kind:
         sizes = [len(question.answers[0].encode()) for question in batch]
         return [(*one, -one[0] / math.log(2) / size) for one, size in zip(found, sizes, strict=True)]
 
-    check, ask = asked_by(task, shown, overlong)
     told = {"pattern": pattern.text if pattern else None, "text": text, "task_digest": task.digest}
     columns = {**_SCORE, "bits_per_byte": pa.float64()}
-    return Kind("score", columns, {**told, "stride": task.stride}, check, ask, answers)
+    return Kind("score", columns, {**told, "stride": task.stride}, show, asked_by(task, overlong), answers)
 
 
 def score_target(target: str, pattern: Pattern | None, text: str, overlong: Overlong) -> Kind:
     """target: the column that holds it. pattern: None where the column `text` has the mask."""
 
-    def shown(row: Row) -> Shown:
+    def show(row: Row) -> Shown:
         own, fields = fields_of(row, pattern, text)
         return shown_by(own, Item(id="", fields=fields, candidates=(text_of(row, target),)), one_mask=True)
 
     def answers(model: GLM | Classifier, tokenizer: Tokenizer, batch: Sequence[Question]) -> list[tuple[Any, ...]]:
         return [(one.logprobs[0], one.tokens[0]) for one in answer(model, tokenizer, batch)]
 
-    check, ask = asked_by(task_of("score", count_end=True), shown, overlong)
+    ask = asked_by(task_of("score", count_end=True), overlong)
     told = {"pattern": pattern.text if pattern else None, "text": text, "target": target}
-    return Kind("score", _SCORE, told, check, ask, answers)
+    return Kind("score", _SCORE, told, show, ask, answers)
