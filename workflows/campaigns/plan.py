@@ -137,7 +137,7 @@ def _show(
     parameters = max(num_parameters(one.setup.shape) for one in cells)
     told = [
         ("time", _time_text(recipe, cells, paces, at_once=at_once)),
-        ("side by side", f"{counted(at_once, 'cell')} with {workers_text(recipe)} workers each"),
+        ("side by side", f"{counted(at_once, 'cell')} with {workers_text(recipe)} each"),
         ("memory", f"{memory_text(parameters, None)}; 0.7 GB for each cell's command"),
     ]
     screen.header("what is left to do", told)

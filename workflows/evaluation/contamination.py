@@ -200,7 +200,7 @@ def _text_of(store_url: str) -> list[StoreText] | str:
 
 
 def _shown(screen: Console, asked: AskedTask, results: Iterable[Any], total: int) -> Iterator[Any]:
-    with screen.progress(f"{asked.task.name} in the text of its model", total) as live:
+    with screen.progress(f"look for {asked.task.name} in the training text", total) as live:
         for done, result in enumerate(results, start=1):
             live.update(done)
             yield result

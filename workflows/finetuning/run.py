@@ -26,7 +26,7 @@ def finetune(setup: FinetuneSetup, run: Run) -> Run:
     run, handle = _start(setup, check_init_from(run, setup.init_url))
     rows = [*describe_finetune(setup), ("run", run.url)]
     rows += [("mlflow", without_password(handle.uri))] if handle.enabled else []
-    screen.header(f"glm finetune · {setup.task.name} · {workers_text(setup.recipe)} workers · run {run.name}", rows)
+    screen.header(f"glm finetune · {setup.task.name} · {workers_text(setup.recipe)} · run {run.name}", rows)
     try:
         _launch(setup, run, handle)
         export(setup, run)

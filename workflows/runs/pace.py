@@ -137,7 +137,7 @@ def rates(recipe: ForWorkers) -> list[tuple[str, float]]:
 
 def time_text(recipe: ForWorkers, steps: int, flops: float, pace: Pace | None, *, every: int) -> str:
     """How long a run takes. flops: of all its steps; every: steps between validations, 0 for none."""
-    workers = f"with {workers_text(recipe)} workers"
+    workers = f"with {workers_text(recipe)}"
     if pace:
         seconds = steps * pace.step_s + (2 + (steps // every if every else 0)) * pace.validation_s
         each = f"{pace.step_s:.3g} s a step, {pace.validation_s:.3g} s a validation"

@@ -27,8 +27,7 @@ _WORDS, _WITH_WORDS = 500, 50e6  # of a trial; parameters of the largest model t
 def show_header(setup: Setup, run: Run, handle: tracking.RunHandle) -> None:
     """What begins, or goes on from its last checkpoint."""
     recipe, store, budget = setup.recipe, setup.store, setup.budget
-    workers = f"{workers_text(recipe)} {'GPU' if recipe.train.use_gpu else 'CPU'} worker"
-    workers += "s" if recipe.train.max_workers > 1 else ""
+    workers = workers_text(recipe, "GPU" if recipe.train.use_gpu else "CPU")
     rows = [
         ("store", f"{store.url}  {human(store.train.tokens)} tokens, {store.train.rows:,} rows"),
         (

@@ -32,10 +32,11 @@ class ForWorkers(Protocol):
     def cluster(self) -> ClusterConfig: ...
 
 
-def workers_text(recipe: ForWorkers) -> str:
-    """How many workers the recipe asks for, in words."""
+def workers_text(recipe: ForWorkers, kind: str = "") -> str:
+    """How many workers the recipe asks for, in words: 1 worker, 2 to 4 workers. kind: a word before the noun."""
     least, most = recipe.train.min_workers, recipe.train.max_workers
-    return str(most) if least == most else f"{least} to {most}"
+    count = str(most) if least == most else f"{least} to {most}"
+    return " ".join(filter(None, (count, kind, "worker" if most == 1 else "workers")))
 
 
 def check_room(recipe: ForWorkers, shape: GLMConfig, screen: Console) -> None:
@@ -119,7 +120,7 @@ class WorkerWait:
         if waited_s > wait_s:
             before = " (workers had failed before)" if self._has_failed else ""
             raise InfrastructureError(
-                f"no free resources for {workers_text(self._recipe)} workers after waiting {wait_s:g} s{before}",
+                f"no free resources for {workers_text(self._recipe)} after waiting {wait_s:g} s{before}",
                 why="a node is gone or busy",
                 try_="run the same command once there is room: it continues from the last checkpoint; or go on with "
                 f"fewer: --train.num_workers='[1, {self._recipe.train.max_workers}]'",

@@ -3,7 +3,7 @@
 import pytest
 
 from infra.errors import InfrastructureError, Interrupted
-from workflows.runs.workers import WorkerWait
+from workflows.runs.workers import WorkerWait, workers_text
 from workflows.settings.recipe import Recipe
 from workflows.training.messages import Failed, Placed, Point
 
@@ -61,3 +61,13 @@ def test_a_stop_ends_the_wait():
     wait.see([Placed(), Failed("worker 1 failed")])
     with pytest.raises(Interrupted, match="stopped between a failure and the next beginning"):
         wait.check(is_stopped=True)
+
+
+def test_one_worker_is_not_workers():
+    recipe = Recipe()
+    told = []
+    for count in (1, 2, (1, 1), (1, 4)):
+        recipe.train.num_workers = count
+        told.append(workers_text(recipe))
+    assert told == ["1 worker", "2 workers", "1 worker", "1 to 4 workers"]
+    assert workers_text(recipe, "GPU") == "1 to 4 GPU workers"
