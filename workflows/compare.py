@@ -41,15 +41,16 @@ def main() -> None:
 
     runs = comparison.told_apart([comparison.read_run(run) for run in options.runs])
     first, others = runs[0], runs[1:]
-    changed = comparison.differences([run.settings for run in runs])
+    changed, left_out = comparison.without_own(runs, comparison.differences([run.settings for run in runs]))
     digests = dict.fromkeys(run.store_digest for run in runs)
     facts = {"store": f"the same, {first.store_digest}" if len(digests) == 1 else f"{len(digests)} different ones"}
     for other in others:
         name = "data" if len(others) == 1 else f"data of {other.name}, beside {first.name}"
         facts[name] = comparison.same_data(first.fingerprints, other.fingerprints)
     facts["validation"] = comparison.same_text(runs)
+    facts |= {"kinds": left_out} if left_out else {}
     screen = Console()
-    settings = f"{len(changed)} differ" if changed else "none differs"
+    settings = f"{len(changed)} differ{'s' if len(changed) == 1 else ''}" if changed else "none differs"
     screen.header(" and ".join(run.name for run in runs), [*facts.items(), ("settings", settings)])
     if changed:
         screen.table("settings that differ", ["setting", *(run.name for run in runs)], changed)

@@ -11,6 +11,7 @@ from infra import config
 from infra.errors import run_main
 from workflows import compare
 from workflows.runs import comparison
+from workflows.settings.finetune import FinetuneRecipe
 from workflows.settings.recipe import Recipe
 
 pytestmark = pytest.mark.integration
@@ -67,7 +68,7 @@ def test_what_differs_is_shown_and_nothing_else(run, two, tmp_path):
     code, out, _ = run(str(two[0]), "c", "--html=page.html")
     assert code == 0
     assert "the same batches up to step 1, others at step 10" in out
-    assert "1 differ" in out
+    assert "1 differs" in out
     lines = [line.split() for line in out.splitlines()]
     assert ["optim.lr", "0.1", "0.2"] in lines
     assert [line for line in lines if len(line) == 4 and line[0] in ("a<b", "c")] == [
@@ -81,6 +82,19 @@ def test_what_differs_is_shown_and_nothing_else(run, two, tmp_path):
     assert "a&lt;b" in page
     assert "a<b" not in page
     assert "<script" not in page
+
+
+def test_settings_that_only_one_kind_of_run_has_are_left_out(run, two):
+    recipe = FinetuneRecipe()
+    recipe.optim.lr = 0.5
+    (two[1] / "config.yaml").write_text(config.to_yaml(recipe))
+    code, out, _ = run(*map(str, two))
+    assert code == 0
+    words = " ".join(out.split())
+    assert "kinds pretraining and fine-tuning: " in words
+    lines = [line.split() for line in out.splitlines()]
+    assert ["optim.lr", "0.1", "0.5"] in lines
+    assert not [line for line in lines if line and line[0].startswith(("task.", "data.", "blanks."))]
 
 
 def test_runs_of_one_name_are_told_apart_by_their_places(run, two, tmp_path):

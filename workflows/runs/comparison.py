@@ -112,6 +112,19 @@ def differences(settings: Sequence[Mapping[str, str]]) -> list[tuple[str, ...]]:
     return [row for row in rows if len(set(row[1:])) > 1]
 
 
+def without_own(runs: Sequence[RunFigures], changed: Sequence[tuple[str, ...]]) -> tuple[list[tuple[str, ...]], str]:
+    """(the settings that differ, without those of one kind of run alone; what was left out, "" where nothing is). Of
+    runs of one kind a setting that some lack is one of another version, and stays.
+    """
+    if len({"task.name" in run.settings for run in runs}) == 1:
+        return list(changed), ""
+    both = [row for row in changed if "-" not in row[1:]]
+    return (
+        both,
+        f"pretraining and fine-tuning: {len(changed) - len(both)} settings that only one of them has are left out",
+    )
+
+
 def same_text(runs: Sequence[RunFigures]) -> str:
     """Whether the runs validate on the same text, so that their bits per byte can be compared."""
     if any("" in run.validates_on or run.validates_on[1] in ("-", "0") for run in runs):
