@@ -85,8 +85,7 @@ def test_what_differs_is_shown_and_nothing_else(run, two, tmp_path):
 
 
 def test_settings_that_only_one_kind_of_run_has_are_left_out(run, two):
-    recipe = FinetuneRecipe()
-    recipe.optim.lr = 0.5
+    recipe = FinetuneRecipe(optim=OptimConfig(lr=0.5))
     (two[1] / "config.yaml").write_text(config.to_yaml(recipe))
     code, out, _ = run(*map(str, two))
     assert code == 0

@@ -119,10 +119,8 @@ def without_own(runs: Sequence[RunFigures], changed: Sequence[tuple[str, ...]]) 
     if len({"task.name" in run.settings for run in runs}) == 1:
         return list(changed), ""
     both = [row for row in changed if "-" not in row[1:]]
-    return (
-        both,
-        f"pretraining and fine-tuning: {len(changed) - len(both)} settings that only one of them has are left out",
-    )
+    count = len(changed) - len(both)
+    return both, f"pretraining and fine-tuning: {count} settings that only one of them has are left out"
 
 
 def same_text(runs: Sequence[RunFigures]) -> str:
