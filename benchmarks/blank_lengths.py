@@ -1,7 +1,7 @@
 """Blanks whose lengths the model chooses, beside a masked language model that must be told them.
 
     python benchmarks/blank_lengths.py --glm runs/<glm> --masked runs/<masked> --to FOLDER [--data ../shared/data]
-        [--texts 4000] [--asked 300] [--steps 750] [--optim muon] [--rate 2e-3] [--plot FILE.svg] [--json FILE]
+        [--texts 4000] [--asked 300] [--steps 750] [--rate 1e-3] [--plot FILE.svg] [--json FILE]
 
 The two begin as one Transformer that was pretrained on the same rows of one store for as many steps, as GLM and with
 --blanks.mixture='{masked_lm: 1.0}'. Here both learn the same items in the same order by the same optimizer: texts of
@@ -122,10 +122,9 @@ def item_of(tokenizer: Tokenizer, text: str, number: int, time: int) -> Item:
     return Item(shown, answers, read_prompt(tokenizer, shown), tuple(tokens))
 
 
-def train(
-    model: GLM, examples: Callable[[int], Sequence[Example]], config: OptimConfig, *, steps: int, told: str
-) -> GLM:
-    """Train a model on the packed examples of each step: cross-entropy per predicted token."""
+def train(model: GLM, examples: Callable[[int], Sequence[Example]], *, steps: int, rate: float, told: str) -> GLM:
+    """Train a model on the packed examples of each step: cross-entropy per predicted token, AdamW as finetune.py's."""
+    config = OptimConfig(lr=rate, betas=(0.9, 0.999), eps=1e-8, warmup_fraction=0.1, schedule="linear", floor_ratio=0.1)
     step_of, optimizer = TrainStep(model).train(), make_optimizer(model, config)
     for step in range(steps):
         set_learning_rates(optimizer, step, steps, config)
@@ -217,8 +216,8 @@ def draw_plot(ways: Mapping[str, Filled], right: np.ndarray, path: str) -> None:
 
 def _trained(kind: str, begin: str, tokenizer: Tokenizer, texts: list[str], options: argparse.Namespace) -> GLM:
     """A model that learned the items, from FOLDER where it is there."""
-    how = f"{options.optim}-{options.rate:g}-{options.steps}-steps-of-{len(texts)}-texts-seed-{options.seed}"
-    folder = Path(options.to).resolve() / f"{kind}-{how}"
+    name = f"{kind}-{len(texts)}-texts-{options.steps}-steps-{options.rate:g}-seed-{options.seed}"
+    folder = Path(options.to).resolve() / name
     if (folder / "config.json").exists():
         return GLM.from_pretrained(str(folder)).eval()
     special = tokenizer.special
@@ -235,8 +234,7 @@ def _trained(kind: str, begin: str, tokenizer: Tokenizer, texts: list[str], opti
         return [in_place(one.prompt, one.tokens) for one in items]
 
     model = GLM.from_pretrained(str(_model_folder(begin)))
-    config = OptimConfig(name=options.optim, lr=options.rate, warmup_fraction=0.1, schedule="linear", floor_ratio=0.1)
-    train(model, examples, config, steps=options.steps, told=kind)
+    train(model, examples, steps=options.steps, rate=options.rate, told=kind)
     save_pretrained(model, str(folder), tokenizer=tokenizer)
     return model
 
@@ -279,8 +277,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--texts", type=int, default=4000, help="texts that teach")
     parser.add_argument("--asked", type=int, default=300, help="texts that are reported")
     parser.add_argument("--steps", type=int, default=750, help=f"steps of {_BATCH} items")
-    parser.add_argument("--optim", choices=["adamw", "muon"], default="muon")
-    parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate of AdamW; muon keeps its own")
+    parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--plot", help="draw lengths and exact matches into this SVG file")
     parser.add_argument("--json", help="write the figures to this file")

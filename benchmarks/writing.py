@@ -41,6 +41,8 @@ class Written:
 
     name: str
     """As --tasks has it."""
+    module: str
+    """Its name in pipelines/tasks."""
     settings: tuple[str, ...]
     train: str
     """Its file below --data."""
@@ -67,6 +69,7 @@ _COMMON = ("rougeLsum", "rouge1", "sacrebleu")
 TASKS = (
     Written(
         "scitldr",
+        "seq2seq",
         (f"--config={ROOT}/workflows/recipes/tasks/scitldr.yaml", "--task.generation.max_source=192"),
         "seq2seq/scitldr-A/train.jsonl.gz",
         "seq2seq/scitldr-A/dev.jsonl",
@@ -75,7 +78,8 @@ TASKS = (
     ),
     Written(
         "wiki_split",
-        ("--task.name=wiki_split", "--task.generation.max_tokens=96"),
+        "wiki_split",
+        ("--task.generation.max_tokens=96",),
         "seq2seq/wiki_split/tune.tsv.gz",
         "seq2seq/wiki_split/validation.tsv.gz",
         "tsv",
@@ -83,7 +87,8 @@ TASKS = (
     ),
     Written(
         "infilling",
-        ("--task.name=infilling", "--task.blanks.ratio=0.3", "--task.generation.max_tokens=16"),
+        "infilling",
+        ("--task.blanks.ratio=0.3", "--task.generation.max_tokens=16"),
         "infilling/yahoo/val.txt.gz",
         "infilling/yahoo/test.first_half.txt.gz",
         "txt",
@@ -140,7 +145,7 @@ def _measured(task: Written, options: argparse.Namespace) -> Found:
         rows = first_rows(Path(options.data) / name, count, most_words=task.most_words)
         (folder / f"{split}.{task.suffix}").write_text("".join(f"{row}\n" for row in rows))
     splits = f"{{train: train.{task.suffix}, dev: dev.{task.suffix}}}"
-    asked = [*task.settings, f"--task.data={folder}", f"--task.splits={splits}"]
+    asked = [*task.settings, f"--task.name={task.module}", f"--task.data={folder}", f"--task.splits={splits}"]
     asked.append(f"--task.metrics={json.dumps(task.metrics)}")
     how = [f"--model.init_from={options.model}", "--model.dropout=0", f"--optim.name={options.optim}"]
     how.append(f"--optim.lr={_RATES[options.optim]}")
@@ -149,7 +154,7 @@ def _measured(task: Written, options: argparse.Namespace) -> Found:
     cells = [f"--campaign.seeds={options.seeds}", f"--campaign.grid={{model.random: [{', '.join(used.values())}]}}"]
     _command("finetune.py", [*asked, *how, *cells, f"--run.name={task.name}", f"--run.storage_path={runs}"])
     starts = {who: [_cell(task, value, seed) for seed in options.seeds] for who, value in used.items()}
-    to = runs / task.name / "scores" / "together"
+    to = runs / task.name / "scores" / task.module  # where the campaign's answers are: nothing is asked again
     models = [str(runs / name) for names in starts.values() for name in names]
     more = [f"--to={to}", "--contamination=off", "--without_context=false", f"--models={json.dumps(models)}"]
     _command("evaluate.py", [*asked, *more])
