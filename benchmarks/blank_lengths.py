@@ -5,10 +5,10 @@
 
 The two begin as one Transformer that was pretrained on the same rows of one store for as many steps, as GLM and with
 --blanks.mixture='{masked_lm: 1.0}'. Here both learn the same items in the same order by the same optimizer: texts of
-Yahoo's answers with words drawn at 10, 20, 30, 40 and 50 % in turn, drawn anew each time a text comes, of which those
+Yahoo's answers with words drawn at 10, 20, 30, 40 and 50 % in turn, drawn again each time a text comes, of which those
 side by side are one blank. The GLM writes each blank behind the others and ends it by [eop]; the masked model has a
 [MASK] for each token. On the first --asked texts of the test split the masked model is told how many tokens each blank
-has, or a number that is drawn from the blanks it learned from, and writes greedily, from left to right or the most
+has, or a number that is drawn from the blanks it learned from; it writes greedily, from left to right or the most
 confident token first. Lengths are in tokens, `exact` is the share of blanks filled as they were, `BLEU` that of whole
 texts, and intervals are of a bootstrap over texts. Models are kept in FOLDER, so the same command continues.
 """
@@ -59,7 +59,7 @@ class Item:
     answers: tuple[str, ...]
     prompt: Prompt
     tokens: tuple[np.ndarray, ...]
-    """Of each answer."""
+    """Tokens of each answer."""
 
     @property
     def sizes(self) -> list[int]:

@@ -48,7 +48,7 @@ class Written:
     """Its file below --data."""
     reported: str
     suffix: str
-    """Of its files' names."""
+    """The end of its files' names."""
     metrics: tuple[str, ...]
     most_words: int | None = None
     """Longer texts are left out."""
