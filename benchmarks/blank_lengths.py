@@ -1,7 +1,7 @@
 """Blanks whose lengths the model chooses, beside a masked language model that must be told them.
 
     python benchmarks/blank_lengths.py --glm runs/<glm> --masked runs/<masked> --to FOLDER [--data ../shared/data]
-        [--texts 4000] [--asked 300] [--steps 750] [--rate 1e-3] [--plot FILE.svg] [--json FILE]
+        [--texts 7000] [--asked 300] [--steps 1200] [--optim muon] [--rate 2e-3] [--plot FILE.svg] [--json FILE]
 
 The two begin as one Transformer that was pretrained on the same rows of one store for as many steps, as GLM and with
 --blanks.mixture='{masked_lm: 1.0}'. Here both learn the same items in the same order by the same optimizer: texts of
@@ -20,7 +20,7 @@ import json
 import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -122,9 +122,10 @@ def item_of(tokenizer: Tokenizer, text: str, number: int, time: int) -> Item:
     return Item(shown, answers, read_prompt(tokenizer, shown), tuple(tokens))
 
 
-def train(model: GLM, examples: Callable[[int], Sequence[Example]], *, steps: int, rate: float, told: str) -> GLM:
-    """Train a model on the packed examples of each step: cross-entropy per predicted token, AdamW as finetune.py's."""
-    config = OptimConfig(lr=rate, betas=(0.9, 0.999), eps=1e-8, warmup_fraction=0.1, schedule="linear", floor_ratio=0.1)
+def train(
+    model: GLM, examples: Callable[[int], Sequence[Example]], config: OptimConfig, *, steps: int, told: str
+) -> GLM:
+    """Train a model on the packed examples of each step: cross-entropy per predicted token."""
     step_of, optimizer = TrainStep(model).train(), make_optimizer(model, config)
     for step in range(steps):
         set_learning_rates(optimizer, step, steps, config)
@@ -216,8 +217,8 @@ def draw_plot(ways: Mapping[str, Filled], right: np.ndarray, path: str) -> None:
 
 def _trained(kind: str, begin: str, tokenizer: Tokenizer, texts: list[str], options: argparse.Namespace) -> GLM:
     """A model that learned the items, from FOLDER where it is there."""
-    name = f"{kind}-{len(texts)}-texts-{options.steps}-steps-{options.rate:g}-seed-{options.seed}"
-    folder = Path(options.to).resolve() / name
+    how = f"{options.optim}-{options.rate:g}-{options.steps}-steps-of-{len(texts)}-texts-seed-{options.seed}"
+    folder = Path(options.to).resolve() / f"{kind}-{how}"
     if (folder / "config.json").exists():
         return GLM.from_pretrained(str(folder)).eval()
     special = tokenizer.special
@@ -234,7 +235,10 @@ def _trained(kind: str, begin: str, tokenizer: Tokenizer, texts: list[str], opti
         return [in_place(one.prompt, one.tokens) for one in items]
 
     model = GLM.from_pretrained(str(_model_folder(begin)))
-    train(model, examples, steps=options.steps, rate=options.rate, told=kind)
+    config = OptimConfig(name=options.optim, lr=options.rate, warmup_fraction=0.1, schedule="linear", floor_ratio=0.1)
+    if options.optim == "adamw":
+        config = replace(config, betas=(0.9, 0.999), eps=1e-8)  # finetune.py's
+    train(model, examples, config, steps=options.steps, told=kind)
     save_pretrained(model, str(folder), tokenizer=tokenizer)
     return model
 
@@ -274,10 +278,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--masked", required=True, help="one that was pretrained as masked language model")
     parser.add_argument("--to", required=True, help="folder for the models that learned the items")
     parser.add_argument("--data", default=str(ROOT.parent / "shared" / "data"))
-    parser.add_argument("--texts", type=int, default=4000, help="texts that teach")
+    parser.add_argument("--texts", type=int, default=7000, help="texts that teach")
     parser.add_argument("--asked", type=int, default=300, help="texts that are reported")
-    parser.add_argument("--steps", type=int, default=750, help=f"steps of {_BATCH} items")
-    parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
+    parser.add_argument("--steps", type=int, default=1200, help=f"steps of {_BATCH} items")
+    parser.add_argument("--optim", choices=["adamw", "muon"], default="muon")
+    parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate of AdamW; muon keeps its own")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--plot", help="draw lengths and exact matches into this SVG file")
     parser.add_argument("--json", help="write the figures to this file")
