@@ -53,6 +53,8 @@ def connect(config: ClusterConfig, *, min_cpus: int = 2, say: Callable[[str], No
     min_cpus: Ray's slots, not cores; two workers run on a machine with one core, slowly. say: prints a line for the
     user. Raises InfrastructureError.
     """
+    # Read where Ray is imported. Else a thread of Ray Data that outlives a Ray which Ctrl-C ended starts another one.
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     import ray
     import ray._private.worker
 

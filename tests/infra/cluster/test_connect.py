@@ -48,6 +48,11 @@ assert cluster.started_here and cluster.cpus >= 7, cluster
 import ray
 shutdown(cluster)
 assert not ray.is_initialized()
+try:
+    ray.put(1)  # as a thread of Ray Data does that outlives it
+except ray.exceptions.RaySystemError:
+    pass
+assert not ray.is_initialized()
 """
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=50)
