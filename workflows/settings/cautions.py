@@ -16,8 +16,9 @@ def cautions(budget: Budget, store: TokenStore | None, *, keep_at_tokens: Sequen
     """A sentence each. store: None where it is not prepared yet; keep_at_tokens: the setting of the recipe."""
     found = []
     if budget.steps < _FEW_STEPS:
+        teach = "teaches" if budget.steps == 1 else "teach"
         found.append(
-            f"{counted(budget.steps, 'step')} of {human(budget.step_tokens)} tokens teach the model next to nothing: "
+            f"{counted(budget.steps, 'step')} of {human(budget.step_tokens)} tokens {teach} the model next to nothing: "
             "give a larger --train.tokens or a smaller --train.batch_tokens"
         )
     if budget.epochs > _MANY_EPOCHS and budget.steps < MANY_STEPS and not (store and store.parts):
