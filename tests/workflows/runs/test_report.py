@@ -24,7 +24,7 @@ def test_a_run_of_few_steps_is_warned_of(tmp_path, tiny_store, capsys, steps, le
     show_header(setup, Run.of(recipe, "r"), tracking.NOT_TRACKED)
     told = " ".join("".join(capsys.readouterr()).split())
     assert length in told
-    assert ("teach the model next to nothing: give a larger --train.tokens" in told) == warned
+    assert ("the model next to nothing: give a larger --train.tokens" in told) == warned
 
 
 def budget_of(recipe: Recipe, store) -> Budget:
