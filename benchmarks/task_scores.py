@@ -15,11 +15,15 @@ import json
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from task_splits import Split, splits_of
+
+from pipelines.metrics.known import shown
 
 ROOT = Path(__file__).resolve().parents[1]
 _RATE = "3e-4"
@@ -116,19 +120,20 @@ def _seconds(found: Scores) -> float:
 def _shown(line: Line) -> str:
     first = _first(line.zero_shot)
     alike = max(first["one_answer"].values(), default=None) if first["one_answer"] else first["majority"]
-    zero_shot = f"{first['value']:.1f}{_interval(first)}"
+    told = partial(shown, first["metric"])
+    zero_shot = f"{told(first['value'])}{_interval(first, told)}"
     tuned = ""
     if one := line.tuned:
-        spread = "" if one["sd"] is None else f" ± {one['sd']:.1f}"
-        tuned = f"{one['mean']:.1f}{spread}{_interval(one)}"
+        spread = "" if one["sd"] is None else f" ± {told(one['sd'])}"
+        tuned = f"{told(one['mean'])}{spread}{_interval(one, told)}"
     cells = [f"`{line.name}`", line.split, f"{first['n']:,}", first["metric"], _number(alike)]
     cells += [_number(first["bag_of_words"]), zero_shot, tuned, f"{line.seconds:.0f} s"]
     return f"| {' | '.join(cells)} |"
 
 
-def _interval(found: Scores) -> str:
+def _interval(found: Scores, told: Callable[[float], str]) -> str:
     """Nothing where items of a single group have none."""
-    return "" if found["low"] is None else f" ({found['low']:.1f} to {found['high']:.1f})"
+    return "" if found["low"] is None else f" ({told(found['low'])} to {told(found['high'])})"
 
 
 def _number(value: float | None) -> str:
