@@ -17,6 +17,7 @@ a copy: about ten times the rate of `list<int32>` at the same size. A store with
 
 import hashlib
 import json
+import threading
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -165,7 +166,8 @@ class Split:
 
     def __init__(self, url: str, shards: list[Shard], dtype: np.dtype, *, cache: DiskCache | None = None) -> None:
         self.url, self.shards, self.dtype, self.cache = url, shards, dtype, cache
-        self._files: dict[int, pq.ParquetFile] = {}
+        # By thread and shard: two threads that read one file at a time end the process (pyarrow 25).
+        self._files: dict[tuple[int, int], pq.ParquetFile] = {}
 
     @cached_property
     def group_rows(self) -> np.ndarray:
@@ -203,9 +205,10 @@ class Split:
         shard, index = self.group_places[group]
         url = storage.join(self.base(shard), self.shards[shard].path)
         try:
-            if shard not in self._files:
-                self._files[shard] = parquet.open_file(url, self.cache)
-            table = self._files[shard].read_row_group(index, columns=_ROW_SCHEMA.names)
+            key = (threading.get_ident(), shard)
+            if key not in self._files:
+                self._files[key] = parquet.open_file(url, self.cache)
+            table = self._files[key].read_row_group(index, columns=_ROW_SCHEMA.names)
         except (OSError, pa.ArrowException) as error:
             raise DataError(
                 f"cannot read {url}: {error}",

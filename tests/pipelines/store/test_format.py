@@ -5,6 +5,7 @@ digest covers.
 import itertools
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -203,6 +204,18 @@ def test_a_damaged_shard_is_named_with_the_remedy(tmp_path, tiny_store, damage):
     with pytest.raises(DataError, match=r"cannot read(.|\n)*missing or damaged(.|\n)*remove that file") as error:
         store.train.read_group(0)
     assert store.train.shards[0].path in str(error.value)
+
+
+def test_threads_that_read_at_a_time_read_what_is_there(tiny_store):
+    """With a file in common, the process ended by a segmentation fault after some thousand groups."""
+    split = tiny_store.train
+    expected = [split.read_group(group).tokens.sum() for group in range(len(split.group_rows))]
+
+    def read(_: int) -> bool:
+        return all([split.read_group(g).tokens.sum() for g in range(len(expected))] == expected for _ in range(40))
+
+    with ThreadPoolExecutor(4) as threads:
+        assert [*threads.map(read, range(4))] == [True] * 4
 
 
 def test_a_write_leaves_whole_files_only(tmp_path):
