@@ -144,7 +144,7 @@ def _within(split: SplitFile, rows: Iterator[Row | BadRow], columns: Sequence[st
         if isinstance(row, BadRow):
             if split.first == 0:
                 yield row
-        elif _hash(row, names) >= first and (last is None or _hash(row, names) < last):
+        elif (own := _hash(row, names)) >= first and (last is None or own < last):
             yield row
 
 

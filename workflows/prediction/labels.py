@@ -28,18 +28,9 @@ def classify(task: Task, overlong: Overlong) -> Kind:
         chosen = [None if one.choice is None else labels[one.choice] for one in found]
         return [(label, *share) for label, share in zip(chosen, shares, strict=True)]
 
-    shares = {f"p_{label}": pa.float64() for label in labels}
-    ask = asked_by(task, overlong)
-    needs_mask = task.pattern().has_mask
-    return Kind(
-        "classify",
-        {"label": pa.string(), **shares},
-        _told(task),
-        shown_by_task(task),
-        ask,
-        answers,
-        needs_mask=needs_mask,
-    )
+    columns = {"label": pa.string(), **{f"p_{label}": pa.float64() for label in labels}}
+    show, ask, needs_mask = shown_by_task(task), asked_by(task, overlong), task.pattern().has_mask
+    return Kind("classify", columns, _told(task), show, ask, answers, needs_mask=needs_mask)
 
 
 def choose_by_task(task: Task, overlong: Overlong) -> Kind:
