@@ -20,7 +20,4 @@ def initial_model(shape: GLMConfig, *, seed: int, init_from: str | None) -> GLM:
         raise DataError(str(error)) from error
     extend_positions(before, shape.positions, seed=seed)
     grow_vocabulary(before, shape.vocab_size)
-    with torch.device("meta"):
-        model = GLM(shape)
-    model.load_state_dict(before.state_dict(), assign=True)
-    return model.train()
+    return GLM.from_state(shape, before.state_dict()).train()

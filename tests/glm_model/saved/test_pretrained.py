@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import fsspec
 import pytest
@@ -28,6 +30,18 @@ def model(small) -> GLM:
 def saved(model, tmp_path):
     save_pretrained(model, str(tmp_path))
     return tmp_path
+
+
+def test_loading_and_reading_leave_the_compiler_of_torch_out(saved):
+    code = f"""
+import sys, torch, glm_model
+ids = torch.zeros(1, 3, dtype=torch.int64)
+with torch.inference_mode():
+    glm_model.from_pretrained({str(saved)!r})(ids, ids, ids)
+print([name for name in ("torch._dynamo", "sympy") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
 
 
 @pytest.mark.parametrize("shard_bytes", [5_000_000_000, 20_000, 1])

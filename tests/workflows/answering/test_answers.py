@@ -15,6 +15,7 @@ from glm_model.generation.scoring import score_text, text_windows
 from pipelines.questions.pattern import Pattern
 from pipelines.questions.question import ask
 from pipelines.questions.task import Item, Task
+from workflows.answering import answers
 from workflows.answering.answers import answer, batches
 
 WORDS = {"bad": "cat", "good": "dog"}
@@ -72,6 +73,17 @@ def test_an_answer_is_what_one_forward_by_hand_says(model, tiny_tokenizer, words
         assert found.tokens == counts
         assert not found.is_tied
         assert answer(model, tiny_tokenizer, [question])[0].logprobs == pytest.approx(found.logprobs, abs=1e-5)
+
+
+def test_one_state_predicts_the_tokens_that_follow_the_same_in_a_question(tiny_tokenizer):
+    asked = questions(tiny_tokenizer, {}, kind="read", candidates=("the cat sat", "the dog sat", "go"), texts=["", ""])
+    rows = [(question, tokens) for question in asked for tokens in question.candidates]
+    first, state, nth = answers.states(rows)
+    # [eop] included: the cat sat . | the dog sat . | go . and the same of the other question
+    one = [0, 1, 2, 3, 0, 1, 4, 5, 0, 6]
+    assert state.tolist() == one + [7 + place for place in one]
+    assert first.tolist() == [0, 1, 2, 3, 6, 7, 9, 10, 11, 12, 13, 16, 17, 19]
+    assert nth.tolist() == [0, 0, 0, 0, 1, 1, 0, 0, 2, 0] * 2
 
 
 def test_what_is_written_is_what_the_model_fills_in_greedily(model, tiny_tokenizer):
