@@ -92,7 +92,7 @@ class _Undrawn(TorchFunctionMode):
     its compiler, 1.3 s of CPU time for each process that loads a model (torch 2.13).
     """
 
-    _draws = frozenset({Tensor.normal_, init.normal_, init.uniform_, init.kaiming_uniform_})
+    _draws = frozenset({Tensor.normal_, init.normal_})
 
     def __torch_function__(self, func, types, args=(), kwargs=None) -> Any:
         named = kwargs or {}
