@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from glm_model import layout
+from glm_model.attention import row_width
 from glm_model.checks import check_finite
 from glm_model.classifier import Classifier
 from glm_model.generation.scoring import Scored, score_examples, score_tokens, text_windows
@@ -126,8 +127,8 @@ def _way(question: Question) -> Callable[..., Sequence[Rated]]:
 @torch.inference_mode()
 def _classes(model: Classifier, questions: Sequence[Question], marks: layout.Marks) -> Sequence[Rated]:
     """All texts in packed rows, which a head reads at their `[CLS]`."""
-    batch = lay_out_questions(questions, marks)
     device = model.out.weight.device
+    batch = lay_out_questions(questions, marks, width=row_width(device))
     example = {name: torch.from_numpy(array).to(device) for name, array in batch.example.arrays().items()}
     with evaluating(model):
         logprobs_QK = model(example, torch.from_numpy(batch.asked.at).to(device)).double().cpu().numpy()

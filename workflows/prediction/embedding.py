@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from glm_model import GLM, Classifier, layout
+from glm_model.attention import row_width
 from glm_model.checks import check_finite
 from glm_model.generation.session import evaluating
 from glm_model.tokenizer import Tokenizer
@@ -51,8 +52,9 @@ def _embeddings(
 ) -> list[tuple[np.ndarray]]:
     glm = model.glm if isinstance(model, Classifier) else model
     marks = layout.Marks(tokenizer.special.sop, tokenizer.special.eop, tokenizer.special.pad)
-    example = lay_out_questions(questions, marks).example  # packed rows: none pays for another's padding
     device = glm.token_embedding.weight.device
+    # Packed rows: none pays for another's padding.
+    example = lay_out_questions(questions, marks, width=row_width(device)).example
     names = ("tokens", "position_ids", "block_position_ids", "segment_ids", "context_end")
     inputs = [torch.from_numpy(getattr(example, name)).to(device) for name in names]
     is_real = example.segment_ids.ravel() >= 0
