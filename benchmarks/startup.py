@@ -1,11 +1,12 @@
 """CPU seconds of a script that only says what it can do, beside those of an earlier revision, interleaved.
 
-    python benchmarks/startup.py [--base REV] [--rounds 9] [--json FILE]
+    python benchmarks/startup.py [--base REV] [--model FOLDER] [--rounds 9] [--json FILE]
 
 User and system time of whole processes, as the kernel counts them (`os.wait4`): the interpreter, imports, settings.
 Each round starts every command in both trees, one after the other, in turns which first; the first round, which also
 writes bytecode, does not count. A ratio is the median over rounds of new / old, with the 95 % interval of that median
-(order statistics, of six rounds and more); below 1 the working tree takes less.
+(order statistics, of six rounds and more); below 1 the working tree takes less. --model: also a blank that is filled
+with one token by this model.
 """
 
 import argparse
@@ -34,19 +35,23 @@ _COMMANDS = {
 
 def main() -> None:
     options = _options()
+    commands = dict(_COMMANDS)
+    if options.model:
+        filled = ["--model", str(Path(options.model).resolve()), "--text", "It is a [MASK].", "--max_tokens", "1"]
+        commands["generate_one_token"] = ["workflows/generate.py", *filled]
     rounds: list[dict[str, tuple[float, float]]] = []
     with _revision.checkout(options.base) as tree:
         for side in (tree, _revision.ROOT):
             _revision.check_modules(side)
         for number in range(options.rounds + 1):
-            found = {name: _pair(command, tree, old_first=number % 2 == 0) for name, command in _COMMANDS.items()}
+            found = {name: _pair(command, tree, old_first=number % 2 == 0) for name, command in commands.items()}
             if number:  # the first one only warms up
                 rounds.append(found)
                 ratios = ", ".join(f"{name} {new / old:.3f}" for name, (old, new) in found.items())
                 print(f"round {number}: {ratios}", flush=True)
     values, ratios = summarise(rounds)
     print(f"{'':24} {'old CPU-s':>10} {'new CPU-s':>10} {'new / old':>10}")
-    for name in _COMMANDS:
+    for name in commands:
         low, high = (ratios[f"{name}_{end}"] for end in ("low", "high"))
         seconds = " ".join(f"{values[f'{name}_{side}_cpu_s']:10.2f}" for side in ("old", "new"))
         print(f"{name:24} {seconds} {ratios[name]:10.3f}   ({low:.3f} to {high:.3f})")
@@ -105,6 +110,7 @@ def cpu_s(tree: Path, command: list[str]) -> float:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", default=_revision.BASELINE, help="the earlier revision")
+    parser.add_argument("--model", help="folder of a model that both revisions can read")
     parser.add_argument("--rounds", type=int, default=9, help="that count")
     parser.add_argument("--json", help="write the figures to this file")
     options = parser.parse_args()
