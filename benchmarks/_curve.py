@@ -10,6 +10,7 @@ points go to `curve.jsonl` in the cell's folder, beside checkpoints: a cell that
 import json
 import math
 import os
+import resource
 import sys
 import time
 from pathlib import Path
@@ -44,7 +45,8 @@ def main() -> None:
             took_s += time.process_time() - began_at
             looks = [name for name, begin in cell["looks_from"].items() if worker.step >= begin * steps]
             bits = {name: bits_per_byte(step_of(worker), *texts[name]) for name in looks}
-            points.append({"step": worker.step, "cpu_s": took_s, "tokens": tokens, **bits})
+            peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            points.append({"step": worker.step, "cpu_s": took_s, "tokens": tokens, "peak_mib": peak_mib, **bits})
             write_points(folder, points)  # first: points behind the checkpoint are left out by whoever goes on
             worker.save()
             worker.checkpoints.wait()
