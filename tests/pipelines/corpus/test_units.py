@@ -210,12 +210,13 @@ HALF = "half a pair \\ud83d in a text of this length"
 
 
 @pytest.mark.parametrize(
-    ("reader", "content"), [("jsonl", f'{{"text": "{HALF}"}}\n'), ("pydocs", f'"""{HALF * 8}"""\n')]
+    ("reader", "options", "content"),
+    [("jsonl", {}, f'{{"text": "{HALF}"}}\n'), ("pydocs", {"prose": False}, f'"""{HALF * 8}"""\n')],
 )
 @pytest.mark.parametrize("preset", ["off", "light"])
-def test_half_a_surrogate_pair_does_not_stop_the_unit(tmp_path, reader, content, preset):
+def test_half_a_surrogate_pair_does_not_stop_the_unit(tmp_path, reader, options, content, preset):
     (tmp_path / "a.py").write_text(content)
-    files = [InputFile(0, "s", reader, {}, str(tmp_path / "a.py"), "a.py", len(content), "1")]
+    files = [InputFile(0, "s", reader, options, str(tmp_path / "a.py"), "a.py", len(content), "1")]
     unit = small.clean_unit(files, CleanConfig(preset=preset), str(tmp_path / "unit"))
     assert (unit.kept, unit.repaired) == (1, {"utf8": 1})
     assert kept(tmp_path / "unit")[0]["text"].startswith("half a pair \ufffd in a text of this length")

@@ -189,13 +189,61 @@ if True:
     async def g():
         """{LONG}g"""
 '''
-    (document,) = run(pydocs, code.encode(), pydocs.Options(), path="stdlib/a.py")
+    (document,) = run(pydocs, code.encode(), pydocs.Options(prose=False), path="stdlib/a.py")
     assert document == Document(f"{LONG}A\n\n{LONG}f\nindented\n\n{LONG}g", 0)
     assert [r.reason for r in run(pydocs, b'"""Short."""', pydocs.Options())] == ["no_documentation"]
     assert [r.reason for r in run(pydocs, b"def f(:", pydocs.Options())] == ["syntax_error"]
     metadata = f"Metadata-Version: 2.1\nName: x\nSummary: An x.\n\n{LONG}\n"
-    (document,) = run(pydocs, metadata.encode(), pydocs.Options(), path="site-packages/x-1.dist-info/METADATA")
+    (document,) = run(
+        pydocs, metadata.encode(), pydocs.Options(prose=False), path="site-packages/x-1.dist-info/METADATA"
+    )
     assert document == Document(f"x: An x.\n\n{LONG.strip()}", 0, {"title": "x: An x."})
+
+
+DOCUMENTATION = f"""{LONG}
+
+Parameters
+----------
+x : array_like
+    Where to begin, with one number for each axis of it.
+
+Notes
+-----
+The `search` ends where *nothing* is left to improve (see below), or
+when the time is over:
+
+>>> search([1, 2], steps=3)
+array([0.5, 0.25])
+
+======== =====
+method   order
+======== =====
+
+Method 1 uses f(x) = x**2 and g(x, y) = x + y and no more, 2 of 3.
+
+- the first of several things that are listed in this place;
+- the last.
+"""
+
+
+def test_of_documentation_pydocs_keeps_paragraphs_of_running_text():
+    expected = f"""{LONG}
+
+Parameters
+x : array_like
+    Where to begin, with one number for each axis of it.
+
+Notes
+The `search` ends where *nothing* is left to improve (see below), or
+when the time is over:
+
+- the first of several things that are listed in this place;
+- the last."""
+    code = f'"""{DOCUMENTATION}"""'.encode()
+    (document,) = run(pydocs, code, pydocs.Options())
+    assert document.text == expected
+    (rejected,) = run(pydocs, f'"""{">>> 1 + 1 " * 40}"""'.encode(), pydocs.Options())
+    assert (rejected.reason, rejected.detail) == ("no_documentation", "no paragraph of running text")
 
 
 def test_pydocs_topics_are_documents_of_their_own():
@@ -203,7 +251,7 @@ def test_pydocs_topics_are_documents_of_their_own():
     if not path.exists():
         pytest.skip("this Python has no pydoc_data")
     data = path.read_bytes()
-    documents = run(pydocs, data, pydocs.Options(), path="stdlib/pydoc_data/topics.py")
+    documents = run(pydocs, data, pydocs.Options(prose=False), path="stdlib/pydoc_data/topics.py")
     assert len(documents) > 50
     assert all(data[d.offset :].startswith(repr(d.meta["title"]).encode()) for d in documents)
 
