@@ -35,6 +35,9 @@ _TOPICS = "stdlib/pydoc_data/topics.py"
 _BLANK_LINES = re.compile(r"\n\s*\n")
 _LETTER = re.compile(r"[^\W\d_]")
 _PLAIN_WORD = re.compile(r"[(\"'`*]*[^\W\d_]+(?:['’-][^\W\d_]+)*[)\"'`*]*[.,;:!?]*\Z")
+_MARKUP = re.compile(  # :func:`name`, `name`_, *emphasis*, **strong**
+    r"(?<!\w):(?:\w+:)+`~?|`+_{0,2}|(?<!\S)\*{1,2}(?=\w)|(?<=\w)\*{1,2}(?!\w)"
+)
 _MIN_WORDS, _MIN_PLAIN, _ENDS = 8, 0.8, ".!?:\"')"
 _DEFAULT_BYTES = Count(30_000_000)
 
@@ -133,7 +136,7 @@ def _quota(sizes: list[tuple[str, int]], max_bytes: int) -> int:
 
 def running_text(text: str) -> str:
     """The paragraphs that are sentences: of eight words and more, four fifths of them plain, behind the last a mark.
-    Lines without a letter, which underline a heading, go from these too.
+    Lines without a letter, which underline a heading, go from these too, and reStructuredText's marks around words.
     """
     kept = []
     for paragraph in _BLANK_LINES.split(text):
@@ -141,7 +144,7 @@ def running_text(text: str) -> str:
         plain = sum(bool(_PLAIN_WORD.match(word)) for word in words)
         if len(words) >= _MIN_WORDS and plain >= _MIN_PLAIN * len(words) and words[-1][-1] in _ENDS:
             kept.append("\n".join(line for line in paragraph.splitlines() if _LETTER.search(line)))
-    return "\n\n".join(kept)
+    return _MARKUP.sub("", "\n\n".join(kept))
 
 
 def _whole(data: bytes, path: str) -> Iterator[Document | Rejected]:

@@ -209,8 +209,8 @@ x : array_like
 
 Notes
 -----
-The `search` ends where *nothing* is left to improve (see below), or
-when the time is over:
+The ``search`` of :func:`~solve.it` ends where *nothing* is left, neither here
+nor a * b steps away, or when the `time limit`_ is over:
 
 >>> search([1, 2], steps=3)
 array([0.5, 0.25])
@@ -234,8 +234,8 @@ x : array_like
     Where to begin, with one number for each axis of it.
 
 Notes
-The `search` ends where *nothing* is left to improve (see below), or
-when the time is over:
+The search of solve.it ends where nothing is left, neither here
+nor a * b steps away, or when the time limit is over:
 
 - the first of several things that are listed in this place;
 - the last."""
