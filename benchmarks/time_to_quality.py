@@ -71,7 +71,7 @@ CASES = {
     "wiki_mini": Case(
         lr=1e-3,
         old=("--train.tokens=3.6M",),
-        new=("--train.tokens=1.8M",),
+        new=("--train.tokens=0.72M", "--train.batch_tokens=8k"),
         data=("--data.test_fraction=0.03", "--data.validation_fraction=0.01"),
     ),
 }
@@ -149,6 +149,7 @@ def try_cell(name: str, settings: str) -> Cell:
 
 
 def shown(cell: Cell, points: Points) -> None:
+    """Print where a tried run ended."""
     last = points[-1]
     print(f"{cell.side}: {last['cpu_s']:.0f} CPU-s, {last['tokens']:,} tokens, validation {last['validation']:.4f}")
 
