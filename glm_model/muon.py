@@ -7,9 +7,10 @@ momentum 0.95 and rate a, a matrix W [rows, columns] with gradient G becomes
     B <- 0.95 B + 0.05 G
     W <- (1 - a * decay) W - a * sqrt(max(1, rows / columns)) * orthogonal(0.95 B + 0.05 G)
 
-as `torch.optim.Muon` does it (its state too is this mean, not the sum of its documentation). Two things differ:
-matrices of equal shape are multiplied together, and on CPUs the products run in float32. In bfloat16, whose rounding
-turns a last bit of a gradient into a hundredth of an update, another number of workers would soon train another model.
+as `torch.optim.Muon` does it (its state too is this mean, not the sum of its documentation). Three things differ:
+matrices of equal shape are multiplied together, workers may share them out, and on CPUs the products run in float32. In
+bfloat16, whose rounding turns a last bit of a gradient into a hundredth of an update, another number of workers would
+soon train another model.
 
 Shapes: N matrices, R rows, C columns.
 """
@@ -30,16 +31,27 @@ _ITERATIONS = 5
 _LEAST_NORM = 1e-7
 
 
+Share = Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
+"""Takes a function and its items [N, ...], and returns what it makes of each."""
+
+
+def alone(compute: Callable[[Tensor], Tensor], items: Tensor) -> Tensor:
+    """All of it in this process."""
+    return compute(items)
+
+
 class Muon(torch.optim.Optimizer):
     """groups: of parameters, each with `lr` and `weight_decay`. One with `momentum` holds matrices, which Muon moves;
     each of its parameters holds `parts` of them, one below the other. The others have `betas` and `eps`, and AdamW
-    moves them, in its fused form.
+    moves them, in its fused form. share: who of the workers, all of which have the same gradients, computes which
+    orthogonal matrices.
 
     A state holds `momentum_buffer`, or what `torch.optim.AdamW` has.
     """
 
-    def __init__(self, groups: Sequence[dict[str, Any]]) -> None:
+    def __init__(self, groups: Sequence[dict[str, Any]], share: Share = alone) -> None:
         super().__init__([{"fused": "betas" in group, **group} for group in groups], {})
+        self._share = share
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -64,7 +76,7 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
         for same in _of_equal_shape(params):
             rows, columns = params[same[0]].shape[0] // group["parts"], params[same[0]].shape[1]
-            moves = orthogonal(torch.stack([ahead[i] for i in same]).view(-1, rows, columns))
+            moves = self._share(orthogonal, torch.stack([ahead[i] for i in same]).view(-1, rows, columns))
             rate = group["lr"] * max(1.0, rows / columns) ** 0.5
             moves = moves.view(len(same), -1, columns).to(params[same[0]].dtype)
             torch._foreach_add_([params[i] for i in same], list(moves.unbind()), alpha=-rate)

@@ -26,7 +26,7 @@ from glm_model.checks import check_fields
 from glm_model.config import LossOptions, OptimConfig
 from glm_model.loss import PLAIN, blank_loss, blanks_at, filled, find_blanks
 from glm_model.model import GLM, Execution
-from glm_model.muon import Muon
+from glm_model.muon import Muon, Share, alone
 from glm_model.outline import Outline
 
 Precision = Literal["auto", "fp32", "bf16"]
@@ -141,11 +141,11 @@ def autocast(precision: Precision, device: torch.device | str) -> AbstractContex
     return torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=bf16)
 
 
-def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW | Muon:
+def make_optimizer(model: nn.Module, config: OptimConfig, *, share: Share = alone) -> torch.optim.AdamW | Muon:
     """AdamW in its fused form (4.6 times as fast as a loop on a CPU), or `Muon` for matrices and AdamW for the rest.
 
     Matrices are the weights of `nn.Linear`; a query-key-value projection (`qkv`) is three of them. Decay spares biases
-    and norms.
+    and norms. share: for `Muon`.
     """
     linear = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
@@ -161,7 +161,8 @@ def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW |
     muon = {"lr": config.matrix_lr, "momentum": config.momentum, "weight_decay": config.weight_decay}
     parts = {name: 3 if name.endswith("qkv.weight") else 1 for name, _ in matrices}
     by_parts = [(n, [p for name, p in matrices if parts[name] == n]) for n in sorted({*parts.values()})]
-    return Muon([*(muon | {"params": ps, "parts": n} for n, ps in by_parts), *(adamw | group for group in groups)])
+    moved = [*(muon | {"params": ps, "parts": n} for n, ps in by_parts), *(adamw | group for group in groups)]
+    return Muon(moved, share)
 
 
 def set_learning_rates(optimizer: torch.optim.Optimizer, step: int, total_steps: int, config: OptimConfig) -> float:

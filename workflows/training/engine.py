@@ -142,7 +142,7 @@ class Engine:
         self, training: Training, train: TrainConfig, optim: Any, steps: int, place: Place, restored: Loaded | None
     ) -> None:
         self.training, self.train, self.optim, self.steps, self.place = training, train, optim, steps, place
-        self.optimizer = make_optimizer(training.model, optim)
+        self.optimizer = make_optimizer(training.model, optim, share=place.ranks.share_out)
         rates = "--optim.lr" if optim.name == "adamw" else "--optim.matrix_lr and --optim.lr"
         self.health = GradientHealth(train.max_skipped, training.look_at, rates)
         self.step = 0

@@ -1,5 +1,6 @@
 """This process among the workers of a run: its place, sums over all of them, and what sums their gradients."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -43,6 +44,19 @@ class Ranks:
         both = torch.tensor([value, -value], device=self.device)
         dist.all_reduce(both, dist.ReduceOp.MAX)
         return both[0].item() == -both[1].item()
+
+    def share_out(self, compute: Callable[[torch.Tensor], torch.Tensor], items: torch.Tensor) -> torch.Tensor:
+        """`compute(items)`, which treats each of the N items by itself: every worker computes a part, and gets those of
+        the others. All of them call it, in the same order and with equal items.
+        """
+        if self.world == 1:
+            return compute(items)
+        size = -(-len(items) // self.world)
+        mine = items[self.rank * size : (self.rank + 1) * size]
+        made = compute(torch.cat((mine, items.new_zeros(size - len(mine), *items.shape[1:])))).contiguous()
+        found = made.new_empty(self.world * size, *made.shape[1:])
+        dist.all_gather(list(found.split(size)), made)
+        return found[: len(items)]
 
     def precision(self, wanted: Precision) -> Precision:
         """What all workers compute in: `auto` is bf16 where each of their devices multiplies it, else fp32. All of them
