@@ -8,6 +8,7 @@ The kernel ends a child when the thread that started it ends: start them from th
 
 from __future__ import annotations
 
+import contextlib
 import os
 import runpy
 import signal
@@ -34,6 +35,18 @@ def start(script: str, arguments: Sequence[str], *, log: str, environment: Mappi
             env=dict(environment),
             start_new_session=True,
         )
+
+
+def end(process: Process) -> None:
+    """Kill a process, and wait until it is gone. Where the exception of a signal came while `Popen.wait` or `poll` held
+    its lock, `Popen.wait` would wait for that lock for good (CPython 3.11).
+    """
+    if process.returncode is not None:
+        return
+    process.kill()
+    with contextlib.suppress(ChildProcessError):  # somebody has waited for it
+        _, status = os.waitpid(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
 
 
 def _run(parent: int, script: str) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Generator, Iterable, Iterator
 from dataclasses import asdict
 
 from glm_model.tokenizer import Tokenizer
-from infra import storage
+from infra import children, storage
 from pipelines.store.tokenizer_training import TokenizerTraining, check, draw_sample, fit
 
 _LOOK_S = 0.1
@@ -42,8 +42,7 @@ def train_apart(texts: Iterable[str], config: TokenizerTraining) -> Generator[fl
             try:
                 yield from _wait(process)
             finally:
-                process.kill()
-                process.wait()
+                children.end(process)
             made = storage.join(folder, "tokenizer.json")
             if not storage.exists(made):
                 said.seek(0)

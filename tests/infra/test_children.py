@@ -55,3 +55,21 @@ def test_a_child_ends_with_its_parent_however_that_ends(tmp_path):
     parent.wait(timeout=30)
     child.wait(timeout=30)
     assert not child.is_running()
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("is_held", [False, True])
+@pytest.mark.parametrize("has_ended", [False, True])
+def test_a_child_is_ended_even_where_an_interrupt_left_the_lock_of_popen_held(tmp_path, is_held, has_ended):
+    (tmp_path / "wait.py").write_text("" if has_ended else _WAIT)
+    child = children.start(str(tmp_path / "wait.py"), [], log=str(tmp_path / "log"), environment=os.environ)
+    if has_ended:
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    if is_held:
+        vars(child)[
+            "_waitpid_lock"
+        ].acquire()  # as where KeyboardInterrupt comes right behind this line of `Popen.wait`
+    children.end(child)
+    assert child.returncode == (0 if has_ended else -signal.SIGKILL)
+    assert not psutil.pid_exists(child.pid)
+    children.end(child)  # again: nothing

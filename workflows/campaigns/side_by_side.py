@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from infra import children
 from infra.children import Process
 from infra.cluster.train_workers import stop_signals
 from infra.errors import Interrupted
@@ -93,8 +94,7 @@ def run_side_by_side(
                 (time.sleep if is_told else asked.wait)(_POLL_S)
     finally:
         for process, _ in running.values():
-            process.kill()
-            process.wait()
+            children.end(process)
     return Outcome(tuple(ended), was_stopped=asked.is_set())
 
 
