@@ -204,6 +204,8 @@ def write_text(url: str, split_name: str, file: Path) -> Path:
         reader = RowReader(split, settings)
         rows.append(reader.micro_batch(places).example.arrays())
         num_bytes += int(reader.read(places)[0].num_bytes.sum())
+    if not rows:
+        sys.exit(f"error: no document fell into the {split_name} split\n  try: a corpus of more documents")
     known = store.manifest.sources
     unknown = num_bytes * sum(s.unknown_bytes or 0 for s in known) / max(sum(s.num_bytes for s in known), 1)
     joined = {name: torch.from_numpy(np.concatenate([part[name] for part in rows])).int() for name in rows[0]}
