@@ -1,18 +1,13 @@
 """A step split over two processes by DDP has the gradients of one process (laws 6 and 8 at the model's level)."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
+from helpers.two_ranks import run_two_ranks
 
 from glm_model.model import GLM
 from glm_model.train import TrainStep, loss_scales
 
 pytestmark = pytest.mark.integration
-ROOT = Path(__file__).resolve().parents[2]
 SHARES = torch.tensor([0.7, 0.3])
 RANK = """
 import sys, torch
@@ -56,22 +51,7 @@ def test_two_processes_have_the_gradients_of_one_with_and_without_checkpointed_l
         "micro_batches": [[[0, 1], [3]], [[2], [4]]],  # rows; the last is empty
     }
     torch.save(given, tmp_path / "given.pt")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-c", RANK, str(tmp_path), str(rank)],
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        errors = [rank.communicate(timeout=50)[1] for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-    assert [rank.returncode for rank in ranks] == [0, 0], errors
+    run_two_ranks(RANK, tmp_path)
     for again in (False, True):
         gradients = torch.load(tmp_path / f"gradients-{again}.pt", weights_only=True)
         for name, parameter in model.named_parameters():

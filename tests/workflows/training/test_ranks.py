@@ -1,19 +1,16 @@
 """Workers that share out a computation get what one of them would."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from helpers.two_ranks import run_two_ranks
 
 from glm_model.config import GLMConfig, OptimConfig
 from glm_model.model import GLM
 from glm_model.train import make_optimizer, set_learning_rates
 from workflows.training.ranks import Ranks
 
-ROOT = Path(__file__).resolve().parents[3]
 SHAPE = GLMConfig(layers=2, width=32, heads=2, vocab_size=64, positions=48)
 CONFIG = OptimConfig(name="muon", lr=1e-3, matrix_lr=0.05, warmup_steps=0, schedule="constant")
 RANK = """
@@ -52,22 +49,7 @@ def test_workers_share_out_matrices_and_have_the_weights_of_one_to_the_bit(tmp_p
     torch.manual_seed(0)
     weights = GLM(SHAPE).state_dict()
     torch.save(weights, tmp_path / "model.pt")
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{Path(__file__).parent}", "OMP_NUM_THREADS": "1"}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-c", RANK, str(tmp_path), str(rank)],
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        errors = [rank.communicate(timeout=50)[1] for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-    assert [rank.returncode for rank in ranks] == [0, 0], errors
+    run_two_ranks(RANK, tmp_path, Path(__file__).parent, Path(__file__).parents[2])
     expected = stepped(Ranks(0, 1, torch.device("cpu")), weights)
     for rank in range(2):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
