@@ -27,7 +27,7 @@ from glm_model.cache import Cache
 from glm_model.checks import Range, check_fields, check_ranges
 from glm_model.config import MORE_POSITIONS, GLMConfig
 from glm_model.dropout import dropout
-from glm_model.logits import logits_of
+from glm_model.products import Linear, wide_linear
 from glm_model.saved.pretrained import Saved
 
 NORM_EPS = 1e-5
@@ -56,11 +56,11 @@ class Layer(nn.Module):
         d = config.width
         self.config = config
         self.attention_norm = nn.LayerNorm(d, eps=NORM_EPS)
-        self.qkv = nn.Linear(d, 3 * d)
-        self.attention_out = nn.Linear(d, d)
+        self.qkv = Linear(d, 3 * d)
+        self.attention_out = Linear(d, d)
         self.mlp_norm = nn.LayerNorm(d, eps=NORM_EPS)
-        self.mlp_in = nn.Linear(d, 4 * d)
-        self.mlp_out = nn.Linear(4 * d, d)
+        self.mlp_in = Linear(d, 4 * d)
+        self.mlp_out = Linear(4 * d, d)
 
     def forward(
         self,
@@ -211,7 +211,7 @@ class GLM(Saved):
 
     def logits(self, x_D: Tensor) -> Tensor:
         """[..., D] hidden states -> [..., V], by the transposed token embedding."""
-        return logits_of(x_D, self.token_embedding.weight)
+        return wide_linear(x_D, self.token_embedding.weight)
 
     def _embedded(self, tokens: Tensor, position_ids: Tensor, block_position_ids: Tensor) -> Tensor:
         x_BLD = self.token_embedding(tokens) + self.position_embedding(position_ids)

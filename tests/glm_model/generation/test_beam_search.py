@@ -126,7 +126,8 @@ def test_a_beam_finds_what_greedy_misses(model):
 
     prompt = layout.Prompt(CONTEXT, np.array([3]))
     greedy, *beams = (best(beams=width, **({"length_penalty": 0.0} if width > 1 else {})) for width in (1, 2, 64))
-    assert greedy <= beams[0] <= beams[1]
+    rounding = 1e-5  # what equal tokens differ by, in a row alone and beside others
+    assert greedy - rounding <= beams[0] <= beams[1] + rounding
     assert greedy < beams[1] - 0.1
 
 

@@ -298,6 +298,7 @@ def test_weights_that_are_not_finite_are_named(model, settings, bad):
 
 def test_the_benchmark_runs(tmp_path, monkeypatch, capsys):
     script, report = Path(__file__).resolve().parents[3] / "benchmarks" / "generate.py", tmp_path / "report.json"
+    monkeypatch.syspath_prepend(script.parent)  # as of a script that Python runs
     sizes = ["--size=tiny", "--new=16", "--texts=2", "--rounds=1"]
     monkeypatch.setattr(sys, "argv", [str(script), *sizes, f"--json={report}"])
     runpy.run_path(str(script), run_name="__main__")
