@@ -48,12 +48,14 @@ def installed() -> dict[str, str]:
 
 
 def datatrove(text: str, tokenizer: str, out: str) -> dict[str, float]:
-    """Tokenise the Parquet files of a folder with its document tokenizer, in one task; documents are not shuffled."""
+    """Tokenise the Parquet files of a folder, without ledgers, with its document tokenizer, in one task; documents are
+    not shuffled.
+    """
     executor, reader, writer = _import_datatrove()
     before = _cpu_s()
     executor(
         pipeline=[
-            reader(text, glob_pattern="unit-*[0-9].parquet", read_metadata=False),
+            reader(text, glob_pattern="*[0-9a-f].parquet", read_metadata=False),
             writer(out, tokenizer_name_or_path=tokenizer, shuffle_documents=False),
         ],
         logging_dir=f"{out}/logs",

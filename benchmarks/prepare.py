@@ -1,11 +1,17 @@
 """CPU seconds of preparing a corpus against those of the bare tokenizer on the same text, interleaved.
 
-    python benchmarks/prepare.py --source /path/to/enwiki --vocabulary vocab.txt [--repeats 3] [--json FILE]
+    python benchmarks/prepare.py --source /path/to/enwiki --vocabulary vocab.txt [--repeats 3] [--base REV]
+        [--peers PYTHON] [--json FILE]
 
 `prepare` counts the driver and all processes of a local Ray that has started its workers, less what that Ray needs for
 idling as long (printed too): reading, decompression, light cleaning, tokenising, packing, writing, blanks of the first
 epoch. `bare` is the library's own batch call plus the copy of its ids into one array, with one thread; `tokenizer` is
-ours, which looks words up. Both get the whole texts, 4,096 at a time (about as many bytes as `prepare` gives them).
+ours, which looks words up. Both get the whole texts, 4,096 at a time (a third of the bytes that `prepare` gives them).
+
+With --peers, datatrove's DocumentTokenizer reads the cleaned text of the same round, in one task and an interpreter of
+its own (`peers.txt` says how); it neither reads raw files nor cleans, segments, packs, or draws blanks. With --base,
+each round is this script of an earlier revision and of this tree, in turns which first; c1f8ea3, the default of the
+other benchmarks, needs jsonargparse besides.
 """
 
 import argparse
@@ -14,10 +20,16 @@ import os
 import platform
 import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import _revision
 
 _IDLE_S = 5.0
 
@@ -27,6 +39,45 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 def main() -> None:
     options = _options()
+    found = beside(options) if options.base else measure(options)
+    if options.json:
+        report = {"name": "prepare", "machine": platform.processor() or platform.machine()}
+        with open(options.json, "w") as file:
+            json.dump(report | found, file, indent=2)
+
+
+def beside(options: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Values and ratios of this tree, and the speed of an earlier revision's: medians over rounds."""
+    found: dict[str, list[dict[str, dict[str, float]]]] = {"base": [], "ours": []}
+    words = [f"--source={options.source}", f"--vocabulary={options.vocabulary}", f"--reader={options.reader}"]
+    with _revision.checkout(options.base) as base, tempfile.TemporaryDirectory(prefix="glm-benchmark-") as folder:
+        trees = {"base": (base, []), "ours": (_revision.ROOT, [f"--peers={options.peers}"] if options.peers else [])}
+        for number in range(options.repeats):
+            for side in trees if number % 2 == 0 else reversed(trees):
+                tree, more = trees[side]
+                report = Path(folder, "report.json")
+                command = [sys.executable, "benchmarks/prepare.py", *words, *more, "--repeats=1", f"--json={report}"]
+                done = subprocess.run(
+                    command, cwd=tree, env=_revision.environment(tree), capture_output=True, text=True, check=False
+                )
+                if done.returncode:
+                    sys.exit(f"error: {' '.join(command)} in {tree}\n{done.stdout}{done.stderr}")
+                found[side].append(json.loads(report.read_text()))
+            print(f"round {number + 1} of {options.repeats} is done", flush=True)
+    pairs = list(zip(found["base"], found["ours"], strict=True))
+    ratios = {"vs_build": [base["values"]["prepare_cpu_s"] / ours["values"]["prepare_cpu_s"] for base, ours in pairs]}
+    ratios |= {name: [ours["ratios"][name] for _, ours in pairs] for name in pairs[0][1]["ratios"]}
+    values = {name: statistics.median(ours["values"][name] for _, ours in pairs) for name in pairs[0][1]["values"]}
+    values["base_prepare_cpu_s"] = statistics.median(base["values"]["prepare_cpu_s"] for base, _ in pairs)
+    for name, value in values.items():
+        print(f"{name:18} {value:14,.1f}")
+    for name, several in ratios.items():
+        print(f"{name:18} {statistics.median(several):14.2f}   ({min(several):.2f} to {max(several):.2f})")
+    return {"values": values, "ratios": {name: statistics.median(several) for name, several in ratios.items()}}
+
+
+def measure(options: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Values and ratios of this tree."""
     import psutil
 
     from glm_model.tokenizer import Tokenizer
@@ -68,6 +119,8 @@ def main() -> None:
         store = make(config)
         runs["wall"].append(time.perf_counter() - started_at)
         runs["prepare"].append(_tree_cpu_s(here) - before - idle_rate * runs["wall"][-1])
+        if options.peers:
+            runs.setdefault("datatrove", []).append(_datatrove_cpu_s(options.peers, root, store))
         shutil.rmtree(root)
     assert store is not None
     assert config is not None
@@ -75,8 +128,10 @@ def main() -> None:
     shutil.rmtree(config.root)
     connect.shutdown(joined)
     medians = {name: statistics.median(values) for name, values in runs.items()}
-    looked_up = statistics.median([t / b for t, b in zip(runs["tokenizer"], runs["bare"], strict=True)])
-    ratio = statistics.median([p / b for p, b in zip(runs["prepare"], runs["bare"], strict=True)])
+    compared = {"prepare_vs_bare": ("prepare", "bare"), "tokenizer_vs_bare": ("tokenizer", "bare")}
+    if options.peers:
+        compared["vs_datatrove"] = ("datatrove", "prepare")
+    ratios = {name: [a / b for a, b in zip(runs[x], runs[y], strict=True)] for name, (x, y) in compared.items()}
     values = {
         "text_mb": size / 1e6,
         "bare_cpu_s": medians["bare"],
@@ -86,16 +141,27 @@ def main() -> None:
         "ray_idle_cpu_s": idle_rate * medians["wall"],
         "worker_uss_mib": worker_uss,
         "tokens": store.train.tokens + store.validation.tokens,
+        **({"datatrove_cpu_s": medians["datatrove"]} if options.peers else {}),
     }
     for name, value in values.items():
         print(f"{name:18} {value:14,.1f}")
-    print(f"{'tokenizer / bare':18} {looked_up:14.2f}")
-    print(f"{'prepare / bare':18} {ratio:14.2f}   (of {options.repeats} interleaved pairs: {_spread(runs)})")
-    if options.json:
-        ratios = {"prepare_vs_bare": ratio, "tokenizer_vs_bare": looked_up}
-        report = {"name": "prepare", "machine": platform.processor() or platform.machine(), "values": values}
-        with open(options.json, "w") as file:
-            json.dump(report | {"ratios": ratios}, file, indent=2)
+    for name, several in ratios.items():
+        print(f"{name:18} {statistics.median(several):14.2f}   ({min(several):.2f} to {max(several):.2f})")
+    return {"values": values, "ratios": {name: statistics.median(several) for name, several in ratios.items()}}
+
+
+def _datatrove_cpu_s(python: str, root: str, store: Any) -> float:
+    """CPU seconds of datatrove's tokenizer on the cleaned text below root. Ends the program where it fails."""
+    (text,) = Path(root, "text").iterdir()
+    with tempfile.TemporaryDirectory(prefix="glm-benchmark-") as out:
+        command = [python, str(Path(__file__).with_name("peers.py")), "datatrove", str(text)]
+        command += [f"{store.url}/tokenizer.json", out]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"error: {' '.join(command)}\n{done.stdout}{done.stderr}")
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["tokens"] > 0.9 * (store.train.tokens + store.validation.tokens), "datatrove has the same texts"
+    return found["cpu_s"]
 
 
 def _one_file(folder: str, vocabulary: str):
@@ -118,6 +184,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--reader", default="wikiextractor")
     parser.add_argument("--vocabulary", required=True, help="tokenizer.json or vocab.txt")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--base", help="an earlier revision, such as c1f8ea3")
+    parser.add_argument("--peers", help="the interpreter that has datatrove")
     parser.add_argument("--json", help="write the figures to this file")
     return parser.parse_args()
 
@@ -167,11 +235,6 @@ def _largest_worker_mib(root) -> float:
         except psutil.Error:
             continue
     return largest
-
-
-def _spread(runs: dict[str, list[float]]) -> str:
-    ratios = sorted(p / b for p, b in zip(runs["prepare"], runs["bare"], strict=True))
-    return f"{ratios[0]:.2f} to {ratios[-1]:.2f}"
 
 
 if __name__ == "__main__":

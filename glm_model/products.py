@@ -35,10 +35,8 @@ def linear(x_I: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tens
     x_MI, blocks = _apart(x_I, weight_OI)
     # Positions are columns here, [I, M] with strides (1, I): as rows, as below, three of them take twice as long.
     columns = x_MI.t().expand(blocks.shape[0], -1, -1)
-    if bias_O is None:
-        y_NBM = torch.bmm(blocks, columns)
-    else:
-        y_NBM = torch.baddbmm(bias_O.view(-1, _BLOCK, 1), blocks, columns)
+    bias_NB1 = None if bias_O is None else bias_O.view(-1, _BLOCK, 1)
+    y_NBM = torch.bmm(blocks, columns) if bias_NB1 is None else torch.baddbmm(bias_NB1, blocks, columns)
     return y_NBM.flatten(0, 1).t().reshape(*x_I.shape[:-1], -1)
 
 

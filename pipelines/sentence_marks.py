@@ -53,11 +53,13 @@ def _one_of(characters: str | frozenset[str]) -> str:
 
 _SURE = _one_of(END_MARKS - frozenset("!?"))
 _CLOSER, _CLOSER_ALONE = _one_of(CLOSERS), _one_of(frozenset(CLOSERS) - frozenset("\"'»›"))
+_NO_ABBREVIATION = r"(?<!\b[A-Z]\.)(?<!\b[DMS][rt]\.)(?<!\bMrs\.)"
+_BEFORE_A_SENTENCE = r"(?=\s)(?!\s+[a-z])"
 SENTENCE_END = re.compile(
     # Behind a sentence end and its closing marks, before the white space: byte-level tokenizers join a word with the
     # space before it.
     # Not behind titles and initials, nor before a word in lower case.
-    r"[.․﹒!?…](?<!\b[A-Z]\.)(?<!\b[DMS][rt]\.)(?<!\bMrs\.)[\"'”’»)\]]*(?=\s)(?!\s+[a-z])"
+    rf"[.․﹒!?…]{_NO_ABBREVIATION}[\"'”’»)\]]*{_BEFORE_A_SENTENCE}"
     # Behind marks that leave no doubt, white space or not. A quotation mark that looks alike on both sides closes only
     # before white space. ASCII and the ideographs hold no such mark: leaving them out at once saves two thirds of the
     # time.
@@ -68,6 +70,9 @@ SENTENCE_END = re.compile(
     rf"|;(?<=[Ͱ-Ͽἀ-῾];){_CLOSER}*(?=\s)"
 )
 """The end of a match is a place to cut a text."""
+ASCII_SENTENCE_END = re.compile(rf"[.!?]{_NO_ABBREVIATION}[\"')\]]*{_BEFORE_A_SENTENCE}")
+"""The same in ASCII, in a fraction of the time."""
+
 SENTENCE_MARK = re.compile(r"[.․﹒!?…][\"'”’»)\]]*(?=\s)")
 """What ends sentences in text that is all in lower case, and shortens words in other text."""
 

@@ -23,7 +23,7 @@ from glm_model.config import MORE_POSITIONS
 from glm_model.generation.prompts import check_context, listed, naming_text, read_prompts, resolve_order
 from glm_model.generation.session import Session, evaluating, known_ids
 from glm_model.ids import as_ids, check_known
-from glm_model.logits import target_logprobs
+from glm_model.logprobs import target_logprobs
 from glm_model.model import GLM
 
 if TYPE_CHECKING:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import chain
 from typing import Any
 
+import numpy as np
 import tokenizers
 
 from glm_model.tokenizer.published import is_text, special_roles, text_tokens
@@ -36,6 +38,14 @@ def make_text_tokenizer(spec: dict[str, Any]) -> tuple[tokenizers.Tokenizer, dic
             "ordinary tokens. Use a tokenizer.json whose special tokens are added tokens, or train a new tokenizer."
         )
     return text, spec
+
+
+def encode_batch(text: tokenizers.Tokenizer, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """(flat uint32 ids, int64 offsets [N+1]) of the texts."""
+    parts = [e.ids for e in text.encode_batch_fast(texts, add_special_tokens=False)]
+    offsets = np.zeros(len(parts) + 1, dtype=np.int64)
+    np.cumsum([len(p) for p in parts], out=offsets[1:])
+    return np.fromiter(chain.from_iterable(parts), dtype=np.uint32, count=int(offsets[-1])), offsets
 
 
 def _text_tokenizer(spec: dict[str, Any]) -> tokenizers.Tokenizer:

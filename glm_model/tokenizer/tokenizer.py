@@ -17,7 +17,6 @@ from itertools import chain, groupby
 from typing import Any, NamedTuple
 
 import numpy as np
-import tokenizers
 
 from glm_model import urls
 from glm_model.tokenizer.cuts import MayCut, cut_rule
@@ -38,7 +37,7 @@ from glm_model.tokenizer.published import (
     with_special_tokens,
 )
 from glm_model.tokenizer.spelling import byte_alphabet, mentions, tidy
-from glm_model.tokenizer.text_tokenizer import make_text_tokenizer
+from glm_model.tokenizer.text_tokenizer import encode_batch, make_text_tokenizer
 from glm_model.tokenizer.unknown import UnknownBytes, unknown_id
 from glm_model.tokenizer.word_cache import word_cache_for, words_are_independent
 
@@ -88,7 +87,7 @@ class Tokenizer:
         self.ends_words_at_spaces: bool = words_are_independent(spec)
         """Whether a space always ends a word and leaves no token, as with BERT."""
         # Not a bound method: the reference cycle would keep the cache alive.
-        self._word_cache = word_cache_for(spec, partial(_encode_batch, self._text))
+        self._word_cache = word_cache_for(spec, partial(encode_batch, self._text))
         self._inside = inside_encoder(self._text)
 
     @classmethod
@@ -153,7 +152,7 @@ class Tokenizer:
 
         Not for use by several threads at once.
         """
-        return self._word_cache.encode_batch(texts) if self._word_cache else _encode_batch(self._text, texts)
+        return self._word_cache.encode_batch(texts) if self._word_cache else encode_batch(self._text, texts)
 
     @cached_property
     def may_cut(self) -> MayCut | None:
@@ -179,7 +178,7 @@ class Tokenizer:
 
     def encode_batch_by_library(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """The same ids without looking words up, for benchmarks to compare with."""
-        return _encode_batch(self._text, texts)
+        return encode_batch(self._text, texts)
 
     def encode_prompt(self, text: str) -> np.ndarray:
         """int32 ids of a prompt, in which [MASK], [sMASK] and [gMASK] become their ids. Not meant for corpora.
@@ -330,13 +329,6 @@ class Tokenizer:
             "".join(map(self.surface, run)) if added else self._text.decode(list(run), skip_special_tokens=False)
             for added, run in runs
         )
-
-
-def _encode_batch(text: tokenizers.Tokenizer, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    parts = [e.ids for e in text.encode_batch_fast(texts, add_special_tokens=False)]
-    offsets = np.zeros(len(parts) + 1, dtype=np.int64)
-    np.cumsum([len(p) for p in parts], out=offsets[1:])
-    return np.fromiter(chain.from_iterable(parts), dtype=np.uint32, count=int(offsets[-1])), offsets
 
 
 def _special_ids(spec: dict[str, Any]) -> SpecialTokens:

@@ -74,7 +74,7 @@ def is_cased(pieces: Iterable[str]) -> bool:
 def keeps_accents(pieces: Iterable[str]) -> bool:
     """Whether these are the pieces of text that kept its marks: German umlauts, Cyrillic short i, Japanese ga."""
     pieces = [piece for piece in pieces if not _is_markup(piece)]
-    marked = sum(_stripped(piece) != piece for piece in pieces)
+    marked = sum(not piece.isascii() and _stripped(piece) != piece for piece in pieces)
     return marked > 0 and marked >= _ACCENTED_FROM * len(pieces)
 
 

@@ -111,8 +111,10 @@ def clean_files(
                     growing.malformed[item.reason] += 1
                 continue
             text, repaired = outcome
-            growing.repairs.update(repaired)
-            growing.holes.update((item.meta or {}).get("holes", {}) if isinstance(item, Document) else {})
+            for repair in repaired:
+                growing.repairs[repair] += 1
+            if isinstance(item, Document) and item.meta and "holes" in item.meta:
+                growing.holes.update(item.meta["holes"])
             size = len(text.encode())
             growing.num_bytes += size
             growing.weight += size

@@ -8,7 +8,7 @@ with --revisions, `language` and `revision` from its script for CirrusSearch dum
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 from pipelines.document import Document, Rejected, text_document
@@ -17,9 +17,10 @@ from pipelines.readers import jsonl
 SUFFIXES = None  # WikiExtractor names its files wiki_00, wiki_01, ...
 
 _READ_BYTES = 1 << 24
-_HEADER = re.compile(rb"<doc( [^\n]*)>")
+_USUAL_HEADER = re.compile(r'<doc id="([^"\n]*)" url="([^"\n]*)" title="([^"\n]*)">')
+_HEADER = re.compile(r"<doc( [^\n]*)>")
 # Titles may hold quotes: a value ends where another attribute begins.
-_ATTRIBUTE = re.compile(rb' +([\w:-]+)="(.*?)"(?= +[\w:-]+="| *\Z)')
+_ATTRIBUTE = re.compile(r' +([\w:-]+)="(.*?)"(?= +[\w:-]+="| *\Z)', re.ASCII)
 _JSON_META = ("id", "revid", "url", "title")
 
 
@@ -49,14 +50,19 @@ def _blocks(stream: BinaryIO, line_end: bytes) -> Iterator[Document | Rejected]:
         yield Rejected(offset, "unterminated_block", f"no </doc> after {rest[:80]!r}")
 
 
-def _block(block: bytes, offset: int) -> Iterator[Document | Rejected]:
+def _block(block: bytes, offset: int) -> Iterable[Document | Rejected]:
+    record = _regular(block, offset)
+    return _irregular(block, offset) if record is None else (record,)
+
+
+def _regular(block: bytes, offset: int) -> Document | Rejected | None:
+    """The record of a block that begins with a header, else None."""
     header_end = block.find(b"\n")
     meta = _meta(block[:header_end]) if header_end > 0 else None
     if meta is None:
-        yield from _irregular(block, offset)
-        return
+        return None
     record = text_document(block[header_end + 1 :].strip(b"\r\n"), offset, meta)
-    yield _unescaped(record) if b"&" in block else record
+    return _unescaped(record) if b"&" in block else record
 
 
 def _irregular(block: bytes, offset: int) -> Iterator[Document | Rejected]:
@@ -74,12 +80,11 @@ def _irregular(block: bytes, offset: int) -> Iterator[Document | Rejected]:
 
 def _meta(line: bytes) -> dict[str, str] | None:
     """The attributes of a header; None for a line that is none, or has no id."""
-    header = _HEADER.fullmatch(line.rstrip(b"\r"))
-    if header is None:
-        return None
-    attributes = {
-        name.decode(errors="replace"): value.decode(errors="replace") for name, value in _ATTRIBUTE.findall(header[1])
-    }
+    text = line.rstrip(b"\r").decode(errors="replace")
+    if usual := _USUAL_HEADER.fullmatch(text):
+        return {"id": usual[1], "url": usual[2], "title": usual[3]}
+    header = _HEADER.fullmatch(text)
+    attributes = dict(_ATTRIBUTE.findall(header[1])) if header else {}
     return attributes if "id" in attributes else None
 
 

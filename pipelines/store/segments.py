@@ -24,7 +24,7 @@ from glm_model.layout import ranges
 from glm_model.tokenizer import MayCut, Tokenizer
 from pipelines.document import segment_ids
 from pipelines.ragged import Segments, offsets_of
-from pipelines.sentence_marks import SENTENCE_END, SENTENCE_MARK
+from pipelines.sentence_marks import ASCII_SENTENCE_END, SENTENCE_END, SENTENCE_MARK
 
 CHUNK_CHARACTERS = 250
 # ASCII text has about four characters a token, other scripts down to one: it is cut half as often, which saves 4 % of
@@ -44,8 +44,7 @@ _LEAST_CUT = 100  # characters: shorter texts stay whole
 _WIDE_BYTES = 2.2  # of a character, on average
 # In hard-wrapped text a line break ends no sentence: sentence ends come first. Text that is all in lower case has none
 # that are sure.
-_PLACES = (
-    (SENTENCE_END, _USUAL),
+_OTHER_PLACES = (
     (SENTENCE_MARK, _SEARCHED),
     (SENTENCE_END, _SEARCHED),
     (re.compile(r"(?=\n)"), _SEARCHED),
@@ -174,7 +173,10 @@ def _split(text: str, size: int, may_cut: MayCut) -> list[str]:
     chunks, start, end = [], 0, len(text)
     while end - start > 2 * size:
         first, last = start + size, start + size + _SEARCHED
-        stops = (_first(pattern, text, first, first + most, may_cut) for pattern, most in _PLACES)
+        # What ends a sentence in ASCII depends on no more than one character of another script: the one before a mark.
+        sure = ASCII_SENTENCE_END if text[first - 1 : first + _USUAL].isascii() else SENTENCE_END
+        places = ((sure, _USUAL), *_OTHER_PLACES)
+        stops = (_first(pattern, text, first, first + most, may_cut) for pattern, most in places)
         stop = next((stop for stop in stops if stop is not None), None)
         if stop is None:
             stop = next((at for at in range(last, end) if may_cut(text, at)), end)

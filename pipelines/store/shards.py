@@ -31,7 +31,7 @@ from pipelines.store.segments import DocumentSegments, encode_documents, segment
 from pipelines.store.single_sentences import OBJECTIVE, sample_single_sentences
 from pipelines.token_classes import TokenClasses
 
-_BATCH_BYTES = 4 << 20  # text tokenised at a time: bounds the memory of a task
+_BATCH_BYTES = 8 << 20  # text tokenised at a time: bounds the memory of a task
 _SMALL_SHARD_BYTES = 4_000_000
 _SHARD_ORDER, _ROW_ORDER = 301, 302
 DOCUMENT_SCHEMA = pa.schema(

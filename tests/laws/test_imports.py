@@ -23,7 +23,7 @@ ORDER = {
     "pipelines": "keyed sentence_marks token_classes stages plugins document ragged csv_records readers corpus "
     "objectives blanks questions tasks metrics selection store feed views config names store_text estimate prepare",
     "glm_model": "config decoding ids urls checks dropout layout device_layout tokenizer attention outline cache saved "
-    "logits model loss resize muon train candidates classifier generation",
+    "logprobs products model loss resize muon train candidates classifier generation",
     # and then the scripts
     "workflows": "settings answering training runs housekeeping finetuning evaluation campaigns prediction",
     "infra": "errors commands children console config storage checkpoint tracking cluster",

@@ -5,8 +5,10 @@ import functools
 import numpy as np
 import pytest
 import tokenizers
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pipelines.sentence_marks import CLOSERS, END_MARKS, FULL_STOPS, SENTENCE_END
+from pipelines.sentence_marks import ASCII_SENTENCE_END, CLOSERS, END_MARKS, FULL_STOPS, SENTENCE_END
 from pipelines.store.tokenizer_training import TokenizerTraining, train
 from pipelines.token_classes import classify, sentence_ends
 
@@ -60,6 +62,12 @@ def test_a_text_is_cut_behind_its_sentences(language):
     found = [match.end() for match in SENTENCE_END.finditer(text) if match.end() < len(text)]
     wrong = [at for at in found if text[:at].endswith("3.")]  # an ordinal, which a cut need not know
     assert [at for at in found if at not in wrong] == borders(language)
+
+
+@given(st.text("ABsv.!?'\")]; \n\x1c9", max_size=60))
+def test_in_ascii_the_short_rule_finds_the_same_sentences(text):
+    found, expected = ([match.span() for match in rule.finditer(text)] for rule in (ASCII_SENTENCE_END, SENTENCE_END))
+    assert found == expected
 
 
 @functools.cache

@@ -18,7 +18,7 @@ from glm_model.checks import check_finite
 from glm_model.classifier import Classifier
 from glm_model.generation.scoring import Scored, score_examples, score_tokens, text_windows
 from glm_model.generation.session import Session, evaluating, piece_inputs
-from glm_model.logits import target_logprobs
+from glm_model.logprobs import target_logprobs
 from glm_model.model import GLM
 from glm_model.tokenizer import Tokenizer
 from pipelines.feed.questions import lay_out_questions

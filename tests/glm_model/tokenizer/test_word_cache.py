@@ -46,13 +46,29 @@ TOKENIZERS = {
 }
 
 
+@pytest.mark.parametrize("many", [1, 1000])
 @pytest.mark.parametrize("kind", TOKENIZERS)
 @given(texts=st.lists(st.text(ALPHABET, max_size=40), max_size=8))
-def test_ids_are_the_library_s(kind, texts):
+def test_ids_are_the_library_s(kind, many, texts):
+    """many: new words that go to the tokenizer of plain words; 1000: none do."""
     tokenizer = TOKENIZERS[kind]
     assert tokenizer._word_cache is not None
-    ids, offsets = tokenizer.encode_batch(texts)
+    tokenizer._word_cache._forget()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(word_cache, "_MANY_WORDS", many)
+        ids, offsets = tokenizer.encode_batch(texts)
     assert [ids[a:b].tolist() for a, b in pairwise(offsets)] == [tokenizer.encode(text).tolist() for text in texts]
+
+
+def test_words_that_look_like_parts_of_words_are_not_cut_at(monkeypatch):
+    """With a prefix that words begin with, too, no token tells where a word begins."""
+    spec = json.loads(bert_like().to_json())
+    spec["model"]["continuing_subword_prefix"] = "a"
+    spec["model"]["vocab"]["ab"] = len(spec["model"]["vocab"])
+    tokenizer = Tokenizer(json.dumps(spec))
+    monkeypatch.setattr(word_cache, "_MANY_WORDS", 1)
+    for text in ("ab b a", "b bb abb"):
+        assert tokenizer.encode_batch([text])[0].tolist() == tokenizer.encode(text).tolist()
 
 
 def by_length(calls: list[list[str]]):
@@ -69,7 +85,7 @@ def by_length(calls: list[list[str]]):
 
 def test_each_word_is_encoded_once_until_all_are_forgotten(monkeypatch):
     calls: list[list[str]] = []
-    monkeypatch.setattr(word_cache, "_MAX_BYTES", 11)
+    monkeypatch.setattr(word_cache, "_MAX_BYTES", 8)
     cache = WordCache(by_length(calls), ideographs_stand_alone=False)
     outcomes = [cache.encode_batch([text]) for text in ("to be\nor", "to be not", "to be.")]
     assert [(ids.tolist(), offsets.tolist()) for ids, offsets in outcomes] == [
@@ -78,7 +94,7 @@ def test_each_word_is_encoded_once_until_all_are_forgotten(monkeypatch):
         ([2, 2, 0], [0, 3]),
     ]
     words = [call for call in calls if call not in ([], ["."])]
-    assert words == [["to. be.\nor."], [" not."], ["to. be."]]
+    assert words == [["to.be.or."], ["not."], ["to.be..."], ["to", "be", "."]]
 
 
 def test_a_failed_batch_is_not_remembered():
