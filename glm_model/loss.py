@@ -1,8 +1,8 @@
 """Cross-entropy on the blanks: the vocabulary projection runs on blank positions only, in chunks.
 
-It costs 6 * D * V operations per blank. Where the logits of all blanks have more than `max_logits` elements, they are
-not kept for backward but recomputed in chunks (2 * D * V more per blank). No tensor of logits, or of their gradients,
-has more elements than that, unless a single blank has.
+It costs 6 * D * V operations per blank. Where the logits of all blanks have more than `max_logits` elements, nothing is
+kept of them for backward, and they are recomputed in chunks (2 * D * V more per blank). No tensor of logits, or of
+their gradients, has more elements than that, unless a single blank has.
 
 Shapes: B rows, L row length, D width, V vocabulary, O objectives, M blank positions of the batch.
 """
@@ -10,7 +10,7 @@ Shapes: B rows, L row length, D width, V vocabulary, O objectives, M blank posit
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -27,10 +27,14 @@ _CPU_CHUNK, _GPU_CHUNK = 1 << 22, 1 << 27
 # Bytes of the logits' gradients, of several chunks, that a CPU multiplies together in backward: each product adds V * D
 # numbers to the gradient of the embedding, which in bf16 costs as much as the product of one chunk.
 _CPU_TOGETHER = 1 << 26
+# Elements that a CPU measures at a time: 1 MiB in fp32, which stays in the cache. All at once took three times as long.
+_CPU_CACHED = 1 << 18
 _FILL = 128
 # Elements of logits that are kept for backward: 256 MiB in fp32 on a CPU, 1 GiB in bf16 on a GPU.
 _CPU_KEPT, _GPU_KEPT = 1 << 26, 1 << 29
 
+
+_LEAST = 1e-30  # probabilities from which on float32 keeps all their digits
 
 PLAIN = LossOptions()
 
@@ -138,14 +142,22 @@ class _CrossEntropy(torch.autograd.Function):
         together = _rows(max_logits, _CPU_TOGETHER // x.element_size(), weight)
         ctx.together = max(1, together // ctx.chunk) * ctx.chunk if device == "cpu" else ctx.chunk
         keeps = differentiable and len(x) * len(weight) <= max_logits and any(ctx.needs_input_grad)
-        ctx.fused = x.element_size() == 2 and options == PLAIN and not compiled
+        plain = options == PLAIN and not compiled
+        ctx.fused = plain and x.element_size() == 2
+        ctx.slopes = plain and keeps and device == "cpu"
         measure = _measure_fused if ctx.fused else _compiled(_measure) if compiled else _measure
         none = x_MD.new_zeros(0, dtype=_wide(dtype))
         norms, losses, kept = [none], [none], []
         with torch.autocast(device, enabled=False):
+            if ctx.slopes:
+                kept.append(torch.empty(len(x), len(weight), dtype=dtype))
             for at in range(0, len(x), ctx.chunk):
-                logits = x[at : at + ctx.chunk] @ weight.T
-                norm_M, loss_M = measure(logits, targets_M[at : at + ctx.chunk], options)
+                rows = slice(at, at + ctx.chunk)
+                if ctx.slopes:
+                    losses.append(_into_slopes(torch.mm(x[rows], weight.T, out=kept[0][rows]), targets_M[rows]))
+                    continue
+                logits = x[rows] @ weight.T
+                norm_M, loss_M = measure(logits, targets_M[rows], options)
                 norms.append(norm_M)
                 losses.append(loss_M)
                 if keeps:
@@ -164,13 +176,14 @@ class _CrossEntropy(torch.autograd.Function):
         # Not filled with zeros first, which would cost as much as a product: it has V * D elements.
         dweight = (torch.empty_like if len(x) else torch.zeros_like)(weight, dtype=weight_dtype)
 
-        buffer = torch.empty(min(ctx.together, len(x)), len(weight), dtype=x.dtype, device=x.device)
-        # Fused slopes come without the factor of their row: what they are multiplied to gets it.
-        of_weight = (x.to(grad_M.dtype) * grad_M[:, None]).to(x.dtype) if ctx.fused else x
+        buffer = kept[0] if ctx.slopes else x.new_empty(min(ctx.together, len(x)), len(weight))
+        # Such slopes come without the factor of their row: what they are multiplied to gets it.
+        without_grad = ctx.fused or ctx.slopes
+        of_weight = (x.to(grad_M.dtype) * grad_M[:, None]).to(x.dtype) if without_grad else x
         for at in range(0, len(x), ctx.together):
             part = slice(at, min(at + ctx.together, len(x)))
-            dlogits = buffer[: part.stop - at]
-            for start in range(at, part.stop, ctx.chunk):
+            dlogits = buffer[part] if ctx.slopes else buffer[: part.stop - at]
+            for start in range(at, part.stop, ctx.chunk) if not ctx.slopes else ():
                 rows = slice(start, start + ctx.chunk)
                 logits = kept[start // ctx.chunk] if kept else x[rows] @ weight.T
                 place = dlogits[start - at : start - at + ctx.chunk]
@@ -185,9 +198,30 @@ class _CrossEntropy(torch.autograd.Function):
                 dweight += dlogits.T @ of_weight[part]
             else:
                 dweight.copy_(dlogits.T @ of_weight[part])
-        if ctx.fused:
+        if without_grad:
             dx.mul_(grad_M[:, None])
         return dx, dweight, None, None, None, None, None
+
+
+def _into_slopes(logits_MV: Tensor, targets_M: Tensor) -> Tensor:
+    """The losses [M] of plain cross-entropy in float32 or wider. The logits become the losses' gradients: the softmax,
+    less one at the target. It is computed once, and a few rows at a time, which stay in the cache.
+    """
+    wide = _wide(logits_MV.dtype)
+    losses = [logits_MV.new_zeros(0, dtype=wide)]
+    for logits, targets in _cached(logits_MV, targets_M):
+        p, at = logits.softmax(-1, dtype=wide), targets[:, None]
+        p_target = p.gather(1, at)
+        sure = bool(p_target.min() > _LEAST)
+        losses.append((-p_target.log() if sure else -logits.log_softmax(-1, dtype=wide).gather(1, at))[:, 0])
+        logits.copy_(p.scatter_(1, at, p_target - 1))
+    return torch.cat(losses)
+
+
+def _cached(logits_MV: Tensor, targets_M: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """A few rows at a time."""
+    rows = max(1, _CPU_CACHED // logits_MV.shape[1])
+    return zip(logits_MV.split(rows), targets_M.split(rows), strict=True)
 
 
 def _measure(logits_MV: Tensor, targets_M: Tensor, options: LossOptions) -> tuple[Tensor, Tensor]:
@@ -215,7 +249,9 @@ def _slope(logits_MV: Tensor, norm_M: Tensor, targets_M: Tensor, grad_M: Tensor,
 
 def _measure_fused(logits_MV: Tensor, targets_M: Tensor, options: LossOptions) -> tuple[Tensor, Tensor]:
     """`_measure` of plain cross-entropy, by the softmax of torch that is one pass over the logits."""
-    loss_M = -torch.log_softmax(logits_MV, -1, dtype=torch.float32).gather(1, targets_M[:, None])[:, 0]
+    parts = _cached(logits_MV, targets_M) if logits_MV.device.type == "cpu" else [(logits_MV, targets_M)]
+    losses = [-torch.log_softmax(logits, -1, dtype=torch.float32).gather(1, at[:, None])[:, 0] for logits, at in parts]
+    loss_M = torch.cat(losses)
     return logits_MV.gather(1, targets_M[:, None])[:, 0] + loss_M, loss_M
 
 

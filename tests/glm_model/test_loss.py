@@ -60,6 +60,11 @@ class Split(NamedTuple):
     group: int | None
     blanks: int = 1_000_000
 
+    @property
+    def keeps(self) -> bool:
+        """Whether forward keeps something for all blanks."""
+        return self.blanks == 1_000_000
+
     def blank_loss(self, monkeypatch, *given, element_size: int, **settings):
         if self.chunk and self.group:
             monkeypatch.setattr(loss, "_CPU_CHUNK", 40 * self.chunk)
@@ -82,13 +87,17 @@ class Seen(TorchDispatchMode):
         return result
 
     def groups(self) -> list[list[int]]:
-        """The blanks of each group's chunks, in a backward over a vocabulary of 40 and a width of 16."""
+        """The blanks of each group's chunks, in a backward over a vocabulary of 40 and a width of 16. Where forward has
+        made all gradients of logits, those of the group.
+        """
         found: list[list[int]] = [[]]
         for name, shape in self.operations:
             if name in ("scatter_add_", "scatter_"):  # the gradient of a chunk's logits
                 found[-1].append(shape[0])
             elif name in ("addmm_", "mm") and shape == (40, 16):  # a group's share in that of the embedding
                 found.append([])
+            elif name == "mm" and shape[1] == 16 and not found[-1]:  # in that of the states
+                found[-1].append(shape[0])
         return found[:-1]
 
 
@@ -117,7 +126,7 @@ def test_sums_counts_and_gradients_equal_the_plain_formula_in_any_groups_of_chun
     torch.testing.assert_close(sums, expected_sums.float(), rtol=1e-5, atol=1e-5)
     with Seen() as seen:
         given = torch.autograd.grad((sums * weights).sum(), [x, model.token_embedding.weight])
-    assert seen.groups() == groups
+    assert seen.groups() == ([[sum(group)] for group in groups] if split.keeps else groups)
     for mine, theirs in zip(given, wanted, strict=True):
         torch.testing.assert_close(mine, theirs.float(), rtol=1e-4, atol=1e-5)
 
@@ -195,7 +204,8 @@ def test_under_bf16_losses_and_gradients_are_summed_in_fp32(model, options, spli
         sums, _ = split.blank_loss(monkeypatch, model, x, targets, ones, options=options, element_size=2)
     with Seen() as seen:
         sums.sum().backward()
-    assert seen.groups() == groups
+    makes_all = split.keeps and options == LossOptions()
+    assert seen.groups() == ([[sum(group)] for group in groups] if makes_all else groups)
     assert sums.dtype == x.grad.dtype == weight.grad.dtype == torch.float32
     rounded = [t.detach().bfloat16().double().requires_grad_() for t in (x, weight)]
     logits = rounded[0][0] @ rounded[1].T
@@ -238,6 +248,21 @@ def test_states_of_other_positions_than_the_blanks_are_refused(model):
     for wrong in (x, x.flatten(0, 1)[: len(blanks.at_M) - 1]):
         with pytest.raises(ValueError, match=rf"x_MD has shape .*: expected \[{len(blanks.at_M)} or more, width\]"):
             blank_loss(model, wrong, blanks)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
+def test_a_target_without_any_probability_has_its_loss_and_gradient(precision):
+    x = torch.tensor([[1.0, 0.0], [0.0, 1.0]], requires_grad=True)
+    weight = torch.tensor([[0.0, 0.0], [128.0, 2.0], [-128.0, 0.0]], requires_grad=True)
+    targets, options = torch.tensor([2, 0]), LossOptions()
+    with torch.autocast("cpu", dtype=precision, enabled=precision != torch.float32):
+        loss_M = _CrossEntropy.apply(x, weight, targets, options, 1 << 20, False, True)
+    loss_M.sum().backward()
+    expected_M = F.cross_entropy((x.double() @ weight.double().T), targets, reduction="none")
+    torch.testing.assert_close(loss_M, expected_M.float())
+    dx, dweight = torch.autograd.grad(expected_M.sum(), [x, weight])
+    torch.testing.assert_close(x.grad, dx, rtol=0.01, atol=0.01)
+    torch.testing.assert_close(weight.grad, dweight, rtol=0.01, atol=0.01)
 
 
 def test_validation_keeps_no_logits(small, packed, monkeypatch):
