@@ -76,7 +76,9 @@ class Tokenizer:
     """An immutable text tokenizer with special ids: from `load`, training, or the text of a tokenizer.json."""
 
     def __init__(self, tokenizer_json: str):
-        spec = with_special_tokens(json.loads(tokenizer_json))
+        self._begin(with_special_tokens(json.loads(tokenizer_json)))
+
+    def _begin(self, spec: dict[str, Any]) -> None:
         self._text, self._spec = make_text_tokenizer(spec)
         self._text_tokens: dict[int, str] = {t["id"]: t["content"] for t in text_tokens(spec)}
         control = {t["id"]: t["content"] for t in spec["added_tokens"] if t["id"] not in self._text_tokens}
@@ -107,7 +109,9 @@ class Tokenizer:
                 stacklevel=2,
             )
         try:
-            return cls(json.dumps(with_special_tokens(spec, task_masks=task_masks), ensure_ascii=False))
+            tokenizer = cls.__new__(cls)  # not by its text, which takes as long to write and parse as all the rest
+            tokenizer._begin(with_special_tokens(with_special_tokens(spec, task_masks=task_masks)))
+            return tokenizer
         except ValueError:
             raise
         except Exception as error:  # tokenizers raises plain Exception; where a part is missing, we raise KeyError
