@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 _FEW = 3
+_MANY = 256  # positions of which a vocabulary's products, which are copied once, would be large
 _BLOCK = 64  # rows of a matrix; 32 and 128 are as fast
 
 
@@ -41,10 +42,12 @@ def linear(x_I: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tens
 
 
 def wide_linear(x_I: Tensor, weight_OI: Tensor) -> Tensor:
-    """The same for a matrix with many rows, a vocabulary. On CPUs in fp32, positions with equal inputs get equal bits,
-    which `torch.nn.functional.linear` does not give to 5, 6, 7, 9, 10 or 11 of them on two cores (torch 2.13).
+    """The same for a matrix with many rows, a vocabulary, whose blocks pay up to 256 positions. On CPUs in fp32,
+    positions with equal inputs get equal bits, which `torch.nn.functional.linear` does not give to 5, 6, 7, 9, 10 or 11
+    of them on two cores (torch 2.13).
     """
-    if x_I.numel() <= _FEW * x_I.shape[-1] or not _in_blocks(x_I, weight_OI):
+    positions = x_I.numel() // max(1, x_I.shape[-1])
+    if not _FEW < positions <= _MANY or not _in_blocks(x_I, weight_OI):
         return linear(x_I, weight_OI)
     x_MI, blocks = _apart(x_I, weight_OI)
     y_NMB = torch.bmm(x_MI.expand(blocks.shape[0], -1, -1), blocks.mT)

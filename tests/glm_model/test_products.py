@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from glm_model.products import linear, wide_linear
 
-COUNTS = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 64]
+COUNTS = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 64, 300]
 
 
 @pytest.fixture(params=[1, 2])
