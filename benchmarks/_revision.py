@@ -40,6 +40,13 @@ def environment(tree: Path) -> dict[str, str]:
     return kept | {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"}
 
 
+def call(tree: Path, command: list[str]) -> None:
+    """Run a process of this tree, in its folder, to its end. Ends the program where it fails."""
+    done = subprocess.run(command, cwd=tree, env=environment(tree), capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"error: {' '.join(command)} in {tree} ended with {done.returncode}\n{done.stdout}{done.stderr}")
+
+
 @contextlib.contextmanager
 def started(tree: Path, command: list[str], output: IO[bytes]) -> Iterator[subprocess.Popen]:
     """A process of this tree, in its folder; it is ended where the caller fails."""

@@ -20,7 +20,6 @@ import os
 import platform
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -29,6 +28,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import _peers
 import _revision
 
 _IDLE_S = 5.0
@@ -57,11 +57,7 @@ def beside(options: argparse.Namespace) -> dict[str, dict[str, float]]:
                 tree, more = trees[side]
                 report = Path(folder, "report.json")
                 command = [sys.executable, "benchmarks/prepare.py", *words, *more, "--repeats=1", f"--json={report}"]
-                done = subprocess.run(
-                    command, cwd=tree, env=_revision.environment(tree), capture_output=True, text=True, check=False
-                )
-                if done.returncode:
-                    sys.exit(f"error: {' '.join(command)} in {tree}\n{done.stdout}{done.stderr}")
+                _revision.call(tree, command)
                 found[side].append(json.loads(report.read_text()))
             print(f"round {number + 1} of {options.repeats} is done", flush=True)
     pairs = list(zip(found["base"], found["ours"], strict=True))
@@ -69,11 +65,7 @@ def beside(options: argparse.Namespace) -> dict[str, dict[str, float]]:
     ratios |= {name: [ours["ratios"][name] for _, ours in pairs] for name in pairs[0][1]["ratios"]}
     values = {name: statistics.median(ours["values"][name] for _, ours in pairs) for name in pairs[0][1]["values"]}
     values["base_prepare_cpu_s"] = statistics.median(base["values"]["prepare_cpu_s"] for base, _ in pairs)
-    for name, value in values.items():
-        print(f"{name:18} {value:14,.1f}")
-    for name, several in ratios.items():
-        print(f"{name:18} {statistics.median(several):14.2f}   ({min(several):.2f} to {max(several):.2f})")
-    return {"values": values, "ratios": {name: statistics.median(several) for name, several in ratios.items()}}
+    return _told(values, ratios)
 
 
 def measure(options: argparse.Namespace) -> dict[str, dict[str, float]]:
@@ -143,6 +135,11 @@ def measure(options: argparse.Namespace) -> dict[str, dict[str, float]]:
         "tokens": store.train.tokens + store.validation.tokens,
         **({"datatrove_cpu_s": medians["datatrove"]} if options.peers else {}),
     }
+    return _told(values, ratios)
+
+
+def _told(values: dict[str, float], ratios: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+    """The values, and the medians of the ratios; both are printed."""
     for name, value in values.items():
         print(f"{name:18} {value:14,.1f}")
     for name, several in ratios.items():
@@ -154,12 +151,7 @@ def _datatrove_cpu_s(python: str, root: str, store: Any) -> float:
     """CPU seconds of datatrove's tokenizer on the cleaned text below root. Ends the program where it fails."""
     (text,) = Path(root, "text").iterdir()
     with tempfile.TemporaryDirectory(prefix="glm-benchmark-") as out:
-        command = [python, str(Path(__file__).with_name("peers.py")), "datatrove", str(text)]
-        command += [f"{store.url}/tokenizer.json", out]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"error: {' '.join(command)}\n{done.stdout}{done.stderr}")
-    found = json.loads(done.stdout.splitlines()[-1])
+        found = _peers.ask(python, "datatrove", str(text), f"{store.url}/tokenizer.json", out)
     assert found["tokens"] > 0.9 * (store.train.tokens + store.validation.tokens), "datatrove has the same texts"
     return found["cpu_s"]
 

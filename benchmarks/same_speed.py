@@ -14,7 +14,6 @@ import argparse
 import json
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -105,7 +104,7 @@ def _run(tree: Path, name: str, places: dict[str, str], folder: Path) -> dict[st
     report = folder / f"{name}.json"
     report.unlink(missing_ok=True)
     words = [word.format(**places) for word in BENCHMARKS[name][0]]
-    _call(tree, [sys.executable, f"benchmarks/{name}.py", *words, f"--json={report}"])
+    _revision.call(tree, [sys.executable, f"benchmarks/{name}.py", *words, f"--json={report}"])
     return json.loads(report.read_text())["values"]
 
 
@@ -119,16 +118,9 @@ def _prepare(tree: Path, folder: Path, options: argparse.Namespace) -> str:
     }
     print("preparing a store", flush=True)
     words = [f"--{key}={value}" for key, value in settings.items()]
-    _call(tree, [sys.executable, "workflows/prepare.py", *words])
+    _revision.call(tree, [sys.executable, "workflows/prepare.py", *words])
     (manifest,) = folder.glob("data/stores/*/manifest.json")
     return str(manifest.parent)
-
-
-def _call(tree: Path, command: list[str]) -> None:
-    environment = _revision.environment(tree)
-    done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"error: {' '.join(command)} in {tree} ended with {done.returncode}\n{done.stdout}{done.stderr}")
 
 
 def _options() -> argparse.Namespace:

@@ -18,18 +18,18 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 os.environ["RAYON_NUM_THREADS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
+import _peers
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -57,7 +57,6 @@ from pipelines.store.shards import ShardJob, ShardSettings, assign_buckets, buil
 
 TEXT_CHARACTERS = 200  # fewer are no text but a title, of which a wiki has many
 ENTRY_EVERY, ENTRY_CHARACTERS = 50, 500  # evaluation entries made of the texts
-PEERS = Path(__file__).with_name("peers.py")
 # Measured in Mtok per CPU second, the others in CPU seconds.
 READS = ("read", "read, all columns", "mds", "mds by index")
 
@@ -209,7 +208,7 @@ def _padding(split: format.Split, length: int, characters: int) -> float:
 
 def peers(python: str, corpus: Corpus, split: format.Split, copies: int, folder: str) -> dict[str, Callable[[], float]]:
     """The contenders that this interpreter has; says which it has not."""
-    installed = _peer(python, "installed")
+    installed = _peers.ask(python, "installed")
     found: dict[str, Callable[[], float]] = {}
     for name, state in installed.items():
         print(f"{name} {state}" + (" (see benchmarks/peers.txt)" if state.startswith("left out") else ""))
@@ -217,16 +216,16 @@ def peers(python: str, corpus: Corpus, split: format.Split, copies: int, folder:
 
         def tokenise() -> float:
             with tempfile.TemporaryDirectory(dir=folder) as out:
-                done = _peer(python, "datatrove", corpus.text.url, f"{split.url}/tokenizer.json", out)
+                done = _peers.ask(python, "datatrove", corpus.text.url, f"{split.url}/tokenizer.json", out)
             assert done["tokens"] > 0.9 * split.tokens, "datatrove has the same texts"
             return done["cpu_s"]
 
         found["datatrove"] = tokenise
     if not installed["mosaicml-streaming"].startswith("left out"):
-        _peer(python, "mds_write", f"{split.url}/train", f"{folder}/mds", str(copies))
+        _peers.ask(python, "mds_write", f"{split.url}/train", f"{folder}/mds", str(copies))
 
         def read(way: str) -> float:
-            done = _peer(python, "mds_read", f"{folder}/mds", way)
+            done = _peers.ask(python, "mds_read", f"{folder}/mds", way)
             assert done["tokens"] == copies * split.tokens, "the data set has the same rows"
             return done["tokens"] / done["cpu_s"] / 1e6
 
@@ -286,13 +285,6 @@ def _cpu_s(work: Callable[[], object]) -> float:
     started = time.process_time()
     work()
     return time.process_time() - started
-
-
-def _peer(python: str, *arguments: str) -> dict[str, Any]:
-    done = subprocess.run([python, str(PEERS), *arguments], capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"error: {python} {PEERS.name} {' '.join(arguments)} failed\n{done.stderr[-2000:]}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 def _evaluation_index(corpus: Corpus, path: str) -> WindowIndex:

@@ -1,8 +1,8 @@
 """Products of a few positions with a matrix, which are most of generation, at the speed of memory.
 
-torch's product of one to three rows with a matrix [O, I] that does not fit in the cache reads it at half of what memory
-gives, and of a large vocabulary with three rows at a tenth. In blocks of the matrix, as one batched product, it reads
-it at full speed (docs/lab.md):
+torch's product of a row with a matrix [O, I] that does not fit in the cache reads it at about half the speed of memory,
+and a large vocabulary with three rows at a seventh. In blocks of the matrix, as one batched product, a row reads it at
+nearly full speed, three at half (docs/lab.md):
 
     weight_OI    |  block  |  block  |  block  |  ...        [O / 64, 64, I]
     x_MI         |    x    |    x    |    x    |  ...        the same for each block
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 _FEW = 3
-_MANY = 256  # positions of which a vocabulary's products, which are copied once, would be large
+_MANY = 128  # positions from which on blocks of a vocabulary gain nothing: their results are copied once
 _BLOCK = 64  # rows of a matrix; 32 and 128 are as fast
 
 
@@ -42,7 +42,7 @@ def linear(x_I: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tens
 
 
 def wide_linear(x_I: Tensor, weight_OI: Tensor) -> Tensor:
-    """The same for a matrix with many rows, a vocabulary, whose blocks pay up to 256 positions. On CPUs in fp32,
+    """The same for a matrix with many rows, a vocabulary, whose blocks pay up to 128 positions. On CPUs in fp32,
     positions with equal inputs get equal bits, which `torch.nn.functional.linear` does not give to 5, 6, 7, 9, 10 or 11
     of them on two cores (torch 2.13).
     """

@@ -83,6 +83,7 @@ def test_the_store_benchmark_runs_without_its_peers(tmp_path, monkeypatch, capsy
     small.corpus(tmp_path / "raw", texts)
     report = tmp_path / "report.json"
     script = str(benchmark_modules.FOLDER / "store.py")
+    monkeypatch.syspath_prepend(str(benchmark_modules.FOLDER))
     sizes = ["--rounds", "1", "--scan-mtok", "1", "--stages"]
     files = ["--source", f"{tmp_path}/raw", "--vocabulary", f"{tmp_path}/vocab.txt", "--json", str(report)]
     bare_python = tmp_path / "python"

@@ -9,7 +9,7 @@ never looks across a space or an ASCII sign. So the ids of a text are those of i
 
 Running text repeats its words: 50 MB of English Wikipedia take a ninth of the library's time (tokenizers 0.23,
 `benchmarks/prepare.py`). Arrow finds the distinct words of some MB of text, and only new ones meet the library. Those
-in ASCII need no normalizer, and go many in one text to one that only splits at spaces, in half the time.
+in ASCII need no normalizer, and go many in one text to a tokenizer that only splits at spaces.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import tokenizers
 from glm_model.tokenizer.published import text_tokens
 from glm_model.tokenizer.text_tokenizer import encode_batch
 
-_BATCH_CHARACTERS = 9 << 20  # that are looked up at a time: they take about 180 MB
+_BATCH_CHARACTERS = 9 << 20  # that are looked up at a time: arrays of them bound the memory of a task
 _MAX_BYTES = 3 << 20  # in all remembered words: about 370,000 English ones, which take 45 MB
 _WORDS_PER_TEXT = 512  # new words that the library gets in one text
 _MANY_WORDS = 2_000  # new at a time, which pay for the tokenizer of plain words: some MB of text have more
