@@ -7,7 +7,7 @@ never looks across a space or an ASCII sign. So the ids of a text are those of i
     words    |the|cat|,|the|hat|         in lower case where the normalizer makes it so
     ids       1996 4937 1010 1996 6045
 
-Running text repeats its words: 50 MB of English Wikipedia take a ninth of the library's time (tokenizers 0.23,
+Running text repeats its words: 50 MB of English Wikipedia take an eighth of the library's time (tokenizers 0.23,
 `benchmarks/prepare.py`). Arrow finds the distinct words of some MB of text, and only new ones meet the library. Those
 in ASCII need no normalizer, and go many in one text to a tokenizer that only splits at spaces.
 """
