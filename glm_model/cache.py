@@ -79,10 +79,14 @@ class Cache:
         """Store a layer's new keys and values, and attend to all that it holds: [B, L, H, K], the shape of q, which
         holds the real positions of all rows, one row after the other.
         """
+        self.store(layer, k_BLHK, v_BLHK)
         keys, values = self.keys[layer], self.values[layer]
-        for stored, new in ((keys, k_BLHK), (values, v_BLHK)):
-            stored[self._into] = new.flatten(0, 1).to(stored.dtype)
         return attend_groups(q_BLHK.flatten(0, 1), keys, values, self._groups, dropout_p=dropout_p).view(q_BLHK.shape)
+
+    def store(self, layer: int, k_BLHK: Tensor, v_BLHK: Tensor) -> None:
+        """Store a layer's new keys and values of the real positions."""
+        for stored, new in ((self.keys[layer], k_BLHK), (self.values[layer], v_BLHK)):
+            stored[self._into] = new.flatten(0, 1).to(stored.dtype)
 
     def commit(self) -> None:
         """Take over the lengths that `begin` prepared, now that every layer has appended."""

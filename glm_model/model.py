@@ -27,11 +27,12 @@ from glm_model.cache import Cache
 from glm_model.checks import Range, check_fields, check_ranges
 from glm_model.config import MORE_POSITIONS, GLMConfig
 from glm_model.dropout import dropout
-from glm_model.products import Linear, wide_linear
+from glm_model.products import Linear, linear, wide_linear
 from glm_model.saved.pretrained import Saved
 
 NORM_EPS = 1e-5
 INIT_STD = 0.02
+_PIECE = 512  # positions; 256 and 1,024 are as fast
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,12 @@ class Layer(nn.Module):
         at: Tensor | None = None,
         compiled: bool = False,
     ) -> Tensor:
-        """at: flat positions whose results are wanted, as [M, D]; the others stop at attention. compiled: run what
-        comes before and after attention as compiled code.
+        """at: flat positions whose results are wanted, as [M, D]; the others stop at attention. With a cache there are
+        none, and it gets its keys and values. compiled: run what comes before and after attention as compiled code.
         """
+        if cache is not None and at is not None:
+            cache.store(index, *_keys_and_values(self, x_BLD))
+            return x_BLD.new_empty(0, x_BLD.shape[-1])
         before, after = _before_attention, _after_attention if at is None else _after_attention_at
         if compiled:
             before, after = _compiled(before), _compiled(after)
@@ -87,12 +91,27 @@ class Layer(nn.Module):
             mixed_BLHK = attention(q_BLHK, k_BLHK, v_BLHK, mask, dropout_p=attention_p)
         if at is not None:
             x_BLD, mixed_BLHK = (part.flatten(0, 1).index_select(0, at) for part in (x_BLD, mixed_BLHK))
+        elif x_BLD.device.type == "cpu" and not compiled and not torch.is_grad_enabled():
+            after = _in_pieces
         return after(self, x_BLD, mixed_BLHK)
 
 
 def _before_attention(layer: Layer, x_BLD: Tensor) -> tuple[Tensor, ...]:
     heads = (3, layer.config.heads, layer.config.head_width)
     return layer.qkv(layer.attention_norm(x_BLD)).unflatten(-1, heads).unbind(2)
+
+
+def _in_pieces(layer: Layer, x_BLD: Tensor, mixed_BLHK: Tensor) -> Tensor:
+    """`_after_attention` of a few positions at a time, which do not leave the cache of a core."""
+    pieces = zip(x_BLD.flatten(0, -2).split(_PIECE), mixed_BLHK.flatten(0, -3).split(_PIECE), strict=True)
+    return torch.cat([_after_attention(layer, *piece) for piece in pieces]).view(x_BLD.shape)
+
+
+def _keys_and_values(layer: Layer, x_BLD: Tensor) -> tuple[Tensor, ...]:
+    """What `_before_attention` gives without the queries."""
+    d, heads = layer.config.width, (2, layer.config.heads, layer.config.head_width)
+    keys_and_values = linear(layer.attention_norm(x_BLD), layer.qkv.weight[d:], layer.qkv.bias[d:])
+    return keys_and_values.unflatten(-1, heads).unbind(2)
 
 
 def _after_attention(layer: Layer, x_BLD: Tensor, mixed_BLHK: Tensor) -> Tensor:
@@ -172,7 +191,8 @@ class GLM(Saved):
         context_end: row index one past the context of the position's segment. None: everything is context.
         cache: see `Cache`. A row is then one segment, without segment_ids and context_end, and its first counts[b]
         tokens are real (None: all of them), the rest padding, which costs nothing and whose states are 0.
-        at: flat positions [M] (row * L + column). The result is theirs, [M, D]; the last layer computes little else.
+        at: flat positions [M] (row * L + column). The result is theirs, [M, D]; the last layer computes little else
+        (with a cache, where M is 0).
         runs: of a batch whose values the host has checked (`glm_model.outline`): they are not checked here.
         Raises ValueError on wrong shapes and dtypes, on ids and positions out of range, and on a context that ends
         outside its segment. On a GPU the checks of values wait for the work that was queued before.
@@ -194,9 +214,10 @@ class GLM(Saved):
             real = cache.begin(tokens.shape[1], counts)
         ids = (tokens, position_ids, block_position_ids)
         x_BLD = self._embedded(*(ids if real is None else (part.flatten()[real][None] for part in ids)))
+        nothing = at is not None and at.numel() == 0
         again = execution.checkpoint_activations and torch.is_grad_enabled() and cache is None
         for index, layer in enumerate(self.layers):
-            wanted = at if index == len(self.layers) - 1 and cache is None else None
+            wanted = at if index == len(self.layers) - 1 and (cache is None or nothing) else None
             options = {"compiled": execution.compiled, "at": wanted}
             run = functools.partial(checkpoint, layer, use_reentrant=False) if again else layer
             x_BLD = run(x_BLD, mask, cache, index, **options)
@@ -204,6 +225,8 @@ class GLM(Saved):
         if cache is None:
             return x_BLD
         cache.commit()
+        if nothing:
+            return x_BLD
         if real is not None:  # the layers computed the real positions alone
             x_BLD = x_BLD.new_zeros(tokens.numel(), x_BLD.shape[-1]).index_copy_(0, real, x_BLD[0])
         x_BLD = x_BLD.view(*tokens.shape, -1)

@@ -57,7 +57,7 @@ class Session:
         if use_cache:
             weight = model.token_embedding.weight
             self.cache = Cache(model.config, len(contexts), capacity, dtype=weight.dtype, device=weight.device)
-            self.append(self._rows)
+            self.append(self._rows, wanted=False)
 
     @property
     def lengths(self) -> list[int]:
@@ -76,12 +76,13 @@ class Session:
         last = torch.tensor(sizes, device=x_BLD.device) - 1
         return self.model.logits(x_BLD[torch.arange(len(sizes), device=x_BLD.device), last]).float()
 
-    def append(self, inputs: Sequence[np.ndarray]) -> Tensor:
+    def append(self, inputs: Sequence[np.ndarray], *, wanted: bool = True) -> Tensor:
         """As `feed`, but needs a cache and returns the hidden states [B, L, D] of all inputs, with padding behind those
-        of short rows.
+        of short rows. wanted: False where nobody needs them, which spares most of the last layer; [0, D].
         """
-        sizes = [new.shape[1] for new in inputs]
-        return self.model.hidden(*self._padded(inputs), cache=self.cache, counts=sizes)
+        sizes, padded = [new.shape[1] for new in inputs], self._padded(inputs)
+        at = None if wanted else padded.new_empty(0)
+        return self.model.hidden(*padded, cache=self.cache, counts=sizes, at=at)
 
     def select(self, rows: Sequence[int], *, since: Sequence[int] | None = None) -> None:
         """Row i becomes what row rows[i] was (`Cache.select`)."""

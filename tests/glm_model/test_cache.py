@@ -78,6 +78,24 @@ def test_rows_that_end_one_after_the_other_leave_the_rest_as_they_were(model):
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("counts", [None, [6, 2]])
+def test_where_no_state_is_wanted_the_cache_holds_the_same(model, counts):
+    tokens = torch.randint(3, 50, (2, 6))
+    positions = torch.arange(6).expand(2, 6)
+    caches = [Cache(model.config, 2, 6) for _ in range(2)]
+    states = [
+        model.hidden(tokens, positions, torch.zeros_like(tokens), cache=cache, counts=counts, at=at)
+        for cache, at in zip(caches, (None, torch.empty(0, dtype=torch.int64)), strict=True)
+    ]
+    assert [list(state.shape) for state in states] == [[2, 6, 32], [0, 32]]
+    assert [cache.lengths.tolist() for cache in caches] == [counts or [6, 6]] * 2
+    for name in ("keys", "values"):
+        one, other = (getattr(cache, name) for cache in caches)
+        assert one.abs().sum(dim=(1, 2, 3, 4)).all()  # of every layer
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+
+
+@torch.inference_mode()
 def test_rewinding_forgets(model):
     fresh, used = (Session(model, contexts(5, 8), capacity=20) for _ in range(2))
     used.feed(pieces(4, 2))
