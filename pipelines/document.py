@@ -56,9 +56,10 @@ def document_id(source_name: str, path_below_root: str, offset: int) -> bytes:
     return hashlib.blake2b(name, digest_size=16).digest()
 
 
-def content_key(text: str) -> int:
-    """Unsigned 64-bit hash of a text; texts that differ only in white space share it."""
-    data = text.encode(errors="surrogatepass").translate(None, b" \t\n\r\v\f")
+def content_key(text: str | bytes) -> int:
+    """Unsigned 64-bit hash of a text, or of its UTF-8; texts that differ only in white space share it."""
+    data = text if isinstance(text, bytes) else text.encode(errors="surrogatepass")
+    data = data.translate(None, b" \t\n\r\v\f")
     if not data.isascii():
         data = data.replace(_NO_BREAK_SPACE, b"").replace(_IDEOGRAPHIC_SPACE, b"")
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")

@@ -53,7 +53,8 @@ class _Kept(NamedTuple):
     path: str
     offset: int
     num_bytes: int
-    text: str
+    text: bytes
+    """In UTF-8."""
 
 
 class _Growing:
@@ -115,10 +116,10 @@ def clean_files(
                 growing.repairs[repair] += 1
             if isinstance(item, Document) and item.meta and "holes" in item.meta:
                 growing.holes.update(item.meta["holes"])
-            size = len(text.encode())
-            growing.num_bytes += size
-            growing.weight += size
-            growing.kept.append(_Kept(identity, content_key(text), path, item.offset, size, text))
+            data = text.encode()
+            growing.num_bytes += len(data)
+            growing.weight += len(data)
+            growing.kept.append(_Kept(identity, content_key(data), path, item.offset, len(data), data))
     units.append(_write_unit(growing, source, around, f"{out_url}-{len(units)}" if units else out_url))
     storage.write_json(f"{out_url}.json", [unit_record(unit) for unit in units])
     return units
@@ -235,7 +236,8 @@ def _digest(kept: list[_Kept], dropped: list[ledger.Entry]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for document in kept:
         place = document.offset.to_bytes(8, "little") + document.num_bytes.to_bytes(8, "little")
-        digest.update(document.id + place + document.text.encode())
+        digest.update(document.id + place)
+        digest.update(document.text)
     for entry in sorted(dropped):
         digest.update(entry.id + entry.reason.encode())
     return digest.hexdigest()
