@@ -43,7 +43,7 @@ def write_table(url: str, table: pa.Table, *, rows_per_group: int | None = None,
 
 
 @contextlib.contextmanager
-def writer(url: str, schema: pa.Schema, *, compression: str, use_dictionary: bool = True) -> Iterator[pq.ParquetWriter]:
+def writer(url: str, schema: pa.Schema, *, compression: str, use_dictionary: bool | list[str] = True) -> Iterator[pq.ParquetWriter]:
     """A writer for one file, which is published at the end of the `with`, or not at all if its body raises."""
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(sink, schema, compression=compression, use_dictionary=use_dictionary) as out:

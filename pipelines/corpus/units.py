@@ -216,7 +216,7 @@ def _write_documents(url: str, kept: list[_Kept]) -> list[Bucket]:
     edges = np.searchsorted(keys, [np.uint64(bucket_start(number)) for number in range(BUCKETS)])
     edges = np.append(edges, len(kept))
     buckets: list[Bucket] = []
-    with parquet.writer(url, _SCHEMA, compression="lz4") as writer:
+    with parquet.writer(url, _SCHEMA, compression="lz4", use_dictionary=["path"]) as writer:
         for number in range(BUCKETS):
             rows = kept[edges[number] : edges[number + 1]]
             if not rows:
