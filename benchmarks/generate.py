@@ -14,7 +14,7 @@ thread that take turns: this tree, an earlier revision, and transformers' `gener
 better cache counts; it runs in an interpreter of its own (`peers.txt` says how), and is left out where it is not there.
 
 With --reads, one text of 32 tokens gets 24 by a model of that size, on one core, beside the reading of as many bytes as
-its weights have from memory; they take turns.
+its weights have from memory, in one buffer (`read`) and matrix by matrix where they lie (`in_place`); they take turns.
 """
 
 import argparse
@@ -173,7 +173,7 @@ def reads(options: argparse.Namespace) -> tuple[dict[str, float], dict[str, floa
     torch.set_num_threads(1)
     model = GLM(sized(options.reads, vocab_size=VOCABULARY)).eval()
     buffer = torch.ones(sum(parameter.numel() for parameter in model.parameters()))
-    took: dict[str, list[float]] = {"token": [], "read": []}
+    took: dict[str, list[float]] = {"token": [], "read": [], "in_place": []}
     for number in range(options.rounds + 1):
         seconds = {}
         for tokens in (8, 32):  # the difference leaves out what is done once
@@ -183,10 +183,14 @@ def reads(options: argparse.Namespace) -> tuple[dict[str, float], dict[str, floa
         started_at = time.perf_counter()
         for _ in range(4):
             buffer.sum()
-        read = (time.perf_counter() - started_at) / 4
+        read_at = time.perf_counter()
+        for _ in range(4):
+            for parameter in model.parameters():
+                parameter.detach().sum()
         if number:
             took["token"].append((seconds[32] - seconds[8]) / 24)
-            took["read"].append(read)
+            took["read"].append((read_at - started_at) / 4)
+            took["in_place"].append((time.perf_counter() - read_at) / 4)
     torch.set_num_threads(threads)
     megabytes = buffer.numel() * 4 / 1e6
     values = {f"{name}_{options.reads}_ms": 1e3 * statistics.median(several) for name, several in took.items()}
