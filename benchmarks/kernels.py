@@ -6,7 +6,8 @@ One thread, contenders in turns; CPU milliseconds, medians over rounds. `product
 as many matrices as do not fit in the cache, by torch and in blocks (`glm_model/products.py`), in GB of weights a
 second; `sum` reads as many bytes. `losses`: 512 rows of 8,192 logits in bf16. `muon`: all matrices of a size, each
 iterated (`plain`), by a polynomial of its rows (`rows`), and as it is chosen. `attention`: one new position to a cache
-of `mini`, by torch and as two products and a softmax, ten times.
+of `mini`, by torch and as two products and a softmax, ten times. `layer`: what follows attention in a layer of `mini`,
+without gradients, of all positions at once and as `glm_model/model.py` cuts them into pieces.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from glm_model import loss, muon, products, sized
+from glm_model import loss, model, muon, products, sized
 from glm_model.config import LossOptions
 
 Contenders = dict[str, Callable[[], object]]
@@ -30,7 +31,7 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     values: dict[str, float] = {}
-    for measure in (few_positions, many_positions, losses, muon_matrices, attention):
+    for measure in (few_positions, many_positions, losses, muon_matrices, attention, layer):
         values |= measure(options.rounds)
     for name, value in values.items():
         print(f"{name:52} {value:9.2f}")
@@ -121,6 +122,20 @@ def attention(rounds: int) -> dict[str, float]:
             "products": lambda q=q, k=k, v=v: [torch.softmax(q @ k.mT / 8, -1) @ v for _ in range(10)],
         })  # fmt: skip
         found |= {f"attention, {rows} rows of {held}, {name}, ms": ms for name, ms in took.items()}
+    return found
+
+
+@torch.no_grad()
+def layer(rounds: int) -> dict[str, float]:
+    """Milliseconds of what follows attention."""
+    found, one = {}, model.Layer(sized("mini")).eval()
+    for positions in (1024, 4096, 8192):
+        x, mixed = torch.randn(1, positions, 384), torch.randn(1, positions, 6, 64)
+        took = _ms(rounds, {
+            "at once": lambda x=x, mixed=mixed: model._after_attention(one, x, mixed),
+            "in pieces": lambda x=x, mixed=mixed: model._in_pieces(one, x, mixed),
+        })  # fmt: skip
+        found |= {f"layer, {positions} positions, {name}, ms": ms for name, ms in took.items()}
     return found
 
 
