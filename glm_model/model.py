@@ -91,7 +91,7 @@ class Layer(nn.Module):
             mixed_BLHK = attention(q_BLHK, k_BLHK, v_BLHK, mask, dropout_p=attention_p)
         if at is not None:
             x_BLD, mixed_BLHK = (part.flatten(0, 1).index_select(0, at) for part in (x_BLD, mixed_BLHK))
-        elif len(x_BLD) * x_BLD.shape[1] > _PIECE and not (compiled or x_BLD.is_cuda or torch.is_grad_enabled()):
+        elif x_BLD.is_cpu and not compiled and len(x_BLD) * x_BLD.shape[1] > _PIECE and not torch.is_grad_enabled():
             after = _in_pieces
         return after(self, x_BLD, mixed_BLHK)
 
