@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -43,10 +44,16 @@ def write_table(url: str, table: pa.Table, *, rows_per_group: int | None = None,
 
 
 @contextlib.contextmanager
-def writer(url: str, schema: pa.Schema, *, compression: str, use_dictionary: bool | list[str] = True) -> Iterator[pq.ParquetWriter]:
-    """A writer for one file, which is published at the end of the `with`, or not at all if its body raises."""
+def writer(
+    url: str, schema: pa.Schema, *, compression: str, use_dictionary: bool | list[str] = True
+) -> Iterator[pq.ParquetWriter]:
+    """A writer for one file, which is published at the end of the `with`, or not at all if its body raises.
+
+    use_dictionary: for which columns; False: none.
+    """
     sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(sink, schema, compression=compression, use_dictionary=use_dictionary) as out:
+    dictionaries: Any = use_dictionary  # the stubs know no lists of columns
+    with pq.ParquetWriter(sink, schema, compression=compression, use_dictionary=dictionaries) as out:
         yield out
     storage.write_bytes(url, sink.getvalue())
 
