@@ -177,7 +177,6 @@ def test_logits_of_few_positions_are_those_of_many(shape, vocab_size, small):
     torch.testing.assert_close(gradients[0], gradients[1])
 
 
-@pytest.mark.usefixtures("each_backend")
 def test_many_positions_in_pieces_are_those_at_once(model):
     tokens = torch.randint(0, 60, (90, 12), generator=torch.Generator().manual_seed(0))
     at_once = model(tokens, tokens * 0, tokens * 0)
@@ -187,6 +186,7 @@ def test_many_positions_in_pieces_are_those_at_once(model):
     assert not torch.equal(in_pieces[:1], in_pieces[-1:])
 
 
+@pytest.mark.usefixtures("each_backend")
 def test_without_segments_and_context_a_row_is_one_bidirectional_segment(model):
     tokens, zeros = torch.arange(3, 13)[None], torch.zeros(1, 10, dtype=torch.int64)
     positions = torch.arange(10)[None]
