@@ -17,6 +17,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -91,7 +92,7 @@ class WordCache:
         """Flat ids and the number of ids of each text."""
         import pyarrow as pa  # a model that is loaded to read and write a text or two does without
 
-        encoded = [text.encode() for text in texts]
+        encoded = list(map(str.encode, texts))
         data = b"".join(encoded)
         begins = np.concatenate(([0], np.cumsum(np.fromiter(map(len, encoded), np.int64, len(encoded)))))
         data, starts, begins = _words(data.lower() if self._lowercase else data, begins, self._ideographs)
@@ -187,14 +188,10 @@ def _plain_words(spec: dict[str, Any]) -> PlainWords | None:
 
 def _batches(texts: list[str]) -> Iterator[list[str]]:
     """Runs of texts of about _BATCH_CHARACTERS together."""
-    first = size = 0
-    for i, text in enumerate(texts):
-        size += len(text)
-        if size >= _BATCH_CHARACTERS:
-            yield texts[first : i + 1]
-            first, size = i + 1, 0
-    if first < len(texts):
-        yield texts[first:]
+    sizes = np.fromiter(map(len, texts), np.int64, len(texts))
+    edges = np.flatnonzero(np.diff(np.cumsum(sizes) // _BATCH_CHARACTERS)) + 1
+    for first, last in pairwise([0, *edges.tolist(), len(texts)]):
+        yield texts[first:last]
 
 
 def _groups(words: list[bytes]) -> Iterator[list[bytes]]:

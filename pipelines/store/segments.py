@@ -44,12 +44,7 @@ _LEAST_CUT = 100  # characters: shorter texts stay whole
 _WIDE_BYTES = 2.2  # of a character, on average
 # In hard-wrapped text a line break ends no sentence: sentence ends come first. Text that is all in lower case has none
 # that are sure.
-_OTHER_PLACES = (
-    (SENTENCE_MARK, _SEARCHED),
-    (SENTENCE_END, _SEARCHED),
-    (re.compile(r"(?=\n)"), _SEARCHED),
-    (re.compile(r"(?=\s\S)"), _SEARCHED),
-)
+_OTHER_PLACES = (SENTENCE_MARK, SENTENCE_END, re.compile(r"(?=\n)"), re.compile(r"(?=\s\S)"))
 
 
 class Chunks(NamedTuple):
@@ -149,14 +144,15 @@ def segment_documents(
 
 
 def _chunks(texts: list[str], offsets: np.ndarray) -> Chunks:
-    num_bytes = np.fromiter((len(c) if c.isascii() else len(c.encode()) for c in texts), np.int64, len(texts))
-    return Chunks(texts, offsets, num_bytes)
+    return Chunks(texts, offsets, np.fromiter(map(len, map(str.encode, texts)), np.int64, len(texts)))
 
 
 def _chunks_of(text: str, may_cut: MayCut) -> list[str]:
     """The chunks of one text: itself, where it is short."""
+    if len(text) <= _LEAST_CUT:
+        return [text]
     size = _chunk_characters(text)
-    return [text] if len(text) <= max(2 * size, _LEAST_CUT) else _split(text, size, may_cut)
+    return [text] if len(text) <= 2 * size else _split(text, size, may_cut)
 
 
 def _chunk_characters(text: str) -> int:
@@ -168,23 +164,31 @@ def _chunk_characters(text: str) -> int:
 
 def _split(text: str, size: int, may_cut: MayCut) -> list[str]:
     """Cut at the first sentence end behind every `size` characters at which the text may be cut; only the text behind
-    that point is searched. Where there is none for long (tables, code, lists), cut at a line break, or at a space.
+    that point is searched.
     """
     chunks, start, end = [], 0, len(text)
     while end - start > 2 * size:
-        first, last = start + size, start + size + _SEARCHED
+        first = start + size
         # What ends a sentence in ASCII depends on no more than one character of another script: the one before a mark.
         sure = ASCII_SENTENCE_END if text[first - 1 : first + _USUAL].isascii() else SENTENCE_END
-        places = ((sure, _USUAL), *_OTHER_PLACES)
-        stops = (_first(pattern, text, first, first + most, may_cut) for pattern, most in places)
-        stop = next((stop for stop in stops if stop is not None), None)
+        stop = _first(sure, text, first, first + _USUAL, may_cut)
         if stop is None:
-            stop = next((at for at in range(last, end) if may_cut(text, at)), end)
+            stop = _other_place(text, first, may_cut)
         chunks.append(text[start:stop])
         start = stop
     if start < end:
         chunks.append(text[start:])
     return chunks
+
+
+def _other_place(text: str, first: int, may_cut: MayCut) -> int:
+    """Where to cut a text behind `first` that has no sure sentence end for long (tables, code, lists): at a line break,
+    or at a space.
+    """
+    last = first + _SEARCHED
+    stops = (_first(pattern, text, first, last, may_cut) for pattern in _OTHER_PLACES)
+    anywhere = (at for at in range(last, len(text)) if may_cut(text, at))
+    return next((stop for stop in stops if stop is not None), None) or next(anywhere, len(text))
 
 
 def _first(pattern: re.Pattern[str], text: str, first: int, last: int, may_cut: MayCut) -> int | None:

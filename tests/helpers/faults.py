@@ -3,12 +3,13 @@
 A run is `workflows/pretrain.py` as a user starts it: a driver, the local Ray that it starts, and its train workers.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -121,7 +122,8 @@ class Driver:
 
     def reach(self, step: int) -> bool:
         """Wait until this driver has begun and this step is logged; False when the run ends before."""
-        until(lambda: self._is_at(step) or self.process.poll() is not None, self.trial.output)
+        with self._ended_on_failure():
+            until(lambda: self._is_at(step) or self.process.poll() is not None, self.trial.output)
         return self.process.poll() is None
 
     def _is_at(self, step: int) -> bool:
@@ -130,9 +132,21 @@ class Driver:
     def wait(self) -> int:
         """The exit code, once the driver and the Ray that it started are gone."""
         family = below(self.process.pid)
-        code = self.process.wait(_PATIENCE_S)
+        with self._ended_on_failure():
+            code = self.process.wait(_PATIENCE_S)
         psutil.wait_procs(family, timeout=30)
         return code
+
+    @contextlib.contextmanager
+    def _ended_on_failure(self) -> Iterator[None]:
+        """Where patience ends, all processes end too: beside them the tests that follow would fail as well."""
+        try:
+            yield
+        except BaseException:
+            for process in [*self.family(), self.process]:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            raise
 
 
 def losses(run: str) -> dict[int, float]:
