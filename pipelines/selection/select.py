@@ -33,6 +33,7 @@ from pipelines.selection.exclusion import Exclusions, excluded
 from pipelines.stages import Runner, run_stage
 
 VERSION = 1
+_TASK_DOCUMENTS = 20_000  # some 50 ms of work: a task takes more numbers of buckets of a small corpus
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,8 @@ def _judge(
         if not storage.exists(out):
             shared = contamination.contaminated(dropping, matches, places) if dropping and matches else {}
             jobs.append(JudgeJob(places, shared, out))
-    run_stage(runner, "select", task, jobs)
+    documents = sum(place.bucket.documents for places in by_number.values() for place in places)
+    run_stage(runner, "select", task, jobs, together=max(1, _TASK_DOCUMENTS * len(by_number) // documents))
 
 
 def _reasons(

@@ -28,6 +28,23 @@ def test_the_progress_sees_every_result():
     assert seen == [("double", 2, 2), ("double", 4, 2)]
 
 
+def test_little_items_share_tasks():
+    given, seen = [], []
+
+    def run(task, items):
+        given.extend(items)
+        return map(task, items)
+
+    def progress(stage, results, total):
+        for result in results:
+            seen.append((result, total))
+            yield result
+
+    assert run_stage(Runner(progress, run), "double", lambda n: 2 * n, [1, 2, 3], together=2) == [2, 4, 6]
+    assert given == [[1, 2], [3]]
+    assert seen == [(2, 3), (4, 3), (6, 3)]
+
+
 @pytest.mark.ray
 def test_a_task_s_error_for_the_user_arrives_as_it_was_raised(local_ray):
     with pytest.raises(InfrastructureError) as caught:
