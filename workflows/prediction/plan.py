@@ -71,13 +71,13 @@ def plan_prediction(options: PredictConfig, model: Model, kind: Kind, screen: Co
     urls = find_tables(options.input)
     surveys: dict[str, _Survey] = {}
     lost: dict[str, str] = {}
-    with screen.progress("reading") as live:
+    with screen.progress("read rows") as live:
         for url in urls:
             try:
                 surveys[url] = _survey(url, options, header, kind)
             except (DataError, OSError) as error:
                 lost[url] = str(error).splitlines()[0]
-            live.update(sum(one.rows for one in surveys.values()), "rows")
+            live.update(sum(one.rows for one in surveys.values()))
     if not surveys:
         raise DataError(next(iter(lost.values())), try_="write or copy it again")
     total = sum(one.rows for one in surveys.values())
