@@ -95,6 +95,13 @@ def test_no_near_duplicates_are_left_to_straddle_splits(done):
     assert max(alike) < 0.7
 
 
+@pytest.fixture
+def tasks_of_one(monkeypatch):
+    """A task for each number of buckets, as in a large corpus; `done` has one for all."""
+    monkeypatch.setattr("pipelines.selection.select._TASK_DOCUMENTS", 0)
+
+
+@pytest.mark.usefixtures("tasks_of_one")
 def test_the_order_of_the_tasks_is_invisible(busy, done, tmp_path):
     shutil.copytree(busy / "text", tmp_path / "text")
     again = select_busy(busy, tmp_path, runner=one_by_one(lambda items: items[1::2] + items[::2]))
@@ -108,6 +115,7 @@ def test_a_selection_is_made_once(busy, done, copy):
     assert ran == []
 
 
+@pytest.mark.usefixtures("tasks_of_one")
 def test_a_selection_is_completed_where_it_was_left(busy, done, copy):
     unit = busy_units(busy)[1].path
     (signatures,) = (copy / "text").glob(f"near-*/{unit}.parquet")
@@ -129,6 +137,7 @@ def test_a_selection_is_completed_where_it_was_left(busy, done, copy):
     assert (judge.out, band) == (str(made[0]), 5)
 
 
+@pytest.mark.usefixtures("tasks_of_one")
 def test_another_selection_signs_and_matches_no_text_again(busy, copy):
     ran = []
     select_busy(busy, copy, exclude=["0.jsonl"], out="other", runner=one_by_one(ran=ran))
