@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn
 
@@ -85,26 +88,55 @@ def run_main(main: Callable[[], None]) -> NoReturn:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    code = _code_of(main)
+    if main.__module__ == "__main__":  # a script, and not a test that goes on
+        _end(code)
+    sys.exit(code)
+
+
+def _code_of(main: Callable[[], None]) -> int:
+    """Run a command; its exit code, once its error is printed."""
     try:
         main()
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # `timeout -s INT` sends two
         _say_interrupted()
-        sys.exit(Interrupted.exit_code)
+        return Interrupted.exit_code
     except Exception as exc:
         if _is_interrupt(exc):  # of a library that was loading
             _say_interrupted()
-            sys.exit(Interrupted.exit_code)
+            return Interrupted.exit_code
         cause = root_cause(exc)
         if isinstance(cause, UserError):
             print(f"error: {cause}", file=sys.stderr)
-            _leave(cause.exit_code, cause.kind)
+            _say_code(cause.exit_code, cause.kind)
+            return cause.exit_code
         import traceback
 
         print(f"error: {type(cause).__name__}: {cause}{_place(cause)}\n", file=sys.stderr)
         traceback.print_exception(exc, file=sys.stderr)
-        _leave(1, "unexpected")
-    sys.exit(0)
+        _say_code(1, "unexpected")
+        return 1
+    return 0
+
+
+def _end(code: int) -> NoReturn:
+    """End this process as Python does, but for taking the interpreter apart: Ray's threads, which still run then, crash
+    now and then, and their signal would stand for our code (Ray 2.60, after a node that was joined had died).
+    `multiprocessing` ends its processes so, too.
+    """
+    for part in (threading._shutdown, atexit._run_exitfuncs):  # type: ignore[attr-defined]  # waits for threads first
+        with contextlib.suppress(KeyboardInterrupt):
+            part()
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        pass  # who read it has seen enough
+    except OSError as error:
+        print(f"error: the output is not complete: {error}", file=sys.stderr)
+        code = code or InfrastructureError.exit_code
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def root_cause(exc: BaseException) -> BaseException:
@@ -190,6 +222,5 @@ def _say_interrupted() -> None:
     print(f"error: interrupted\nexit {Interrupted.exit_code} ({Interrupted.kind})", file=sys.stderr, flush=True)
 
 
-def _leave(code: int, kind: str) -> NoReturn:
+def _say_code(code: int, kind: str) -> None:
     print(f"exit {code} ({kind})", file=sys.stderr, flush=True)
-    sys.exit(code)

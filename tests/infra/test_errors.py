@@ -1,5 +1,6 @@
 """What the user sees when something goes wrong, and the exit code."""
 
+import os
 import pickle
 import subprocess
 import sys
@@ -155,3 +156,53 @@ def test_nearest_names_the_closest_and_lists_all():
     assert nearest("Token", ["token", "document"]) == "; did you mean 'token'? (have: document, token)"
     assert nearest("zzz", ["lr"]) == " (have: lr)"
     assert nearest("x", []) == ""
+
+
+SCRIPT = """
+import atexit, threading
+from infra.errors import *
+
+class Left:
+    def __del__(self):
+        print("taken apart", flush=True)
+
+left = Left()
+atexit.register(print, "asked at the exit")
+
+def main():
+    ended = threading.current_thread()
+    threading.Thread(target=lambda: (ended.join(), print("a thread is done"))).start()
+    print("written")
+    raise DataError("what")
+
+run_main(main)
+"""
+
+
+def test_a_script_ends_in_order_and_is_not_taken_apart():
+    """What libraries leave behind cannot change the exit code."""
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (3, "written\na thread is done\nasked at the exit\n")
+
+
+def ended(stdout: int) -> tuple[int, str]:
+    """Exit code and errors of a script that prints to this file, in the buffer that Python has for one."""
+    body = "from infra.errors import *\ndef main():\n    print('found')\nrun_main(main)"
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-c", body]
+    done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, env=buffered)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full: nothing that refuses to be written to")
+def test_output_that_is_lost_at_the_end_is_told():
+    with open("/dev/full", "w") as full:
+        said = "error: the output is not complete: [Errno 28] No space left on device\n"
+        assert ended(full.fileno()) == (5, said)
+
+
+def test_output_that_nobody_reads_any_more_is_no_error():
+    reader, writer = os.pipe()
+    os.close(reader)
+    assert ended(writer) == (0, "")
+    os.close(writer)
