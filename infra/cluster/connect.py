@@ -134,9 +134,14 @@ def _local_address() -> Iterator[None]:
 def _join() -> None:
     import ray
 
+    given = os.environ.get("RAY_ADDRESS", "")
+    # Ray Train's own processes look for their Ray on the machine and take the one that `ray start` began last. Where
+    # that is another one, they find their training dead in it and remove its workers
+    # (findings/ray_train_asks_the_newest_ray.sh). With the address in their environment they ask the right one.
+    known = {"env_vars": {"RAY_ADDRESS": given}} if _is_host_and_port(given) else None
     try:
-        _check_reachable(os.environ.get("RAY_ADDRESS", ""))
-        ray.init()
+        _check_reachable(given)
+        ray.init(runtime_env=known)
     except Exception as exc:
         address = os.environ.get("RAY_ADDRESS", "the address of the job")
         try_ = "unset RAY_ADDRESS to run here; if the reason is authentication: export RAY_AUTH_MODE=token"
@@ -146,9 +151,14 @@ def _join() -> None:
 
 def _check_reachable(address: str) -> None:
     """Raise OSError within seconds if nobody listens; Ray itself would try for minutes."""
-    host, colon, port = address.rpartition(":")
-    if colon and port.isdigit() and "://" not in address:
+    if _is_host_and_port(address):
+        host, _, port = address.rpartition(":")
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+
+
+def _is_host_and_port(address: str) -> bool:
+    _, colon, port = address.rpartition(":")
+    return bool(colon) and port.isdigit() and "://" not in address
 
 
 def socket_folder(folders: Sequence[str] = _SHORT_FOLDERS) -> str | None:

@@ -26,6 +26,23 @@ def test_a_running_ray_is_joined_and_left_alone(local_ray):
     assert ray.is_initialized()
 
 
+def test_processes_of_a_ray_that_is_joined_know_its_address(local_ray):
+    """Ray Train's own look for another one without it (findings/ray_train_asks_the_newest_ray.sh)."""
+    import ray
+
+    code = """
+from infra.cluster.connect import *
+connect(ClusterConfig())
+import ray
+ask = ray.remote(num_cpus=0)(lambda: os.environ.get("RAY_ADDRESS"))
+print(ray.get(ask.remote(), timeout=40))
+"""
+    address = ray.get_runtime_context().gcs_address
+    environment = {**os.environ, "RAY_ADDRESS": address}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stdout) == (0, f"{address}\n"), done.stderr
+
+
 def test_errors_of_remote_tasks_keep_their_text(local_ray):
     import ray
 
