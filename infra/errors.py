@@ -129,13 +129,13 @@ def _end(code: int) -> NoReturn:
         with contextlib.suppress(KeyboardInterrupt):
             part()
     try:
-        sys.stdout.flush()
+        if sys.stdout is not None:  # whoever began this may have closed it
+            sys.stdout.flush()
     except BrokenPipeError:
         pass  # who read it has seen enough
     except OSError as error:
-        print(f"error: the output is not complete: {error}", file=sys.stderr)
+        print(f"error: the output is not complete: {error}", file=sys.stderr, flush=True)
         code = code or InfrastructureError.exit_code
-    sys.stderr.flush()
     os._exit(code)
 
 

@@ -170,7 +170,7 @@ def _judge(
             shared = contamination.contaminated(dropping, matches, places) if dropping and matches else {}
             jobs.append(JudgeJob(places, shared, out))
     documents = sum(place.bucket.documents for places in by_number.values() for place in places)
-    run_stage(runner, "select", task, jobs, together=max(1, _TASK_DOCUMENTS * len(by_number) // documents))
+    run_stage(runner, "select", task, jobs, together=_TASK_DOCUMENTS * len(by_number) // max(1, documents))
 
 
 def _reasons(

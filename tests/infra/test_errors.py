@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shlex
 import subprocess
 import sys
 
@@ -206,3 +207,10 @@ def test_output_that_nobody_reads_any_more_is_no_error():
     os.close(reader)
     assert ended(writer) == (0, "")
     os.close(writer)
+
+
+def test_a_script_without_an_output_ends_well():
+    body = "from infra.errors import *\ndef main():\n    print('found')\nrun_main(main)"
+    command = f"{shlex.quote(sys.executable)} -c {shlex.quote(body)} >&-"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
