@@ -67,7 +67,7 @@ def kind_of(code: int) -> str:
 
 
 def quiet_until_main(name: str) -> None:
-    """Let Ctrl-C end a script without a stack trace while it loads what it needs for `run_main`. name: its __name__;
+    """Let Ctrl-C end a script without a stack trace while it loads what it needs for `run_script`. name: its __name__;
     where the script is imported, and where signals are ignored, nothing changes.
     """
 
@@ -88,10 +88,17 @@ def run_main(main: Callable[[], None]) -> NoReturn:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    code = _code_of(main)
-    if main.__module__ == "__main__":  # a script, and not a test that goes on
-        _end(code)
-    sys.exit(code)
+    sys.exit(_code_of(main))
+
+
+def run_script(main: Callable[[], None]) -> NoReturn:
+    """`run_main` of a script, which ends this process: nothing that libraries leave behind changes the exit code."""
+    try:
+        run_main(main)
+    except SystemExit as stopped:
+        if not isinstance(stopped.code, int):
+            raise
+        _end(stopped.code)
 
 
 def _code_of(main: Callable[[], None]) -> int:

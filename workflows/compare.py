@@ -6,7 +6,7 @@ python workflows/compare.py <id in MLflow> <id in MLflow> --html=difference.html
 """
 
 try:
-    from infra.errors import quiet_until_main, run_main
+    from infra.errors import quiet_until_main, run_script
 
     quiet_until_main(__name__)
 except ModuleNotFoundError as error:
@@ -60,4 +60,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_main(main)
+    run_script(main)

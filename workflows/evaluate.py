@@ -10,7 +10,7 @@ The same command continues an evaluation where it stopped, and shows one that is
 """
 
 try:
-    from infra.errors import quiet_until_main, run_main
+    from infra.errors import quiet_until_main, run_script
 
     quiet_until_main(__name__)
 except ModuleNotFoundError as error:
@@ -88,4 +88,4 @@ def _compare(options: EvaluateConfig) -> None:
 
 
 if __name__ == "__main__":
-    run_main(main)
+    run_script(main)

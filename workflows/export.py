@@ -5,7 +5,7 @@ python workflows/export.py --from runs/<run> --to <folder> --form authors       
 """
 
 try:
-    from infra.errors import quiet_until_main, run_main
+    from infra.errors import quiet_until_main, run_script
 
     quiet_until_main(__name__)
 except ModuleNotFoundError as error:
@@ -49,4 +49,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_main(main)
+    run_script(main)

@@ -10,7 +10,7 @@ The same command continues an unfinished run from its last checkpoint, and a cam
 """
 
 try:
-    from infra.errors import quiet_until_main, run_main
+    from infra.errors import quiet_until_main, run_script
 
     quiet_until_main(__name__)
 except ModuleNotFoundError as error:
@@ -111,4 +111,4 @@ def _campaign(recipe: CampaignRecipe, flags: dict[str, bool], recipe_name: str) 
 
 
 if __name__ == "__main__":
-    run_main(main)
+    run_script(main)

@@ -7,7 +7,7 @@ python workflows/generate.py --model runs/<run>/model          # asks for texts 
 """
 
 try:
-    from infra.errors import quiet_until_main, run_main
+    from infra.errors import quiet_until_main, run_script
 
     quiet_until_main(__name__)
 except ModuleNotFoundError as error:
@@ -107,4 +107,4 @@ def _order(given: str) -> str | list[int]:
 
 
 if __name__ == "__main__":
-    run_main(main)
+    run_script(main)

@@ -9,7 +9,7 @@ What a run was shown is looked up with inspect_run.py.
 """
 
 try:
-    from infra.errors import quiet_until_main, run_main
+    from infra.errors import quiet_until_main, run_script
 
     quiet_until_main(__name__)
 except ModuleNotFoundError as error:
@@ -112,4 +112,4 @@ def _objectives(wanted: str | None, names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 if __name__ == "__main__":
-    run_main(main)
+    run_script(main)

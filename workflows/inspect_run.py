@@ -5,7 +5,7 @@ python workflows/inspect_run.py --run 'runs/quickstart-*' --document=<id>
 """
 
 try:
-    from infra.errors import quiet_until_main, run_main
+    from infra.errors import quiet_until_main, run_script
 
     quiet_until_main(__name__)
 except ModuleNotFoundError as error:
@@ -107,4 +107,4 @@ def _show_document(past: "Past", document: str, screen: Console) -> None:
 
 
 if __name__ == "__main__":
-    run_main(main)
+    run_script(main)

@@ -12,7 +12,7 @@ The same command continues a prediction where it stopped, and shows one that is 
 """
 
 try:
-    from infra.errors import quiet_until_main, run_main
+    from infra.errors import quiet_until_main, run_script
 
     quiet_until_main(__name__)
 except ModuleNotFoundError as error:
@@ -78,4 +78,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_main(main)
+    run_script(main)

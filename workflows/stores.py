@@ -8,7 +8,7 @@ python workflows/stores.py prune wiki-3f2a91c0 --yes
 """
 
 try:
-    from infra.errors import quiet_until_main, run_main
+    from infra.errors import quiet_until_main, run_script
 
     quiet_until_main(__name__)
 except ModuleNotFoundError as error:
@@ -101,4 +101,4 @@ def _users(entry: "StoreEntry") -> str:
 
 
 if __name__ == "__main__":
-    run_main(main)
+    run_script(main)

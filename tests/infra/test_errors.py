@@ -176,7 +176,7 @@ def main():
     print("written")
     raise DataError("what")
 
-run_main(main)
+run_script(main)
 """
 
 
@@ -188,7 +188,7 @@ def test_a_script_ends_in_order_and_is_not_taken_apart():
 
 def ended(stdout: int) -> tuple[int, str]:
     """Exit code and errors of a script that prints to this file, in the buffer that Python has for one."""
-    body = "from infra.errors import *\ndef main():\n    print('found')\nrun_main(main)"
+    body = "from infra.errors import *\ndef main():\n    print('found')\nrun_script(main)"
     buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     command = [sys.executable, "-c", body]
     done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, env=buffered)
@@ -210,7 +210,7 @@ def test_output_that_nobody_reads_any_more_is_no_error():
 
 
 def test_a_script_without_an_output_ends_well():
-    body = "from infra.errors import *\ndef main():\n    print('found')\nrun_main(main)"
+    body = "from infra.errors import *\ndef main():\n    print('found')\nrun_script(main)"
     command = f"{shlex.quote(sys.executable)} -c {shlex.quote(body)} >&-"
     done = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
