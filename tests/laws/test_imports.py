@@ -162,7 +162,7 @@ def test_plug_ins_are_found_by_their_name_alone(path):
 @pytest.mark.parametrize("path", SCRIPTS, ids=name_of)
 def test_a_script_is_a_command_that_reads_like_its_story(path):
     assert len(path.read_text().splitlines()) <= 120
-    assert "run_main(main)" in path.read_text()
+    assert "run_script(main)" in path.read_text()
 
 
 @pytest.mark.parametrize("face", FACES)
