@@ -142,7 +142,9 @@ def _end(code: int) -> NoReturn:
         pass  # who read it has seen enough
     except OSError as error:
         print(f"error: the output is not complete: {error}", file=sys.stderr, flush=True)
-        code = code or InfrastructureError.exit_code
+        if not code:  # another error has told its own
+            code = InfrastructureError.exit_code
+            _say_code(code, InfrastructureError.kind)
     os._exit(code)
 
 

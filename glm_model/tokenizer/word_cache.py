@@ -17,7 +17,6 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -190,7 +189,7 @@ def _batches(texts: list[str]) -> Iterator[list[str]]:
     """Runs of texts of about _BATCH_CHARACTERS together."""
     sizes = np.fromiter(map(len, texts), np.int64, len(texts))
     edges = np.flatnonzero(np.diff(np.cumsum(sizes) // _BATCH_CHARACTERS)) + 1
-    for first, last in pairwise([0, *edges.tolist(), len(texts)]):
+    for first, last in itertools.pairwise([0, *edges.tolist(), len(texts)]):
         yield texts[first:last]
 
 

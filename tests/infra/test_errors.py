@@ -186,11 +186,13 @@ def test_a_script_ends_in_order_and_is_not_taken_apart():
     assert (done.returncode, done.stdout) == (3, "written\na thread is done\nasked at the exit\n")
 
 
+PRINTS = "from infra.errors import *\ndef main():\n    print('found')\nrun_script(main)"
+
+
 def ended(stdout: int) -> tuple[int, str]:
     """Exit code and errors of a script that prints to this file, in the buffer that Python has for one."""
-    body = "from infra.errors import *\ndef main():\n    print('found')\nrun_script(main)"
     buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    command = [sys.executable, "-c", body]
+    command = [sys.executable, "-c", PRINTS]
     done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, env=buffered)
     return done.returncode, done.stderr
 
@@ -198,7 +200,7 @@ def ended(stdout: int) -> tuple[int, str]:
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full: nothing that refuses to be written to")
 def test_output_that_is_lost_at_the_end_is_told():
     with open("/dev/full", "w") as full:
-        said = "error: the output is not complete: [Errno 28] No space left on device\n"
+        said = "error: the output is not complete: [Errno 28] No space left on device\nexit 5 (infrastructure)\n"
         assert ended(full.fileno()) == (5, said)
 
 
@@ -210,7 +212,6 @@ def test_output_that_nobody_reads_any_more_is_no_error():
 
 
 def test_a_script_without_an_output_ends_well():
-    body = "from infra.errors import *\ndef main():\n    print('found')\nrun_script(main)"
-    command = f"{shlex.quote(sys.executable)} -c {shlex.quote(body)} >&-"
+    command = f"{shlex.quote(sys.executable)} -c {shlex.quote(PRINTS)} >&-"
     done = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
